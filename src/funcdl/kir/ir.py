@@ -1,0 +1,219 @@
+"""The kernel IR: what one kernel computes, as data, before threads and loops.
+
+A `Kernel` is a list of instructions in SSA form over named *axes*. The id of a value is the
+position of its instruction. A value's type is an element type and the axes that it varies over,
+``f32{i,j}``; from that one fact the C renderer places loops and hoists code out of them, and the
+Triton renderer derives block shapes, broadcasting and masks. Values of different axes combine by
+broadcasting over the union of their axes, so there is no broadcast instruction.
+
+Half-precision values exist only between a load or store and a cast: arithmetic is in float32 or
+wider. Buffers are flat and contiguous; instructions index them by element.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from funcdl.kir.index import Index
+
+ReduceOp = Literal["sum", "prod", "max", "min", "and", "or", "argmax", "argmin"]
+UpdateOp = Literal["add", "mul", "min", "max", "set"]
+Role = Literal["in", "out", "inout"]
+Scalar = bool | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A named loop of the kernel, over ``range(extent)``."""
+
+    name: str
+    extent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A flat array of `size` elements that the kernel reads (`in`), writes (`out`), or both."""
+
+    name: str
+    dtype: np.dtype
+    size: int
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class ValueType:
+    """Element type, and the axes that the value varies over in the kernel's axis order."""
+
+    dtype: np.dtype
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    """A compile-time scalar."""
+
+    type: ValueType
+    value: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class IndexValue:
+    """An index expression as an integer value (for iota, masks and dynamic positions)."""
+
+    type: ValueType
+    index: Index
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """``buffer[index]``; where `mask` is given and false, nothing is read and `other` results."""
+
+    type: ValueType
+    buffer: str
+    index: Index
+    mask: int | None = None
+    other: Scalar = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Elementwise:
+    """The elementwise primitive `name` on its arguments (see `kir.elementwise`)."""
+
+    type: ValueType
+    name: str
+    args: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """``on_true if which else on_false``; `which` is bool."""
+
+    type: ValueType
+    which: int
+    on_true: int
+    on_false: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Conversion to ``type.dtype`` with `convert_element_type`'s meaning."""
+
+    type: ValueType
+    arg: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bitcast:
+    """Reinterpretation of the bits as another element type of the same width."""
+
+    type: ValueType
+    arg: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reduce:
+    """Reduction of `arg` over `axes`; `argmax` and `argmin` take one axis, the first wins ties."""
+
+    type: ValueType
+    op: ReduceOp
+    arg: int
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """``Σ_k lhs · rhs``: `lhs` varies over `m`, `k` and batch axes, `rhs` over `k`, `n` and batch.
+
+    Accumulates in ``type.dtype``.
+    """
+
+    type: ValueType
+    lhs: int
+    rhs: int
+    m: str
+    n: str
+    k: str
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """``buffer[index] = value`` for every point of the value's and index's axes where `mask`."""
+
+    buffer: str
+    index: Index
+    value: int
+    mask: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AtomicUpdate:
+    """``buffer[index] = op(buffer[index], value)``; points may meet at one element.
+
+    Updates of one element happen in the order of the axes' row-major traversal (CPU), or in any
+    order (GPU, `add`, `min`, `max` only).
+    """
+
+    op: UpdateOp
+    buffer: str
+    index: Index
+    value: int
+    mask: int | None = None
+
+
+ValueInstruction = (
+    Const | IndexValue | Load | Elementwise | Select | Cast | Bitcast | Reduce | Dot
+)
+Effect = Store | AtomicUpdate
+Instruction = ValueInstruction | Effect
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One kernel: its buffers in call order, its axes in row-major order, its instructions."""
+
+    name: str
+    buffers: tuple[Buffer, ...]
+    axes: tuple[Axis, ...]
+    body: tuple[Instruction, ...]
+
+    def axis(self, name: str) -> Axis:
+        return next(a for a in self.axes if a.name == name)
+
+    def buffer(self, name: str) -> Buffer:
+        return next(b for b in self.buffers if b.name == name)
+
+    def value_type(self, id: int) -> ValueType:
+        """The type of the value with this id."""
+        instruction = self.body[id]
+        assert not isinstance(instruction, Effect), f"%{id} is a {type(instruction).__name__}"
+        return instruction.type
+
+
+def operands(instruction: Instruction) -> tuple[int, ...]:
+    """Ids of the values that an instruction reads, those inside its index last."""
+    match instruction:
+        case Const():
+            return ()
+        case IndexValue(index=index):
+            return tuple(sorted(index.values()))
+        case Load(index=index, mask=mask):
+            return _present(mask) + tuple(sorted(index.values()))
+        case Elementwise(args=args):
+            return args
+        case Select(which=which, on_true=on_true, on_false=on_false):
+            return which, on_true, on_false
+        case Cast(arg=arg) | Bitcast(arg=arg) | Reduce(arg=arg):
+            return (arg,)
+        case Dot(lhs=lhs, rhs=rhs):
+            return lhs, rhs
+        case Store(value=value, index=index, mask=mask) | AtomicUpdate(
+            value=value, index=index, mask=mask
+        ):
+            return (value, *_present(mask), *sorted(index.values()))
+
+
+def _present(mask: int | None) -> tuple[int, ...]:
+    return () if mask is None else (mask,)

@@ -1,0 +1,43 @@
+"""Schedules: how the axes of a kernel become loops, blocks and vectors.
+
+A schedule is a list of records, outermost first. Heuristics, the autotuner and tests write the same
+records, and the renderers read nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["grid", "parallel", "tile", "loop", "vector", "unroll"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One record: what becomes of `axis` at this depth.
+
+    * ``parallel``: iterations (or tiles of `size` of them) are shared among CPU threads;
+    * ``tile``: a sequential loop over tiles of `size` positions;
+    * ``loop``: a sequential loop over all that is left of the axis;
+    * ``vector``: the innermost loop, over all that is left of the axis, in SIMD lanes (C), or a
+      block of `size` lanes, a power of two (Triton);
+    * ``grid``: one program instance for each block of `size` positions (Triton);
+    * ``unroll``: written out `size` times.
+    """
+
+    axis: str
+    kind: Kind
+    size: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Records, outermost first, and the launch width on a GPU."""
+
+    steps: tuple[Step, ...]
+    num_warps: int = 4
+    num_stages: int = 2
+
+    def of(self, axis: str) -> tuple[Step, ...]:
+        """The records of one axis, outermost first."""
+        return tuple(step for step in self.steps if step.axis == axis)
