@@ -35,12 +35,18 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """A flat array of `size` elements that the kernel reads (`in`), writes (`out`), or both."""
+    """A flat array of `size` elements that the kernel reads (`in`), writes (`out`), or both.
+
+    `may_alias`: may be the same memory as another buffer of the kernel, element for element (a
+    donated input updated in place). Reads then still see the old values, since every point loads
+    before it stores.
+    """
 
     name: str
     dtype: np.dtype
     size: int
     role: Role
+    may_alias: bool = False
 
 
 @dataclass(frozen=True, slots=True)
