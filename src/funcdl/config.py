@@ -1,0 +1,223 @@
+"""Every flag of the library, declared once.
+
+A flag is read from the environment variable ``FUNCDL_<NAME>`` when this module is imported, and
+can be assigned later: ``config.x64 = "on"``. Reading a flag is a plain slot read, since hot paths
+do it on every call. Flags are global to the process, not to a thread.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["Config", "Flag", "config"]
+
+X64Mode = Literal["explicit", "off", "on"]
+BackendName = Literal["auto", "cpu", "reference"]
+
+
+def _one_of(*allowed: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if isinstance(value, str) and value in allowed:
+            return value
+        raise ValueError
+
+    return parse
+
+
+_BOOL_WORDS = {"1": True, "true": True, "on": True, "yes": True}
+_BOOL_WORDS |= {"0": False, "false": False, "off": False, "no": False}
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, str) and value.lower() in _BOOL_WORDS:
+        return _BOOL_WORDS[value.lower()]
+    if isinstance(value, (bool, int)) and value in (0, 1):
+        return bool(value)
+    raise ValueError
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError
+    number = int(value)
+    if number < 0:
+        raise ValueError
+    return number
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+def _path(value: Any) -> str:
+    if not isinstance(value, (str, os.PathLike)):
+        raise ValueError
+    return _text(os.fspath(value))
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One row of the table: ``parse`` returns the stored value or raises ``ValueError``."""
+
+    name: str
+    default: Any
+    parse: Callable[[Any], Any]
+    allowed: str
+    help: str
+
+    @property
+    def variable(self) -> str:
+        return f"FUNCDL_{self.name.upper()}"
+
+
+def _flag(
+    name: str, default: Any, parse: Callable[[Any], Any], allowed: str, help: str
+) -> tuple[str, Flag]:
+    return name, Flag(name, default, parse, allowed, help)
+
+
+FLAGS: dict[str, Flag] = dict(
+    [
+        _flag(
+            "x64",
+            "explicit",
+            _one_of("explicit", "off", "on"),
+            "'explicit', 'off' or 'on'",
+            "64-bit types: only where asked for, never, or as the default",
+        ),
+        _flag(
+            "backend",
+            "auto",
+            _one_of("auto", "cpu", "reference"),
+            "'auto', 'cpu' or 'reference'",
+            "which back end runs jitted functions",
+        ),
+        _flag("check", False, _boolean, "True or False", "re-check the IR between passes"),
+        _flag("dump", "", _path, "a folder or ''", "write the text of every compiler stage here"),
+        _flag("cc", "", _text, "a command or ''", "C compiler; '' tries gcc, clang, cc"),
+        _flag(
+            "cache_dir",
+            "",
+            _path,
+            "a folder or ''",
+            "compiled code; '' is funcdl/ in $XDG_CACHE_HOME or ~/.cache",
+        ),
+        _flag("num_threads", 0, _count, "an integer >= 0", "CPU threads; 0 is one per core"),
+        _flag(
+            "traceback_filtering",
+            True,
+            _boolean,
+            "True or False",
+            "hide the library's own frames in tracebacks",
+        ),
+        _flag("keep_source", False, _boolean, "True or False", "keep the generated source files"),
+    ]
+)
+
+
+def _parse(flag: Flag, value: Any, name: str) -> Any:
+    try:
+        return flag.parse(value)
+    except ValueError:
+        raise ValueError(f"{name} must be {flag.allowed}; got {value!r}") from None
+
+
+class Config:
+    """The values of all flags; see ``describe()`` for what each of them means.
+
+    Args:
+        environ: where the initial values come from, ``FUNCDL_<NAME>`` each; an empty one counts
+            as unset.
+
+    Raises:
+        ValueError: a variable, or later an assigned value, is not allowed for its flag.
+        AttributeError: an assignment to a name that is not a flag.
+    """
+
+    __slots__ = (*FLAGS, "_listeners")
+
+    x64: X64Mode
+    backend: BackendName
+    check: bool
+    dump: str
+    cc: str
+    cache_dir: str
+    num_threads: int
+    traceback_filtering: bool
+    keep_source: bool
+    _listeners: dict[str, list[Callable[[Any], None]]]
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        object.__setattr__(self, "_listeners", {name: [] for name in FLAGS})
+        for name, flag in FLAGS.items():
+            text = environ.get(flag.variable)
+            value = _parse(flag, text, flag.variable) if text else flag.default
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        new = _parse(_find(name), value, f"config.{name}")
+        if new == getattr(self, name):
+            return
+        object.__setattr__(self, name, new)
+        for listener in self._listeners[name]:
+            listener(new)
+
+    def on_change(self, name: str, listener: Callable[[Any], None]) -> Callable[[], None]:
+        """Call ``listener(new_value)`` after each change of flag ``name``.
+
+        Returns a function that ends the subscription. Raises ``AttributeError`` for an unknown
+        flag.
+        """
+        listeners = self._listeners[_find(name).name]
+        listeners.append(listener)
+        return lambda: listeners.remove(listener)
+
+    @contextmanager
+    def override(self, **flags: Any) -> Iterator[Config]:
+        """Set flags for the length of a ``with`` block, then restore the values they had.
+
+        All values are checked before the first one is set, so that an error changes nothing.
+        """
+        new = {name: _parse(_find(name), value, f"config.{name}") for name, value in flags.items()}
+        old = {name: getattr(self, name) for name in new}
+        try:
+            for name, value in new.items():
+                setattr(self, name, value)
+            yield self
+        finally:
+            for name, value in old.items():
+                setattr(self, name, value)
+
+    def describe(self) -> str:
+        """Return a text table: one line a flag, with value, variable, allowed values, meaning."""
+        rows = [("flag", "value", "variable", "allowed", "meaning")]
+        rows += [
+            (flag.name, repr(getattr(self, flag.name)), flag.variable, flag.allowed, flag.help)
+            for flag in FLAGS.values()
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        )
+
+    def __repr__(self) -> str:
+        return f"Config({', '.join(f'{name}={getattr(self, name)!r}' for name in FLAGS)})"
+
+
+def _find(name: str) -> Flag:
+    if name in FLAGS:
+        return FLAGS[name]
+    close = difflib.get_close_matches(name, FLAGS, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"flags are: {', '.join(FLAGS)}"
+    raise AttributeError(f"config has no flag {name!r}; {hint}")
+
+
+config = Config(os.environ)

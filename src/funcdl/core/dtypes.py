@@ -1,0 +1,428 @@
+"""Element types: names, the 64-bit policy, kinds, and promotion with weak types.
+
+Semantics follow JAX (``jax.dtypes`` and its type promotion document). A dtype is *weak* where it
+came from a Python scalar: a weak dtype gives way to any other dtype of its kind or of a higher one.
+
+``config.x64`` decides about 64 bits:
+
+- ``"on"``: 64-bit defaults, as JAX with ``jax_enable_x64``.
+- ``"explicit"``: 32-bit defaults, but a 64-bit dtype that a user asked for is kept, as JAX with
+  ``jax_explicit_x64_dtypes="allow"``. No promotion makes 64 bits out of 32.
+- ``"off"``: as ``"explicit"``, and 64-bit dtypes are cut to 32 bits.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, reduce
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from funcdl.config import config
+
+DType = np.dtype[Any]
+TypedScalar = tuple[DType, bool]
+
+bool_ = np.bool_
+int8, int16, int32, int64 = np.int8, np.int16, np.int32, np.int64
+uint8, uint16, uint32, uint64 = np.uint8, np.uint16, np.uint32, np.uint64
+float16, float32, float64 = np.float16, np.float32, np.float64
+bfloat16 = ml_dtypes.bfloat16
+complex64, complex128 = np.complex64, np.complex128
+
+generic, number, inexact = np.generic, np.number, np.inexact
+integer, signedinteger, unsignedinteger = np.integer, np.signedinteger, np.unsignedinteger
+floating, complexfloating = np.floating, np.complexfloating
+_ABSTRACT = frozenset(
+    [generic, number, inexact, integer, signedinteger, unsignedinteger, floating, complexfloating]
+    + [np.character, np.flexible]
+)
+
+float0: DType = np.dtype([("float0", np.void, 0)])
+"""The dtype of a tangent of an integer or bool: it holds no data, as in JAX."""
+
+_SHORT_NAMES: dict[DType, str] = {
+    np.dtype(scalar): name
+    for scalar, name in [
+        (bool_, "bool"),
+        (int8, "i8"),
+        (int16, "i16"),
+        (int32, "i32"),
+        (int64, "i64"),
+        (uint8, "u8"),
+        (uint16, "u16"),
+        (uint32, "u32"),
+        (uint64, "u64"),
+        (float16, "f16"),
+        (bfloat16, "bf16"),
+        (float32, "f32"),
+        (float64, "f64"),
+        (complex64, "c64"),
+        (complex128, "c128"),
+    ]
+}
+SUPPORTED: tuple[DType, ...] = tuple(_SHORT_NAMES)
+_SHORT_NAMES[float0] = "float0"
+_FROM_SHORT_NAME = {name: dtype for dtype, name in _SHORT_NAMES.items()}
+# Equal dtypes can be different objects (long and long long): the values are the ones to keep.
+_NATIVE = {dtype: dtype for dtype in SUPPORTED}
+
+_PYTHON_KINDS: dict[Any, str] = {bool: "b", int: "i", float: "f", complex: "c"}
+_PYTHON_NAMES = {scalar.__name__: kind for scalar, kind in _PYTHON_KINDS.items()}
+# NumPy files bfloat16 under void. Scalar classes are keys as well, so that asking about one
+# answers rather than silently missing.
+_KINDS: dict[Any, str] = {
+    key: "f" if dtype == bfloat16 else dtype.kind
+    for dtype in SUPPORTED
+    for key in (dtype, dtype.type)
+}
+
+_BITS_32 = {"b": bool_, "i": int32, "u": uint32, "f": float32, "c": complex64}
+_BITS_64 = {"b": bool_, "i": int64, "u": uint64, "f": float64, "c": complex128}
+_DEFAULTS: dict[str, dict[str, DType]] = {
+    mode: {kind: np.dtype(scalar) for kind, scalar in table.items()}
+    for mode, table in [("explicit", _BITS_32), ("off", _BITS_32), ("on", _BITS_64)]
+}
+_TO_32_BITS: dict[DType, DType] = {
+    np.dtype(_BITS_64[kind]): np.dtype(_BITS_32[kind]) for kind in "iufc"
+}
+
+
+def short_name(dtype: DType) -> str:
+    """Return the name that jaxprs print: ``f32``, ``bf16``, ``bool``, ``float0``, ..."""
+    return _SHORT_NAMES[dtype]
+
+
+def from_short_name(name: str) -> DType:
+    """Return the dtype of a short name; the inverse of ``short_name``.
+
+    Raises:
+        ValueError: the name is not one of the short names.
+    """
+    if name in _FROM_SHORT_NAME:
+        return _FROM_SHORT_NAME[name]
+    names = ", ".join(_FROM_SHORT_NAME)
+    raise ValueError(f"unknown short dtype name {name!r}; use one of: {names}")
+
+
+def as_dtype(x: Any) -> DType:
+    """Return the dtype that a user's ``dtype=`` argument means, not yet cut to 32 bits.
+
+    Args:
+        x: a dtype, a scalar class, a NumPy name or ``"bfloat16"``, or one of Python's ``bool``,
+            ``int``, ``float``, ``complex`` (or its name), which stand for the default dtype.
+
+    Raises:
+        TypeError: anything else, and dtypes that are not supported.
+    """
+    try:
+        return _NATIVE[x]
+    except (KeyError, TypeError):
+        pass
+    kind = _python_kind(x)
+    if kind is not None:
+        return default_dtype(kind)
+    found = _numpy_dtype(x)
+    if found in _NATIVE:
+        return _NATIVE[found]
+    if found is not None and found.newbyteorder("=") in _NATIVE:
+        raise TypeError(
+            f"dtype {found.str!r} is not in this machine's byte order; convert the array with "
+            f"x.astype({found.newbyteorder('=').name!r})"
+        )
+    supported = ", ".join(dtype.name for dtype in SUPPORTED)
+    raise TypeError(f"dtype {_show(x)} is not supported; use one of: {supported}")
+
+
+def _python_kind(x: Any) -> str | None:
+    if isinstance(x, type):
+        return _PYTHON_KINDS.get(x)
+    return _PYTHON_NAMES.get(x) if isinstance(x, str) else None
+
+
+def _numpy_dtype(x: Any) -> DType | None:
+    if isinstance(x, str) and x == "bfloat16":
+        return np.dtype(bfloat16)
+    if isinstance(x, (np.dtype, str)):
+        spec = x
+    elif isinstance(x, type) and issubclass(x, np.generic) and x not in _ABSTRACT:
+        spec = x
+    else:
+        return None
+    try:
+        return np.dtype(spec)
+    except (TypeError, ValueError):
+        return None
+
+
+def _show(x: Any) -> str:
+    if isinstance(x, np.dtype):
+        return repr(x.name)
+    if isinstance(x, type):
+        return x.__name__
+    if hasattr(x, "dtype") and hasattr(x, "shape"):
+        return f"given as an array (pass its .dtype, here {x.dtype})"
+    return repr(x)
+
+
+def canonicalize(dtype: DType) -> DType:
+    """Cut a 64-bit dtype to 32 bits where ``config.x64`` is ``"off"``; else return it as it is."""
+    return _TO_32_BITS.get(dtype, dtype) if config.x64 == "off" else dtype
+
+
+def default_dtype(kind: str) -> DType:
+    """Return the default dtype of a kind, one of ``"b"``, ``"i"``, ``"u"``, ``"f"``, ``"c"``."""
+    return _DEFAULTS[config.x64][kind]
+
+
+def scalar_dtype(x: Any) -> DType:
+    """Return the default dtype of a Python bool, int, float or complex, value or type.
+
+    Raises:
+        TypeError: ``x`` is none of these.
+    """
+    kind = _scalar_kind(x if isinstance(x, type) else type(x))
+    if kind is None:
+        raise TypeError(f"expected a Python bool, int, float or complex, got {x!r}")
+    return default_dtype(kind)
+
+
+def _scalar_kind(cls: type) -> str | None:
+    # Subclasses count, such as IntEnum; bool comes first, being a subclass of int.
+    if cls in _PYTHON_KINDS:
+        return _PYTHON_KINDS[cls]
+    if issubclass(cls, np.generic):
+        return None
+    return next((kind for base, kind in _PYTHON_KINDS.items() if issubclass(cls, base)), None)
+
+
+def kind(dtype: Any) -> str:
+    """Return ``"b"``, ``"i"``, ``"u"``, ``"f"`` (bfloat16 too) or ``"c"``; ``""`` for others."""
+    return _KINDS.get(dtype, "")
+
+
+def is_bool(dtype: Any) -> bool:
+    return _KINDS.get(dtype) == "b"
+
+
+def is_signed(dtype: Any) -> bool:
+    """Whether ``dtype`` is a signed integer."""
+    return _KINDS.get(dtype) == "i"
+
+
+def is_unsigned(dtype: Any) -> bool:
+    """Whether ``dtype`` is an unsigned integer."""
+    return _KINDS.get(dtype) == "u"
+
+
+def is_integer(dtype: Any) -> bool:
+    """Whether ``dtype`` is an integer; bool is not."""
+    return _KINDS.get(dtype) in ("i", "u")
+
+
+def is_float(dtype: Any) -> bool:
+    """Whether ``dtype`` is a real floating type, bfloat16 included."""
+    return _KINDS.get(dtype) == "f"
+
+
+def is_complex(dtype: Any) -> bool:
+    return _KINDS.get(dtype) == "c"
+
+
+def is_inexact(dtype: Any) -> bool:
+    """Whether ``dtype`` is floating or complex: the dtypes that have tangents."""
+    return _KINDS.get(dtype) in ("f", "c")
+
+
+@lru_cache(maxsize=512)
+def issubdtype(a: Any, b: Any) -> bool:
+    """``numpy.issubdtype`` where bfloat16 counts as floating, as ``jax.numpy.issubdtype``."""
+    scalar = a if isinstance(a, type) and issubclass(a, np.generic) else np.dtype(a).type
+    if scalar is not bfloat16:
+        return bool(np.issubdtype(scalar, b))
+    wanted = b if isinstance(b, type) and issubclass(b, np.generic) else np.dtype(b).type
+    return wanted in (bfloat16, floating, inexact, number, generic)
+
+
+def finfo(dtype: Any) -> Any:
+    """``numpy.finfo`` that knows bfloat16 as well."""
+    dtype = as_dtype(dtype)
+    return ml_dtypes.finfo(dtype) if dtype == bfloat16 else np.finfo(dtype)
+
+
+def iinfo(dtype: Any) -> Any:
+    """``numpy.iinfo`` of a supported integer dtype."""
+    return np.iinfo(as_dtype(dtype))
+
+
+def real_dtype(dtype: DType) -> DType:
+    """Return the dtype of the real part; real dtypes come back unchanged."""
+    return {complex64: np.dtype(float32), complex128: np.dtype(float64)}.get(dtype.type, dtype)
+
+
+def complex_dtype(dtype: DType) -> DType:
+    """Return the smallest complex dtype that holds ``dtype``, after ``to_inexact``."""
+    wide = to_inexact(dtype) in (float64, complex128)
+    return np.dtype(complex128 if wide else complex64)
+
+
+def to_inexact(dtype: DType) -> DType:
+    """Return the dtype in which ``sin`` of ``dtype`` is computed: itself if inexact.
+
+    As in ``jax.numpy``, 64-bit integers go to float64, all others and bool to float32.
+    """
+    if is_inexact(dtype):
+        return dtype
+    return canonicalize(np.dtype(float64 if dtype.itemsize == 8 else float32))
+
+
+# A node of the lattice is a dtype, or Python's int, float or complex for a weak dtype of that kind.
+_EDGES: dict[Any, tuple[Any, ...]] = {
+    bool_: (int,),
+    int: (uint8, int8),
+    uint8: (int16, uint16),
+    uint16: (int32, uint32),
+    uint32: (int64, uint64),
+    uint64: (float,),
+    int8: (int16,),
+    int16: (int32,),
+    int32: (int64,),
+    int64: (float,),
+    float: (bfloat16, float16, complex),
+    bfloat16: (float32,),
+    float16: (float32,),
+    float32: (float64, complex64),
+    float64: (complex128,),
+    complex: (complex64,),
+    complex64: (complex128,),
+    complex128: (),
+}
+_WEAK = frozenset([int, float, complex])
+_WEAK_NODES = {"b": bool_, "i": int, "u": int, "f": float, "c": complex}
+
+
+def _joins(edges: dict[Any, tuple[Any, ...]]) -> dict[tuple[Any, Any], Any]:
+    def above(node: Any) -> set[Any]:
+        return {node}.union(*(above(up) for up in edges[node]))
+
+    bounds = {node: above(node) for node in edges}
+    joins = {}
+    for a in edges:
+        for b in edges:
+            common = bounds[a] & bounds[b]
+            (joins[a, b],) = [node for node in common if common <= bounds[node]]
+    return joins
+
+
+_WIDE_JOINS = _joins(_EDGES)
+# Only uint32 with a signed integer would make 64 bits out of 32; int32 is JAX's answer then.
+_NARROW_JOINS = _joins(_EDGES | {uint32: (int32, uint64)})
+_NODE_JOINS = {"explicit": _NARROW_JOINS, "off": _NARROW_JOINS, "on": _WIDE_JOINS}
+# One cache a mode, so that a change of mode needs no clearing, which could race with a writer.
+_CACHES: dict[str, dict[tuple[TypedScalar, ...], TypedScalar]] = {m: {} for m in _NODE_JOINS}
+
+
+def lattice_join(*types: TypedScalar) -> TypedScalar:
+    """Return the least ``(dtype, weak)`` that all the given ones promote to.
+
+    Follows ``jax.dtypes`` (``lattice_result_type``): where all are weak, their dtypes are joined
+    and the result is weak; bool is never weak.
+
+    Raises:
+        TypeError: no argument, or a dtype that does not promote (float0).
+    """
+    cache = _CACHES[config.x64]
+    try:
+        return cache[types]
+    except KeyError:
+        pass
+    result = cache[types] = _lattice_join(types)
+    return result
+
+
+def _lattice_join(types: tuple[TypedScalar, ...]) -> TypedScalar:
+    if not types:
+        raise TypeError("lattice_join needs at least one (dtype, weak) pair")
+    for dtype, _ in types:
+        if dtype not in _NATIVE:
+            raise TypeError(f"dtype {short_name(dtype)} takes no part in promotion")
+    all_weak = all(weak for _, weak in types)
+    nodes = [
+        _WEAK_NODES[kind(dtype)] if weak and not all_weak else canonicalize(dtype).type
+        for dtype, weak in types
+    ]
+    joins = _NODE_JOINS[config.x64]
+    node = reduce(lambda a, b: joins[a, b], nodes)
+    if node in _WEAK:
+        return default_dtype(_PYTHON_KINDS[node]), True
+    return np.dtype(node), all_weak and node is not bool_
+
+
+def promote_types(a: Any, b: Any) -> DType:
+    """Return the dtype of an operation between arrays of dtypes ``a`` and ``b``.
+
+    Python's ``int``, ``float`` and ``complex`` stand for weak dtypes. Raises ``TypeError`` for
+    dtypes that are not supported.
+    """
+    return result_type(_as_type(a), _as_type(b))
+
+
+def _as_type(x: Any) -> Any:
+    return x if isinstance(x, type) else as_dtype(x)
+
+
+def typed_scalar(x: Any) -> TypedScalar:
+    """Return ``(dtype, weak)`` of one argument of ``result_type``.
+
+    Raises:
+        TypeError: ``x`` is neither an array, nor a scalar, nor a supported dtype.
+    """
+    cls = type(x)
+    if cls in _PYTHON_KINDS:
+        return default_dtype(_PYTHON_KINDS[cls]), cls is not bool
+    if isinstance(x, (np.dtype, str)):
+        return canonicalize(as_dtype(x)), False
+    if isinstance(x, type):
+        return canonicalize(as_dtype(x)), x in _WEAK
+    dtype = getattr(x, "dtype", None)
+    if dtype is not None:
+        return canonicalize(as_dtype(dtype)), bool(getattr(x, "weak_type", False))
+    scalar = _scalar_kind(cls)
+    if scalar is None:
+        raise TypeError(f"cannot find a dtype for {x!r}: pass an array, a scalar or a dtype")
+    return default_dtype(scalar), scalar != "b"
+
+
+def result_type(*args: Any) -> DType:
+    """Return the dtype of an operation between ``args``, as ``jax.numpy.result_type``.
+
+    Args:
+        args: Python scalars (weak), NumPy scalars, arrays, dtypes, or any object with ``dtype``
+            and, optionally, ``weak_type``. A weak result is the default dtype of its kind.
+
+    Raises:
+        TypeError: no argument, or one that has no supported dtype.
+    """
+    if not args:
+        raise TypeError("result_type needs at least one array, scalar or dtype")
+    dtype, weak = lattice_join(*map(typed_scalar, args))
+    return default_dtype(kind(dtype)) if weak else dtype
+
+
+def check_python_int(value: int, dtype: DType) -> None:
+    """Check that a Python int can become a scalar of ``dtype`` without wrapping around.
+
+    Raises:
+        OverflowError: it is outside the range of an integer dtype, or of Python's float where
+            ``dtype`` is inexact.
+    """
+    if is_integer(dtype):
+        info = np.iinfo(dtype)
+        if not info.min <= value <= info.max:
+            raise OverflowError(
+                f"Python int {value} does not fit in {dtype.name}, which holds {info.min} to "
+                f"{info.max}; use a wider dtype or a float"
+            )
+    elif is_inexact(dtype):
+        float(value)
