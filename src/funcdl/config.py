@@ -42,24 +42,19 @@ def _boolean(value: Any) -> bool:
 
 
 def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise ValueError
-    number = int(value)
-    if number < 0:
-        raise ValueError
-    return number
+    if not isinstance(value, bool) and isinstance(value, (int, str)) and int(value) >= 0:
+        return int(value)
+    raise ValueError
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError
-    return value
+    if isinstance(value, str):
+        return value
+    raise ValueError
 
 
 def _path(value: Any) -> str:
-    if not isinstance(value, (str, os.PathLike)):
-        raise ValueError
-    return _text(os.fspath(value))
+    return _text(os.fspath(value) if isinstance(value, os.PathLike) else value)
 
 
 @dataclass(frozen=True)
@@ -74,6 +69,7 @@ class Flag:
 
     @property
     def variable(self) -> str:
+        """The environment variable that holds the initial value."""
         return f"FUNCDL_{self.name.upper()}"
 
 

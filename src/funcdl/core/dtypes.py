@@ -22,7 +22,7 @@ import numpy as np
 from funcdl.config import config
 
 DType = np.dtype[Any]
-TypedScalar = tuple[DType, bool]
+LatticeType = tuple[DType, bool]  # (dtype, weak)
 
 bool_ = np.bool_
 int8, int16, int32, int64 = np.int8, np.int16, np.int32, np.int64
@@ -34,10 +34,8 @@ complex64, complex128 = np.complex64, np.complex128
 generic, number, inexact = np.generic, np.number, np.inexact
 integer, signedinteger, unsignedinteger = np.integer, np.signedinteger, np.unsignedinteger
 floating, complexfloating = np.floating, np.complexfloating
-_ABSTRACT = frozenset(
-    [generic, number, inexact, integer, signedinteger, unsignedinteger, floating, complexfloating]
-    + [np.character, np.flexible]
-)
+_ABSTRACT = {generic, number, inexact, integer, signedinteger, unsignedinteger, floating}
+_ABSTRACT |= {complexfloating, np.character, np.flexible}
 
 float0: DType = np.dtype([("float0", np.void, 0)])
 """The dtype of a tangent of an integer or bool: it holds no data, as in JAX."""
@@ -84,13 +82,21 @@ _DEFAULTS: dict[str, dict[str, DType]] = {
     mode: {kind: np.dtype(scalar) for kind, scalar in table.items()}
     for mode, table in [("explicit", _BITS_32), ("off", _BITS_32), ("on", _BITS_64)]
 }
+_REAL_PARTS: dict[DType, DType] = {
+    np.dtype(complex64): np.dtype(float32),
+    np.dtype(complex128): np.dtype(float64),
+}
 _TO_32_BITS: dict[DType, DType] = {
     np.dtype(_BITS_64[kind]): np.dtype(_BITS_32[kind]) for kind in "iufc"
 }
 
 
 def short_name(dtype: DType) -> str:
-    """Return the name that jaxprs print: ``f32``, ``bf16``, ``bool``, ``float0``, ..."""
+    """Return the name that jaxprs print: ``f32``, ``bf16``, ``bool``, ``float0``, ...
+
+    Raises:
+        KeyError: the dtype is neither supported nor float0.
+    """
     return _SHORT_NAMES[dtype]
 
 
@@ -142,18 +148,15 @@ def _python_kind(x: Any) -> str | None:
 
 
 def _numpy_dtype(x: Any) -> DType | None:
-    if isinstance(x, str) and x == "bfloat16":
-        return np.dtype(bfloat16)
-    if isinstance(x, (np.dtype, str)):
-        spec = x
-    elif isinstance(x, type) and issubclass(x, np.generic) and x not in _ABSTRACT:
-        spec = x
-    else:
+    # NumPy takes much more for a dtype: None and np.floating are float64 to it.
+    concrete = isinstance(x, type) and issubclass(x, np.generic) and x not in _ABSTRACT
+    if not concrete and not isinstance(x, (np.dtype, str)):
         return None
     try:
-        return np.dtype(spec)
+        found: DType = np.dtype(x)
     except (TypeError, ValueError):
         return None
+    return found
 
 
 def _show(x: Any) -> str:
@@ -162,7 +165,7 @@ def _show(x: Any) -> str:
     if isinstance(x, type):
         return x.__name__
     if hasattr(x, "dtype") and hasattr(x, "shape"):
-        return f"given as an array (pass its .dtype, here {x.dtype})"
+        return f"given as an array of {x.dtype}"
     return repr(x)
 
 
@@ -203,6 +206,7 @@ def kind(dtype: Any) -> str:
 
 
 def is_bool(dtype: Any) -> bool:
+    """Whether ``dtype`` is bool."""
     return _KINDS.get(dtype) == "b"
 
 
@@ -227,6 +231,7 @@ def is_float(dtype: Any) -> bool:
 
 
 def is_complex(dtype: Any) -> bool:
+    """Whether ``dtype`` is complex."""
     return _KINDS.get(dtype) == "c"
 
 
@@ -246,25 +251,27 @@ def issubdtype(a: Any, b: Any) -> bool:
 
 
 def finfo(dtype: Any) -> Any:
-    """``numpy.finfo`` that knows bfloat16 as well."""
+    """``numpy.finfo`` that knows bfloat16 as well; ``ValueError`` if ``dtype`` is not inexact."""
     dtype = as_dtype(dtype)
-    return ml_dtypes.finfo(dtype) if dtype == bfloat16 else np.finfo(dtype)
+    if dtype == bfloat16:
+        return ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+    return np.finfo(dtype)
 
 
 def iinfo(dtype: Any) -> Any:
-    """``numpy.iinfo`` of a supported integer dtype."""
+    """``numpy.iinfo``; ``ValueError`` if ``dtype`` is not an integer."""
     return np.iinfo(as_dtype(dtype))
 
 
 def real_dtype(dtype: DType) -> DType:
     """Return the dtype of the real part; real dtypes come back unchanged."""
-    return {complex64: np.dtype(float32), complex128: np.dtype(float64)}.get(dtype.type, dtype)
+    return _REAL_PARTS.get(dtype, dtype)
 
 
 def complex_dtype(dtype: DType) -> DType:
     """Return the smallest complex dtype that holds ``dtype``, after ``to_inexact``."""
-    wide = to_inexact(dtype) in (float64, complex128)
-    return np.dtype(complex128 if wide else complex64)
+    wide = real_dtype(to_inexact(dtype)) == float64
+    return canonicalize(np.dtype(complex128 if wide else complex64))
 
 
 def to_inexact(dtype: DType) -> DType:
@@ -272,9 +279,9 @@ def to_inexact(dtype: DType) -> DType:
 
     As in ``jax.numpy``, 64-bit integers go to float64, all others and bool to float32.
     """
-    if is_inexact(dtype):
-        return dtype
-    return canonicalize(np.dtype(float64 if dtype.itemsize == 8 else float32))
+    if not is_inexact(dtype):
+        dtype = np.dtype(float64 if dtype.itemsize == 8 else float32)
+    return canonicalize(dtype)
 
 
 # A node of the lattice is a dtype, or Python's int, float or complex for a weak dtype of that kind.
@@ -320,10 +327,10 @@ _WIDE_JOINS = _joins(_EDGES)
 _NARROW_JOINS = _joins(_EDGES | {uint32: (int32, uint64)})
 _NODE_JOINS = {"explicit": _NARROW_JOINS, "off": _NARROW_JOINS, "on": _WIDE_JOINS}
 # One cache a mode, so that a change of mode needs no clearing, which could race with a writer.
-_CACHES: dict[str, dict[tuple[TypedScalar, ...], TypedScalar]] = {m: {} for m in _NODE_JOINS}
+_CACHES: dict[str, dict[tuple[LatticeType, ...], LatticeType]] = {m: {} for m in _NODE_JOINS}
 
 
-def lattice_join(*types: TypedScalar) -> TypedScalar:
+def lattice_join(*types: LatticeType) -> LatticeType:
     """Return the least ``(dtype, weak)`` that all the given ones promote to.
 
     Follows ``jax.dtypes`` (``lattice_result_type``): where all are weak, their dtypes are joined
@@ -341,12 +348,12 @@ def lattice_join(*types: TypedScalar) -> TypedScalar:
     return result
 
 
-def _lattice_join(types: tuple[TypedScalar, ...]) -> TypedScalar:
+def _lattice_join(types: tuple[LatticeType, ...]) -> LatticeType:
     if not types:
         raise TypeError("lattice_join needs at least one (dtype, weak) pair")
     for dtype, _ in types:
         if dtype not in _NATIVE:
-            raise TypeError(f"dtype {short_name(dtype)} takes no part in promotion")
+            raise TypeError(f"dtype {_SHORT_NAMES.get(dtype, dtype)} takes no part in promotion")
     all_weak = all(weak for _, weak in types)
     nodes = [
         _WEAK_NODES[kind(dtype)] if weak and not all_weak else canonicalize(dtype).type
@@ -362,17 +369,17 @@ def _lattice_join(types: tuple[TypedScalar, ...]) -> TypedScalar:
 def promote_types(a: Any, b: Any) -> DType:
     """Return the dtype of an operation between arrays of dtypes ``a`` and ``b``.
 
-    Python's ``int``, ``float`` and ``complex`` stand for weak dtypes. Raises ``TypeError`` for
-    dtypes that are not supported.
+    Python's ``int``, ``float`` and ``complex`` stand for weak dtypes. As ``jax.numpy``'s.
+
+    Raises:
+        TypeError: ``a`` or ``b`` is not a supported dtype.
     """
-    return result_type(_as_type(a), _as_type(b))
+    for dtype in (a, b):
+        as_dtype(dtype)
+    return result_type(a, b)
 
 
-def _as_type(x: Any) -> Any:
-    return x if isinstance(x, type) else as_dtype(x)
-
-
-def typed_scalar(x: Any) -> TypedScalar:
+def lattice_type(x: Any) -> LatticeType:
     """Return ``(dtype, weak)`` of one argument of ``result_type``.
 
     Raises:
@@ -406,7 +413,7 @@ def result_type(*args: Any) -> DType:
     """
     if not args:
         raise TypeError("result_type needs at least one array, scalar or dtype")
-    dtype, weak = lattice_join(*map(typed_scalar, args))
+    dtype, weak = lattice_join(*map(lattice_type, args))
     return default_dtype(kind(dtype)) if weak else dtype
 
 

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from funcdl.config import FLAGS, Config
+
+DEFAULTS = {
+    "x64": "explicit",
+    "backend": "auto",
+    "check": False,
+    "dump": "",
+    "cc": "",
+    "cache_dir": "",
+    "num_threads": 0,
+    "traceback_filtering": True,
+    "keep_source": False,
+}
+
+# (flag, given, stored); what is text is accepted from the environment as well.
+GOOD = [
+    ("x64", "on", "on"),
+    ("x64", "off", "off"),
+    ("backend", "cpu", "cpu"),
+    ("backend", "reference", "reference"),
+    ("check", True, True),
+    ("check", 1, True),
+    ("check", "1", True),
+    ("check", "TRUE", True),
+    ("traceback_filtering", "no", False),
+    ("traceback_filtering", "0", False),
+    ("keep_source", "yes", True),
+    ("dump", "out/stages", "out/stages"),
+    ("dump", Path("out/stages"), "out/stages"),
+    ("cache_dir", Path("/a/b"), "/a/b"),
+    ("cc", "ccache gcc -B/usr", "ccache gcc -B/usr"),
+    ("num_threads", 3, 3),
+    ("num_threads", "12", 12),
+]
+
+BAD = [
+    ("x64", "yes", "'explicit', 'off' or 'on'"),
+    ("x64", True, "'explicit', 'off' or 'on'"),
+    ("x64", ["on"], "'explicit', 'off' or 'on'"),
+    ("backend", "CPU", "'auto', 'cpu' or 'reference'"),
+    ("check", 2, "True or False"),
+    ("check", None, "True or False"),
+    ("check", "maybe", "True or False"),
+    ("dump", 3, "a folder or ''"),
+    ("dump", b"out", "a folder or ''"),
+    ("cc", None, "a command or ''"),
+    ("num_threads", -1, "an integer >= 0"),
+    ("num_threads", True, "an integer >= 0"),
+    ("num_threads", 1.0, "an integer >= 0"),
+    ("num_threads", "two", "an integer >= 0"),
+]
+
+
+@pytest.fixture
+def config() -> Config:
+    return Config({})
+
+
+def values(config: Config) -> dict[str, object]:
+    return {name: getattr(config, name) for name in FLAGS}
+
+
+def test_defaults(config: Config) -> None:
+    assert values(config) == DEFAULTS
+    assert values(Config(dict.fromkeys((f.variable for f in FLAGS.values()), ""))) == DEFAULTS
+
+
+@pytest.mark.parametrize(("name", "given", "stored"), GOOD)
+def test_assignment_stores_the_parsed_value(
+    config: Config, name: str, given: object, stored: object
+) -> None:
+    setattr(config, name, given)
+    assert values(config) == DEFAULTS | {name: stored}
+    assert type(getattr(config, name)) is type(stored)
+
+
+@pytest.mark.parametrize(("name", "given", "stored"), [row for row in GOOD if type(row[1]) is str])
+def test_environment_sets_the_initial_value(name: str, given: str, stored: object) -> None:
+    assert values(Config({f"FUNCDL_{name.upper()}": given})) == DEFAULTS | {name: stored}
+
+
+@pytest.mark.parametrize(("name", "given", "allowed"), BAD)
+def test_bad_value_names_flag_value_and_what_is_allowed(
+    config: Config, name: str, given: object, allowed: str
+) -> None:
+    with pytest.raises(ValueError) as caught:
+        setattr(config, name, given)
+    assert str(caught.value) == f"config.{name} must be {allowed}; got {given!r}"
+    assert values(config) == DEFAULTS
+
+
+@pytest.mark.parametrize(("name", "given", "allowed"), [row for row in BAD if type(row[1]) is str])
+def test_bad_environment_names_the_variable(name: str, given: str, allowed: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        Config({f"FUNCDL_{name.upper()}": given})
+    assert str(caught.value) == f"FUNCDL_{name.upper()} must be {allowed}; got {given!r}"
+
+
+def test_unknown_flag(config: Config) -> None:
+    with pytest.raises(AttributeError) as caught:
+        config.num_thread = 2  # type: ignore[attr-defined]
+    assert str(caught.value) == "config has no flag 'num_thread'; did you mean 'num_threads'?"
+    with pytest.raises(AttributeError) as caught:
+        config.on_change("zzz", print)
+    assert str(caught.value) == f"config has no flag 'zzz'; flags are: {', '.join(DEFAULTS)}"
+
+
+def test_override_restores_after_an_error(config: Config) -> None:
+    config.num_threads = 2
+    with pytest.raises(KeyError), config.override(x64="on", num_threads=1) as inner:
+        assert inner is config
+        assert (config.x64, config.num_threads) == ("on", 1)
+        with config.override(x64="off"):
+            assert config.x64 == "off"
+        assert config.x64 == "on"
+        raise KeyError
+    assert values(config) == DEFAULTS | {"num_threads": 2}
+
+
+@pytest.mark.parametrize("bad", [{"x64": "no"}, {"nothing": 1}])
+def test_override_with_a_bad_flag_changes_nothing(config: Config, bad: dict[str, object]) -> None:
+    seen: list[object] = []
+    config.on_change("check", seen.append)
+    with pytest.raises((ValueError, AttributeError)), config.override(check=True, **bad):
+        pytest.fail("the block must not run")
+    assert seen == []
+    assert values(config) == DEFAULTS
+
+
+def test_listener_hears_changes_only(config: Config) -> None:
+    seen: list[object] = []
+    stop = config.on_change("x64", seen.append)
+    config.x64 = "explicit"
+    config.x64 = "on"
+    config.check = True
+    with config.override(x64="off"):
+        pass
+    stop()
+    config.x64 = "explicit"
+    assert seen == ["on", "off", "on"]
+
+
+def test_listener_sees_the_new_value_in_place(config: Config) -> None:
+    seen: list[object] = []
+    config.on_change("num_threads", lambda new: seen.append((new, config.num_threads)))
+    config.num_threads = "5"  # type: ignore[assignment]
+    assert seen == [(5, 5)]
+
+
+def test_reads_are_plain_slot_reads(config: Config) -> None:
+    assert not hasattr(config, "__dict__")
+    assert "__getattr__" not in vars(Config) and "__getattribute__" not in vars(Config)
+    assert all(type(vars(Config)[name]).__name__ == "member_descriptor" for name in FLAGS)
+
+
+def test_describe_has_a_line_for_every_flag(config: Config) -> None:
+    config.cc = "clang"
+    header, *lines = config.describe().splitlines()
+    assert header.split() == ["flag", "value", "variable", "allowed", "meaning"]
+    for line, (name, value) in zip(lines, values(config).items(), strict=True):
+        assert line.split()[:3] == [name, repr(value), f"FUNCDL_{name.upper()}"]
+        assert line.index(FLAGS[name].help) == header.index("meaning")
