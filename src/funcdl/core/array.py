@@ -1,0 +1,259 @@
+"""The immutable array, and the operators that it shares with tracers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+import numpy as np
+
+from funcdl.core import dtypes
+from funcdl.core.avals import ShapedArray
+from funcdl.errors import DeletedArrayError, ImmutableArrayError, LeafTypeError
+
+
+class ArrayOperators:
+    """Operators and methods of arrays and tracers, except those that need values.
+
+    The user-facing NumPy layer supplies the functions (`install_operators`), since promotion and
+    broadcasting are its business.
+    """
+
+    __slots__ = ()
+
+    # NumPy must return NotImplemented from `ndarray + Array`, so that our operator decides.
+    __array_priority__ = 100
+
+    @property
+    def aval(self) -> ShapedArray:
+        raise AssertionError(type(self).__name__)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.aval.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.aval.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.aval.nbytes
+
+    @property
+    def itemsize(self) -> int:
+        return self.aval.dtype.itemsize
+
+    def __len__(self) -> int:
+        shape = self.aval.shape
+        if not shape:
+            raise TypeError("len() of a 0-dimensional array")
+        return shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self.aval.shape:
+            raise TypeError("iteration over a 0-dimensional array")
+        return (self[i] for i in range(len(self)))  # type: ignore[index]  # installed
+
+    def __setitem__(self, index: Any, value: Any) -> NoReturn:
+        raise ImmutableArrayError(
+            f"arrays are immutable, so item assignment to {self.aval} is not possible.\n"
+            "Instead of   x[index] = value\n"
+            "write        x = x.at[index].set(value)"
+        )
+
+    def __hash__(self) -> int:
+        raise TypeError(
+            f"unhashable type: {type(self).__name__!r} ({self.aval}); arrays compare elementwise. "
+            "To use one as a static argument or dict key, pass a tuple or a Python scalar instead."
+        )
+
+
+def install_operators(table: dict[str, Any]) -> None:
+    """Give every array and tracer the methods in `table` (called once by the NumPy layer)."""
+    for name, function in table.items():
+        setattr(ArrayOperators, name, function)
+
+
+class Array(ArrayOperators):
+    """An immutable array in CPU memory.
+
+    Use `funcdl.numpy.array` or `funcdl.device_put` to make one. Hashing and equality are as in
+    JAX: ``==`` is elementwise and arrays are unhashable.
+    """
+
+    __slots__ = ("__weakref__", "_aval", "_value", "weak_type")
+
+    def __init__(self, value: np.ndarray[Any, Any], weak_type: bool = False) -> None:
+        """Wrap a NumPy array that nobody else will write to; for internal use."""
+        self._value: np.ndarray[Any, Any] | None = value
+        self.weak_type = weak_type
+        self._aval: ShapedArray | None = None
+
+    @property
+    def value(self) -> np.ndarray[Any, Any]:
+        """The underlying NumPy array, which must not be written to."""
+        value = self._value
+        if value is None:
+            self._raise_deleted()
+        # Reductions and 0-d arithmetic of NumPy yield scalars rather than arrays.
+        if type(value) is not np.ndarray:
+            value = self._value = np.asarray(value)
+        return value
+
+    def _raise_deleted(self) -> NoReturn:
+        raise DeletedArrayError(
+            f"this array ({self._aval}) has been deleted: its memory was donated to a jitted call "
+            "(donate_argnums) or freed with delete(). Use the value which that call returned, or "
+            "do not donate this argument."
+        )
+
+    @property
+    def aval(self) -> ShapedArray:
+        aval = self._aval
+        if aval is None:
+            value = self.value
+            aval = self._aval = ShapedArray(value.shape, value.dtype, self.weak_type)
+        return aval
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.aval.dtype
+
+    @property
+    def device(self) -> str:
+        """Where the data is; always ``"cpu"`` for this class."""
+        return "cpu"
+
+    def delete(self) -> None:
+        """Free the memory now; later uses raise `DeletedArrayError`."""
+        _ = self.aval
+        self._value = None
+
+    def is_deleted(self) -> bool:
+        """Whether the memory was donated or freed."""
+        return self._value is None
+
+    def block_until_ready(self) -> Array:
+        """Wait until the value is computed; on CPU it always is. Returns the array itself."""
+        _ = self.value
+        return self
+
+    def item(self, *index: int) -> Any:
+        """One element as a Python scalar."""
+        return self.value.item(*index)
+
+    def tolist(self) -> Any:
+        """The elements as nested Python lists."""
+        return self.value.tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        value = self.value.view()
+        value.flags.writeable = False
+        if dtype is not None and np.dtype(dtype) != value.dtype:
+            if copy is False:
+                raise ValueError(f"converting {self.aval} to {np.dtype(dtype)} needs a copy")
+            return value.astype(dtype)
+        return value.copy() if copy else value
+
+    def __dlpack__(self, **options: Any) -> Any:
+        # The exporting view is writable where the memory is, since DLPack consumers without
+        # version 1.0 cannot be told that an array is read-only.
+        return self.value.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.value.__dlpack_device__()
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __int__(self) -> int:
+        return int(self.value)
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __complex__(self) -> complex:
+        return complex(self.value)
+
+    def __index__(self) -> int:
+        return self.value.__index__()
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value[()] if self.value.ndim == 0 else str(self), spec)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return Array, (np.array(self.value), self.weak_type)
+
+    def __copy__(self) -> Array:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Array:
+        return Array(np.array(self.value), self.weak_type)
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    def __repr__(self) -> str:
+        if self._value is None:
+            return f"Array(<deleted {self._aval}>)"
+        body = np.array2string(self.value, separator=", ", prefix="Array(")
+        weak = ", weak_type=True" if self.weak_type else ""
+        return f"Array({body}, dtype={self.value.dtype.name}{weak})"
+
+
+_SCALARS = (bool, int, float, complex)
+
+
+def as_array(x: Any, dtype: Any = None) -> Any:
+    """An `Array` of any array-like leaf; arrays and tracers pass through unchanged.
+
+    Python scalars become weakly typed. NumPy arrays are copied, since their owner may write to
+    them later, and canonicalized by the `x64` flag.
+
+    Raises:
+      LeafTypeError: `x` is no array and no scalar.
+    """
+    if isinstance(x, ArrayOperators):
+        return x
+    kind = type(x)
+    if kind in _SCALARS:
+        target = dtypes.scalar_dtype(x) if dtype is None else dtype
+        if kind is int:
+            dtypes.check_python_int(x, target)
+        return Array(np.array(x, target), weak_type=dtype is None and kind is not bool)
+    if isinstance(x, np.ndarray | np.generic):
+        target = dtypes.canonicalize(dtypes.as_dtype(x.dtype) if dtype is None else dtype)
+        return Array(np.array(x, target, order="C"))
+    if hasattr(x, "__funcdl_array__"):
+        return as_array(x.__funcdl_array__(), dtype)
+    if hasattr(x, "__array__"):
+        return as_array(np.asarray(x), dtype)
+    raise LeafTypeError(
+        f"expected an array or a scalar, got {type(x).__name__}: {_shorten(x)}.\n"
+        "Arrays, NumPy arrays, and Python or NumPy scalars are valid leaves; for other static "
+        "data use static_argnums or close over it."
+    )
+
+
+def aval_of(x: Any) -> ShapedArray:
+    """The aval of an array-like leaf, without copying it."""
+    if isinstance(x, ArrayOperators):
+        return x.aval
+    kind = type(x)
+    if kind in _SCALARS:
+        return ShapedArray((), dtypes.scalar_dtype(x), kind is not bool)
+    if isinstance(x, np.ndarray | np.generic):
+        return ShapedArray(x.shape, dtypes.canonicalize(dtypes.as_dtype(x.dtype)))
+    aval = getattr(x, "aval", None)
+    return aval if isinstance(aval, ShapedArray) else as_array(x).aval
+
+
+def _shorten(x: Any, limit: int = 60) -> str:
+    text = repr(x)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

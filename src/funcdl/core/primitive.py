@@ -1,0 +1,96 @@
+"""Primitives: the operations that traces see, each with one slot for every rule.
+
+The rules themselves live in `funcdl.ops`, beside each other. A rule slot that is None means that
+the transform in question refuses the primitive with an error that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from funcdl.core.avals import ShapedArray
+from funcdl.core.trace import context, eval_trace
+
+Params = dict[str, Any]
+
+
+def all_weak(weak: Sequence[bool], **params: Any) -> bool:
+    """The usual weak-type rule: a result is weakly typed when every operand is."""
+    return all(weak)
+
+
+def never_weak(weak: Sequence[bool], **params: Any) -> bool:
+    return False
+
+
+class Primitive:
+    """One operation.
+
+    Rules (all take the equation's parameters as keywords):
+
+    * ``impl(*arrays)``: the meaning, on NumPy arrays; also eager evaluation on CPU and the oracle
+      of every back end. Operands must not be written to.
+    * ``shape(*avals)``: checks the operands and returns the output's `ShapedArray` (weak type
+      apart), or a list of them.
+    * ``weak(flags)``: the output's weak type from the operands' flags.
+    * ``jvp(primals, tangents)``: returns the output and its tangent; tangents may be `Zero`.
+    * ``transpose(cotangent, *args)``: a cotangent (or None, or Zero) for every argument; those to
+      be found are given as `LinearInput`.
+    * ``batch(axis_size, args, dims)``: the output and its batch dimension, where each of `dims` is
+      None or the batch dimension of an argument.
+    * ``partial_eval(trace, args)``: for primitives that hold jaxprs; see `transforms.partial_eval`.
+    * ``lower``: how the compiler writes it in the kernel IR; see `compiler.lower`.
+
+    Primitives with `multiple_results` return lists everywhere.
+    """
+
+    __slots__ = (
+        "ad_note",
+        "batch",
+        "eval",
+        "impl",
+        "jvp",
+        "lower",
+        "multiple_results",
+        "name",
+        "partial_eval",
+        "shape",
+        "transpose",
+        "weak",
+    )
+
+    def __init__(self, name: str, *, multiple_results: bool = False) -> None:
+        self.name = name
+        self.multiple_results = multiple_results
+        self.impl: Callable[..., Any] | None = None
+        self.eval: Callable[..., Any] | None = None
+        self.shape: Callable[..., Any] | None = None
+        self.weak: Callable[..., bool] = all_weak
+        self.jvp: Callable[..., Any] | None = None
+        self.transpose: Callable[..., Any] | None = None
+        self.batch: Callable[..., Any] | None = None
+        self.partial_eval: Callable[..., Any] | None = None
+        self.lower: Any = None
+        self.ad_note: str | None = None
+
+    def bind(self, *args: Any, **params: Any) -> Any:
+        """Apply the primitive to arrays or tracers under the current trace."""
+        trace = context.trace
+        if trace is eval_trace:
+            return eval_trace.process(self, args, params)
+        return trace.process(self, args, params)
+
+    __call__ = bind
+
+    def output_avals(self, avals: Sequence[ShapedArray], params: Params) -> list[ShapedArray]:
+        """Types of the outputs, weak types included."""
+        assert self.shape is not None, self.name
+        outs = self.shape(*avals, **params)
+        if not self.multiple_results:
+            outs = [outs]
+        weak = self.weak([aval.weak_type for aval in avals], **params)
+        return [out.update(weak_type=weak) if out.weak_type != weak else out for out in outs]
+
+    def __repr__(self) -> str:
+        return self.name

@@ -1,0 +1,126 @@
+"""Staging: run a function under a trace that records every primitive into a jaxpr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from funcdl.core import source
+from funcdl.core.array import Array, as_array
+from funcdl.core.avals import ShapedArray
+from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var
+from funcdl.core.primitive import Primitive
+from funcdl.core.trace import Trace, Tracer, check_alive, context, new_trace, raise_leaked
+
+
+class JaxprTracer(Tracer):
+    """A variable of the program being recorded."""
+
+    __slots__ = ("var",)
+
+    def __init__(self, trace: JaxprTrace, var: Var, where: source.SourceLine | None) -> None:
+        self._trace = trace
+        self.var = var
+        self.source = where
+
+    @property
+    def aval(self) -> ShapedArray:
+        return self.var.aval
+
+
+class JaxprTrace(Trace):
+    """Records equations; values from outside become constants."""
+
+    __slots__ = ("_consts", "_eqns", "_invars")
+
+    def __init__(self, name: str, parent: Trace | None = None) -> None:
+        super().__init__(name, parent)
+        self._eqns: list[Eqn] = []
+        self._invars: list[Var] = []
+        self._consts: dict[int, tuple[Var, Any]] = {}
+
+    def new_input(self, aval: ShapedArray) -> JaxprTracer:
+        """A tracer for one more input of the program."""
+        var = Var(aval)
+        self._invars.append(var)
+        return JaxprTracer(self, var, source.current())
+
+    def owns(self, x: Any) -> bool:
+        return isinstance(x, JaxprTracer) and x._trace is self
+
+    def atom(self, x: Any) -> Atom:
+        """The variable or literal that stands for a value in the program."""
+        if isinstance(x, JaxprTracer) and x._trace is self:
+            return x.var
+        if not isinstance(x, Array | Tracer):
+            x = as_array(x)
+        if isinstance(x, Array):
+            if x.aval.shape == ():
+                return Literal(x)
+        elif not x._trace.alive:
+            raise_leaked(x)
+        known = self._consts.get(id(x))
+        if known is None:
+            # The dict also keeps `x` alive, so that its id stays its own.
+            known = self._consts[id(x)] = (Var(x.aval), x)
+        return known[0]
+
+    def process(self, primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        return self.record(primitive, args, params)
+
+    def record(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        """Add one equation; returns tracers for its outputs."""
+        invars = [self.atom(arg) for arg in args]
+        avals = primitive.output_avals([atom.aval for atom in invars], params)
+        outvars = [Var(aval) for aval in avals]
+        where = source.current()
+        self._eqns.append(Eqn(primitive, invars, outvars, params, where))
+        outs = [JaxprTracer(self, var, where) for var in outvars]
+        return outs if primitive.multiple_results else outs[0]
+
+    def to_jaxpr(
+        self, outs: Sequence[Any], names: Sequence[str] | None = None
+    ) -> tuple[Jaxpr, list[Any]]:
+        """The program that computes `outs`, and the values of its constants."""
+        outvars = [self.atom(x) for x in outs]
+        constvars = [var for var, _ in self._consts.values()]
+        consts = [x for _, x in self._consts.values()]
+        return Jaxpr(constvars, self._invars, outvars, self._eqns, names), consts
+
+
+def trace_to_jaxpr(
+    f: Callable[..., Sequence[Any]],
+    avals: Sequence[ShapedArray],
+    *,
+    name: str = "jit",
+    names: Sequence[str] | None = None,
+) -> tuple[Jaxpr, list[Any]]:
+    """Trace `f`, a function of flat arguments that returns a flat sequence.
+
+    Returns the jaxpr and the values of its constants, which may be tracers of outer traces.
+    """
+    trace = JaxprTrace(name, context.trace)
+    with new_trace(trace):
+        args = [trace.new_input(aval) for aval in avals]
+        outs = f(*args)
+        for out in outs:
+            check_alive(out)
+        return trace.to_jaxpr(outs, names)
+
+
+def hoist_consts(jaxpr: Jaxpr, consts: Sequence[Any]) -> tuple[ClosedJaxpr, list[Any]]:
+    """Close over the constants that are arrays; turn those that are tracers into leading inputs.
+
+    Returns the closed program and the tracers to pass before its own arguments.
+    """
+    closed = [(v, x) for v, x in zip(jaxpr.constvars, consts, strict=True) if type(x) is Array]
+    passed = [(v, x) for v, x in zip(jaxpr.constvars, consts, strict=True) if type(x) is not Array]
+    names = jaxpr.names
+    if names is not None:
+        names = tuple(f"captured{i}" for i in range(len(passed))) + names
+    program = jaxpr.replace(
+        constvars=tuple(v for v, _ in closed),
+        invars=tuple(v for v, _ in passed) + jaxpr.invars,
+        names=names,
+    )
+    return ClosedJaxpr(program, [x for _, x in closed]), [x for _, x in passed]

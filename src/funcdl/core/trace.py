@@ -1,0 +1,147 @@
+"""The current trace, and tracers.
+
+A transform runs a function under a *trace*: every primitive that is bound meanwhile is handed to
+that trace, which interprets it and may bind primitives under its parent in turn. The current trace
+is held in a thread-local context, so there are no levels to compare and no stack to search.
+"""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from funcdl.core.array import Array, ArrayOperators
+from funcdl.core.avals import ShapedArray
+from funcdl.core.source import SourceLine
+from funcdl.errors import LeakedTracerError
+
+if TYPE_CHECKING:
+    from funcdl.core.primitive import Primitive
+
+
+class Trace:
+    """How primitives are interpreted while some function is being transformed."""
+
+    __slots__ = ("alive", "name", "parent")
+
+    def __init__(self, name: str, parent: Trace | None) -> None:
+        self.name = name
+        self.parent = parent
+        self.alive = True
+
+    def process(self, primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        """Interpret one application of a primitive."""
+        raise AssertionError(f"{type(self).__name__} interprets nothing")
+
+
+class EvalTrace(Trace):
+    """The bottom of every chain of traces: computes with NumPy at once."""
+
+    __slots__ = ()
+
+    def process(self, primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        if primitive.eval is not None:
+            return primitive.eval(*args, **params)
+        values = []
+        weak = []
+        for arg in args:
+            if type(arg) is not Array:
+                raise_leaked(arg)
+            values.append(arg.value)
+            weak.append(arg.weak_type)
+        out = primitive.impl(*values, **params)  # type: ignore[misc]  # every primitive has one
+        is_weak = primitive.weak(weak, **params)
+        if primitive.multiple_results:
+            return [Array(value, is_weak) for value in out]
+        return Array(out, is_weak)
+
+
+eval_trace = EvalTrace("eval", None)
+
+
+class _Context(threading.local):
+    trace: Trace = eval_trace
+
+
+context = _Context()
+
+
+class current_trace:  # noqa: N801 (used like a function)
+    """Context manager that makes `trace` the current one."""
+
+    __slots__ = ("previous", "trace")
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+
+    def __enter__(self) -> Trace:
+        self.previous = context.trace
+        context.trace = self.trace
+        return self.trace
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        context.trace = self.previous
+
+
+class new_trace(current_trace):  # noqa: N801 (used like a function)
+    """Like `current_trace`, for a trace that ends here: tracers used later have leaked."""
+
+    __slots__ = ()
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        self.trace.alive = False
+
+
+class Tracer(ArrayOperators):
+    """A stand-in for an array while a function is traced."""
+
+    __slots__ = ("_trace", "source")
+
+    _trace: Trace
+    source: SourceLine | None
+
+    @property
+    def aval(self) -> ShapedArray:
+        raise AssertionError(type(self).__name__)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.aval.dtype
+
+    @property
+    def weak_type(self) -> bool:
+        return self.aval.weak_type
+
+    def __repr__(self) -> str:
+        return f"Tracer<{self.aval}>(under {self._trace.name})"
+
+
+def check_alive(x: Any) -> None:
+    """Raise `LeakedTracerError` for a tracer whose transform has ended."""
+    if isinstance(x, Tracer) and not x._trace.alive:
+        raise_leaked(x)
+
+
+def raise_leaked(x: Any) -> None:
+    """Explain why `x` cannot be computed with."""
+    if not isinstance(x, Tracer):
+        raise TypeError(f"expected an Array, got {type(x).__name__}: {x!r}")
+    origin = getattr(x, "source", None)
+    where = f"\nIt was created at {origin.describe()}." if origin is not None else ""
+    raise LeakedTracerError(
+        f"a traced value of type {x.aval} was used outside the function that was being traced "
+        f"by {x._trace.name}.{where}\n"
+        "It leaked through a side effect, such as a global, an attribute, or a list of an outer "
+        "scope that the traced function wrote to. Return the value from the function instead."
+    )

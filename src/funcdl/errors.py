@@ -1,0 +1,75 @@
+"""One exception class for each kind of user mistake.
+
+Each class also derives from the built-in exception that Python users expect, so that ``except
+TypeError`` keeps working.
+"""
+
+from __future__ import annotations
+
+
+class FuncdlError(Exception):
+    """Base class of all errors that a user's program can cause."""
+
+
+class ShapeError(FuncdlError, TypeError):
+    """Operands whose shapes do not fit the operation."""
+
+
+class DtypeError(FuncdlError, TypeError):
+    """Operands whose element types do not fit the operation."""
+
+
+class ArgumentError(FuncdlError, ValueError):
+    """An argument with a value that the function does not take."""
+
+
+class LeafTypeError(FuncdlError, TypeError):
+    """A pytree leaf that is no array and cannot become one."""
+
+
+class TreeError(FuncdlError, ValueError):
+    """Pytrees whose structures should match and do not."""
+
+
+class ConcretizationError(FuncdlError, TypeError):
+    """A concrete value asked of a traced one (``int(x)``, ``range(x)``, a static argument)."""
+
+
+class TracerBoolError(ConcretizationError):
+    """A truth value asked of a traced array (``if x > 0:`` under `jit`)."""
+
+
+class TracerArrayError(ConcretizationError):
+    """A NumPy array asked of a traced one (``np.sin(x)`` under `jit`)."""
+
+
+class LeakedTracerError(FuncdlError, RuntimeError):
+    """A traced value used after the transform that made it had ended."""
+
+
+class NotDifferentiableError(FuncdlError, TypeError):
+    """A derivative asked where there is none."""
+
+
+class StaticArgumentError(FuncdlError, ValueError):
+    """A static argument that cannot be hashed."""
+
+
+class ImmutableArrayError(FuncdlError, TypeError):
+    """Item assignment on an array."""
+
+
+class DeletedArrayError(FuncdlError, RuntimeError):
+    """An array used after its memory was donated or deleted."""
+
+
+class MissingRuleError(FuncdlError, NotImplementedError):
+    """A primitive without the rule that a transform needs."""
+
+
+class JaxprTypeError(FuncdlError, TypeError):
+    """A jaxpr that breaks a typing rule; always a bug of the code that built it."""
+
+
+class CompilerWarning(UserWarning):
+    """The C back end cannot be used, and the reference back end serves instead."""
