@@ -1,0 +1,1 @@
+"""Arrays, types, traces and jaxprs: what everything else is built from."""

@@ -67,7 +67,7 @@ class _Context(threading.local):
 context = _Context()
 
 
-class current_trace:  # noqa: N801 (used like a function)
+class current_trace:
     """Context manager that makes `trace` the current one."""
 
     __slots__ = ("previous", "trace")
@@ -89,7 +89,7 @@ class current_trace:  # noqa: N801 (used like a function)
         context.trace = self.previous
 
 
-class new_trace(current_trace):  # noqa: N801 (used like a function)
+class new_trace(current_trace):
     """Like `current_trace`, for a trace that ends here: tracers used later have leaked."""
 
     __slots__ = ()

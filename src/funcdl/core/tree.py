@@ -40,7 +40,7 @@ def structure(tree: PyTree, is_leaf: LeafTest | None = None) -> TreeDef:
     return optree.tree_structure(tree, is_leaf=is_leaf, namespace=NAMESPACE)
 
 
-def map(  # noqa: A001 (the name is JAX's)
+def map(
     f: Callable[..., Any], tree: PyTree, *rest: PyTree, is_leaf: LeafTest | None = None
 ) -> PyTree:
     """Apply `f` to each leaf, together with the matching subtrees of `rest`."""
@@ -76,7 +76,7 @@ def reduce(f: Callable[[Any, Any], Any], tree: PyTree, *initializer: Any) -> Any
     return optree.tree_reduce(f, tree, *initializer, namespace=NAMESPACE)
 
 
-def all(tree: PyTree) -> bool:  # noqa: A001 (the name is JAX's)
+def all(tree: PyTree) -> bool:
     """Whether every leaf is true."""
     return optree.tree_all(tree, namespace=NAMESPACE)
 

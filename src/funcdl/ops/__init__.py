@@ -1,0 +1,1 @@
+"""Every primitive, once, with all of its rules."""

@@ -1,0 +1,109 @@
+"""How a primitive becomes kernel IR: the forms that a primitive's `lower` slot can take.
+
+Lowering is pull-based: the compiler asks for the value of a variable at an index, and a rule answers
+by reading its operands at indices of its own. A primitive without a form runs on the host between
+compiled segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, Protocol
+
+import numpy as np
+
+from funcdl.core import dtypes
+from funcdl.core.avals import ShapedArray
+from funcdl.kir.builder import KernelBuilder
+from funcdl.kir.index import Index
+from funcdl.kir.ir import ReduceOp, UpdateOp
+
+Position = tuple[Index, ...]
+
+
+class Reader(Protocol):
+    """Reads the operands of the equation being lowered."""
+
+    builder: KernelBuilder
+
+    def read(self, operand: int, index: Position, mask: int | None = None) -> int:
+        """The value of an operand at `index`; nothing is read from memory where `mask` is false."""
+        ...
+
+    def aval(self, operand: int) -> ShapedArray:
+        """The type of an operand."""
+        ...
+
+    @property
+    def out_aval(self) -> ShapedArray:
+        """The type of the output being asked for."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pointwise:
+    """Each output element depends on the operands' elements at the same index.
+
+    `rule(builder, values, operand avals, output number, params)` returns the value. Values of half
+    precision arrive and leave as float32.
+    """
+
+    rule: Callable[[KernelBuilder, list[int], list[ShapedArray], int, dict[str, Any]], int]
+    cost: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Each output element is one operand element, or is made from a few of them, at other indices.
+
+    `rule(reader, index, params)` returns the value at `index`. `alias` marks views that keep the
+    row-major order of elements, which need no copy when the operand is in memory.
+    """
+
+    rule: Callable[[Reader, Position, dict[str, Any]], int]
+    alias: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """A reduction over `params["axes"]` of one operand."""
+
+    op: ReduceOp
+
+
+@dataclass(frozen=True, slots=True)
+class Contraction:
+    """`dot_general`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A scatter: operand 0 copied, then updated in place.
+
+    `rule(reader, update index, params)` returns the position in operand 0 that the update at that
+    index goes to, and a mask value (or None) that says whether it is inside.
+    """
+
+    op: UpdateOp
+    rule: Callable[[Reader, Position, dict[str, Any]], tuple[Position, int | None]]
+
+
+def compare(builder: KernelBuilder, name: str, index: Index, bound: int) -> int:
+    """A bool value: whether an index is in the relation `name` (``"ge"``, …) to a bound."""
+    dtype = np.dtype(np.int64 if max(map(abs, (*index.range(), bound))) > 2**31 - 1 else np.int32)
+    return builder.elementwise(name, builder.index_value(index, dtype), builder.const(bound, dtype))
+
+
+def all_of(builder: KernelBuilder, checks: Sequence[int]) -> int:
+    """The conjunction of some bool values."""
+    return reduce(lambda a, b: builder.elementwise("and", a, b), checks)
+
+
+def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The element type in which kernels compute with values of `dtype`."""
+    return np.dtype(np.float32) if dtype in _HALF else dtype
+
+
+_HALF = (np.dtype(np.float16), np.dtype(dtypes.bfloat16))

@@ -1,0 +1,318 @@
+"""Declarative rows for elementwise primitives: one call gives a primitive all of its rules.
+
+Every row names exactly one derivative form: `Jvp`, `Linear`, `Bilinear`, `NoDerivative` (zero almost
+everywhere) or `NotDifferentiable` (an error that says why).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from funcdl.core import dtypes
+from funcdl.core.avals import ShapedArray
+from funcdl.core.primitive import Primitive, all_weak, never_weak
+from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
+from funcdl.errors import DtypeError, NotDifferentiableError, ShapeError
+from funcdl.kir import elementwise as kernel_table
+from funcdl.kir.builder import KernelBuilder
+from funcdl.ops import registry
+from funcdl.ops.lowering import Pointwise
+from funcdl.ops.registry import Op, Sample, random_array
+from funcdl.ops.shape import broadcast_in_dim, instantiate, move_to_front
+
+NDArray = np.ndarray[Any, Any]
+Template = str | Callable[[np.dtype[Any]], str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Jvp:
+    """One rule an operand: ``rule(tangent, output, *primals)``, or None where it has no effect.
+
+    `transpose`, where given, has the meaning of `Primitive.transpose`: for operations such as
+    division that are linear in some operand.
+    """
+
+    rules: tuple[Callable[..., Any] | None, ...]
+    transpose: Callable[..., list[Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """Linear in all operands together: the tangent is the operation on the tangents."""
+
+    transpose: Callable[..., list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bilinear:
+    """Linear in either operand: ``rule(cotangent, other operand)`` for each."""
+
+    lhs: Callable[[Any, Any], Any]
+    rhs: Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NoDerivative:
+    """Piecewise constant: the derivative is zero wherever it exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotDifferentiable:
+    """No derivative is known; asking for one is an error with this reason."""
+
+    reason: str
+
+
+Derivative = Jvp | Linear | Bilinear | NoDerivative | NotDifferentiable
+
+
+def elementwise(
+    name: str,
+    numpy: Callable[..., Any],
+    *,
+    accepts: tuple[str, ...],
+    derivative: Derivative,
+    arity: int = 1,
+    out: str = "same",
+    c: Template = None,
+    triton: Template = None,
+    cost: int = 1,
+    domain: tuple[float, float] | Sequence[tuple[float, float]] = (-3.0, 3.0),
+    samples: registry.SampleMaker | None = None,
+    order: int = 2,
+) -> Primitive:
+    """Define an elementwise primitive.
+
+    Args:
+      name: the primitive's name, as in JAX's jaxprs; also its name in the kernel IR.
+      numpy: its meaning on NumPy arrays of equal shape and dtype.
+      accepts: short names of the operand dtypes that it takes; all operands share one.
+      derivative: its derivative form.
+      out: the output's dtype: ``"same"``, ``"bool"``, or ``"real"`` (of a complex operand).
+      c, triton: expression templates (see `kir.elementwise.ElementwiseOp`).
+      cost: in units of one addition.
+      domain: where test operands are drawn from: one range for all, or one for each.
+      samples: other test calls than the default ones.
+      order: the highest derivative that tests check.
+    """
+    primitive = Primitive(name)
+    accepted = frozenset(map(dtypes.from_short_name, accepts))
+
+    def out_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+        if out == "bool":
+            return np.dtype(bool)
+        return dtypes.real_dtype(dtype) if out == "real" else dtype
+
+    def shape(*avals: ShapedArray) -> ShapedArray:
+        first = avals[0]
+        for aval in avals[1:]:
+            if aval.shape != first.shape:
+                raise ShapeError(
+                    f"{name} requires operands of equal shape, got {', '.join(map(str, avals))}.\n"
+                    "Primitives do not broadcast; the functions of funcdl.numpy do."
+                )
+            if aval.dtype != first.dtype:
+                raise DtypeError(
+                    f"{name} requires operands of equal dtype, got {', '.join(map(str, avals))}.\n"
+                    "Primitives do not promote; the functions of funcdl.numpy do."
+                )
+        if first.dtype not in accepted:
+            raise DtypeError(f"{name} does not accept {first}; it takes {', '.join(accepts)}")
+        return ShapedArray(first.shape, out_dtype(first.dtype))
+
+    def impl(*arrays: NDArray) -> NDArray:
+        first = arrays[0]
+        for array in arrays[1:]:
+            if array.shape != first.shape or array.dtype is not first.dtype:
+                shape(*(ShapedArray(a.shape, a.dtype) for a in arrays))
+        if first.dtype not in accepted:
+            shape(ShapedArray(first.shape, first.dtype))
+        with np.errstate(all="ignore"):
+            return numpy(*arrays)  # type: ignore[no-any-return]
+
+    primitive.shape = shape
+    primitive.impl = impl
+    primitive.weak = never_weak if out == "bool" else all_weak
+    primitive.batch = elementwise_batch(primitive)
+    _install_derivative(primitive, derivative, arity)
+    if c is not None or triton is not None:
+        kernel_table.define(kernel_table.ElementwiseOp(name, arity, numpy, c, triton, cost))
+        primitive.lower = Pointwise(_lower_by_name(name), lambda: cost)
+    ranges = [domain] * arity if isinstance(domain[0], int | float) else list(domain)
+    registry.add(
+        Op(
+            primitive,
+            accepts,
+            samples or _default_samples(arity, ranges, _differentiable(derivative)),  # type: ignore[arg-type]
+            _missing_columns(derivative, c, triton),
+            order,
+        )
+    )
+    return primitive
+
+
+def elementwise_batch(primitive: Primitive) -> Callable[..., tuple[Any, int]]:
+    """The batching rule of any operation on operands of equal shape."""
+
+    def batch(
+        axis_size: int, args: Sequence[Any], dims: Sequence[int | None], **params: Any
+    ) -> tuple[Any, int]:
+        first = next(dim for dim in dims if dim is not None)
+        if all(dim == first for dim in dims):
+            return primitive.bind(*args, **params), first
+        args = [
+            broadcast_batch(x, axis_size) if dim is None else move_to_front(x, dim)
+            for x, dim in zip(args, dims, strict=True)
+        ]
+        return primitive.bind(*args, **params), 0
+
+    return batch
+
+
+def broadcast_batch(x: Any, axis_size: int) -> Any:
+    """Repeat an unbatched operand along a new leading batch dimension."""
+    return broadcast_in_dim(
+        x, shape=(axis_size, *x.shape), broadcast_dimensions=tuple(range(1, x.ndim + 1))
+    )
+
+
+def add_tangents(parts: Sequence[Any], aval: ShapedArray) -> Any:
+    """The sum of some tangents, or a symbolic zero when there are none."""
+    from funcdl.ops.arithmetic import add
+
+    total = None
+    for part in parts:
+        if not is_zero(part):
+            total = part if total is None else add(total, part)
+    return Zero(aval.to_tangent()) if total is None else total
+
+
+def _install_derivative(primitive: Primitive, derivative: Derivative, arity: int) -> None:
+    match derivative:
+        case Jvp(rules, transpose):
+            assert len(rules) == arity, primitive.name
+            primitive.jvp = _jvp_from_rules(primitive, rules)
+            primitive.transpose = transpose
+        case Linear(transpose):
+            primitive.jvp = _linear_jvp(primitive)
+            primitive.transpose = transpose
+        case Bilinear(lhs, rhs):
+            primitive.jvp = _bilinear_jvp(primitive)
+            primitive.transpose = _bilinear_transpose(lhs, rhs)
+        case NoDerivative():
+            primitive.jvp = zero_jvp(primitive)
+        case NotDifferentiable(reason):
+            primitive.jvp = _refuse_jvp(primitive, reason)
+
+
+def _jvp_from_rules(
+    primitive: Primitive, rules: Sequence[Callable[..., Any] | None]
+) -> Callable[..., tuple[Any, Any]]:
+    def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+        out = primitive.bind(*primals, **params)
+        parts = [
+            rule(t, out, *primals, **params)
+            for rule, t in zip(rules, tangents, strict=True)
+            if rule is not None and not is_zero(t)
+        ]
+        return out, add_tangents(parts, out.aval)
+
+    return jvp
+
+
+def _linear_jvp(primitive: Primitive) -> Callable[..., tuple[Any, Any]]:
+    def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+        out = primitive.bind(*primals, **params)
+        if all(map(is_zero, tangents)):
+            return out, Zero(out.aval.to_tangent())
+        return out, primitive.bind(*map(instantiate, tangents), **params)
+
+    return jvp
+
+
+def _bilinear_jvp(primitive: Primitive) -> Callable[..., tuple[Any, Any]]:
+    def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+        (x, y), (tx, ty) = primals, tangents
+        out = primitive.bind(x, y, **params)
+        parts = []
+        if not is_zero(tx):
+            parts.append(primitive.bind(tx, y, **params))
+        if not is_zero(ty):
+            parts.append(primitive.bind(x, ty, **params))
+        return out, add_tangents(parts, out.aval)
+
+    return jvp
+
+
+def _bilinear_transpose(
+    lhs: Callable[[Any, Any], Any], rhs: Callable[[Any, Any], Any]
+) -> Callable[..., list[Any]]:
+    def transpose(ct: Any, x: Any, y: Any) -> list[Any]:
+        return [lhs(ct, y), None] if is_linear(x) else [None, rhs(ct, x)]
+
+    return transpose
+
+
+def zero_jvp(primitive: Primitive) -> Callable[..., tuple[Any, Any]]:
+    """The jvp rule of operations whose output never varies smoothly (comparisons, say)."""
+
+    def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+        out = primitive.bind(*primals, **params)
+        return out, Zero(out.aval.to_tangent())
+
+    return jvp
+
+
+def _refuse_jvp(primitive: Primitive, reason: str) -> Callable[..., tuple[Any, Any]]:
+    def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+        raise NotDifferentiableError(
+            f"{primitive.name} cannot be differentiated: {reason}.\n"
+            "Wrap its argument in funcdl.lax.stop_gradient if no derivative should flow through it."
+        )
+
+    primitive.ad_note = reason
+    return jvp
+
+
+def _lower_by_name(name: str) -> Callable[..., int]:
+    def rule(
+        builder: KernelBuilder,
+        values: list[int],
+        avals: list[ShapedArray],
+        output: int,
+        params: dict[str, Any],
+    ) -> int:
+        return builder.elementwise(name, *values)
+
+    return rule
+
+
+def _differentiable(derivative: Derivative) -> bool:
+    return isinstance(derivative, Jvp | Linear | Bilinear)
+
+
+def _missing_columns(derivative: Derivative, c: Template, triton: Template) -> dict[str, str]:
+    missing = {}
+    if isinstance(derivative, NotDifferentiable):
+        missing["jvp"] = derivative.reason
+    if c is None:
+        missing["c"] = "runs on the host"
+    if triton is None:
+        missing["triton"] = "has no Triton expression yet"
+    return missing
+
+
+def _default_samples(
+    arity: int, ranges: Sequence[tuple[float, float]], differentiable: bool
+) -> registry.SampleMaker:
+    def samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]:
+        grad = tuple(range(arity)) if differentiable and dtypes.is_inexact(dtype) else ()
+        for shape in [(), (5,), (3, 7), (2, 0)]:
+            args = tuple(random_array(rng, shape, dtype, low, high) for low, high in ranges)
+            yield Sample(args, {}, grad)
+
+    return samples
