@@ -1,0 +1,278 @@
+"""Runs kernels on NumPy arrays: the meaning of the kernel IR, and the oracle for its renderers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcdl.kir import index as ix
+from funcdl.kir.conversion import convert, reinterpret
+from funcdl.kir.elementwise import lookup
+from funcdl.kir.index import Index, ValueAtom
+from funcdl.kir.ir import (
+    Bitcast,
+    Cast,
+    Const,
+    Dot,
+    Effect,
+    Elementwise,
+    IndexValue,
+    Kernel,
+    Load,
+    Reduce,
+    Select,
+    Store,
+    ValueInstruction,
+    operands,
+)
+from funcdl.kir.program import KernelProgram
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def interpret(kernel: Kernel, buffers: Mapping[str, Array]) -> None:
+    """Run `kernel`, which writes its results into `buffers`.
+
+    Loads see the buffers as they were before the kernel; stores and updates follow in the order
+    of the body, and the updates of one instruction in row-major order of the axes.
+
+    Args:
+        buffers: for each of the kernel's buffers by name, a one-dimensional array of its dtype and
+            size. Buffers that may alias can share memory.
+
+    Raises:
+        ValueError: a buffer is missing, or has another dtype, shape or size.
+        IndexError: an access out of bounds where the mask is true, or a computed index out of the
+            range that its `ValueAtom` states.
+    """
+    _check_buffers(kernel, buffers)
+    with np.errstate(all="ignore"):
+        _Run(kernel, buffers).run()
+
+
+def run_program(program: KernelProgram, slots: Sequence[Array]) -> None:
+    """Run the calls of `program` in order on memory given as arrays of bytes.
+
+    Args:
+        slots: one array of uint8 for each base address; outputs and temporaries are written there.
+
+    Raises:
+        ValueError: the number of slots is not the program's, or a buffer reaches past its slot.
+    """
+    if len(slots) != program.num_slots:
+        raise ValueError(
+            f"program {program.name}: slots must be {program.num_slots} arrays, got {len(slots)}"
+        )
+    for call in program.calls:
+        kernel, _ = program.kernels[call.kernel]
+        buffers: dict[str, Array] = {}
+        for buffer, address in zip(kernel.buffers, call.args, strict=True):
+            end = address.offset + buffer.size * buffer.dtype.itemsize
+            memory = slots[address.slot]
+            if end > memory.size:
+                raise ValueError(
+                    f"program {program.name}: buffer {buffer.name!r} of {kernel.name} ends at byte "
+                    f"{end} of slot {address.slot}, which has {memory.size}"
+                )
+            buffers[buffer.name] = memory[address.offset : end].view(buffer.dtype)
+        interpret(kernel, buffers)
+
+
+class _Run:
+    """One run. A value is an array with one dimension per kernel axis, 1 where it is constant."""
+
+    def __init__(self, kernel: Kernel, buffers: Mapping[str, Array]) -> None:
+        self.kernel = kernel
+        self.buffers = buffers
+        self.position = {axis.name: at for at, axis in enumerate(kernel.axes)}
+        self.values: dict[int, Array] = {}
+        rank = len(kernel.axes)
+        self.axes = {
+            axis.name: np.arange(axis.extent, dtype=np.int64).reshape(
+                [-1 if at == self.position[axis.name] else 1 for at in range(rank)]
+            )
+            for axis in kernel.axes
+        }
+
+    def run(self) -> None:
+        # Effects last: every point loads before it stores, whatever the order of the body.
+        body = self.kernel.body
+        effects = [id for id, instruction in enumerate(body) if isinstance(instruction, Effect)]
+        values = [id for id, instruction in enumerate(body) if not isinstance(instruction, Effect)]
+        order = values + effects
+        last_use = {operand: id for id in order for operand in operands(body[id])}
+        for id in order:
+            instruction = body[id]
+            if isinstance(instruction, Effect):
+                self.apply(instruction)
+            else:
+                value = np.asarray(self.evaluate(instruction))
+                assert value.dtype == instruction.type.dtype, f"%{id} is {value.dtype}"
+                self.values[id] = value
+            for operand in {*operands(instruction)}:
+                if last_use[operand] == id:
+                    del self.values[operand]
+
+    def evaluate(self, instruction: ValueInstruction) -> Array:
+        values, type_ = self.values, instruction.type
+        match instruction:
+            case Const(_, value):
+                return np.full([1] * len(self.kernel.axes), value, type_.dtype)
+            case IndexValue(_, index):
+                return self.index(index).astype(type_.dtype)
+            case Load():
+                return self.load(instruction)
+            case Elementwise(_, name, args):
+                result = lookup(name).numpy(*(values[arg] for arg in args))
+                return np.asarray(result, type_.dtype)
+            case Select(_, which, on_true, on_false):
+                return np.where(values[which], values[on_true], values[on_false])
+            case Cast(_, arg):
+                return convert(values[arg], type_.dtype)
+            case Bitcast(_, arg):
+                return reinterpret(values[arg], type_.dtype)
+            case Reduce():
+                return self.reduce(instruction)
+            case Dot():
+                return self.dot(instruction)
+
+    def index(self, index: Index, mask: Array | None = None) -> Array:
+        """Positions, after a check that the computed ones are in their ranges."""
+        for atom in _value_atoms(index):
+            value = self.values[atom.id]
+            wrong = (value < atom.low) | (value > atom.high)
+            if np.any(wrong if mask is None else wrong & mask):
+                raise IndexError(
+                    f"kernel {self.kernel.name}: %{atom.id} must be in "
+                    f"[{atom.low}, {atom.high}], got {value.min()}..{value.max()}"
+                )
+        wide = {id: self.values[id].astype(np.int64) for id in index.values()}
+        result = ix.evaluate(index, self.axes, wide)
+        return np.asarray(result, np.int64).reshape(np.shape(result) or [1] * len(self.axes))
+
+    def load(self, load: Load) -> Array:
+        data = self.buffers[load.buffer]
+        mask = None if load.mask is None else self.values[load.mask]
+        positions = self.index(load.index, mask)
+        self.check_bounds(load.buffer, positions, mask)
+        if mask is None:
+            return data[positions]
+        positions, mask = np.broadcast_arrays(positions, mask)
+        result = np.full(positions.shape, load.other, data.dtype)
+        result[mask] = data[positions[mask]]
+        return result
+
+    def reduce(self, reduce: Reduce) -> Array:
+        op = reduce.op
+        arg = self.broadcast(self.values[reduce.arg], reduce.axes)
+        dims = tuple(self.position[name] for name in reduce.axes)
+        match op:
+            case "argmax" | "argmin":
+                (dim,) = dims
+                if arg.shape[dim] == 0:
+                    shape = [1 if at == dim else n for at, n in enumerate(arg.shape)]
+                    return np.zeros(shape, reduce.type.dtype)
+                find = np.argmax if op == "argmax" else np.argmin
+                return np.asarray(find(arg, axis=dim, keepdims=True), reduce.type.dtype)
+            case "max" | "min":
+                find_extreme = np.max if op == "max" else np.min
+                initial = _identity(arg.dtype, lowest=op == "max")
+                return np.asarray(find_extreme(arg, axis=dims, keepdims=True, initial=initial))
+            case "sum":
+                return np.sum(arg, axis=dims, keepdims=True, dtype=arg.dtype)
+            case "prod":
+                return np.prod(arg, axis=dims, keepdims=True, dtype=arg.dtype)
+            case "and":
+                return np.asarray(np.bitwise_and.reduce(arg, axis=dims, keepdims=True))
+            case "or":
+                return np.asarray(np.bitwise_or.reduce(arg, axis=dims, keepdims=True))
+
+    def dot(self, dot: Dot) -> Array:
+        lhs = self.broadcast(self.values[dot.lhs], (dot.k,))
+        rhs = self.broadcast(self.values[dot.rhs], (dot.k,))
+        # Axes in the order batch..., then those of the product: x @ y takes [m, k] and [k, n].
+        m, n, k = (self.position[name] for name in (dot.m, dot.n, dot.k))
+        batch = [at for at in range(len(self.kernel.axes)) if at not in (m, n, k)]
+        product: Array = np.matmul(
+            lhs.transpose([*batch, n, m, k]), rhs.transpose([*batch, m, k, n]), dtype=dot.type.dtype
+        )
+        # Of the operands' third axes one is n for lhs, one is m for rhs, both of extent 1.
+        return np.moveaxis(product, range(product.ndim), [*batch, k, m, n])
+
+    def apply(self, effect: Effect) -> None:
+        mask = None if effect.mask is None else self.values[effect.mask]
+        positions = self.index(effect.index, mask)
+        self.check_bounds(effect.buffer, positions, mask)
+        value = self.values[effect.value]
+        positions, value = np.broadcast_arrays(positions, value)
+        if mask is not None:
+            positions, value, where = np.broadcast_arrays(positions, value, mask)
+            positions, value = positions[where], value[where]
+        data = self.buffers[effect.buffer]
+        flat_positions, flat_value = positions.ravel(), value.ravel()
+        if isinstance(effect, Store) or effect.op == "set":
+            data[flat_positions] = flat_value
+        else:
+            _UPDATES[effect.op].at(data, flat_positions, flat_value)
+
+    def broadcast(self, value: Array, axes: Sequence[str]) -> Array:
+        """The value with the full extent along `axes`."""
+        shape = list(value.shape)
+        for name in axes:
+            shape[self.position[name]] = self.axes[name].size
+        return np.broadcast_to(value, shape)
+
+    def check_bounds(self, buffer: str, positions: Array, mask: Array | None) -> None:
+        size = self.buffers[buffer].size
+        wrong = (positions < 0) | (positions >= size)
+        if np.any(wrong if mask is None else wrong & mask):
+            raise IndexError(
+                f"kernel {self.kernel.name}: index into buffer {buffer!r} of size {size} must be "
+                f"in [0, {size}) where the mask is true, got {positions.min()}..{positions.max()}"
+            )
+
+
+_UPDATES: dict[str, np.ufunc] = {
+    "add": np.add,
+    "mul": np.multiply,
+    "min": np.minimum,
+    "max": np.maximum,
+}
+
+
+def _identity(dtype: np.dtype, lowest: bool) -> Any:
+    """The identity of a maximum (`lowest`) or of a minimum."""
+    if dtype.kind == "b":
+        return not lowest
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        return info.min if lowest else info.max
+    return -math.inf if lowest else math.inf
+
+
+def _value_atoms(index: Index) -> list[ValueAtom]:
+    atoms: list[ValueAtom] = []
+    for atom, _ in index.terms:
+        match atom:
+            case ValueAtom():
+                atoms.append(atom)
+            case ix.DivAtom(inner) | ix.ModAtom(inner):
+                atoms += _value_atoms(inner)
+            case ix.AxisAtom():
+                pass
+    return atoms
+
+
+def _check_buffers(kernel: Kernel, buffers: Mapping[str, Array]) -> None:
+    for buffer in kernel.buffers:
+        if buffer.name not in buffers:
+            raise ValueError(f"kernel {kernel.name}: buffers lacks {buffer.name!r}")
+        found = buffers[buffer.name]
+        if found.shape != (buffer.size,) or found.dtype != buffer.dtype:
+            raise ValueError(
+                f"kernel {kernel.name}: buffer {buffer.name!r} must be {buffer.dtype} of shape "
+                f"({buffer.size},), got {found.dtype} of shape {found.shape}"
+            )
