@@ -1,0 +1,154 @@
+"""Default GPU schedules: which axes become program instances, blocks of lanes and loops.
+
+An axis with a ``vector`` record of `size` lanes is a dimension of the kernel's blocks; one without
+is a scalar. Before it stands what moves the block: ``grid`` (one program for each block of `size`
+positions), ``tile`` (a loop over blocks of `size`), or nothing where one block holds the axis.
+``loop`` is a loop over single positions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from math import prod
+
+import numpy as np
+
+from funcdl.kir.ir import AtomicUpdate, Cast, Dot, Kernel, Load, Reduce, Store
+from funcdl.kir.schedule import Schedule, Step
+
+# Lanes of a block. 1024 is eight to a thread of four warps; a block that holds a whole row may
+# cost more registers, for it saves reading the row again in each phase (softmax reads it thrice).
+POINTWISE_LANES = 1024
+PERSISTENT_LANES = 8192
+LOOPED_LANES = 2048
+# A program reads at least this many neighbours at a time: 128 bytes of float32.
+COALESCED = 32
+# Below this number of programs, large tiles of a product leave most of the GPU idle.
+MANY_PROGRAMS = 128
+
+
+def schedule_gpu(kernel: Kernel) -> Schedule:
+    """The schedule that the Triton renderer is given when no autotuner has spoken."""
+    dots = [i for i in kernel.body if isinstance(i, Dot)]
+    if dots:
+        return _schedule_dot(kernel, dots[0])
+    reduced = {axis for i in kernel.body if isinstance(i, Reduce) for axis in i.axes}
+    return _schedule_reduction(kernel, reduced) if reduced else _schedule_pointwise(kernel)
+
+
+def _schedule_pointwise(kernel: Kernel) -> Schedule:
+    extents = {axis.name: axis.extent for axis in kernel.axes}
+    lanes: dict[str, int] = {}
+    inner = _contiguous_axes(kernel)[:2]
+    if len(inner) == 2:  # some buffer runs along another axis: a square tile serves both
+        lanes = {name: min(_power_of_two(extents[name]), COALESCED) for name in inner}
+    order = [*inner, *(a.name for a in reversed(kernel.axes) if a.name not in inner)]
+    _fill(lanes, order, extents, POINTWISE_LANES)
+    steps = [Step(a.name, "grid", lanes.get(a.name, 1)) for a in kernel.axes]
+    return Schedule((*steps, *_vectors(kernel, lanes)), num_warps=_warps(lanes.values()))
+
+
+def _schedule_reduction(kernel: Kernel, reduced: set[str]) -> Schedule:
+    extents = {axis.name: axis.extent for axis in kernel.axes}
+    inner = next(iter(_contiguous_axes(kernel)), None)
+    lanes: dict[str, int] = {}
+    if inner is not None and inner not in reduced:  # neighbours along a column sum's columns
+        lanes[inner] = min(_power_of_two(extents[inner]), COALESCED)
+    width = prod(lanes.values())
+
+    looped: list[Step] = []
+    whole = {name: _power_of_two(extents[name]) for name in reduced}
+    if width * prod(whole.values()) <= PERSISTENT_LANES:
+        lanes |= whole
+    else:
+        budget = LOOPED_LANES // width
+        for axis in reversed(kernel.axes):
+            if axis.name not in reduced:
+                continue
+            size = min(_power_of_two(axis.extent), budget)
+            budget //= size
+            if size >= axis.extent:
+                lanes[axis.name] = size
+            elif size > 1:
+                lanes[axis.name] = size
+                looped.insert(0, Step(axis.name, "tile", size))
+            else:
+                looped.insert(0, Step(axis.name, "loop"))
+    outer = [a.name for a in kernel.axes if a.name not in reduced]
+    _fill(lanes, reversed(outer), extents, POINTWISE_LANES)
+    steps = [Step(name, "grid", lanes.get(name, 1)) for name in outer]
+    return Schedule((*steps, *looped, *_vectors(kernel, lanes)), _warps(lanes.values()))
+
+
+def _schedule_dot(kernel: Kernel, dot: Dot) -> Schedule:
+    extents = {axis.name: axis.extent for axis in kernel.axes}
+    half = all(_is_upcast(kernel, id) for id in (dot.lhs, dot.rhs))
+    lanes = {dot.m: 128, dot.n: 128, dot.k: 32} if half else {dot.m: 64, dot.n: 64, dot.k: 16}
+    for name in lanes:
+        lanes[name] = max(16, min(lanes[name], _power_of_two(extents[name])))
+    batch = [a.name for a in kernel.axes if a.name not in (dot.m, dot.n, dot.k)]
+    copies = prod(extents[name] for name in batch)
+    while copies * _blocks(extents, lanes, (dot.m, dot.n)) < MANY_PROGRAMS:
+        larger = max((dot.m, dot.n), key=lambda name: lanes[name])
+        if lanes[larger] <= 32:
+            break
+        lanes[larger] //= 2
+    steps = [Step(name, "grid", lanes.get(name, 1)) for name in (*batch, dot.m, dot.n)]
+    steps.append(Step(dot.k, "tile", lanes[dot.k]))
+    large = half and lanes[dot.m] * lanes[dot.n] >= 128 * 128
+    return Schedule((*steps, *_vectors(kernel, lanes)), 8 if large else 4, 3 if half else 2)
+
+
+def _is_upcast(kernel: Kernel, id: int) -> bool:
+    """Whether a factor is a widened half-precision value, which tensor cores take as it is."""
+    factor = kernel.body[id]
+    return isinstance(factor, Cast) and kernel.value_type(factor.arg).dtype.itemsize == 2
+
+
+def _contiguous_axes(kernel: Kernel) -> list[str]:
+    """Axes along which some access has stride one, the most frequent first.
+
+    The innermost axis counts first among equals; axes too short for a coalesced read do not count.
+    """
+    votes: Counter[str] = Counter()
+    for axis in reversed(kernel.axes):
+        for instruction in kernel.body:
+            if isinstance(instruction, Load | Store | AtomicUpdate):
+                stride = abs(instruction.index.coefficient(axis.name))
+                votes[axis.name] += stride == 1 and axis.extent >= COALESCED // 2
+    return [name for name, count in votes.most_common() if count]
+
+
+def _fill(
+    lanes: dict[str, int], order: Iterable[str], extents: Mapping[str, int], budget: int
+) -> None:
+    """Widen the block along the axes in `order` until it holds `budget` lanes."""
+    for name in order:
+        spare = budget // prod(lanes.values())
+        if name in lanes:
+            wanted = _power_of_two(extents[name]) // lanes[name]
+            lanes[name] *= max(1, min(wanted, spare))
+        elif spare > 1 and extents[name] > 1:
+            lanes[name] = min(_power_of_two(extents[name]), spare)
+
+
+def _vectors(kernel: Kernel, lanes: Mapping[str, int]) -> list[Step]:
+    return [Step(a.name, "vector", lanes[a.name]) for a in kernel.axes if a.name in lanes]
+
+
+def _blocks(
+    extents: Mapping[str, int], lanes: Mapping[str, int], names: tuple[str, ...]
+) -> int:
+    return prod(-(-extents[name] // lanes[name]) for name in names)
+
+
+def _power_of_two(extent: int) -> int:
+    """The smallest power of two that is at least `extent`."""
+    return 1 << max(extent - 1, 0).bit_length()
+
+
+def _warps(lanes: Iterable[int]) -> int:
+    """Eight lanes a thread up to four warps, then sixteen."""
+    total = prod(lanes)
+    return int(np.clip(total // 256, 1, 4)) if total <= 1024 else int(np.clip(total // 512, 4, 16))

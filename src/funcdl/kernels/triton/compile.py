@@ -1,0 +1,136 @@
+"""Triton source to cubins, on any machine: no GPU, driver or framework is needed.
+
+Triton is imported by the functions that compile, never by this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+import re
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from funcdl.kernels.triton.render import TritonKernel
+
+ALIGNMENT = 16
+"""Bytes to which pointers are aligned for a kernel compiled with ``aligned=True``."""
+
+_KEPT_METADATA = (
+    "name",
+    "shared",
+    "num_warps",
+    "num_ctas",
+    "num_stages",
+    "global_scratch_size",
+    "global_scratch_align",
+    "profile_scratch_size",
+    "profile_scratch_align",
+    "tmem_size",
+    "triton_version",
+)
+
+# Triton reads where its own cache lies from a process-wide setting.
+_settings = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Cubin:
+    """Machine code of one kernel.
+
+    `metadata` is what a launcher needs, in types that JSON has: the entry point's ``name``,
+    ``shared`` (bytes of shared memory for each program), ``num_warps``, ``num_ctas``, the sizes and
+    alignments of the two scratch buffers whose pointers follow the parameters, ``arch``, and
+    ``alignment`` (what every pointer must be divisible by). With ``report=True`` also ``registers``
+    (per thread), ``stack_bytes`` and ``spill_bytes``.
+    """
+
+    data: bytes
+    metadata: dict[str, Any]
+
+
+def compile_cubin(
+    kernel: TritonKernel,
+    arch: int,
+    *,
+    aligned: bool = True,
+    fp_fusion: bool = True,
+    report: bool = False,
+) -> Cubin:
+    """Compile for compute capability `arch` (80, 90, …).
+
+    Args:
+        aligned: promise that every pointer is divisible by 16 (wider loads); the launcher must
+            check it, and use another cubin where it does not hold.
+        fp_fusion: let a multiplication and an addition become one rounding.
+        report: add register use and spills to the metadata, at the price of a second run of ptxas.
+
+    Raises:
+        ImportError: Triton is not installed.
+        RuntimeError: Triton runs as its interpreter (``TRITON_INTERPRET`` is set).
+    """
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    if triton.knobs.runtime.interpret:
+        raise RuntimeError("Triton cannot compile while TRITON_INTERPRET is set; unset it")
+    attrs = {(n,): [["tt.divisibility", ALIGNMENT]] for n in range(len(kernel.signature))}
+    source = ASTSource(load_function(kernel), kernel.signature, attrs=attrs if aligned else None)
+    options = {
+        "num_warps": kernel.num_warps,
+        "num_stages": kernel.num_stages,
+        "enable_fp_fusion": fp_fusion,
+        "enable_reflect_ftz": False,  # library functions keep subnormal numbers
+    }
+    with _settings, tempfile.TemporaryDirectory() as folder, triton.knobs.cache.scope():
+        # The caller has a cache of its own; Triton's would only fill the home directory.
+        triton.knobs.cache.dir = folder
+        compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+    metadata = {name: getattr(compiled.metadata, name, None) for name in _KEPT_METADATA}
+    metadata |= {"arch": arch, "alignment": ALIGNMENT if aligned else 1}
+    if report:
+        metadata |= _resources(compiled.asm["ptx"], fp_fusion)
+    return Cubin(compiled.asm["cubin"], metadata)
+
+
+def load_function(kernel: TritonKernel) -> Callable[..., Any]:
+    """The kernel's `triton.jit` function, in a namespace of its own.
+
+    Triton reads the text of the functions that it is given, which `linecache` serves to it.
+    """
+    digest = hashlib.sha256(kernel.source.encode()).hexdigest()[:16]
+    filename = f"<funcdl {kernel.name} {digest}>"
+    lines = kernel.source.splitlines(keepends=True)
+    linecache.cache[filename] = (len(kernel.source), None, lines, filename)
+    namespace: dict[str, Any] = {"__name__": f"funcdl_kernel_{digest}", "__file__": filename}
+    exec(compile(kernel.source, filename, "exec"), namespace)
+    function: Callable[..., Any] = namespace[kernel.name]
+    return function
+
+
+def _resources(ptx: str, fp_fusion: bool) -> dict[str, int]:
+    """What ptxas says of a kernel: registers and stack of a thread, and bytes that it spills."""
+    import triton
+
+    target = re.search(r"^\.target (\w+)", ptx, re.MULTILINE)
+    assert target is not None
+    command = [triton.knobs.nvidia.ptxas.path, "-v", f"--gpu-name={target[1]}"]
+    command += ["--regAllocOptLevel=2", *([] if fp_fusion else ["--fmad=false"])]
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "kernel.ptx")
+        source.write_text(ptx)
+        command += [str(source), "-o", str(Path(folder, "kernel.cubin"))]
+        log = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    patterns = {
+        "registers": r"Used (\d+) registers",
+        "stack_bytes": r"(\d+) bytes stack frame",
+        "spill_bytes": r"(\d+) bytes spill stores",
+    }
+    found = {name: re.search(pattern, log) for name, pattern in patterns.items()}
+    return {name: int(match[1]) for name, match in found.items() if match}
