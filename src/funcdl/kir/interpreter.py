@@ -184,7 +184,7 @@ class _Run:
             case "sum":
                 return np.sum(arg, axis=dims, keepdims=True, dtype=arg.dtype)
             case "prod":
-                return np.prod(arg, axis=dims, keepdims=True, dtype=arg.dtype)
+                return np.asarray(np.prod(arg, axis=dims, keepdims=True), arg.dtype)
             case "and":
                 return np.asarray(np.bitwise_and.reduce(arg, axis=dims, keepdims=True))
             case "or":
