@@ -100,7 +100,8 @@ def format_atom(atom: Atom, names: Names) -> str:
     """A variable's name, or a literal with its type: ``2.0:f32[]``, weakly typed ``2.0:~f32[]``."""
     if type(atom) is Var:
         return names[atom]
-    assert type(atom) is Literal
+    if type(atom) is not Literal:
+        return _opaque(atom)
     if atom.value.is_deleted() or atom.aval.shape != ():
         return f"<literal>:{atom.aval}"
     return f"{_number(atom.value.value[()])}:{atom.aval}"
@@ -182,7 +183,7 @@ def _params(params: dict[str, Any], indent: int, source: bool) -> str:
     return f"[{margin}{margin.join(texts)}\n{' ' * indent}]"
 
 
-def _number(value: np.generic) -> str:
+def _number(value: Any) -> str:
     """A NumPy scalar as the shortest Python number that converts back to it."""
     python = value.item()
     if isinstance(python, complex):
