@@ -1,0 +1,84 @@
+/* Special functions that the C library lacks, or has with a side effect: erf_inv, digamma, lgamma. */
+#ifndef FD_SPECIAL_H
+#define FD_SPECIAL_H
+
+#include "fd_math_f32.h"
+#include "fd_math_f64.h"
+
+/* Inverse error function: x P(w) with w = -log(1 - x^2), one polynomial below w = 5 and one in
+ * sqrt(w) above (the form is M. Giles's, "Approximating the erfinv function", 2010). */
+FD_INLINE float fd_erf_inv_f32(float x) {
+  float w = -fd_log_f32((1.0f - x) * (1.0f + x));
+  float c = w - 2.5f;
+  float p = fd_fma_f32(-0x1.29711ap-27f, c, 0x1.a0a252p-26f);
+  p = fd_fma_f32(p, c, 0x1.f279dep-22f);
+  p = fd_fma_f32(p, c, -0x1.d2aa58p-19f);
+  p = fd_fma_f32(p, c, -0x1.4c75c8p-18f);
+  p = fd_fma_f32(p, c, 0x1.ca0a3ep-13f);
+  p = fd_fma_f32(p, c, -0x1.486738p-10f);
+  p = fd_fma_f32(p, c, -0x1.11c6d2p-8f);
+  p = fd_fma_f32(p, c, 0x1.f91e8cp-3f);
+  p = fd_fma_f32(p, c, 0x1.805c5ep0f);
+  float t = fd_sqrt_f32(w) - 3.0f;
+  float q = fd_fma_f32(-0x1.4b44b4p-13f, t, 0x1.55a502p-14f);
+  q = fd_fma_f32(q, t, 0x1.51cc56p-10f);
+  q = fd_fma_f32(q, t, -0x1.df1266p-9f);
+  q = fd_fma_f32(q, t, 0x1.7a04cap-8f);
+  q = fd_fma_f32(q, t, -0x1.f3d56ap-8f);
+  q = fd_fma_f32(q, t, 0x1.3524fcp-7f);
+  q = fd_fma_f32(q, t, 0x1.006dbap0f);
+  q = fd_fma_f32(q, t, 0x1.6a9efep1f);
+  float y = x * (w < 5.0f ? p : q);
+  return fd_abs_f32(x) == 1.0f ? fd_copysign_f32(FD_INF_F32, x) : y;
+}
+
+/* The same form, coarse (3e-4), then two steps of Halley's method (cubic) on erf, or on erfc where
+ * 1 - x is the better known quantity. */
+FD_INLINE double fd_erf_inv_f64(double x) {
+  double a = fd_abs_f64(x);
+  double w = -fd_log_f64((1.0 - a) * (1.0 + a));
+  double c = w - 2.5;
+  double p = fd_fma_f64(0x1.848e58p-13, c, -0x1.4de2c8p-10);
+  p = fd_fma_f64(fd_fma_f64(p, c, -0x1.0c74p-8), c, 0x1.f92d6p-3);
+  p = fd_fma_f64(p, c, 0x1.805a7ap0);
+  double t = fd_sqrt_f64(w) - 4.0;
+  double q = fd_fma_f64(0x1.19b1e6p-10, t, -0x1.391d2ep-9);
+  q = fd_fma_f64(fd_fma_f64(q, t, -0x1.464dcap-12), t, 0x1.02dbe2p0);
+  q = fd_fma_f64(q, t, 0x1.eb92bp1);
+  double y = a * (w < 5.0 ? p : q);
+  for (int step = 0; step < 2; step++) {
+    double excess = a < 0.5 ? fd_erf_f64(y) - a : (1.0 - a) - fd_erfc_f64(y);
+    double newton = excess * 0x1.c5bf891b4ef6ap-1 * fd_exp_f64(y * y); /* sqrt(pi) / 2 */
+    y -= newton / (1.0 + y * newton);
+  }
+  y = a == 1.0 ? FD_INF_F64 : a < 0x1p-500 ? a * 0x1.c5bf891b4ef6ap-1 : y;
+  return fd_copysign_f64(y, x);
+}
+
+/* Derivative of lgamma; NaN at its poles, as lax.digamma. Left of 0 by reflection, then the
+ * recurrence up to 10 and the asymptotic series (Abramowitz and Stegun 6.3.5, 6.3.7, 6.3.18). Near
+ * its roots the error is absolute, about 2^-52. */
+static inline __attribute__((unused)) double fd_digamma_f64(double x) {
+  double fraction = x - __builtin_rint(x);
+  if (x <= 0 && (fraction == 0 || x == -FD_INF_F64)) return FD_NAN_F64;
+  const double pi = 0x1.921fb54442d18p1;
+  double y = x < 0 ? 1.0 - x : x;
+  double sum = x < 0 ? -pi / __builtin_tan(pi * fraction) : 0.0;
+  for (; y < 10.0; y += 1.0) sum -= 1.0 / y;
+  double z = 1.0 / (y * y);
+  double series = z * (1.0 / 12 - z * (1.0 / 120 - z * (1.0 / 252 - z * (1.0 / 240 -
+                  z * (1.0 / 132 - z * (691.0 / 32760 - z * (1.0 / 12)))))));
+  return x == FD_INF_F64 ? x : sum + (__builtin_log(y) - 0.5 / y - series);
+}
+FD_INLINE float fd_digamma_f32(float x) { return (float)fd_digamma_f64((double)x); }
+
+/* Not lgamma, which writes the sign of gamma to a variable that all threads share. */
+extern double lgamma_r(double x, int *sign);
+
+FD_INLINE double fd_lgamma_f64(double x) {
+  int sign;
+  return x == -FD_INF_F64 ? FD_INF_F64 : lgamma_r(x, &sign);
+}
+FD_INLINE float fd_lgamma_f32(float x) { return (float)fd_lgamma_f64((double)x); }
+
+#endif

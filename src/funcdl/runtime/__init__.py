@@ -1,0 +1,1 @@
+"""Toolchain, caches, memory and loading of compiled code. The runtime knows no IR."""

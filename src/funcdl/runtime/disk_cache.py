@@ -1,0 +1,209 @@
+"""A folder of compiled artefacts, addressed by key, shared safely between processes.
+
+An entry is one file, ``<root>/<key[:2]>/<key>.<checksum><suffix>``. It appears by an atomic rename
+and carries its checksum in its name, so that a reader sees a whole entry or none, whatever a crash,
+a full disk or another process did.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import stat
+import tempfile
+import time
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+from funcdl.config import config
+
+DEFAULT_MAX_BYTES = 1 << 30
+_PUTS_BETWEEN_PRUNINGS = 64
+_TEMPORARY = ".tmp"
+# Another process may be about to load an entry that it has just looked up.
+_MIN_AGE_SECONDS = 600.0
+
+
+class CacheDir:
+    """Artefacts below one folder.
+
+    Args:
+        root: the folder; made, with access for this user only, when it does not exist. Where it
+            belongs to another user, can be written by others, or cannot be written by this
+            process, a temporary folder of this process takes its place, with one warning: a
+            loaded entry runs as this user.
+        max_bytes: `prune` deletes the entries that were not used for longest above this size.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+        self.root = _usable(Path(root).expanduser())
+        self.max_bytes = max_bytes
+        self._puts = 0
+
+    def get(self, key: str, suffix: str) -> Path | None:
+        """Return the file of this entry; None where there is none or it is damaged."""
+        for path in self._versions(key, suffix):
+            with suppress(OSError):
+                data = path.read_bytes()
+                if data and path.name == _file_name(key, suffix, data):
+                    os.utime(path)  # the time of last use, for `prune`
+                    return path
+                path.unlink()
+        return None
+
+    def get_bytes(self, key: str, suffix: str) -> bytes | None:
+        """Return the content of this entry; None where there is none or it is damaged."""
+        path = self.get(key, suffix)
+        if path is not None:
+            with suppress(OSError):
+                return path.read_bytes()
+        return None
+
+    def get_text(self, key: str, suffix: str) -> str | None:
+        """Return the content of this entry as text; None where there is none."""
+        data = self.get_bytes(key, suffix)
+        return data if data is None else data.decode()
+
+    def put(self, key: str, suffix: str, content: bytes | str | Path) -> Path:
+        """Publish an entry, given its content or a file that holds it, and return its file.
+
+        A key stands for one content. Where two writers disagree all the same, both files stay, so
+        that neither loses the one it was given, and `get` returns either; `remove` a key to store
+        something new under it.
+
+        Raises:
+            ValueError: the content is empty: it could not be told from a damaged entry.
+        """
+        if isinstance(content, Path):
+            content = content.read_bytes()
+        data = content.encode() if isinstance(content, str) else content
+        if not data:
+            raise ValueError(f"cache entry {key + suffix!r} has no content; nothing was stored")
+        path = self._folder(key) / _file_name(key, suffix, data)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with self.scratch() as folder:
+            temporary = folder / path.name
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+        self._puts += 1
+        if self._puts % _PUTS_BETWEEN_PRUNINGS == 1:
+            self.prune()
+        return path
+
+    def remove(self, key: str, suffix: str) -> None:
+        """Delete this entry, if there is one."""
+        for path in self._versions(key, suffix):
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Give a temporary folder on the cache's own file system, deleted at the end."""
+        with tempfile.TemporaryDirectory(
+            prefix=_TEMPORARY, dir=self.root, ignore_cleanup_errors=True
+        ) as folder:
+            yield Path(folder)
+
+    def prune(self, min_age: float = _MIN_AGE_SECONDS) -> int:
+        """Delete entries until all fit into `max_bytes`; return how many bytes went.
+
+        The least recently used go first; those used in the last `min_age` seconds stay. Temporary
+        folders that a killed process left behind go after a day.
+        """
+        now = time.time()
+        entries = []
+        for path in self.root.glob("*/*"):
+            with suppress(OSError):
+                status = path.stat()
+                if not path.parent.name.startswith(_TEMPORARY):
+                    entries.append((status.st_mtime, status.st_size, path))
+                elif now - status.st_mtime > 86400:
+                    shutil.rmtree(path.parent, ignore_errors=True)
+        excess = sum(size for _, size, _ in entries) - self.max_bytes
+        freed = 0
+        for used, size, path in sorted(entries):
+            if freed >= excess or now - used < min_age:
+                break
+            with suppress(OSError):
+                path.unlink()
+                freed += size
+        return freed
+
+    def _folder(self, key: str) -> Path:
+        return self.root / key[:2]
+
+    def _versions(self, key: str, suffix: str) -> list[Path]:
+        try:
+            names = os.listdir(self._folder(key))
+        except OSError:
+            return []
+        prefix = key + "."
+        return [
+            self._folder(key) / name
+            for name in names
+            if name.startswith(prefix) and name[len(prefix) + 8 :] == suffix
+        ]
+
+
+def default_cache() -> CacheDir:
+    """Return the cache in ``config.cache_dir``; '' is ``funcdl`` in the user's cache folder."""
+    root = config.cache_dir
+    if not root:
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        root = os.path.join(base, "funcdl")
+    return _open(root)
+
+
+@cache
+def _open(root: str) -> CacheDir:
+    return CacheDir(root)
+
+
+def _file_name(key: str, suffix: str, data: bytes) -> str:
+    return f"{key}.{zlib.crc32(data):08x}{suffix}"
+
+
+def _usable(root: Path) -> Path:
+    """Return `root` if only this user can put files there, else a private temporary folder."""
+    why_not = _why_not_usable(root)
+    if not why_not:
+        return root
+    fallback = _private_folder()
+    warnings.warn(
+        f"compiled code cannot be kept in {str(root)!r}: {why_not}. Using {str(fallback)!r} until "
+        "this process ends; set FUNCDL_CACHE_DIR to a folder that only you can write to",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return fallback
+
+
+def _why_not_usable(root: Path) -> str | None:
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = root.stat()
+        if status.st_uid != os.geteuid():
+            return f"it belongs to user {status.st_uid}, and this process runs as {os.geteuid()}"
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return f"others can write to it (mode {stat.S_IMODE(status.st_mode):03o})"
+        with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=root):
+            return None
+    except OSError as error:
+        return f"{error.strerror}"
+
+
+@cache
+def _private_folder() -> Path:
+    folder = tempfile.mkdtemp(prefix="funcdl-")
+    owner = os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:  # not in a forked child: the parent still uses the folder
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return Path(folder)

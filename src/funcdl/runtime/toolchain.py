@@ -1,0 +1,230 @@
+"""The C compiler: found once, called for each new source text, its results kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from funcdl.config import config
+from funcdl.runtime.disk_cache import default_cache
+
+_SHOWN_LINES = 12
+
+
+class CompilerError(RuntimeError):
+    """The C compiler could not be run, or refused a unit.
+
+    Attributes:
+        command: what was run.
+        output: everything that the compiler printed.
+        source: a kept copy of the source file; None where no source was involved.
+    """
+
+    def __init__(
+        self, message: str, command: Sequence[str], output: str = "", source: Path | None = None
+    ) -> None:
+        super().__init__(message)
+        self.command = tuple(command)
+        self.output = output
+        self.source = source
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One C source text and how to compile it; see `Compiler.build` for the fields."""
+
+    source: str
+    flags: tuple[str, ...] = ()
+    name: str = "unit"
+    include_dirs: tuple[Path, ...] = ()
+    extra_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """A command that compiles C (words, so that ``ccache gcc`` works), and its version."""
+
+    command: tuple[str, ...]
+    version: str
+
+    def build(
+        self,
+        source: str,
+        *,
+        flags: Sequence[str] = (),
+        name: str = "unit",
+        include_dirs: Sequence[Path] = (),
+        extra_key: str = "",
+    ) -> Path:
+        """Compile `source` to a shared object, unless the disk cache has it, and return its path.
+
+        Args:
+            source: the C text.
+            flags: compiler flags; libraries (``-l...``) are moved behind the source file.
+            name: stem of the file that compiler messages mention.
+            include_dirs: folders for ``-I``. The content of their headers is part of the key, the
+                path is not.
+            extra_key: whatever else should tell this unit from another with the same text.
+
+        Raises:
+            CompilerError: the compiler refused; the source file is kept and named.
+        """
+        return self._build(Unit(source, tuple(flags), name, tuple(include_dirs), extra_key))
+
+    def build_all(self, units: Sequence[Unit]) -> list[Path]:
+        """Compile several units at the same time, one process per core; paths in order."""
+        if len(units) < 2:
+            return [self._build(unit) for unit in units]
+        with ThreadPoolExecutor(min(len(units), os.cpu_count() or 1)) as pool:
+            return list(pool.map(self._build, units))
+
+    def accepts(self, flags: Sequence[str]) -> bool:
+        """Return whether an empty unit compiles and links with `flags`; asked once, then cached.
+
+        For parts that a machine may lack, as ``-fopenmp`` without its library.
+        """
+        unit = Unit("int fd_probe(void) { return 0; }\n", tuple(flags), "probe")
+        cached = default_cache().get_text(key := self._key(unit), ".probe")
+        if cached is None:
+            with default_cache().scratch() as folder:
+                cached = "no" if self._run(unit, folder).returncode else "yes"
+            default_cache().put(key, ".probe", cached)
+        return cached == "yes"
+
+    def _build(self, unit: Unit) -> Path:
+        store = default_cache()
+        key = self._key(unit)
+        if config.keep_source:
+            store.put(key, ".c", unit.source)
+        if (path := store.get(key, ".so")) is not None:
+            return path
+        with store.scratch() as folder:
+            result = self._run(unit, folder)
+            if result.returncode == 0:
+                return store.put(key, ".so", folder / "unit.so")
+        kept = store.put(key, ".c", unit.source)
+        command = self._command(unit, kept, Path(os.devnull))
+        raise CompilerError(
+            f"the C compiler refused {unit.name!r} (exit status {result.returncode})\n"
+            f"  command: {shlex.join(command)}\n"
+            f"  source:  {kept}\n" + _first_lines(result.stdout),
+            command,
+            result.stdout,
+            kept,
+        )
+
+    def _run(self, unit: Unit, folder: Path) -> subprocess.CompletedProcess[str]:
+        """Compile to ``folder/unit.so``, with stderr in the result's stdout."""
+        source = folder / f"{unit.name}.c"
+        source.write_text(unit.source)
+        return _capture(self._command(unit, Path(source.name), Path("unit.so")), folder)
+
+    def _command(self, unit: Unit, source: Path, output: Path) -> list[str]:
+        includes = [f"-I{path}" for path in unit.include_dirs]
+        libraries = [flag for flag in unit.flags if flag.startswith("-l")]
+        flags = [flag for flag in unit.flags if not flag.startswith("-l")]
+        # A linker keeps a library only for undefined names that it has met before.
+        return [
+            *(*self.command, "-shared", "-fPIC", *flags, *includes),
+            *(str(source), *libraries, "-o", str(output)),
+        ]
+
+    def _key(self, unit: Unit) -> str:
+        digest = hashlib.sha256()
+        for part in (
+            unit.source,
+            "\0".join(unit.flags),
+            "\0".join(folder_digest(path) for path in unit.include_dirs),
+            unit.extra_key,
+            "\0".join(self.command),
+            self.version,
+            platform.machine(),
+        ):
+            data = part.encode()
+            digest.update(len(data).to_bytes(8, "little"))
+            digest.update(data)
+        return digest.hexdigest()
+
+
+def find_compiler() -> Compiler | None:
+    """Return ``config.cc``, else ``$CC``, else the first of gcc, clang and cc that runs, else None.
+
+    The answer for a given pair of settings is kept: one ``--version`` call in a process.
+
+    Raises:
+        CompilerError: ``config.cc`` is set and does not run.
+    """
+    return _find(config.cc, os.environ.get("CC", ""), os.environ.get("PATH", ""))
+
+
+@cache
+def _find(configured: str, environment: str, path: str) -> Compiler | None:
+    if configured:
+        return _probe(shlex.split(configured), required=True)
+    for candidate in (environment, "gcc", "clang", "cc"):
+        if candidate and (compiler := _probe(shlex.split(candidate), required=False)):
+            return compiler
+    return None
+
+
+def _probe(command: list[str], *, required: bool) -> Compiler | None:
+    why = "not found on PATH"
+    if shutil.which(command[0]):
+        try:
+            result = _capture([*command, "--version"], None)
+        except OSError as error:
+            why = str(error)
+        else:
+            if result.returncode == 0 and result.stdout.strip():
+                return Compiler(tuple(command), result.stdout.splitlines()[0])
+            why = f"`{shlex.join(command)} --version` failed:\n{_first_lines(result.stdout)}"
+    if required:
+        raise CompilerError(
+            f"config.cc (FUNCDL_CC) is {shlex.join(command)!r}, which is no working C compiler: "
+            f"{why}. Set it to a compiler such as 'gcc', or to '' to search for one",
+            command,
+        )
+    return None
+
+
+def _capture(command: Sequence[str], folder: Path | None) -> subprocess.CompletedProcess[str]:
+    # Messages in English and plain ASCII quotes, whatever the user's locale.
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "LC_ALL": "C"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+
+
+def _first_lines(output: str) -> str:
+    lines = output.splitlines()
+    start = next((i for i, line in enumerate(lines) if "error" in line), 0)
+    shown = lines[start : start + _SHOWN_LINES]
+    more = len(lines) - start - len(shown)
+    return "\n".join([*(f"  {line}" for line in shown), *([f"  … {more} more lines"] * (more > 0))])
+
+
+@cache
+def folder_digest(folder: Path) -> str:
+    """Return a hash over the names and contents of the files in `folder`, read once a process."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            data = path.read_bytes()
+            digest.update(f"{path.name}\0{len(data)}\0".encode())
+            digest.update(data)
+    return digest.hexdigest()
