@@ -36,7 +36,9 @@ def is_internal(filename: str) -> bool:
     """Whether a file belongs to this library (and so is not the user's)."""
     known = _internal.get(filename)
     if known is None:
-        known = os.path.abspath(filename).startswith(PACKAGE_FOLDER)
+        # "<stdin>" is no path: it must not count as a file of the working directory.
+        is_path = not filename.startswith("<")
+        known = is_path and os.path.abspath(filename).startswith(PACKAGE_FOLDER)
         _internal[filename] = known
     return known
 
