@@ -162,9 +162,12 @@ class Array(ArrayOperators):
         return value.copy() if copy else value
 
     def __dlpack__(self, **options: Any) -> Any:
-        # The exporting view is writable where the memory is, since DLPack consumers without
-        # version 1.0 cannot be told that an array is read-only.
-        return self.value.__dlpack__(**options)
+        value = self.value
+        # Consumers of DLPack before version 1.0 cannot be told that an array is read-only.
+        if (options.get("max_version") or (0, 0)) >= (1, 0):
+            value = value.view()
+            value.flags.writeable = False
+        return value.__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.value.__dlpack_device__()
@@ -203,8 +206,10 @@ class Array(ArrayOperators):
         if self._value is None:
             return f"Array(<deleted {self._aval}>)"
         body = np.array2string(self.value, separator=", ", prefix="Array(")
+        # The elements show the shape, where there are any.
+        shape = f", shape={self.shape}" if self.size == 0 else ""
         weak = ", weak_type=True" if self.weak_type else ""
-        return f"Array({body}, dtype={self.value.dtype.name}{weak})"
+        return f"Array({body}{shape}, dtype={self.value.dtype.name}{weak})"
 
 
 _SCALARS = (bool, int, float, complex)
@@ -234,6 +239,9 @@ def as_array(x: Any, dtype: Any = None) -> Any:
         return as_array(x.__funcdl_array__(), dtype)
     if hasattr(x, "__array__"):
         return as_array(np.asarray(x), dtype)
+    for base in _SCALARS:
+        if isinstance(x, base):  # such as a member of an IntEnum
+            return as_array(base(x), dtype)
     raise LeafTypeError(
         f"expected an array or a scalar, got {type(x).__name__}: {_shorten(x)}.\n"
         "Arrays, NumPy arrays, and Python or NumPy scalars are valid leaves; for other static "

@@ -12,12 +12,17 @@ from typing import Any, TypeVar
 
 import optree
 
+from funcdl.errors import TreeError
+
 NAMESPACE = "funcdl"
 
 PyTree = Any
 TreeDef = optree.PyTreeSpec
 T = TypeVar("T")
 LeafTest = Callable[[Any], bool]
+
+# Its annotations ask for subclasses of `Collection`, which it does not need.
+_register: Any = optree.register_pytree_node
 
 
 def flatten(tree: PyTree, is_leaf: LeafTest | None = None) -> tuple[list[Any], TreeDef]:
@@ -116,7 +121,7 @@ def register_pytree_node(
         children, aux = flatten_func(node)
         return tuple(children), aux, None
 
-    optree.register_pytree_node(nodetype, flatten_node, unflatten_func, namespace=NAMESPACE)
+    _register(nodetype, flatten_node, unflatten_func, namespace=NAMESPACE)
 
 
 def register_pytree_node_class(cls: type[T]) -> type[T]:
@@ -134,16 +139,24 @@ def register_dataclass(
 
     Without `data_fields`, every field that is not in `meta_fields` (nor marked
     ``metadata={"static": True}``) holds data.
+
+    Raises:
+      TypeError: `cls` is no dataclass.
+      TreeError: not every field that ``__init__`` takes is in exactly one of the two lists.
     """
     if not dataclasses.is_dataclass(cls):
         raise TypeError(f"register_dataclass needs a dataclass, got {cls!r}")
+    fields = [f for f in dataclasses.fields(cls) if f.init]
     if data_fields is None:
-        static = {f.name for f in dataclasses.fields(cls) if f.metadata.get("static")}
-        meta_fields = tuple(dict.fromkeys([*meta_fields, *sorted(static)]))
-        data_fields = [
-            f.name for f in dataclasses.fields(cls) if f.init and f.name not in meta_fields
-        ]
+        static = [f.name for f in fields if f.metadata.get("static")]
+        meta_fields = tuple(dict.fromkeys([*meta_fields, *static]))
+        data_fields = [f.name for f in fields if f.name not in meta_fields]
     data, meta = tuple(data_fields), tuple(meta_fields)
+    if sorted(data + meta) != sorted(f.name for f in fields):
+        raise TreeError(
+            f"data_fields and meta_fields must name each field that {cls.__name__}() takes once: "
+            f"{[f.name for f in fields]}; got data_fields={list(data)}, meta_fields={list(meta)}"
+        )
 
     def flatten_node(node: T) -> tuple[tuple[Any, ...], Any, tuple[str, ...]]:
         values = tuple(getattr(node, name) for name in data)
@@ -153,5 +166,5 @@ def register_dataclass(
         fields = dict(zip(data, values, strict=True)) | dict(zip(meta, aux, strict=True))
         return cls(**fields)
 
-    optree.register_pytree_node(cls, flatten_node, unflatten_node, namespace=NAMESPACE)
+    _register(cls, flatten_node, unflatten_node, namespace=NAMESPACE)
     return cls
