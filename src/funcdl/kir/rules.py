@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import ml_dtypes
 import numpy as np
 
 from funcdl.core import dtypes
-from funcdl.kir.ir import Kernel, Scalar
+from funcdl.kir.ir import Scalar
 
 HALF_DTYPES = frozenset({np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)})
 """Element types of memory only: values are cast before arithmetic."""
@@ -52,9 +51,3 @@ def canonical_scalar(value: Scalar, dtype: np.dtype) -> Scalar:
             with np.errstate(all="ignore"):
                 number = float(np.asarray(value, np.float64).astype(dtype))
     return math.nan if math.isnan(number) else number
-
-
-def in_order(kernel: Kernel, axes: Iterable[str]) -> tuple[str, ...]:
-    """Axis names in the kernel's axis order."""
-    wanted = frozenset(axes)
-    return tuple(axis.name for axis in kernel.axes if axis.name in wanted)

@@ -1,0 +1,174 @@
+"""Passes from kernel to kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from funcdl.kir import index as ix
+from funcdl.kir.builder import KernelBuilder
+from funcdl.kir.index import DivAtom, Index, ModAtom
+from funcdl.kir.ir import (
+    AtomicUpdate,
+    Axis,
+    Bitcast,
+    Cast,
+    Const,
+    Dot,
+    Effect,
+    Elementwise,
+    IndexValue,
+    Instruction,
+    Kernel,
+    Load,
+    Reduce,
+    Select,
+    Store,
+)
+
+
+def collapse_axes(kernel: Kernel) -> Kernel:
+    """Merge adjacent axes that every index runs through in one stride, and drop axes of extent 1.
+
+    An axis pair ``a, b`` becomes one axis, with the name of the first, where each value varies over
+    both or neither, no index gets more quotients or remainders by it, and no reduction takes one of
+    them alone. So elementwise kernels on dense arrays get one axis, and a reduction over n, h, w
+    gets one reduced axis. The axes of a `Dot` stay even at extent 1; a batch axis can merge into
+    its m or n.
+    """
+    kernel = _drop_single_positions(kernel)
+    at = 0
+    while at + 1 < len(kernel.axes):
+        merged = _merge(kernel, at)
+        if merged is None:
+            at += 1
+        else:
+            # The new axis may merge with the one before it as well.
+            kernel, at = merged, max(at - 1, 0)
+    return kernel
+
+
+def _drop_single_positions(kernel: Kernel) -> Kernel:
+    dots = [i for i in kernel.body if isinstance(i, Dot)]
+    kept = {name for dot in dots for name in (dot.m, dot.n, dot.k)}
+    single = {a.name for a in kernel.axes if a.extent == 1 and a.name not in kept}
+    if not single:
+        return kernel
+    axes = [axis for axis in kernel.axes if axis.name not in single]
+    at = partial(ix.substitute, axes={name: ix.constant(0) for name in single})
+    return _rebuild(kernel, axes, at, lambda name: None if name in single else name)
+
+
+def _merge(kernel: Kernel, at: int) -> Kernel | None:
+    """The kernel with the axes `at` and ``at + 1`` in one, or None where they must stay apart."""
+    first, second = kernel.axes[at : at + 2]
+    if 0 in (first.extent, second.extent) or not _vary_together(kernel, first.name, second.name):
+        return None
+    names = {first.name, second.name}
+    for instruction in kernel.body:
+        if isinstance(instruction, Reduce) and len(names & set(instruction.axes)) == 1:
+            return None
+        if isinstance(instruction, Dot):
+            roles = names & {instruction.m, instruction.n, instruction.k}
+            if len(roles) == 2 or instruction.k in names:
+                return None
+    merged = Axis(first.name, first.extent * second.extent)
+    position = ix.axis(merged.name, merged.extent)
+    parts = {first.name: position // second.extent, second.name: position % second.extent}
+    new_indices: dict[Index, Index] = {}
+    for instruction in kernel.body:
+        if isinstance(instruction, IndexValue | Load | Store | AtomicUpdate):
+            old = instruction.index
+            if old not in new_indices:
+                new = new_indices[old] = ix.substitute(old, parts)
+                if _splits(new) > _splits(old):
+                    return None
+    axes = [*kernel.axes[:at], merged, *kernel.axes[at + 2 :]]
+    return _rebuild(
+        kernel,
+        axes,
+        new_indices.__getitem__,
+        lambda name: first.name if name == second.name else name,
+    )
+
+
+def _vary_together(kernel: Kernel, first: str, second: str) -> bool:
+    for instruction in kernel.body:
+        if isinstance(instruction, Effect):
+            # Values and masks are looked at themselves.
+            axes = tuple(instruction.index.axes())
+        else:
+            axes = instruction.type.axes
+        if (first in axes) != (second in axes):
+            return False
+    return True
+
+
+def _splits(index: Index) -> int:
+    """How many quotients and remainders an index has, those inside each other counted too."""
+    return sum(
+        1 + _splits(atom.index) for atom, _ in index.terms if isinstance(atom, DivAtom | ModAtom)
+    )
+
+
+def _rebuild(
+    kernel: Kernel,
+    axes: Sequence[Axis],
+    new_index: Callable[[Index], Index],
+    new_name: Callable[[str], str | None],
+) -> Kernel:
+    """The kernel over other axes; `new_name` is None for an axis that is gone."""
+    builder = KernelBuilder(kernel.name)
+    for axis in axes:
+        builder.axis(axis.name, axis.extent)
+    for buffer in kernel.buffers:
+        builder.buffer(buffer.name, buffer.dtype, buffer.size, buffer.role, buffer.may_alias)
+    ids: dict[int, int] = {}
+    for id, instruction in enumerate(kernel.body):
+        new_id = _add(builder, instruction, ids, new_index, new_name)
+        if new_id is not None:
+            ids[id] = new_id
+    return builder.build()
+
+
+def _add(
+    builder: KernelBuilder,
+    instruction: Instruction,
+    ids: Mapping[int, int],
+    new_index: Callable[[Index], Index],
+    new_name: Callable[[str], str | None],
+) -> int | None:
+    def at(index: Index) -> Index:
+        index = new_index(index)
+        return ix.rename_values(index, ids) if index.values() else index
+
+    def condition(mask: int | None) -> int | None:
+        return None if mask is None else ids[mask]
+
+    match instruction:
+        case Const(type_, value):
+            return builder.const(value, type_.dtype)
+        case IndexValue(type_, index):
+            return builder.index_value(at(index), type_.dtype)
+        case Load(_, buffer, index, mask, other):
+            return builder.load(buffer, at(index), condition(mask), other)
+        case Elementwise(_, name, args):
+            return builder.elementwise(name, *(ids[arg] for arg in args))
+        case Select(_, which, on_true, on_false):
+            return builder.select(ids[which], ids[on_true], ids[on_false])
+        case Cast(type_, arg):
+            return builder.cast(ids[arg], type_.dtype)
+        case Bitcast(type_, arg):
+            return builder.bitcast(ids[arg], type_.dtype)
+        case Reduce(type_, op, arg, axes):
+            reduced = [name for name in map(new_name, axes) if name is not None]
+            return builder.reduce(op, ids[arg], reduced, type_.dtype)
+        case Dot(_, lhs, rhs, m, n, k):
+            new_m, new_n, new_k = map(new_name, (m, n, k))
+            assert new_m is not None and new_n is not None and new_k is not None
+            return builder.dot(ids[lhs], ids[rhs], new_m, new_n, new_k)
+        case Store(buffer, index, value, mask):
+            builder.store(buffer, at(index), ids[value], condition(mask))
+        case AtomicUpdate(op, buffer, index, value, mask):
+            builder.atomic_update(op, buffer, at(index), ids[value], condition(mask))
+    return None
