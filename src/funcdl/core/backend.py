@@ -25,12 +25,20 @@ class Executable(Protocol):
         """Run on flat inputs; outputs are fresh arrays that the caller owns."""
         ...
 
+
+class LoweredProgram(Protocol):
+    """A program on its way through the compiler."""
+
     def as_text(self, stage: str) -> str:
-        """The program as one stage of the compiler left it.
+        """The program as one stage left it.
 
         Raises:
           ArgumentError: there is no such stage; the message lists those that exist.
         """
+        ...
+
+    def compile(self) -> Executable:
+        """The executable; this is where native compilers run."""
         ...
 
 
@@ -39,16 +47,29 @@ class Backend(Protocol):
 
     name: str
 
-    def compile(self, program: ClosedJaxpr, *, name: str, donated: Sequence[bool]) -> Executable:
-        """Compile a program; `donated` says which inputs' memory it may reuse."""
+    def lower(self, program: ClosedJaxpr, *, name: str, donated: Sequence[bool]) -> LoweredProgram:
+        """Take in a program; `donated` says which inputs' memory it may reuse."""
         ...
 
 
-class ReferenceExecutable:
+class ReferenceProgram:
     """Runs a program equation by equation with the primitives' NumPy implementations."""
 
     def __init__(self, program: ClosedJaxpr) -> None:
         self._program = program
+
+    def as_text(self, stage: str) -> str:
+        """The jaxpr; there are no other stages."""
+        if stage == "jaxpr":
+            return str(self._program)
+        raise ArgumentError(
+            f"the reference back end has no stage {stage!r}; it has: 'jaxpr'. "
+            "The stages of the compiler need a C compiler on this machine."
+        )
+
+    def compile(self) -> ReferenceProgram:
+        """Nothing to do."""
+        return self
 
     def __call__(self, args: Sequence[NDArray]) -> list[NDArray]:
         arrays = [
@@ -58,24 +79,17 @@ class ReferenceExecutable:
             outs = eval_jaxpr(self._program.jaxpr, self._program.consts, arrays)
         return [out.value for out in outs]
 
-    def as_text(self, stage: str) -> str:
-        if stage == "jaxpr":
-            return str(self._program)
-        raise ArgumentError(
-            f"the reference back end has no stage {stage!r}; it has: 'jaxpr'. "
-            "The stages of the compiler need a C compiler on this machine."
-        )
-
 
 class ReferenceBackend:
     """The back end that is always there: no compiler, NumPy only."""
 
     name = "reference"
 
-    def compile(
+    def lower(
         self, program: ClosedJaxpr, *, name: str, donated: Sequence[bool]
-    ) -> ReferenceExecutable:
-        return ReferenceExecutable(program)
+    ) -> ReferenceProgram:
+        """Take in a program."""
+        return ReferenceProgram(program)
 
 
 _factories: dict[str, Callable[[], Backend]] = {"reference": ReferenceBackend}

@@ -1,0 +1,30 @@
+"""Function transforms: derivatives, vectorization, compilation. They nest in any order."""
+
+from __future__ import annotations
+
+from funcdl.transforms.derivatives import (
+    grad,
+    jvp,
+    linear_transpose,
+    linearize,
+    value_and_grad,
+    vjp,
+)
+from funcdl.transforms.jit import Compiled, JitFunction, Lowered, eval_shape, jit, make_jaxpr
+from funcdl.transforms.vmap import vmap
+
+__all__ = [
+    "Compiled",
+    "JitFunction",
+    "Lowered",
+    "eval_shape",
+    "grad",
+    "jit",
+    "jvp",
+    "linear_transpose",
+    "linearize",
+    "make_jaxpr",
+    "value_and_grad",
+    "vjp",
+    "vmap",
+]

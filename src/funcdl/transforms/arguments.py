@@ -1,0 +1,108 @@
+"""Arguments of transformed functions: positions, names, flattening, and what errors say of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from funcdl.core import tree
+from funcdl.core.array import as_array
+from funcdl.errors import ArgumentError, LeafTypeError
+
+
+def function_name(f: Callable[..., Any]) -> str:
+    """A function's name for messages and generated code."""
+    return getattr(f, "__name__", None) or type(f).__name__
+
+
+def normalize_argnums(
+    argnums: int | Sequence[int], count: int, what: str = "argnums", name: str = "the function"
+) -> tuple[int, ...]:
+    """Positions as a tuple of non-negative integers.
+
+    Raises:
+      ArgumentError: a position is no integer, or there is no such argument.
+    """
+    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    for i in positions:
+        if not isinstance(i, int) or isinstance(i, bool):
+            raise ArgumentError(f"{what} must be an int or a sequence of ints, got {argnums!r}")
+        if not -count <= i < count:
+            raise ArgumentError(
+                f"{what}={argnums!r} is out of range: {name} was called with {count} positional "
+                f"argument{'s' * (count != 1)}"
+            )
+    return tuple(i % count for i in positions)
+
+
+def argument_names(f: Callable[..., Any], args: Sequence[Any]) -> list[str]:
+    """A name for each positional argument: the parameter's, or its position."""
+    try:
+        parameters = list(inspect.signature(f).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    names = []
+    for i in range(len(args)):
+        parameter = parameters[min(i, len(parameters) - 1)] if parameters else None
+        if parameter is None or parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            names.append(f"arg{i}")
+        elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            first = next(n for n, p in enumerate(parameters) if p is parameter)
+            names.append(f"{parameter.name}[{i - first}]")
+        else:
+            names.append(parameter.name)
+    return names
+
+
+def leaf_names(name: str, value: Any) -> list[str]:
+    """A name for each leaf of an argument: ``params['w'][0]``."""
+    return [name + tree.format_path(path) for path, _ in tree.leaves_with_path(value)]
+
+
+def as_arrays(name: str, value: Any, transform: str) -> tuple[list[Any], tree.TreeDef]:
+    """The leaves of an argument as arrays.
+
+    Raises:
+      LeafTypeError: a leaf is no array; the message gives its path.
+    """
+    leaves, treedef = tree.flatten(value)
+    try:
+        return [as_array(leaf) for leaf in leaves], treedef
+    except LeafTypeError:
+        for path, leaf in zip(leaf_names(name, value), leaves, strict=True):
+            try:
+                as_array(leaf)
+            except LeafTypeError as error:
+                raise LeafTypeError(f"{transform}: argument {path}: {error}") from None
+        raise
+
+
+def flatten_output(value: Any, transform: str, name: str) -> tuple[list[Any], tree.TreeDef]:
+    """The leaves of a function's result as arrays.
+
+    Raises:
+      LeafTypeError: a leaf is no array; the message gives its path.
+    """
+    leaves, treedef = tree.flatten(value)
+    arrays = []
+    for i, leaf in enumerate(leaves):
+        try:
+            arrays.append(as_array(leaf))
+        except LeafTypeError as error:
+            path = tree.format_path(tree.paths(treedef)[i])
+            raise LeafTypeError(
+                f"{transform} requires {name} to return arrays; output{path}: {error}"
+            ) from None
+    return arrays, treedef
+
+
+def describe_trees(found: tree.TreeDef, wanted: tree.TreeDef) -> str:
+    """Two structures, below each other, without the pytree library's decoration."""
+    return f"  found:  {show_tree(found)}\n  wanted: {show_tree(wanted)}"
+
+
+def show_tree(treedef: tree.TreeDef) -> str:
+    """A structure as the user would write it, ``*`` for each leaf."""
+    text = str(treedef).removeprefix("PyTreeSpec(").removesuffix(")")
+    return text.split(", namespace=")[0]

@@ -1,0 +1,375 @@
+"""Derivatives of functions over pytrees: jvp, linearize, vjp, grad and value_and_grad."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from funcdl.core import dtypes, tree
+from funcdl.core.array import as_array, aval_of
+from funcdl.core.avals import ShapedArray
+from funcdl.core.jaxpr import Jaxpr, eval_jaxpr
+from funcdl.core.symbolic_zero import LinearInput, Zero, is_zero
+from funcdl.core.trace import context, new_trace
+from funcdl.errors import (
+    ArgumentError,
+    DtypeError,
+    NotDifferentiableError,
+    ShapeError,
+    TreeError,
+)
+from funcdl.ops.shape import full, instantiate, zeros
+from funcdl.transforms.arguments import (
+    argument_names,
+    as_arrays,
+    describe_trees,
+    flatten_output,
+    function_name,
+    leaf_names,
+    normalize_argnums,
+)
+from funcdl.transforms.jvp import jvp_flat
+from funcdl.transforms.partial_eval import PartialEvalTrace
+from funcdl.transforms.transpose import backward_pass, linear_transpose_flat
+
+
+def jvp(
+    fun: Callable[..., Any],
+    primals: Sequence[Any],
+    tangents: Sequence[Any],
+    has_aux: bool = False,
+) -> Any:
+    """The value of a function and its directional derivative (see `jax.jvp`).
+
+    Args:
+      fun: a function of the arguments in `primals`, returning a pytree of arrays.
+      primals: the arguments, each a pytree of arrays.
+      tangents: one tangent for each primal, with its structure, shapes and dtypes (float0 for
+        integers and bools).
+      has_aux: whether `fun` returns a pair ``(output, aux)``, `aux` not to be differentiated.
+
+    Returns:
+      ``(output, output_tangent)``, and `aux` third if `has_aux`.
+
+    Raises:
+      ArgumentError: `primals` or `tangents` is no tuple or list.
+      TreeError, ShapeError, DtypeError: a tangent does not fit its primal.
+    """
+    for what, value in (("primals", primals), ("tangents", tangents)):
+        if not isinstance(value, tuple | list):
+            raise ArgumentError(
+                f"jvp requires {what} to be a tuple or list with one entry for each argument, got "
+                f"{type(value).__name__}; write {what}=(x,) for a single argument"
+            )
+    flat, treedef, names = _flatten_args(fun, primals, "jvp")
+    flat_tangents, tangent_tree = _flatten_args(fun, tangents, "jvp")[:2]
+    if treedef != tangent_tree:
+        raise TreeError(
+            "jvp requires primals and tangents of the same structure:\n"
+            + describe_trees(tangent_tree, treedef)
+        )
+    given = [
+        _check_tangent("jvp", "tangent", name, x.aval, t)
+        for name, x, t in zip(names, flat, flat_tangents, strict=True)
+    ]
+    flat_fun = _FlatFunction(fun, treedef, has_aux, "jvp")
+    outs, out_tangents = jvp_flat(flat_fun, flat, given)
+    out = flat_fun.out_tree.unflatten(outs[: flat_fun.num_outs])
+    tangent = flat_fun.out_tree.unflatten(
+        [instantiate(t) for t in out_tangents[: flat_fun.num_outs]]
+    )
+    if has_aux:
+        return out, tangent, flat_fun.unflatten_aux(outs)
+    return out, tangent
+
+
+def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """The value of a function and its derivative as a linear function (see `jax.linearize`).
+
+    The returned function maps tangents of `primals` to the output's tangent, without computing
+    `fun` again.
+    """
+    flat, treedef, names = _flatten_args(fun, primals, "linearize")
+    flat_fun = _FlatFunction(fun, treedef, has_aux, "linearize")
+    linear = _Linearized(flat_fun, flat)
+
+    def f_jvp(*tangents: Any) -> Any:
+        given, tangent_tree = _flatten_args(fun, tangents, "linearize")[:2]
+        if tangent_tree != treedef:
+            raise TreeError(
+                "the linearized function requires tangents of the primals' structure:\n"
+                + describe_trees(tangent_tree, treedef)
+            )
+        checked = [
+            _check_tangent("linearize", "tangent", name, x.aval, t)
+            for name, x, t in zip(names, flat, given, strict=True)
+        ]
+        return flat_fun.out_tree.unflatten(linear.push(checked))
+
+    out = flat_fun.out_tree.unflatten(linear.outs[: flat_fun.num_outs])
+    if has_aux:
+        return out, f_jvp, flat_fun.unflatten_aux(linear.outs)
+    return out, f_jvp
+
+
+def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """The value of a function and its pullback (see `jax.vjp`).
+
+    Returns:
+      ``(output, f_vjp)``, and `aux` third if `has_aux`. ``f_vjp(cotangent)`` takes a cotangent
+      with the output's structure, shapes and dtypes, and returns a tuple with one cotangent for
+      each of `primals` (float0 zeros for integers and bools).
+    """
+    flat, treedef, _ = _flatten_args(fun, primals, "vjp")
+    flat_fun = _FlatFunction(fun, treedef, has_aux, "vjp")
+    linear = _Linearized(flat_fun, flat)
+    out_avals = [out.aval for out in linear.outs[: flat_fun.num_outs]]
+
+    def f_vjp(cotangent: Any) -> Any:
+        given, ct_tree = tree.flatten(cotangent)
+        if ct_tree != flat_fun.out_tree:
+            raise TreeError(
+                f"the vjp of {function_name(fun)} requires a cotangent with its output's "
+                "structure:\n" + describe_trees(ct_tree, flat_fun.out_tree)
+            )
+        names = leaf_names("output", cotangent)
+        checked = [
+            _check_tangent("vjp", "cotangent", name, aval, as_array(ct))
+            for name, aval, ct in zip(names, out_avals, given, strict=True)
+        ]
+        return treedef.unflatten(linear.pull(checked))
+
+    out = flat_fun.out_tree.unflatten(linear.outs[: flat_fun.num_outs])
+    if has_aux:
+        return out, f_vjp, flat_fun.unflatten_aux(linear.outs)
+    return out, f_vjp
+
+
+def value_and_grad(
+    fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
+    """A function that returns `fun`'s value and its gradient (see `jax.value_and_grad`).
+
+    Args:
+      fun: returns a real scalar of floating dtype (or a pair with `aux` second, if `has_aux`).
+      argnums: which positional arguments to differentiate; their leaves must be floats.
+      has_aux: whether `fun` returns a pair ``(value, aux)``.
+
+    Returns:
+      A function with `fun`'s arguments that returns ``(value, gradient)``, or
+      ``((value, aux), gradient)``. The gradient has the structure of the argument, or is a tuple
+      of gradients when `argnums` is a sequence.
+
+    Raises (when called):
+      NotDifferentiableError: `fun` returns no scalar float, or a leaf to differentiate is no float.
+      ArgumentError: `argnums` is out of range.
+    """
+
+    @functools.wraps(fun)
+    def value_and_grad_f(*args: Any, **kwargs: Any) -> Any:
+        name = function_name(fun)
+        positions = normalize_argnums(argnums, len(args), "argnums", name)
+        chosen = tuple(args[i] for i in positions)
+        arg_names = argument_names(fun, args)
+        _check_inputs([arg_names[i] for i in positions], chosen)
+
+        def restricted(*values: Any) -> Any:
+            full_args = list(args)
+            for i, value in zip(positions, values, strict=True):
+                full_args[i] = value
+            return fun(*full_args, **kwargs)
+
+        functools.update_wrapper(restricted, fun)
+        flat, treedef = tree.flatten(chosen)
+        flat_fun = _FlatFunction(restricted, treedef, has_aux, "grad")
+        linear = _Linearized(flat_fun, [as_array(x) for x in flat])
+        _check_scalar_output(name, linear.outs[: flat_fun.num_outs], flat_fun.out_tree)
+        value = linear.outs[0]
+        gradient = treedef.unflatten(linear.pull([full((), 1, value.aval.dtype)]))
+        if isinstance(argnums, int):
+            (gradient,) = gradient
+        if has_aux:
+            return (value, flat_fun.unflatten_aux(linear.outs)), gradient
+        return value, gradient
+
+    return value_and_grad_f
+
+
+def grad(
+    fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
+    """A function that returns `fun`'s gradient (see `jax.grad`, and `value_and_grad` here).
+
+    With `has_aux` it returns ``(gradient, aux)``.
+    """
+    with_value = value_and_grad(fun, argnums, has_aux)
+
+    @functools.wraps(fun)
+    def grad_f(*args: Any, **kwargs: Any) -> Any:
+        value, gradient = with_value(*args, **kwargs)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return grad_f
+
+
+def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[[Any], tuple[Any, ...]]:
+    """The transpose of a linear function (see `jax.linear_transpose`).
+
+    Args:
+      fun: a linear function.
+      primals: its arguments, or `ShapeDtypeStruct`s of them; only types matter.
+    """
+    leaves, treedef = tree.flatten(primals)
+    flat_fun = _FlatFunction(fun, treedef, False, "linear_transpose")
+
+    def transposed(cotangent: Any) -> tuple[Any, ...]:
+        cts, _ = tree.flatten(cotangent)
+        found = linear_transpose_flat(flat_fun, [aval_of(x) for x in leaves], cts)
+        return treedef.unflatten([instantiate(ct) for ct in found])  # type: ignore[no-any-return]
+
+    return transposed
+
+
+class _FlatFunction:
+    """A function of flat arguments; remembers the structure of what it returned."""
+
+    def __init__(
+        self, fun: Callable[..., Any], in_tree: tree.TreeDef, has_aux: bool, transform: str
+    ) -> None:
+        self._fun = fun
+        self._in_tree = in_tree
+        self._has_aux = has_aux
+        self._transform = transform
+        self.out_tree: tree.TreeDef
+        self.num_outs = 0
+
+    def __call__(self, *flat: Any) -> list[Any]:
+        out = self._fun(*self._in_tree.unflatten(flat))
+        name = function_name(self._fun)
+        aux: Any = ()
+        if self._has_aux:
+            if not isinstance(out, tuple) or len(out) != 2:
+                raise ArgumentError(
+                    f"{self._transform} with has_aux=True requires {name} to return a pair "
+                    f"(output, aux), got {type(out).__name__}"
+                )
+            out, aux = out
+        outs, self.out_tree = flatten_output(out, self._transform, name)
+        self.num_outs = len(outs)
+        aux_leaves, self._aux_tree = flatten_output(aux, self._transform, name)
+        return outs + aux_leaves
+
+    def unflatten_aux(self, outs: Sequence[Any]) -> Any:
+        """The aux pytree out of all flat outputs."""
+        return self._aux_tree.unflatten(outs[self.num_outs :])
+
+
+class _Linearized:
+    """A function's outputs at a point, and its derivative there as a linear program."""
+
+    def __init__(self, fun: _FlatFunction, primals: Sequence[Any]) -> None:
+        trace = PartialEvalTrace("grad", context.trace)
+        self._in_avals = [x.aval for x in primals]
+        self._varied = [dtypes.is_inexact(aval.dtype) for aval in self._in_avals]
+        with new_trace(trace):
+            tangents = [
+                trace.new_input(aval.to_tangent()) if varied else Zero(aval.to_tangent())
+                for aval, varied in zip(self._in_avals, self._varied, strict=True)
+            ]
+            self.outs, out_tangents = jvp_flat(fun, primals, tangents, parent=trace)
+            out_tangents = out_tangents[: fun.num_outs]
+            self._out_tangents = out_tangents
+            self._jaxpr: Jaxpr
+            self._jaxpr, self._consts = trace.to_jaxpr([t for t in out_tangents if not is_zero(t)])
+
+    def push(self, tangents: Sequence[Any]) -> list[Any]:
+        """Output tangents for input tangents."""
+        given = [instantiate(t) for t, v in zip(tangents, self._varied, strict=True) if v]
+        found = iter(eval_jaxpr(self._jaxpr, self._consts, given))
+        return [zeros(t.aval) if is_zero(t) else next(found) for t in self._out_tangents]
+
+    def pull(self, cotangents: Sequence[Any]) -> list[Any]:
+        """Input cotangents for output cotangents."""
+        cts = [ct for ct, t in zip(cotangents, self._out_tangents, strict=True) if not is_zero(t)]
+        args = [LinearInput(var.aval) for var in self._jaxpr.invars]
+        found = iter(backward_pass(self._jaxpr, self._consts, args, cts))
+        return [
+            instantiate(next(found)) if varied else zeros(aval.to_tangent())
+            for aval, varied in zip(self._in_avals, self._varied, strict=True)
+        ]
+
+
+def _flatten_args(
+    fun: Callable[..., Any], args: Sequence[Any], transform: str
+) -> tuple[list[Any], tree.TreeDef, list[str]]:
+    names = argument_names(fun, args)
+    leaves: list[Any] = []
+    all_names: list[str] = []
+    for name, arg in zip(names, args, strict=True):
+        leaves += as_arrays(name, arg, transform)[0]
+        all_names += leaf_names(name, arg)
+    return leaves, tree.structure(tuple(args)), all_names
+
+
+def _check_tangent(transform: str, what: str, name: str, aval: ShapedArray, tangent: Any) -> Any:
+    wanted = aval.to_tangent()
+    found = tangent.aval
+    if found.shape != wanted.shape:
+        raise ShapeError(
+            f"{transform} requires a {what} of shape {wanted.shape} for {name} (of type {aval}), "
+            f"got shape {found.shape}"
+        )
+    if wanted.dtype == dtypes.float0:
+        if found.dtype != dtypes.float0 and dtypes.is_inexact(found.dtype):
+            raise DtypeError(
+                f"{transform} requires a {what} of dtype float0 for {name} (of type {aval}), since "
+                f"integers and bools have no derivative; got {found}"
+            )
+        return Zero(wanted)
+    if found.dtype == wanted.dtype:
+        return tangent
+    if getattr(tangent, "weak_type", False) and dtypes.is_inexact(found.dtype):
+        from funcdl.ops.convert import convert_element_type
+
+        return convert_element_type(tangent, new_dtype=wanted.dtype, weak_type=False)
+    raise DtypeError(
+        f"{transform} requires a {what} of dtype {dtypes.short_name(wanted.dtype)} for {name} "
+        f"(of type {aval}), got {found}; convert it with .astype({wanted.dtype.name!r})"
+    )
+
+
+def _check_inputs(names: Sequence[str], args: Sequence[Any]) -> None:
+    for name, arg in zip(names, args, strict=True):
+        leaves, _ = as_arrays(name, arg, "grad")
+        for path, leaf in zip(leaf_names(name, arg), leaves, strict=True):
+            dtype = leaf.aval.dtype
+            if dtypes.is_float(dtype):
+                continue
+            fix = (
+                "take the gradient of real and imaginary parts"
+                if dtypes.is_complex(dtype)
+                else "pass a float (1.0 rather than 1), convert it with .astype('float32'), or "
+                "choose other arguments by argnums"
+            )
+            raise NotDifferentiableError(
+                f"grad requires floating-point inputs, got {path} of type {leaf.aval}; {fix}"
+            )
+
+
+def _check_scalar_output(name: str, outs: Sequence[Any], out_tree: tree.TreeDef) -> None:
+    if len(outs) != 1 or out_tree.num_nodes != 1:
+        raise NotDifferentiableError(
+            f"grad requires {name} to return one scalar, got a container of {len(outs)} arrays; "
+            "use has_aux=True to return other values beside the scalar, or vjp"
+        )
+    aval = outs[0].aval
+    if aval.shape != ():
+        raise NotDifferentiableError(
+            f"grad requires {name} to return a scalar, got {aval}; reduce it with .sum() or "
+            ".mean(), or use vjp or vmap for derivatives of arrays"
+        )
+    if not dtypes.is_float(aval.dtype):
+        raise NotDifferentiableError(
+            f"grad requires {name} to return a real floating-point scalar, got {aval}"
+        )

@@ -1,0 +1,387 @@
+"""jit: compile a function once for each type of its arguments, and call the compiled program."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optree
+
+from funcdl.config import config
+from funcdl.core import backend, tree
+from funcdl.core.array import Array, as_array, aval_of
+from funcdl.core.avals import ShapedArray, ShapeDtypeStruct
+from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.staging import hoist_consts, trace_to_jaxpr
+from funcdl.core.trace import context, eval_trace
+from funcdl.errors import ArgumentError, LeafTypeError, StaticArgumentError
+from funcdl.transforms.arguments import (
+    argument_names,
+    as_arrays,
+    flatten_output,
+    function_name,
+    leaf_names,
+    normalize_argnums,
+)
+from funcdl.transforms.jit_primitive import compiled, jit_call
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A function traced for one type of arguments."""
+
+    program: ClosedJaxpr
+    captured: tuple[Any, ...]
+    out_tree: tree.TreeDef
+    donated: tuple[bool, ...]
+
+
+class _Entry:
+    """What a cached call needs: the executable and how to wrap its results."""
+
+    __slots__ = ("donated", "executable", "out_tree", "weak")
+
+    def __init__(self, staged: Staged, executable: backend.Executable) -> None:
+        self.executable = executable
+        self.out_tree = staged.out_tree
+        self.weak = tuple(aval.weak_type for aval in staged.program.out_avals)
+        self.donated = tuple(i for i, flag in enumerate(staged.donated) if flag)
+
+
+class JitFunction:
+    """A function compiled on demand; made by `jit`."""
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        static_argnums: int | Sequence[int] | None,
+        static_argnames: str | Iterable[str] | None,
+        donate_argnums: int | Sequence[int] | None,
+        donate_argnames: str | Iterable[str] | None,
+        inline: bool,
+    ) -> None:
+        functools.update_wrapper(self, fun)
+        self._fun = fun
+        self._name = function_name(fun)
+        self._static_argnums = _as_tuple(static_argnums)
+        self._static_argnames = frozenset(_as_tuple(static_argnames))
+        self._donate_argnums = _as_tuple(donate_argnums)
+        self._donate_argnames = frozenset(_as_tuple(donate_argnames))
+        self._inline = inline
+        self._entries: dict[Any, _Entry] = {}
+        self._staged: dict[Any, Staged] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the compiled program; trace and compile first where the types are new."""
+        if context.trace is not eval_trace:
+            return self._call_traced(args, kwargs)
+        call = self._bind(args, kwargs)
+        entry = self._entries.get(call.key)
+        if entry is None:
+            staged = self._stage(call)
+            executable = compiled(staged.program, self._name, staged.donated, config.backend)
+            entry = self._entries[call.key] = _Entry(staged, executable)
+        leaves = call.leaves
+        outs = entry.executable(
+            [x.value if type(x) is Array else as_array(x).value for x in leaves]
+        )
+        for i in entry.donated:
+            if type(leaves[i]) is Array:
+                leaves[i].delete()
+        return entry.out_tree.unflatten(map(Array, outs, entry.weak))
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """Trace for the types of these arguments (arrays or `ShapeDtypeStruct`s)."""
+        staged = self._stage(self._bind(args, kwargs))
+        return Lowered(self._name, staged)
+
+    def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
+        """The output's structure, as `ShapeDtypeStruct`s, without computing anything."""
+        staged = self._stage(self._bind(args, kwargs))
+        return staged.out_tree.unflatten(map(_struct, staged.program.out_avals))
+
+    def clear_cache(self) -> None:
+        """Forget all compiled programs of this function."""
+        self._entries.clear()
+        self._staged.clear()
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<jit of {self._name}>"
+
+    def _call_traced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        call = self._bind(args, kwargs)
+        staged = self._stage(call)
+        outs = jit_call.bind(
+            *staged.captured,
+            *map(as_array, call.leaves),
+            jaxpr=staged.program,
+            name=self._name,
+            donated=(False,) * len(staged.program.in_avals),
+        )
+        return staged.out_tree.unflatten(outs)
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+        static: tuple[Any, ...] = ()
+        if self._static_argnums or self._static_argnames:
+            args, kwargs, static = self._split_static(args, kwargs)
+        leaves, treedef = optree.tree_flatten(
+            (args, kwargs) if kwargs else args, namespace=tree.NAMESPACE
+        )
+        try:
+            types = tuple([x.aval if type(x) is Array else aval_of(x) for x in leaves])
+        except LeafTypeError:
+            for label, value in self._labelled(args, kwargs, static):
+                as_arrays(label, value, f"jit of {self._name}")
+            raise
+        key = (types, treedef, static, config.x64, config.backend)
+        return _Call(args, kwargs, static, leaves, treedef, types, key)
+
+    def _split_static(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any], tuple[Any, ...]]:
+        positions = normalize_argnums(
+            [i for i in self._static_argnums if i < len(args)],
+            len(args),
+            "static_argnums",
+            self._name,
+        )
+        names = argument_names(self._fun, args)
+        chosen = set(positions) | {
+            i for i, name in enumerate(names) if name in self._static_argnames
+        }
+        keywords = sorted(self._static_argnames & kwargs.keys())
+        static = [(i, args[i]) for i in sorted(chosen)] + [(k, kwargs[k]) for k in keywords]
+        for place, value in static:
+            try:
+                hash(value)
+            except TypeError:
+                label = names[place] if isinstance(place, int) else place
+                raise StaticArgumentError(
+                    f"jit requires static arguments to be hashable, got {label} of "
+                    f"{self._name} of type {type(value).__name__}: {value!r}.\n"
+                    "Pass a tuple instead of a list, a frozen dataclass instead of a dict, or make "
+                    "the argument dynamic if it holds arrays."
+                ) from None
+        rest = tuple(x for i, x in enumerate(args) if i not in chosen)
+        # Types take part in the key, since 1, 1.0 and True are equal and hash alike.
+        return (
+            rest,
+            {k: v for k, v in kwargs.items() if k not in keywords},
+            tuple((place, type(value), value) for place, value in static),
+        )
+
+    def _stage(self, call: _Call) -> Staged:
+        staged = self._staged.get(call.key)
+        if staged is None:
+            staged = self._trace(call)
+            if not staged.captured:
+                self._staged[call.key] = staged
+        return staged
+
+    def _trace(self, call: _Call) -> Staged:
+        out_tree: tree.TreeDef | None = None
+        fixed = {place: value for place, _, value in call.static}
+        labelled = self._labelled(call.args, call.kwargs, call.static)
+        names = [leaf for label, value in labelled for leaf in leaf_names(label, value)]
+
+        def flat_fun(*flat: Any) -> list[Any]:
+            nonlocal out_tree
+            rebuilt = call.treedef.unflatten(flat)
+            args, kwargs = rebuilt if call.kwargs else (rebuilt, {})
+            keywords = {k: v for k, v in fixed.items() if isinstance(k, str)}
+            out = self._fun(*self._all_args(args, fixed), **kwargs, **keywords)
+            outs, out_tree = flatten_output(out, f"jit of {self._name}", self._name)
+            return outs
+
+        jaxpr, consts = trace_to_jaxpr(flat_fun, call.types, name="jit", names=names)
+        program, captured = hoist_consts(jaxpr, consts)
+        assert out_tree is not None
+        donated = (False,) * len(captured) + self._donated(call, labelled)
+        return Staged(program, tuple(captured), out_tree, donated)
+
+    def _labelled(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], static: tuple[Any, ...]
+    ) -> list[tuple[str, Any]]:
+        """The dynamic arguments with the names of their parameters."""
+        fixed = {place: value for place, _, value in static}
+        labels = argument_names(self._fun, self._all_args(args, fixed))
+        dynamic = [label for i, label in enumerate(labels) if i not in fixed]
+        return [*zip(dynamic, args, strict=True), *sorted(kwargs.items())]
+
+    def _all_args(self, args: Sequence[Any], fixed: dict[Any, Any]) -> list[Any]:
+        """Positional arguments with the static ones back in their places."""
+        rest = iter(args)
+        count = len(args) + sum(isinstance(place, int) for place in fixed)
+        return [fixed[i] if i in fixed else next(rest) for i in range(count)]
+
+    def _donated(self, call: _Call, labelled: list[tuple[str, Any]]) -> tuple[bool, ...]:
+        count = len(call.args)
+        chosen = set(normalize_argnums(self._donate_argnums, count, "donate_argnums", self._name))
+        flags: list[bool] = []
+        for i, (label, value) in enumerate(labelled):
+            donate = label in self._donate_argnames or (i < count and i in chosen)
+            flags += [donate] * len(tree.leaves(value))
+        return tuple(flags)
+
+
+class _Call:
+    """The arguments of one call, flattened."""
+
+    __slots__ = ("args", "key", "kwargs", "leaves", "static", "treedef", "types")
+
+    def __init__(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        static: tuple[Any, ...],
+        leaves: list[Any],
+        treedef: tree.TreeDef,
+        types: tuple[ShapedArray, ...],
+        key: Any,
+    ) -> None:
+        self.args = args
+        self.kwargs = kwargs
+        self.static = static
+        self.leaves = leaves
+        self.treedef = treedef
+        self.types = types
+        self.key = key
+
+
+class Lowered:
+    """A traced function, ready to be compiled or looked at (see `jax.stages.Lowered`)."""
+
+    def __init__(self, name: str, staged: Staged) -> None:
+        self._name = name
+        self._staged = staged
+        self._lowered = backend.get(config.backend).lower(
+            staged.program, name=name, donated=staged.donated
+        )
+
+    @property
+    def jaxpr(self) -> ClosedJaxpr:
+        """The traced program."""
+        return self._staged.program
+
+    @property
+    def out_tree(self) -> tree.TreeDef:
+        """The structure of the output."""
+        return self._staged.out_tree
+
+    def as_text(self, stage: str = "jaxpr") -> str:
+        """The program after a stage of the compiler.
+
+        Stages of the C back end: ``"jaxpr"``, ``"simplified"``, ``"groups"`` (fusion groups, and
+        the reason for each cut), ``"kernels"`` (kernel IR), ``"schedule"``, ``"memory"``, ``"c"``.
+
+        Raises:
+          ArgumentError: there is no such stage.
+        """
+        return self._lowered.as_text(stage)
+
+    def compile(self) -> Compiled:
+        """Compile for the types that were traced."""
+        return Compiled(self._staged, self._lowered.compile())
+
+
+class Compiled:
+    """A program compiled for fixed argument types; call it with the dynamic arguments."""
+
+    def __init__(self, staged: Staged, executable: backend.Executable) -> None:
+        self._staged = staged
+        self._executable = executable
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        leaves = [as_array(x) for x in tree.leaves((args, kwargs) if kwargs else args)]
+        wanted = self._staged.program.in_avals
+        found = [x.aval for x in leaves]
+        if len(found) != len(wanted) or not all(map(ShapedArray.same_type, found, wanted)):
+            raise ArgumentError(
+                "this program was compiled for other argument types:\n"
+                f"  found:  {', '.join(map(str, found))}\n  wanted: {', '.join(map(str, wanted))}"
+            )
+        outs = self._executable([x.value for x in leaves])
+        for x, flag in zip(leaves, self._staged.donated, strict=True):
+            if flag:
+                x.delete()
+        avals = self._staged.program.out_avals
+        return self._staged.out_tree.unflatten(
+            [Array(x, aval.weak_type) for x, aval in zip(outs, avals, strict=True)]
+        )
+
+
+def jit(
+    fun: Callable[..., Any] | None = None,
+    *,
+    static_argnums: int | Sequence[int] | None = None,
+    static_argnames: str | Iterable[str] | None = None,
+    donate_argnums: int | Sequence[int] | None = None,
+    donate_argnames: str | Iterable[str] | None = None,
+    inline: bool = False,
+) -> Any:
+    """Compile a function (see `jax.jit`); also usable as a decorator with arguments.
+
+    Args:
+      fun: a pure function of pytrees of arrays.
+      static_argnums, static_argnames: arguments that are not traced; hashable, a new value means
+        a new compilation.
+      donate_argnums, donate_argnames: arguments whose memory the program may reuse for its
+        results; the arrays passed are deleted by the call.
+      inline: accepted for compatibility; nested calls are always inlined by the compiler.
+
+    Returns:
+      A `JitFunction` with `fun`'s signature, and `lower` for looking at what is compiled.
+    """
+    if fun is None:
+        return functools.partial(
+            jit,
+            static_argnums=static_argnums,
+            static_argnames=static_argnames,
+            donate_argnums=donate_argnums,
+            donate_argnames=donate_argnames,
+            inline=inline,
+        )
+    if not callable(fun):
+        raise ArgumentError(f"jit requires a function, got {type(fun).__name__}")
+    return JitFunction(
+        fun, static_argnums, static_argnames, donate_argnums, donate_argnames, inline
+    )
+
+
+def make_jaxpr(
+    fun: Callable[..., Any], static_argnums: int | Sequence[int] = (), return_shape: bool = False
+) -> Callable[..., Any]:
+    """A function that returns the traced program of a call (see `jax.make_jaxpr`)."""
+    traced = JitFunction(fun, static_argnums, None, None, None, False)
+
+    @functools.wraps(fun)
+    def make_jaxpr_f(*args: Any, **kwargs: Any) -> Any:
+        staged = traced._trace(traced._bind(args, kwargs))
+        if return_shape:
+            return staged.program, staged.out_tree.unflatten(map(_struct, staged.program.out_avals))
+        return staged.program
+
+    return make_jaxpr_f
+
+
+def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The output's structure, as `ShapeDtypeStruct`s (see `jax.eval_shape`)."""
+    traced = (
+        fun if isinstance(fun, JitFunction) else JitFunction(fun, None, None, None, None, False)
+    )
+    return fun.eval_shape(*args, **kwargs)
+
+
+def _struct(aval: ShapedArray) -> ShapeDtypeStruct:
+    return ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
+
+
+def _as_tuple(x: Any) -> tuple[Any, ...]:
+    if x is None:
+        return ()
+    return (x,) if isinstance(x, int | str) else tuple(x)
