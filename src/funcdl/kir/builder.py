@@ -39,6 +39,17 @@ from funcdl.kir.ir import (
 )
 from funcdl.kir.rules import HALF_DTYPES, KernelError, canonical_scalar, elementwise_dtype
 
+# When a comparison holds at every point, and when at none, by the range of lhs - rhs.
+_Range = Callable[[int, int], bool]
+_COMPARISONS: dict[str, tuple[_Range, _Range]] = {
+    "lt": (lambda low, high: high < 0, lambda low, high: low >= 0),
+    "le": (lambda low, high: high <= 0, lambda low, high: low > 0),
+    "gt": (lambda low, high: low > 0, lambda low, high: high <= 0),
+    "ge": (lambda low, high: low >= 0, lambda low, high: high < 0),
+    "eq": (lambda low, high: low == high == 0, lambda low, high: low > 0 or high < 0),
+    "ne": (lambda low, high: low > 0 or high < 0, lambda low, high: low == high == 0),
+}
+
 
 class KernelBuilder:
     """Collects the axes, buffers and instructions of one kernel.
@@ -93,9 +104,11 @@ class KernelBuilder:
         return typing_cast(ValueInstruction, self._body[id]).type
 
     def position(self, id: int, low: int, high: int) -> Index:
-        """The value as an index, which its maker keeps within ``[low, high]``.
+        """The value as an index, known to be in ``[low, high]`` wherever the index is used.
 
-        Constants and index values come back as plain indices where they are in that range.
+        A value that is only in range under a mask must be compared as a value, by `elementwise`:
+        comparisons of the index trust its range. Constants and index values come back as plain
+        indices where they are in that range.
         """
         instruction = self._body[id]
         if isinstance(instruction, Const) and low <= instruction.value <= high:
@@ -135,7 +148,20 @@ class KernelBuilder:
         return self._value(key, varies, lambda: Load(type_, buffer, index, mask, other))
 
     def elementwise(self, name: str, *args: int) -> int:
-        """The elementwise operation `name` of `kir.elementwise` on values of one dtype."""
+        """The elementwise operation `name` of `kir.elementwise` on values of one dtype.
+
+        A comparison of positions that their ranges decide is a constant, and a constant drops out
+        of a conjunction or disjunction: so masks vanish where nothing is outside.
+        """
+        if name in _COMPARISONS:
+            outcome = self._decide(name, *args)
+            if outcome is not None:
+                return self.const(outcome, np.bool_)
+        elif name in ("and", "or"):
+            for arg, other in (args, args[::-1]):
+                instruction = self._body[arg]
+                if isinstance(instruction, Const) and isinstance(instruction.value, bool):
+                    return other if instruction.value == (name == "and") else arg
         dtype = elementwise_dtype(name, self.type_of(args[0]).dtype)
         mask = 0
         for arg in args:
@@ -255,6 +281,23 @@ class KernelBuilder:
     def _is_const(self, id: int, value: Scalar) -> bool:
         instruction = self._body[id]
         return isinstance(instruction, Const) and instruction.value == value
+
+    def _decide(self, name: str, lhs: int, rhs: int) -> bool | None:
+        """The outcome of a comparison that is the same at every point, or None."""
+        left, right = self._as_index(lhs), self._as_index(rhs)
+        if left is None or right is None:
+            return None
+        low, high = (left - right).range()
+        always, never = _COMPARISONS[name]
+        return True if always(low, high) else False if never(low, high) else None
+
+    def _as_index(self, id: int) -> Index | None:
+        match self._body[id]:
+            case IndexValue(_, index):
+                return index
+            case Const(ValueType(dtype), value) if dtype.kind in "iu":
+                return ix.constant(int(value))
+        return None
 
     def _type(self, dtype: np.dtype, mask: int) -> ValueType:
         type_ = self._types.get((dtype, mask))
