@@ -97,7 +97,7 @@ def _schedule_dot(kernel: Kernel, dot: Dot) -> Schedule:
     steps = [Step(name, "grid", lanes.get(name, 1)) for name in (*batch, dot.m, dot.n)]
     steps.append(Step(dot.k, "tile", lanes[dot.k]))
     large = half and lanes[dot.m] * lanes[dot.n] >= 128 * 128
-    return Schedule((*steps, *_vectors(kernel, lanes)), 8 if large else 4, 3 if half else 2)
+    return Schedule((*steps, *_vectors(kernel, lanes)), 8 if large else 4, num_stages=3)
 
 
 def _is_upcast(kernel: Kernel, id: int) -> bool:
@@ -107,17 +107,18 @@ def _is_upcast(kernel: Kernel, id: int) -> bool:
 
 
 def _contiguous_axes(kernel: Kernel) -> list[str]:
-    """Axes along which some access has stride one, the most frequent first.
+    """Axes along which some access has stride one, those of the most elements first.
 
     The innermost axis counts first among equals; axes too short for a coalesced read do not count.
     """
-    votes: Counter[str] = Counter()
+    elements: Counter[str] = Counter()
     for axis in reversed(kernel.axes):
         for instruction in kernel.body:
             if isinstance(instruction, Load | Store | AtomicUpdate):
-                stride = abs(instruction.index.coefficient(axis.name))
-                votes[axis.name] += stride == 1 and axis.extent >= COALESCED // 2
-    return [name for name, count in votes.most_common() if count]
+                index = instruction.index
+                if abs(index.coefficient(axis.name)) == 1 and axis.extent >= COALESCED // 2:
+                    elements[axis.name] += prod(kernel.axis(a).extent for a in index.axes())
+    return [name for name, _ in elements.most_common()]
 
 
 def _fill(
@@ -137,9 +138,7 @@ def _vectors(kernel: Kernel, lanes: Mapping[str, int]) -> list[Step]:
     return [Step(a.name, "vector", lanes[a.name]) for a in kernel.axes if a.name in lanes]
 
 
-def _blocks(
-    extents: Mapping[str, int], lanes: Mapping[str, int], names: tuple[str, ...]
-) -> int:
+def _blocks(extents: Mapping[str, int], lanes: Mapping[str, int], names: tuple[str, ...]) -> int:
     return prod(-(-extents[name] // lanes[name]) for name in names)
 
 

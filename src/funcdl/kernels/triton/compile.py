@@ -46,7 +46,8 @@ class Cubin:
     `metadata` is what a launcher needs, in types that JSON has: the entry point's ``name``,
     ``shared`` (bytes of shared memory for each program), ``num_warps``, ``num_ctas``, the sizes and
     alignments of the two scratch buffers whose pointers follow the parameters, ``arch``, and
-    ``alignment`` (what every pointer must be divisible by). With ``report=True`` also ``registers``
+    ``alignment`` (what every pointer must be divisible by) and ``cuda`` (the assembler's release: a
+    driver of an older major release may refuse its code). With ``report=True`` also ``registers``
     (per thread), ``stack_bytes`` and ``spill_bytes``.
     """
 
@@ -76,6 +77,7 @@ def compile_cubin(
     """
     import triton
     from triton.backends.compiler import GPUTarget
+    from triton.backends.nvidia.compiler import get_ptxas
     from triton.compiler import ASTSource
 
     if triton.knobs.runtime.interpret:
@@ -93,9 +95,10 @@ def compile_cubin(
         triton.knobs.cache.dir = folder
         compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
     metadata = {name: getattr(compiled.metadata, name, None) for name in _KEPT_METADATA}
-    metadata |= {"arch": arch, "alignment": ALIGNMENT if aligned else 1}
+    ptxas = get_ptxas(arch)
+    metadata |= {"arch": arch, "alignment": ALIGNMENT if aligned else 1, "cuda": ptxas.version}
     if report:
-        metadata |= _resources(compiled.asm["ptx"], fp_fusion)
+        metadata |= _resources(compiled.asm["ptx"], ptxas.path, fp_fusion)
     return Cubin(compiled.asm["cubin"], metadata)
 
 
@@ -114,14 +117,12 @@ def load_function(kernel: TritonKernel) -> Callable[..., Any]:
     return function
 
 
-def _resources(ptx: str, fp_fusion: bool) -> dict[str, int]:
+def _resources(ptx: str, ptxas: str, fp_fusion: bool) -> dict[str, int]:
     """What ptxas says of a kernel: registers and stack of a thread, and bytes that it spills."""
-    import triton
-
     target = re.search(r"^\.target (\w+)", ptx, re.MULTILINE)
     assert target is not None
-    command = [triton.knobs.nvidia.ptxas.path, "-v", f"--gpu-name={target[1]}"]
-    command += ["--regAllocOptLevel=2", *([] if fp_fusion else ["--fmad=false"])]
+    command = [ptxas, "-v", f"--gpu-name={target[1]}", "--regAllocOptLevel=2"]
+    command += [] if fp_fusion else ["--fmad=false"]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "kernel.ptx")
         source.write_text(ptx)

@@ -42,12 +42,10 @@ COMBINE: dict[str, str] = {
     "combine_and": "def combine_and(a, b):\n    return a & b\n",
     "combine_or": "def combine_or(a, b):\n    return a | b\n",
     "combine_max": (
-        "def combine_max(a, b):\n"
-        "    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)\n"
+        "def combine_max(a, b):\n    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)\n"
     ),
     "combine_min": (
-        "def combine_min(a, b):\n"
-        "    return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)\n"
+        "def combine_min(a, b):\n    return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)\n"
     ),
     **{
         f"combine_{op}": (
@@ -106,10 +104,12 @@ def identity(op: ReduceOp, dtype: np.dtype) -> Scalar:
 
 
 def is_half(dtype: np.dtype) -> bool:
+    """Whether the type is one of 16 bits that is widened for arithmetic."""
     return dtype in (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 
 
 def is_float(dtype: np.dtype) -> bool:
+    """Whether the type is a real floating-point one; NumPy has no kind for bfloat16."""
     return dtype.kind == "f" or is_half(dtype)
 
 

@@ -1,0 +1,191 @@
+"""Run generated Triton source on NumPy memory, in Triton's interpreter, to debug it without a GPU.
+
+The environment variable ``TRITON_INTERPRET`` must be 1 before Triton is first imported, which for
+the rest of the process turns Triton's compiler off: use a process of its own. A program instance
+takes about 3 ms. An access out of bounds corrupts the process, as on a GPU; `interpret` guards each
+buffer with a margin of NaN, and says when a margin was written to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from funcdl.kernels.triton.compile import load_function
+from funcdl.kernels.triton.render import TritonKernel
+from funcdl.kernels.triton.text import pointer_type
+from funcdl.kir import elementwise
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+MARGIN = 4096
+"""Bytes before and after each buffer that a kernel must leave alone."""
+
+# A float of such bytes is NaN and an integer -1, so that reads out of bounds show in the result.
+_CANARY = 0xFF
+
+# Library functions whose primitive has another name; the others share theirs.
+_PRIMITIVES = {
+    "erfinv": "erf_inv",
+    "fmod": "rem",
+    "popc": "population_count",
+    "nearbyint": "round_even",
+    "rint": "round_even",
+    "llrint": "round_even",
+    "round": "round_away",
+}
+
+
+def interpret(kernel: TritonKernel, arrays: Mapping[str, Array]) -> None:
+    """Run every program of `kernel` on `arrays`, which it reads and writes in place.
+
+    Args:
+        arrays: a C-contiguous array for each buffer, by the buffer's name.
+
+    Raises:
+        RuntimeError: Triton was imported as a compiler; or the kernel wrote out of bounds.
+    """
+    if os.environ.get("TRITON_INTERPRET") != "1":
+        raise RuntimeError("set TRITON_INTERPRET=1 before Triton is first imported")
+    _patch()
+    import triton.language as tl
+    from triton.runtime.interpreter import TensorHandle
+
+    guarded: dict[str, Array] = {}
+    arguments = []
+    for parameter, type in kernel.signature.items():
+        array = arrays[parameter.removesuffix("_ptr")]
+        if pointer_type(array.dtype) != type:
+            raise ValueError(f"{parameter} is {type} in {kernel.name}, got {array.dtype.name}")
+        memory = np.full(array.nbytes + 2 * MARGIN, _CANARY, np.uint8)
+        memory[MARGIN : MARGIN + array.nbytes] = array.reshape(-1).view(np.uint8)
+        guarded[parameter] = memory
+        pointer = tl.pointer_type(tl.str_to_ty(type, None).element_ty)
+        address = np.array([memory.ctypes.data + MARGIN], np.uint64)
+        arguments.append(tl.tensor(TensorHandle(address, pointer), pointer))
+    function: Any = load_function(kernel)
+    function.fn.__globals__["libdevice"] = _Library()
+    if all(kernel.grid):
+        with np.errstate(all="ignore"):
+            function[kernel.grid](*arguments)
+    for parameter, memory in guarded.items():
+        inside = memory[MARGIN:-MARGIN]
+        if (memory[:MARGIN] != _CANARY).any() or (memory[-MARGIN:] != _CANARY).any():
+            raise RuntimeError(f"kernel {kernel.name} wrote out of bounds of {parameter}")
+        arrays[parameter.removesuffix("_ptr")].reshape(-1).view(np.uint8)[:] = inside
+
+
+@cache
+def _patch() -> None:
+    """Correct and complete Triton's interpreter: bfloat16, NaN in reductions, library functions.
+
+    It keeps bfloat16 as bits and multiplies those as integers, truncates where hardware rounds,
+    skips NaN in every maximum, and runs any other reduction in Python, one element at a time.
+    """
+    from triton.runtime import interpreter
+
+    builder = interpreter.InterpreterBuilder
+    builder.cast_impl = _cast(interpreter)
+    builder.create_fp_to_fp = lambda self, src, dst, rounding: self.cast_impl(src, dst)
+    builder.create_dot = _dot(interpreter)
+    interpreter.ReduceOps.generic_reduce = _reduce(interpreter.ReduceOps.generic_reduce)
+    interpreter._patch_lang = _patch_lang(interpreter._patch_lang)
+
+
+def _patch_lang(patch: Callable[..., Any]) -> Callable[..., Any]:
+    """Index by a one-element tensor, which NumPy 2.4 allows for arrays without axes only."""
+
+    def patched(fn: Callable[..., Any]) -> Any:
+        import triton.language as tl
+
+        scope = patch(fn)
+        tl.tensor.__index__ = lambda self: int(self.handle.data.item())
+        return scope
+
+    return patched
+
+
+def _values(handle: Any) -> Array:
+    """A block's numbers, where the interpreter may hold bits."""
+    if handle.dtype.scalar.name == "bf16":
+        return handle.data.view(ml_dtypes.bfloat16)  # type: ignore[no-any-return]
+    return handle.data  # type: ignore[no-any-return]
+
+
+def _cast(interpreter: Any) -> Callable[..., Any]:
+    def cast_impl(self: Any, src: Any, dst_type: Any) -> Any:
+        target = dst_type.scalar
+        if target.name == "bf16":
+            data = _values(src).astype(ml_dtypes.bfloat16).view(np.uint16)
+        else:
+            data = _values(src).astype(interpreter._get_np_dtype(target))
+        return interpreter.TensorHandle(data, target)
+
+    return cast_impl
+
+
+def _dot(interpreter: Any) -> Callable[..., Any]:
+    def create_dot(self: Any, a: Any, b: Any, d: Any, precision: Any, imprecise: Any) -> Any:
+        wide = d.data.dtype
+        product = np.matmul(_values(a).astype(wide), _values(b).astype(wide))
+        return interpreter.TensorHandle(product + d.data, d.dtype.scalar)
+
+    return create_dot
+
+
+class _Library:
+    """Stands in for libdevice: each function as the NumPy meaning of the primitive of its name."""
+
+    def __getattr__(self, function: str) -> Callable[..., Any]:
+        import triton.language as tl
+        from triton.runtime.interpreter import TensorHandle
+
+        name = _PRIMITIVES.get(function, function)
+        if name not in elementwise.names():
+            raise NotImplementedError(f"no primitive says what libdevice.{function} means")
+
+        def call(*args: Any) -> Any:
+            dtype = args[0].dtype
+            data = elementwise.lookup(name).numpy(*(arg.handle.data for arg in args))
+            shape = np.broadcast_shapes(*(tuple(map(int, arg.shape)) for arg in args))
+            type = tl.block_type(dtype, list(shape)) if shape else dtype
+            return tl.tensor(TensorHandle(data.astype(args[0].handle.data.dtype), dtype), type)
+
+        return call
+
+
+def _reduce(generic: Callable[..., Any]) -> Callable[..., Any]:
+    """The renderer's combining functions as whole-array NumPy reductions."""
+    whole: dict[str, Callable[..., Any]] = {
+        "combine_prod": np.multiply.reduce,
+        "combine_max": np.maximum.reduce,
+        "combine_min": np.minimum.reduce,
+        "combine_and": np.bitwise_and.reduce,
+        "combine_or": np.bitwise_or.reduce,
+    }
+
+    def reduce(self: Any, input: Any) -> Any:
+        combine = getattr(self.combine_fn, "__name__", "")
+        if combine in ("combine_argmax", "combine_argmin"):
+            values, at = (x.handle.data for x in input)
+            best = (np.maximum if combine == "combine_argmax" else np.minimum).reduce(
+                values, axis=self.axis, keepdims=True
+            )
+            equal = (values == best) | ((values != values) & (best != best))
+            last = np.iinfo(at.dtype).max
+            first = np.where(equal, at, last).min(axis=self.axis, keepdims=self.keep_dims)
+            best = best if self.keep_dims else best.squeeze(self.axis)
+            return [self.to_tensor(x, i.dtype) for x, i in zip((best, first), input, strict=True)]
+        function = whole.get(combine)
+        if function is None:
+            return generic(self, input)
+        block = input[0]
+        data = function(block.handle.data, axis=self.axis, keepdims=self.keep_dims)
+        return [self.to_tensor(data, block.dtype)]
+
+    return reduce

@@ -1,0 +1,88 @@
+"""Runs or compiles the Triton tests' kernels in a process of their own; prints JSON.
+
+``python -m tests.kernels.triton_harness interpret|compile|render [name …]``
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(mode: str, names: Iterable[str]) -> dict[str, Any]:
+    """Run this module in a new process: Triton's interpreter must be chosen before its import."""
+    environment = dict(os.environ)
+    environment.pop("TRITON_INTERPRET", None)
+    if mode == "interpret":
+        environment["TRITON_INTERPRET"] = "1"
+    command = [sys.executable, "-m", "tests.kernels.triton_harness", mode, *names]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def main(mode: str, names: list[str]) -> None:
+    from tests.kernels import triton_kernels
+
+    from funcdl.kernels.triton.render import render_kernel
+
+    triton_kernels.define_missing_rows()
+    cases = triton_kernels.cases()
+    results: dict[str, Any] = {}
+    for name in names or cases:
+        case = cases[name]
+        source = ""
+        try:
+            kernel = render_kernel(case.kernel, case.schedule)
+            source = kernel.source
+            if mode == "render":
+                results[name] = source
+            elif mode == "interpret":
+                results[name] = difference(case, kernel)
+            else:
+                results[name] = compiled(kernel)
+        except Exception as error:
+            results[name] = f"{type(error).__name__}: {error}\n{source}"
+    print(json.dumps(results))
+
+
+def difference(case: Any, kernel: Any) -> str:
+    """Where the interpreted source and the kernel IR's own interpreter disagree, or ""."""
+    from funcdl.kernels.triton import interpret
+    from funcdl.kir import interpreter
+
+    found = case.arrays()
+    wanted = {name: array.copy() for name, array in found.items()}
+    interpret.interpret(kernel, found)
+    interpreter.interpret(case.kernel, wanted)
+    for name, array in wanted.items():
+        exact = array.dtype.kind in "biu"
+        tolerance = 0 if exact else case.tolerance
+        left, right = (x if exact else x.astype(np.float64) for x in (found[name], array))
+        try:
+            np.testing.assert_allclose(left, right, rtol=tolerance, atol=tolerance)
+        except AssertionError as error:
+            return f"{name}: {error}\n{kernel.source}"
+    return ""
+
+
+def compiled(kernel: Any) -> dict[str, Any]:
+    """What ptxas says of the kernel, for each architecture."""
+    from funcdl.kernels.triton.compile import compile_cubin
+
+    cubins = {arch: compile_cubin(kernel, arch, report=True) for arch in (80, 90)}
+    return {str(a): {**c.metadata, "elf": c.data[:4] == b"\x7fELF"} for a, c in cubins.items()}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])
