@@ -212,7 +212,7 @@ class Array(ArrayOperators):
         return f"Array({body}{shape}, dtype={self.value.dtype.name}{weak})"
 
 
-_SCALARS = (bool, int, float, complex)
+_SCALARS: tuple[type[Any], ...] = (bool, int, float, complex)
 
 
 def as_array(x: Any, dtype: Any = None) -> Any:

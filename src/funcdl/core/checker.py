@@ -60,7 +60,7 @@ class _Scope:
     def define(self, vars: Sequence[Var]) -> None:
         for var in vars:
             if type(var) is not Var:
-                self.fail(f"a definition must be of a variable, found {var!r}")
+                self.fail(f"an output must be a variable, found {type(var).__name__}")
             if var in self.defined:
                 self.fail(f"variable {self.name(var)} is defined twice")
             self.defined.add(var)
@@ -74,7 +74,7 @@ class _Scope:
                 if atom.aval.shape != ():
                     self.fail(f"a literal must be a scalar, found one of type {atom.aval}")
             else:
-                self.fail(f"an operand must be a variable or a literal, found {atom!r}")
+                self.fail(f"expected a variable or a literal, found {type(atom).__name__}")
 
 
 def _check_closed(closed: ClosedJaxpr, where: str, known: set[int]) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,14 +117,19 @@ def format_value(value: Any, *, indent: int = 0, source: bool = False) -> str:
       source: as for `format_jaxpr`, for programs in the value.
     """
 
-    def items(values: Iterable[Any]) -> list[str]:
-        return [format_value(x, indent=indent, source=source) for x in values]
+    def group(begin: str, values: Iterable[Any], end: str, names: Iterable[str] = ()) -> str:
+        texts = [format_value(x, indent=indent + 2, source=source) for x in values]
+        if names:
+            texts = [f"{name}={text}" for name, text in zip(names, texts, strict=True)]
+        if any("\n" in text for text in texts):
+            margin = "\n" + " " * indent
+            return begin + "".join(f"{margin}  {text}," for text in texts) + margin + end
+        comma = "," if len(texts) == 1 and begin == "(" else ""
+        return f"{begin}{', '.join(texts)}{comma}{end}"
 
-    def record(fields: Iterable[str]) -> str:
-        fields = list(fields)
-        texts = items(getattr(value, name) for name in fields)
-        inside = ", ".join(f"{name}={text}" for name, text in zip(fields, texts, strict=True))
-        return f"{type(value).__name__}({inside})"
+    def record(names: Sequence[str]) -> str:
+        fields = [getattr(value, name) for name in names]
+        return group(f"{type(value).__name__}(", fields, ")", names)
 
     if isinstance(value, ClosedJaxpr):
         return _program(value.jaxpr, indent, source)
@@ -147,12 +152,11 @@ def format_value(value: Any, *, indent: int = 0, source: bool = False) -> str:
     if isinstance(value, tuple):
         if hasattr(value, "_fields"):
             return record(value._fields)
-        inside = items(value)
-        return f"({inside[0]},)" if len(inside) == 1 else f"({', '.join(inside)})"
+        return group("(", value, ")")
     if isinstance(value, list):
-        return f"[{', '.join(items(value))}]"
+        return group("[", value, "]")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return record(field.name for field in dataclasses.fields(value) if field.init)
+        return record([field.name for field in dataclasses.fields(value) if field.init])
     return _opaque(value)
 
 
@@ -190,6 +194,8 @@ def _number(value: Any) -> str:
         return _complex(python)
     if isinstance(python, float):
         short = str(value)
+        if short.lstrip("-").isdecimal():  # bfloat16 prints so
+            short += ".0"
         return short if value.dtype.type(float(short)) == value else repr(python)
     return repr(python)
 
