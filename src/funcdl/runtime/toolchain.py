@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -140,12 +140,12 @@ class Compiler:
 
     def _key(self, unit: Unit) -> str:
         digest = hashlib.sha256()
+        command = self._command(replace(unit, include_dirs=()), Path("source"), Path("output"))
         for part in (
             unit.source,
-            "\0".join(unit.flags),
+            "\0".join(command),
             "\0".join(folder_digest(path) for path in unit.include_dirs),
             unit.extra_key,
-            "\0".join(self.command),
             self.version,
             platform.machine(),
         ):

@@ -1,4 +1,4 @@
-/* Special functions that the C library lacks, or has with a side effect: erf_inv, digamma, lgamma. */
+/* Special functions that the C library lacks or has with a side effect. */
 #ifndef FD_SPECIAL_H
 #define FD_SPECIAL_H
 

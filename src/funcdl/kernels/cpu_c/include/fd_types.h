@@ -2,7 +2,7 @@
  *
  * Needs gcc or clang (builtins only, no <math.h>: a generated unit must compile fast) and the flags
  * of isa.py. Every function is free of branches, so that `#pragma omp simd` vectorises its callers.
- * Functions that may share a type name carry the dtypes' short names: fd_div_i32, fd_f32_to_bf16. */
+ * Functions that exist for several types end in the short name: fd_div_i32, fd_f32_to_bf16. */
 #ifndef FD_TYPES_H
 #define FD_TYPES_H
 
@@ -157,7 +157,8 @@ FD_FLOAT_TO_INTS(double, f64, -2147483649.0, -0x1.0000000000001p63)
   }                                                                                             \
   FD_INLINE T fd_population_count_##t(T x) { return (T)__builtin_popcountll((U)x); }            \
   FD_INLINE T fd_clz_##t(T x) {                                                                 \
-    return (T)((U)x == 0 ? (bits) : __builtin_clzll((uint64_t)(U)x << (64 - (bits)) | ((U)x == 0))); \
+    uint64_t top = (uint64_t)(U)x << (64 - (bits));                                             \
+    return (T)(x == 0 ? (bits) : __builtin_clzll(top | (x == 0)));                              \
   }                                                                                             \
   FD_INLINE T fd_pow_##t(T x, T y) {                                                            \
     U result = 1, base = (U)x;                                                                  \
