@@ -98,14 +98,15 @@ class _Checker:
     def check_names(self) -> None:
         kernel = self.kernel
         seen: set[str] = set()
-        named = [("kernel", kernel.name)]
-        named += [("buffer", buffer.name) for buffer in kernel.buffers]
+        if not kernel.name.isidentifier():
+            self.fail(f"kernel name must be an identifier, got {kernel.name!r}")
+        named = [("buffer", buffer.name) for buffer in kernel.buffers]
         named += [("axis", axis.name) for axis in kernel.axes]
         for kind, name in named:
             if not name.isidentifier():
                 self.fail(f"{kind} name must be an identifier, got {name!r}")
             if name in seen:
-                self.fail(f"names must be unique, that of {kind} {name!r} is not")
+                self.fail(f"names of buffers and axes must be unique, {name!r} is not")
             seen.add(name)
         for axis in kernel.axes:
             if axis.extent < 0:
