@@ -1,0 +1,212 @@
+"""Default CPU schedules: which axes run on threads, which in SIMD lanes, and in what tiles.
+
+The schedule of a kernel never depends on the number of threads, and no reduction is shared among
+threads: results have the same bits for any number of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from math import prod
+
+from funcdl.kir.elementwise import lookup
+from funcdl.kir.index import AxisAtom, Index
+from funcdl.kir.ir import (
+    AtomicUpdate,
+    Dot,
+    Effect,
+    Elementwise,
+    Kernel,
+    Load,
+    Reduce,
+    Store,
+)
+from funcdl.kir.schedule import Kind, Schedule, Step
+
+# Kernels of less work than this, in additions, run faster on one thread than it takes to start two.
+PARALLEL_WORK = 32 * 1024
+# There are this many parallel iterations at least, where the axes allow it.
+MANY_CHUNKS = 32
+# Elements of a chunk of the innermost axis.
+MIN_CHUNK = 1024
+MAX_CHUNK = 16 * 1024
+# Lanes of a column reduction: the accumulators stay in the first-level cache. With fewer lanes than
+# the last number the reduced axes make better vectors, though they take strides through memory.
+COLUMN_LANES = 256
+MIN_LANES = 64
+SHORT_LANES = 8
+# Rows and columns of a tile of a transposition: each line of a cache is used up while it is there.
+TRANSPOSE_TILE = (16, 128)
+# Terms of a float sum that are added up one after the other (in each lane) before the sum moves on
+# to a fresh accumulator: rounding errors grow with this, and not with the length of the sum.
+ROW_BLOCK = 4096
+COLUMN_BLOCK = 512
+
+
+def schedule_cpu(kernel: Kernel) -> Schedule:
+    """The schedule that the C renderer is given when no autotuner has spoken."""
+    if any(isinstance(i, AtomicUpdate) for i in kernel.body):
+        return _schedule_updates(kernel)
+    reduced = {axis for i in kernel.body if isinstance(i, Reduce) for axis in i.axes}
+    if not reduced:
+        return _schedule_pointwise(kernel)
+    lane = _lane_axis(kernel, reduced)
+    return (
+        _schedule_rows(kernel, reduced)
+        if lane is None
+        else _schedule_columns(kernel, reduced, lane)
+    )
+
+
+def work(kernel: Kernel) -> int:
+    """What one run of the kernel costs, in units of one addition."""
+    extents = {axis.name: axis.extent for axis in kernel.axes}
+    total = 0
+    axes: Iterable[str]
+    for instruction in kernel.body:
+        match instruction:
+            case Store() | AtomicUpdate():
+                axes, cost = instruction.index.axes(), 1
+            case Elementwise(type_, name, _):
+                axes, cost = type_.axes, lookup(name).cost
+            case Reduce(_, _, arg, _):
+                axes, cost = (*instruction.axes, *kernel.value_type(arg).axes), 1
+            case Dot(type_, _, _, m, n, k):
+                axes, cost = (*type_.axes, m, n, k), 2
+            case _:
+                axes, cost = instruction.type.axes, 1
+        total += cost * prod(extents[axis] for axis in set(axes))
+    return total
+
+
+def _schedule_pointwise(kernel: Kernel) -> Schedule:
+    axes = [axis.name for axis in kernel.axes if axis.extent != 1]
+    if not axes:
+        return Schedule(())
+    *outer, inner = axes
+    across = _transposed_axis(kernel, inner)
+    if across is not None:
+        tiles = [Step(across, "tile", TRANSPOSE_TILE[0]), Step(inner, "tile", TRANSPOSE_TILE[1])]
+        if work(kernel) >= PARALLEL_WORK:
+            tiles = [Step(step.axis, "parallel", step.size) for step in tiles]
+        rest = [Step(axis, "loop") for axis in outer if axis != across]
+        return Schedule((*tiles, *rest, Step(across, "loop"), Step(inner, "vector")))
+    steps = _share(kernel, outer)
+    chunks = _chunks(kernel, steps)
+    extent = kernel.axis(inner).extent
+    if work(kernel) >= PARALLEL_WORK and len(steps) == len(outer) and chunks < MANY_CHUNKS:
+        size = -(-extent * max(chunks, 1) // MANY_CHUNKS)
+        size = min(max(-(-size // 256) * 256, MIN_CHUNK), MAX_CHUNK)
+        steps.append(Step(inner, "parallel", size))
+    shared = {step.axis for step in steps}
+    steps += [Step(axis, "loop") for axis in outer if axis not in shared]
+    return Schedule((*steps, Step(inner, "vector")))
+
+
+def _transposed_axis(kernel: Kernel, inner: str) -> str | None:
+    """An outer axis along which a large buffer is read, where `inner` takes far strides in it."""
+    for load in kernel.body:
+        if not isinstance(load, Load) or abs(load.index.coefficient(inner)) <= 1:
+            continue
+        for axis in kernel.axes:
+            if abs(load.index.coefficient(axis.name)) == 1 and axis.name != inner:
+                long = kernel.axis(inner).extent >= TRANSPOSE_TILE[1]
+                return axis.name if long and axis.extent >= TRANSPOSE_TILE[0] else None
+    return None
+
+
+def _schedule_rows(kernel: Kernel, reduced: set[str]) -> Schedule:
+    """Reduced axes innermost: each row of them is one vector loop."""
+    outer = [axis.name for axis in kernel.axes if axis.name not in reduced and axis.extent != 1]
+    steps = _share(kernel, outer)
+    shared = {step.axis for step in steps}
+    steps += [Step(axis, "loop") for axis in outer if axis not in shared]
+    return Schedule((*steps, *_reduce_steps(kernel, reduced, ROW_BLOCK, "vector")))
+
+
+def _schedule_columns(kernel: Kernel, reduced: set[str], lane: str) -> Schedule:
+    """An outer axis innermost: the reductions of a tile of columns advance together."""
+    outer = [
+        axis.name
+        for axis in kernel.axes
+        if axis.name not in reduced and axis.name != lane and axis.extent != 1
+    ]
+    steps = _share(kernel, outer)
+    shared = {step.axis for step in steps}
+    size, extent = COLUMN_LANES, kernel.axis(lane).extent
+    is_parallel = work(kernel) >= PARALLEL_WORK and len(steps) == len(outer)
+    while is_parallel and size > MIN_LANES and _chunks(kernel, steps) * extent < size * MANY_CHUNKS:
+        size //= 2
+    steps += [Step(axis, "loop") for axis in outer if axis not in shared]
+    steps.append(Step(lane, "parallel" if is_parallel else "tile", size))
+    steps += _reduce_steps(kernel, reduced, COLUMN_BLOCK, "loop")
+    return Schedule((*steps, Step(lane, "vector")))
+
+
+def _schedule_updates(kernel: Kernel) -> Schedule:
+    """Sequential; the last axis is a vector where its positions meet at no element."""
+    steps = [Step(axis.name, "loop") for axis in kernel.axes]
+    last = kernel.axes[-1].name if kernel.axes else ""
+    updates = [i for i in kernel.body if isinstance(i, Effect)]
+    if all(_is_injective(kernel, update.index, last) for update in updates):
+        steps[-1] = Step(last, "vector")
+    return Schedule(tuple(steps))
+
+
+def _is_injective(kernel: Kernel, index: Index, axis: str) -> bool:
+    """Whether two positions along `axis` surely have different indices."""
+    others = [atom for atom, _ in index.terms if atom != AxisAtom(axis, kernel.axis(axis).extent)]
+    rest = Index(tuple((atom, 1) for atom in others))
+    moved = any(axis in kernel.value_type(id).axes for id in rest.values())
+    return index.coefficient(axis) != 0 and axis not in rest.axes() and not moved
+
+
+def _share(kernel: Kernel, outer: Sequence[str]) -> list[Step]:
+    """`parallel` records for as many leading axes as make a fair share of the work."""
+    steps: list[Step] = []
+    if work(kernel) >= PARALLEL_WORK:
+        for axis in outer:
+            if steps and _chunks(kernel, steps) >= MANY_CHUNKS:
+                break
+            steps.append(Step(axis, "parallel"))
+    return steps
+
+
+def _chunks(kernel: Kernel, steps: Iterable[Step]) -> int:
+    return prod(kernel.axis(step.axis).extent for step in steps)
+
+
+def _reduce_steps(kernel: Kernel, reduced: set[str], block: int, last: Kind) -> list[Step]:
+    """Loops over the reduced axes, with a tile where a float sum starts a new accumulator."""
+    axes = [axis for axis in kernel.axes if axis.name in reduced and axis.extent != 1]
+    steps = [Step(axis.name, "loop") for axis in axes]
+    if not steps:
+        return []
+    steps[-1] = Step(axes[-1].name, last)
+    sums = any(
+        isinstance(i, Reduce) and i.op == "sum" and i.type.dtype.kind in "fc" for i in kernel.body
+    )
+    inside = 1
+    for at in range(len(axes) - 1, -1, -1):
+        if sums and inside * axes[at].extent > block:
+            size = max(1, block // inside)
+            tile = Step(axes[at].name, "tile", size)
+            return [*steps[:at], tile, *(steps[at:] if size > 1 else steps[at + 1 :])]
+        inside *= axes[at].extent
+    return steps
+
+
+def _lane_axis(kernel: Kernel, reduced: set[str]) -> str | None:
+    """The outer axis along which most of what is reduced is contiguous, if there is one."""
+    votes: Counter[str] = Counter()
+    for instruction in kernel.body:
+        if isinstance(instruction, Load) and not reduced.isdisjoint(instruction.type.axes):
+            size = prod(kernel.axis(axis).extent for axis in instruction.type.axes)
+            for axis in instruction.type.axes:
+                if abs(instruction.index.coefficient(axis)) == 1 and kernel.axis(axis).extent > 1:
+                    votes[axis] += size
+    best = max(votes, key=lambda axis: (votes[axis], axis in reduced), default=None)
+    if best is None or best in reduced or kernel.axis(best).extent < SHORT_LANES:
+        return None
+    return best

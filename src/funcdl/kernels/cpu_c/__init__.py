@@ -1,0 +1,1 @@
+"""The C back end: kernels become C with OpenMP pragmas, for gcc or clang."""

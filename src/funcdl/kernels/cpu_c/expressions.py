@@ -1,0 +1,153 @@
+"""C expressions and statements for single instructions of a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from funcdl.core import dtypes
+from funcdl.kernels.cpu_c import text
+from funcdl.kir.elementwise import lookup
+from funcdl.kir.index import Index
+from funcdl.kir.ir import (
+    AtomicUpdate,
+    Bitcast,
+    Cast,
+    Const,
+    Elementwise,
+    IndexValue,
+    Kernel,
+    Load,
+    Select,
+    Store,
+)
+
+
+class Expressions:
+    """Spells instructions, given which values have a name at this point of the C function."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self._bound: dict[int, str] = {}
+        self._names = _names(kernel)
+        self._single = frozenset(axis.name for axis in kernel.axes if axis.extent == 1)
+
+    def axis_name(self, axis: str) -> str:
+        """The C variable that holds the position along `axis`."""
+        return self._names["axis", axis]
+
+    def buffer_name(self, buffer: str) -> str:
+        """The C parameter of `buffer`."""
+        return self._names["buffer", buffer]
+
+    def is_bound(self, id: int) -> bool:
+        """Whether the value has a name or is a literal."""
+        return id in self._bound or isinstance(self.kernel.body[id], Const)
+
+    def bind(self, id: int, name: str) -> None:
+        """From here on, up to the end of the scope, the value is called `name`."""
+        self._bound[id] = name
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Forget at the end what is bound inside."""
+        saved = dict(self._bound)
+        yield
+        self._bound = saved
+
+    def value(self, id: int) -> str:
+        """The value's name, or its literal."""
+        instruction = self.kernel.body[id]
+        if isinstance(instruction, Const):
+            return text.literal(instruction.value, instruction.type.dtype)
+        return self._bound[id]
+
+    def define(self, id: int, name: str = "") -> str:
+        """A declaration of the value, which is bound to `name` (by default ``v`` and its id)."""
+        name = name or f"v{id}"
+        kind = text.type_name(self.kernel.value_type(id).dtype)
+        declaration = f"const {kind} {name} = {self.compute(id)};"
+        self.bind(id, name)
+        return declaration
+
+    def compute(self, id: int) -> str:
+        """The right-hand side of the value's definition."""
+        instruction = self.kernel.body[id]
+        match instruction:
+            case IndexValue(type_, index):
+                return text.cast(f"({self.index(index)})", np.dtype(np.intp), type_.dtype)
+            case Load(type_, buffer, index, mask, other):
+                element = f"{self.buffer_name(buffer)}[{self.index(index)}]"
+                if mask is None:
+                    return element
+                return f"{self.value(mask)} ? {element} : {text.literal(other, type_.dtype)}"
+            case Elementwise(_, name, args):
+                return self._elementwise(name, args)
+            case Select(_, which, on_true, on_false):
+                return f"{self.value(which)} ? {self.value(on_true)} : {self.value(on_false)}"
+            case Cast(type_, arg):
+                return text.cast(self.value(arg), self._dtype(arg), type_.dtype)
+            case Bitcast(type_, arg):
+                return text.bitcast(self.value(arg), self._dtype(arg), type_.dtype)
+        raise TypeError(f"%{id} of kernel {self.kernel.name} has no expression: {instruction}")
+
+    def index(self, index: Index) -> str:
+        """An index at the present position."""
+        return text.index_text(index, self._position, self._index_of_value)
+
+    def effect(self, effect: Store | AtomicUpdate) -> str:
+        """A store or an update as one statement."""
+        dtype = self.kernel.buffer(effect.buffer).dtype
+        target = f"{self.buffer_name(effect.buffer)}[{self.index(effect.index)}]"
+        value = self.value(effect.value)
+        if isinstance(effect, AtomicUpdate):
+            value = update(effect.op, target, value, dtype)
+        condition = "" if effect.mask is None else f"if ({self.value(effect.mask)}) "
+        return f"{condition}{target} = {value};"
+
+    def _elementwise(self, name: str, args: tuple[int, ...]) -> str:
+        dtype = self._dtype(args[0])
+        template = lookup(name).c
+        if callable(template):
+            template = template(dtype)
+        if template is None:
+            raise NotImplementedError(f"operation {name!r} has no C form for {dtype}")
+        return template.format(*map(self.value, args), t=text.short_name(dtype))
+
+    def _dtype(self, id: int) -> np.dtype:
+        return self.kernel.value_type(id).dtype
+
+    def _position(self, axis: str) -> str:
+        return "0" if axis in self._single else self.axis_name(axis)
+
+    def _index_of_value(self, id: int) -> str:
+        wide = text.type_name(self._dtype(id)) == text.POSITION
+        return self.value(id) if wide else f"({text.POSITION}){self.value(id)}"
+
+
+def update(op: str, old: str, value: str, dtype: np.dtype) -> str:
+    """``op(old, value)`` for the combining operations of updates, on one dtype."""
+    t = text.short_name(dtype)
+    if op == "set":
+        return value
+    if dtypes.is_bool(dtype):
+        return f"{old} {'|' if op == 'max' else '&'} {value}"
+    if op in ("min", "max") or dtypes.is_integer(dtype):
+        return f"fd_{op}_{t}({old}, {value})"
+    return f"{old} {'+' if op == 'add' else '*'} {value}"
+
+
+def _names(kernel: Kernel) -> dict[tuple[str, str], str]:
+    """C identifiers for buffers and axes: their own names where C and the generated code allow."""
+    taken: set[str] = set()
+    names: dict[tuple[str, str], str] = {}
+    entries = [("buffer", b.name) for b in kernel.buffers] + [("axis", a.name) for a in kernel.axes]
+    for kind, name in entries:
+        chosen = name
+        while chosen in taken or text.RESERVED.fullmatch(chosen):
+            chosen += "_"
+        taken.add(chosen)
+        names[kind, name] = chosen
+    return names

@@ -1,0 +1,203 @@
+"""Accumulators: how a reduction starts, takes one value in, and ends, as C statements.
+
+A reduction along a row has scalar accumulators, which `omp simd reduction` spreads over the lanes
+of a vector. One down the columns has arrays of accumulators, one for each lane of a tile.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from funcdl.core import dtypes
+from funcdl.kernels.cpu_c import text
+from funcdl.kir.ir import Reduce, Scalar
+
+ARG_OPS = ("argmax", "argmin")
+_OPERATORS = {"sum": "+", "prod": "*", "and": "&", "or": "|"}
+
+
+def identity(op: str, dtype: np.dtype) -> Scalar:
+    """The value that changes no other under `op`; for argmax the least, which loses to all."""
+    if op in ("sum", "or"):
+        return 0
+    if op == "prod":
+        return 1
+    if op == "and":  # every bit set
+        return int(np.iinfo(dtype).max) if dtypes.is_unsigned(dtype) else -1
+    lowest = op in ("max", "argmax")
+    if dtypes.is_integer(dtype):
+        return int(np.iinfo(dtype).min if lowest else np.iinfo(dtype).max)
+    return -np.inf if lowest else np.inf
+
+
+class Accumulator:
+    """The C variables of one reduction: ``acc4``, and as needed ``sum4``, ``nan4`` and ``at4``.
+
+    A maximum of floats along a row is taken without regard to NaN, which vectorises, while ``nan4``
+    notes whether there was one. The position of a row's maximum is found in a second pass over it.
+
+    Args:
+        id: of the `reduce` instruction.
+        source: element type of what is reduced.
+        lane: this lane's subscript, such as ``[j - j_tile]``; empty for scalar accumulators.
+        lanes: the length of the arrays.
+        blocked: float sums of blocks are added up in ``sum4``, for accuracy.
+    """
+
+    def __init__(
+        self,
+        id: int,
+        reduce: Reduce,
+        source: np.dtype,
+        lane: str = "",
+        lanes: int = 0,
+        blocked: bool = False,
+    ) -> None:
+        self.id = id
+        self.reduce = reduce
+        self.is_array = bool(lane)
+        self.blocked = blocked and reduce.op == "sum" and dtypes.is_inexact(source)
+        self._source = source
+        self._lane = lane
+        self._length = f"[{lanes}]" if lane else ""
+        self._is_arg = reduce.op in ARG_OPS
+        self._op: str = reduce.op
+        if dtypes.is_bool(source) and reduce.op in ("max", "min"):
+            self._op = "or" if reduce.op == "max" else "and"
+        self._orders = self._op not in _OPERATORS
+        self._flags_nan = self._orders and dtypes.is_float(source) and not lane
+
+    def declare(self) -> list[str]:
+        """Declarations, to stand before all loops; arrays are still without values."""
+        lines = []
+        if self.blocked:
+            lines.append(self._declaration(self._total_type, "sum", "0.0"))
+        if not self.blocked or self.is_array:
+            lines.append(self._declaration(self._work_type, "acc", self._identity))
+        if self._flags_nan:
+            lines.append(self._declaration("int", "nan", "0"))
+        if self._is_arg and self.is_array:
+            lines.append(self._declaration(self._at_type, "at", "0"))
+        return lines
+
+    def clear(self) -> list[str]:
+        """Initial values of one lane."""
+        lines = [f"{self._name('sum')} = 0.0;"] if self.blocked else []
+        if not self.blocked:
+            lines.append(f"{self._name('acc')} = {self._identity};")
+        if self._is_arg:
+            lines.append(f"{self._name('at')} = 0;")
+        return lines
+
+    def open_block(self) -> list[str]:
+        """What stands before each block of a blocked sum (of one lane)."""
+        if self.is_array:
+            return [f"{self._name('acc')} = {self._identity};"]
+        return [self._declaration(self._work_type, "acc", self._identity)]
+
+    def close_block(self) -> list[str]:
+        """What stands after each block of a blocked sum (of one lane)."""
+        return [f"{self._name('sum')} += {self._name('acc')};"]
+
+    def take(self, value: str, at: str) -> list[str]:
+        """Take in `value`, found at position `at`."""
+        acc, nan = self._name("acc"), self._name("nan")
+        if not self._orders:
+            return [f"{acc} {_OPERATORS[self._op]}= {self._widen(value)};"]
+        sign = ">" if self._op in ("max", "argmax") else "<"
+        better = f"{value} {sign} {acc}"
+        if self._flags_nan:
+            return [f"{acc} = {better} ? {value} : {acc};", f"{nan} |= {value} != {value};"]
+        if not self._is_arg:
+            wins = f"{better} || {value} != {value}" if dtypes.is_float(self._source) else better
+            return [f"{acc} = {wins} ? {value} : {acc};"]
+        if not self.is_array:
+            return [f"{acc} = {better} ? {value} : {acc};"]
+        wins = better
+        if dtypes.is_float(self._source):
+            wins = f"{better} || ({value} != {value} && {acc} == {acc})"
+        take, position = f"take{self.id}", self._name("at")
+        return [
+            f"const bool {take} = {wins};",
+            f"{acc} = {take} ? {value} : {acc};",
+            f"{position} = {take} ? ({self._at_type}){at} : {position};",
+        ]
+
+    def clauses(self) -> list[str]:
+        """For the `simd` loop that takes values into scalar accumulators."""
+        operator = _OPERATORS.get(self._op) or ("max" if "max" in self._op else "min")
+        clauses = [f"reduction({operator}:{self._name('acc')})"]
+        return [*clauses, f"reduction(|:{self._name('nan')})"] if self._flags_nan else clauses
+
+    def declare_search(self, extent: int) -> list[str]:
+        """Before the second pass, which finds the first position of a row's maximum."""
+        return [self._declaration(self._at_type, "at", str(extent))]
+
+    def search(self, value: str, at: str) -> list[str]:
+        """Compare `value`, at position `at`, with the maximum."""
+        acc, nan, found = self._name("acc"), self._name("nan"), self._name("at")
+        hit = f"{value} == {acc}"
+        if self._flags_nan:
+            hit = f"({nan} ? {value} != {value} : {hit})"
+        position = f"here{self.id}"
+        return [
+            f"const {self._at_type} {position} = ({self._at_type}){at};",
+            f"{found} = {hit} && {position} < {found} ? {position} : {found};",
+        ]
+
+    def search_clauses(self) -> list[str]:
+        return [f"reduction(min:{self._name('at')})"]
+
+    def result(self) -> str:
+        """The reduced value as an expression."""
+        kind = text.type_name(self.reduce.type.dtype)
+        if self._is_arg:
+            return self._name("at")
+        acc = self._name("acc")
+        if self.blocked:
+            acc = self._name("sum")
+            return acc if self._total_type == kind else f"({kind}){acc}"
+        if self._flags_nan:
+            nan = text.literal(np.nan, self._source)
+            return f"{self._name('nan')} ? {nan} : {acc}"
+        if dtypes.is_bool(self._source):
+            return f"({acc} != 0)"
+        return acc if self._work_type == kind else f"({kind}){acc}"
+
+    @property
+    def _at_type(self) -> str:
+        return text.type_name(self.reduce.type.dtype)
+
+    @property
+    def _identity(self) -> str:
+        if self._work_type == "int":
+            return str({"argmax": 0, "argmin": 1, "and": 1}.get(self._op, 0))
+        if self._work_type.startswith("uint"):
+            wide = np.dtype(np.uint64 if self._work_type == "uint64_t" else np.uint32)
+            return text.literal(identity(self._op, wide), wide)
+        return text.literal(identity(self._op, self._source), self._source)
+
+    @property
+    def _work_type(self) -> str:
+        """Wide enough for C's arithmetic, and unsigned where a signed overflow is undefined."""
+        if dtypes.is_bool(self._source):
+            return "int"
+        if dtypes.is_integer(self._source) and not self._orders:
+            return "uint64_t" if self._source.itemsize == 8 else "uint32_t"
+        return text.type_name(self._source)
+
+    @property
+    def _total_type(self) -> str:
+        return "double" if dtypes.is_float(self._source) else text.type_name(self._source)
+
+    def _widen(self, value: str) -> str:
+        kind = text.type_name(self._source)
+        return value if self._work_type in (kind, "int") else f"({self._work_type}){value}"
+
+    def _name(self, stem: str) -> str:
+        return f"{stem}{self.id}{self._lane}"
+
+    def _declaration(self, kind: str, stem: str, value: str) -> str:
+        if self.is_array:
+            return f"{kind} {stem}{self.id}{self._length};"
+        return f"{kind} {stem}{self.id} = {value};"

@@ -1,0 +1,98 @@
+"""From kernels to C: one function for a kernel, one file for a program."""
+
+from __future__ import annotations
+
+from funcdl.kernels.cpu_c import text
+from funcdl.kernels.cpu_c.expressions import Expressions
+from funcdl.kernels.cpu_c.render_loops import render_loops
+from funcdl.kernels.cpu_c.render_updates import render_updates
+from funcdl.kernels.cpu_c.text import Writer
+from funcdl.kir.ir import AtomicUpdate, Buffer, Effect, Kernel, Load
+from funcdl.kir.printer import format_kernel
+from funcdl.kir.program import KernelProgram
+from funcdl.kir.schedule import Schedule
+
+ENTRY_POINT = "funcdl_run"
+_HEADERS = ("fd_types.h", "fd_math.h", "fd_runtime.h")
+
+
+def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
+    """One C function, ``static void <kernel's name>(<a pointer for each buffer>)``.
+
+    Args:
+        schedule: from `schedule_cpu`, an autotuner or a test. Axes that it does not mention become
+            sequential loops.
+    """
+    writer = Writer()
+    # The signature, the axes and the schedule; the instructions follow as C.
+    header = format_kernel(kernel, schedule).splitlines()[:3]
+    header[-1] += " */"
+    writer.line("/* " + header[0])
+    for line in header[1:]:
+        writer.line(" * " + line)
+    expressions = Expressions(kernel)
+    parameters = ", ".join(_parameter(b, expressions) for b in kernel.buffers)
+    with writer.block(f"static void {kernel.name}({parameters or 'void'})"):
+        used = {i.buffer for i in kernel.body if isinstance(i, Load | Effect)}
+        for buffer in kernel.buffers:
+            if buffer.name not in used:
+                writer.line(f"(void){expressions.buffer_name(buffer.name)};")
+        if any(isinstance(i, AtomicUpdate) for i in kernel.body):
+            render_updates(kernel, schedule, writer)
+        else:
+            render_loops(kernel, schedule, writer)
+    return writer.text()
+
+
+def render_program(program: KernelProgram) -> str:
+    """A C file with the program's kernels and ``void funcdl_run(void **slots)``, which runs them.
+
+    The text depends on nothing but the program.
+
+    Raises:
+        ValueError: two kernels of the program have one name.
+    """
+    names = [kernel.name for kernel, _ in program.kernels]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"program {program.name}: two kernels are named {name!r}")
+    writer = Writer()
+    writer.comment(f"program {program.name}")
+    writer.line("#include <stdbool.h>")
+    writer.line("#include <stdint.h>")
+    writer.line()
+    for header in _HEADERS:
+        writer.line(f'#include "{header}"')
+    writer.line()
+    parts = [writer.text(), *(render_kernel(*entry) + "\n" for entry in program.kernels)]
+    writer = Writer()
+    writer.line(f'__attribute__((visibility("default"))) void {ENTRY_POINT}(void **slots);')
+    writer.line()
+    with writer.block(f"void {ENTRY_POINT}(void **slots)"):
+        if not program.calls:
+            writer.line("(void)slots;")
+        for call in program.calls:
+            kernel, _ = program.kernels[call.kernel]
+            arguments = [
+                f"({_pointer(buffer)})((char *)slots[{address.slot}] + {address.offset})"
+                for buffer, address in zip(kernel.buffers, call.args, strict=True)
+            ]
+            if len(arguments) <= 1:
+                writer.line(f"{kernel.name}({''.join(arguments)});")
+                continue
+            writer.line(f"{kernel.name}({arguments[0]},")
+            indent = " " * (len(kernel.name) + 1)
+            for argument in arguments[1:-1]:
+                writer.line(f"{indent}{argument},")
+            writer.line(f"{indent}{arguments[-1]});")
+    return "".join([*parts, writer.text()])
+
+
+def _pointer(buffer: Buffer) -> str:
+    const = "const " if buffer.role == "in" else ""
+    return f"{const}{text.type_name(buffer.dtype)} *"
+
+
+def _parameter(buffer: Buffer, expressions: Expressions) -> str:
+    restrict = "" if buffer.may_alias else "restrict "
+    return f"{_pointer(buffer)}{restrict}{expressions.buffer_name(buffer.name)}"

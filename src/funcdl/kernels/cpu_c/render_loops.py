@@ -1,0 +1,376 @@
+"""Kernels without a `Dot`: elementwise loops, reductions, and what is computed from reductions.
+
+The outer axes (those that no `Reduce` reduces) come first. Inside them the reduced axes R are
+passed over as often as the kernel's phases ask: a softmax takes the maximum of a row in one pass,
+sums in a second and divides in a third. There are two forms. Along *rows*, the innermost loop of a
+pass is a reduced axis, and values that do not vary over R are scalars. Down *columns*, the
+innermost loop is an outer axis, the *lanes*; values that vary over the lanes only are kept in
+arrays or computed again in each pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from math import prod
+
+from funcdl.kernels.cpu_c import text
+from funcdl.kernels.cpu_c.expressions import Expressions
+from funcdl.kernels.cpu_c.loops import Action, Loop, LoopMaker, Nest
+from funcdl.kernels.cpu_c.reductions import ARG_OPS, Accumulator
+from funcdl.kernels.cpu_c.text import Writer
+from funcdl.kir.elementwise import lookup
+from funcdl.kir.ir import Const, Effect, Elementwise, Kernel, Reduce, operands
+from funcdl.kir.schedule import Schedule, Step
+
+# A value from an earlier pass is kept on the stack if computing it again costs this many additions
+# or more, and if it fits.
+KEEP_COST = 8
+KEEP_BYTES = 16 * 1024
+# A value of the lanes that follows from a reduction goes to an array at this cost already, since a
+# pass would compute it anew for each of its rows.
+LANE_COST = 4
+
+
+def render_loops(kernel: Kernel, schedule: Schedule, writer: Writer) -> None:
+    """Write the body of the C function of a kernel that has no `Dot`."""
+    _LoopsRenderer(kernel, schedule, writer).render()
+
+
+class _LoopsRenderer:
+    def __init__(self, kernel: Kernel, schedule: Schedule, writer: Writer) -> None:
+        self.kernel = kernel
+        self.writer = writer
+        self.expressions = Expressions(kernel)
+        self.nest = Nest(kernel, writer, self.expressions)
+        self.reduces = {id: i for id, i in enumerate(kernel.body) if isinstance(i, Reduce)}
+        self.reduced = frozenset(axis for i in self.reduces.values() for axis in i.axes)
+
+        steps = _all_steps(kernel, schedule, self.reduced)
+        first = next((at for at, s in enumerate(steps) if s.axis in self.reduced), len(steps))
+        lanes = [step for step in steps[first:] if step.axis not in self.reduced]
+        self.lane = lanes[0].axis if lanes else None
+        maker = LoopMaker(kernel, steps, self.expressions)
+        self.outer = maker.loops(steps[:first])
+        self.width, self.subscript = 1, ""
+        if self.lane is not None:
+            self.width = maker.width(self.lane)
+            origin, position = maker.origin(self.lane), self.expressions.axis_name(self.lane)
+            self.subscript = position if origin == "0" else f"{position} - {origin}"
+        self.inner = maker.loops([step for step in steps[first:] if step.axis in self.reduced])
+        self.lane_loops = maker.loops(lanes)
+
+        self.varies = [self._varies(id) for id in range(len(kernel.body))]
+        self.phase = self._phases()
+        self.effects = {id: i for id, i in enumerate(kernel.body) if isinstance(i, Effect)}
+        self.effect_pass = {id: self.phase[id] for id in self.effects if self.in_pass(id)}
+        ends = [self.phase[i.arg] + 1 + self._searches(i) for i in self.reduces.values()]
+        self.num_passes = max([0, *ends, *(at + 1 for at in self.effect_pass.values())])
+        for id in self.effect_pass:
+            buffer = kernel.buffer(self.effects[id].buffer)
+            if (
+                buffer.may_alias or buffer.role == "inout"
+            ):  # later passes may read what it overwrites
+                self.effect_pass[id] = self.num_passes - 1
+        self.lane_arrays = self._lane_arrays()
+        self.kept: dict[int, int] = {}  # a value to keep, and the pass that computes it
+        self.pass_values, self.pass_reads = self._plan()
+        self.accumulators: dict[int, Accumulator] = {}
+
+    # What stands where.
+
+    def _varies(self, id: int) -> frozenset[str]:
+        """The axes of a value, or of the points at which an effect happens."""
+        instruction = self.kernel.body[id]
+        if not isinstance(instruction, Effect):
+            return frozenset(instruction.type.axes)
+        axes = instruction.index.axes()
+        return axes.union(*(self.kernel.value_type(i).axes for i in operands(instruction)))
+
+    def _phases(self) -> list[int]:
+        """How many passes each value must wait for."""
+        phases: list[int] = []
+        for instruction in self.kernel.body:
+            phase = max((phases[id] for id in operands(instruction)), default=0)
+            if isinstance(instruction, Reduce):
+                phase += 1 + self._searches(instruction)
+            phases.append(phase)
+        return phases
+
+    def _searches(self, reduce: Reduce) -> bool:
+        """Whether the position of a maximum is found in a pass of its own."""
+        in_lanes = self.lane is not None and self.lane in self.kernel.value_type(reduce.arg).axes
+        return reduce.op in ARG_OPS and not in_lanes
+
+    def in_pass(self, id: int) -> bool:
+        """Whether the instruction varies over reduced axes."""
+        return not self.varies[id].isdisjoint(self.reduced)
+
+    def in_lane(self, id: int) -> bool:
+        """Whether the instruction varies over the lanes, but over no reduced axis."""
+        return self.lane in self.varies[id] and not self.in_pass(id)
+
+    def is_scalar(self, id: int) -> bool:
+        """Whether the value has one variable for all passes."""
+        return not self.in_pass(id) and not self.in_lane(id)
+
+    def cost(self, id: int) -> int:
+        """Of computing the value from scalars and reductions."""
+        total, pending, seen = 0, [id], set()
+        while pending:
+            id = pending.pop()
+            instruction = self.kernel.body[id]
+            if id in seen or self.is_scalar(id) or isinstance(instruction, Reduce):
+                continue
+            seen.add(id)
+            total += lookup(instruction.name).cost if isinstance(instruction, Elementwise) else 1
+            pending.extend(operands(instruction))
+        return total
+
+    def _lane_arrays(self) -> frozenset[int]:
+        """Values of the lanes that the passes read from an array."""
+        used = {
+            i for id in range(len(self.kernel.body)) if self.in_pass(id) for i in self.reads(id)
+        }
+        return frozenset(
+            id
+            for id in used
+            if self.in_lane(id)
+            and id not in self.reduces
+            and self.cost(id) >= (LANE_COST if self.phase[id] else KEEP_COST)
+        )
+
+    def reads(self, id: int) -> tuple[int, ...]:
+        return operands(self.kernel.body[id])
+
+    def roots(self, at: int) -> list[int]:
+        """What pass number `at` takes in, searches and stores."""
+        roots = [i.arg for i in self.reduces.values() if self.phase[i.arg] == at]
+        roots += [i.arg for i in self.reduces.values() if self._search_pass(i) == at]
+        stored = [id for id, pass_ in self.effect_pass.items() if pass_ == at]
+        return roots + [i for id in stored for i in self.reads(id)]
+
+    def _search_pass(self, reduce: Reduce) -> int | None:
+        return self.phase[reduce.arg] + 1 if self._searches(reduce) else None
+
+    def _plan(self) -> tuple[list[list[int]], list[list[int]]]:
+        """For each pass, the values that it computes and the kept ones that it reads."""
+        computed_in: dict[int, int] = {}
+        values: list[list[int]] = []
+        reads: list[list[int]] = []
+        for at in range(self.num_passes):
+            computes: set[int] = set()
+            keeps: set[int] = set()
+            pending = self.roots(at)
+            while pending:
+                id = pending.pop()
+                if id in computes or self.is_scalar(id) or id in self.reduces:
+                    continue
+                if id in self.lane_arrays:
+                    continue
+                if id in computed_in and self._worth_keeping(id):
+                    self.kept[id] = computed_in[id]
+                    keeps.add(id)
+                    continue
+                computes.add(id)
+                pending.extend(self.reads(id))
+            computed_in = dict.fromkeys(computes, at) | computed_in
+            values.append(sorted(computes))
+            reads.append(sorted(keeps))
+        return values, reads
+
+    def _worth_keeping(self, id: int) -> bool:
+        size = self._kept_size(id) * self.kernel.value_type(id).dtype.itemsize
+        return self.cost(id) >= KEEP_COST and size <= KEEP_BYTES
+
+    def _kept_axes(self, id: int) -> list[str]:
+        return [a.name for a in self.kernel.axes if a.name in self.varies[id] & self.reduced]
+
+    def _kept_size(self, id: int) -> int:
+        size = prod(self.kernel.axis(axis).extent for axis in self._kept_axes(id))
+        return size * (self.width if self.lane in self.varies[id] else 1)
+
+    def _kept_name(self, id: int) -> str:
+        """The element of a kept value at the present position."""
+        subscript = ""
+        for axis in self._kept_axes(id):
+            name = self.expressions.axis_name(axis)
+            extent = self.kernel.axis(axis).extent
+            subscript = f"({subscript}) * {extent} + {name}" if subscript else name
+        if self.lane in self.varies[id]:
+            lane = self.subscript
+            subscript = f"({subscript}) * {self.width} + {lane}" if subscript else lane
+        return f"keep{id}[{subscript or '0'}]"
+
+    # The code.
+
+    def render(self) -> None:
+        scalars = [
+            id
+            for id, instruction in enumerate(self.kernel.body)
+            if self.is_scalar(id) and not self.phase[id] and not isinstance(instruction, Const)
+        ]
+        self.nest.write(
+            self.outer,
+            [id for id in scalars if id not in self.effects],
+            [self.nest.effect(self.effects[id]) for id in scalars if id in self.effects],
+            inside=self.passes,
+        )
+
+    def passes(self) -> None:
+        """Everything that depends on a reduction or varies over reduced axes."""
+        if self.num_passes == 0:
+            return
+        self.fill_lane_arrays(0)
+        for at in range(self.num_passes):
+            self.write_pass(at)
+            self.end_pass(at)
+            self.fill_lane_arrays(at + 1)
+        late = [id for id in self.effects if not self.in_pass(id)]
+        in_lanes = [id for id in late if self.in_lane(id)]
+        for id in late:
+            if self.phase[id] and id not in in_lanes:
+                self.nest.act(self.nest.effect(self.effects[id]))
+        if in_lanes:
+            roots = [i for id in in_lanes for i in self.reads(id)]
+            actions = [self.nest.effect(self.effects[id]) for id in in_lanes]
+            self.nest.write(self.lane_loops, self.nest.needed(roots), actions)
+
+    def write_pass(self, at: int) -> None:
+        takes = [self._accumulator(id) for id, i in self.reduces.items() if self.phase[i.arg] == at]
+        searches = [
+            self.accumulators[id] for id, i in self.reduces.items() if self._search_pass(i) == at
+        ]
+        stores = [id for id, pass_ in self.effect_pass.items() if pass_ == at]
+        if not (takes or searches or stores):
+            return
+        for accumulator in takes:
+            self._lines(accumulator.declare())
+        for accumulator in searches:
+            (axis,) = accumulator.reduce.axes
+            self._lines(accumulator.declare_search(self.kernel.axis(axis).extent))
+        self._lines(self._in_lanes([a.clear() for a in takes if a.is_array]))
+        for id, first in self.kept.items():
+            if first == at:
+                kind = text.type_name(self.kernel.value_type(id).dtype)
+                self.writer.line(f"{kind} keep{id}[{self._kept_size(id)}];")
+
+        lane_varies = any(
+            self.lane in self.varies[id]
+            for id in [*self.pass_values[at], *stores, *(a.reduce.arg for a in takes)]
+        )
+        loops = self._pass_loops(takes, searches, lane_varies)
+        actions = [self._take(a, a.take) for a in takes]
+        actions += [self._take(a, a.search) for a in searches]
+        actions += [self.nest.effect(self.effects[id]) for id in stores]
+        with self.expressions.scope():
+            for id in self.pass_reads[at]:
+                self.expressions.bind(id, self._kept_name(id))
+            self.nest.write(
+                loops, self.pass_values[at], actions, keep=lambda id: self._keep(id, at)
+            )
+
+    def _accumulator(self, id: int) -> Accumulator:
+        reduce = self.reduces[id]
+        arg = self.kernel.value_type(reduce.arg)
+        in_lanes = self.lane in arg.axes
+        self.accumulators[id] = Accumulator(
+            id,
+            reduce,
+            arg.dtype,
+            lane=f"[{self.subscript}]" if in_lanes else "",
+            lanes=self.width,
+            blocked=self._block_loop() is not None,
+        )
+        return self.accumulators[id]
+
+    def _block_loop(self) -> int | None:
+        """The loop over blocks of a blocked sum."""
+        blocks = [at for at, loop in enumerate(self.inner[:-1]) if loop.kind == "tile"]
+        return blocks[0] if blocks else None
+
+    def _pass_loops(
+        self, takes: Sequence[Accumulator], searches: Sequence[Accumulator], lane_varies: bool
+    ) -> list[Loop]:
+        loops = [*self.inner, *(self.lane_loops if lane_varies else ())]
+        block = self._block_loop()
+        blocked = [a for a in takes if a.blocked]
+        if block is not None and blocked:
+            scalars = [a for a in blocked if not a.is_array]
+            arrays = [a for a in blocked if a.is_array]
+            before = [line for a in scalars for line in a.open_block()]
+            before += self._in_lanes([a.open_block() for a in arrays])
+            after = [line for a in scalars for line in a.close_block()]
+            after += self._in_lanes([a.close_block() for a in arrays])
+            loop = loops[block + 1]
+            loops[block + 1] = replace(loop, before=tuple(before), after=tuple(after))
+        clauses = [c for a in takes if not a.is_array for c in a.clauses()]
+        clauses += [c for a in searches for c in a.search_clauses()]
+        if clauses and loops and loops[-1].axis in self.reduced and loops[-1].pragma:
+            pragma = " ".join([loops[-1].pragma, *clauses])
+            loops[-1] = replace(loops[-1], pragma=pragma)
+        return loops
+
+    def _take(self, accumulator: Accumulator, take: Callable[[str, str], list[str]]) -> Action:
+        reduce = accumulator.reduce
+        axes = self.reduced | ({self.lane} if self.lane and accumulator.is_array else set())
+        position = self.expressions.axis_name(reduce.axes[0])
+        return Action(lambda: take(self.expressions.value(reduce.arg), position), axes)
+
+    def _keep(self, id: int, at: int) -> list[str]:
+        return [f"{self._kept_name(id)} = v{id};"] if self.kept.get(id) == at else []
+
+    def end_pass(self, at: int) -> None:
+        """Name the results of the pass, and what scalars follow from them."""
+        for id, instruction in enumerate(self.kernel.body):
+            if self.phase[id] != at + 1 or isinstance(instruction, Const | Effect):
+                continue
+            if id in self.reduces:
+                result = self.accumulators[id].result()
+                if self.accumulators[id].is_array or result.isidentifier():
+                    self.expressions.bind(id, result)
+                else:
+                    kind = text.type_name(self.kernel.value_type(id).dtype)
+                    self.writer.line(f"const {kind} v{id} = {result};")
+                    self.expressions.bind(id, f"v{id}")
+            elif self.is_scalar(id):
+                self.writer.line(self.expressions.define(id))
+
+    def fill_lane_arrays(self, phase: int) -> None:
+        """Compute the lane values that have become known."""
+        ready = sorted(id for id in self.lane_arrays if self.phase[id] == phase)
+        if not ready:
+            return
+        for id in ready:
+            kind = text.type_name(self.kernel.value_type(id).dtype)
+            self.writer.line(f"{kind} keep{id}[{self.width}];")
+
+        def keep(id: int) -> list[str]:
+            return [f"{self._kept_name(id)} = v{id};"] if id in ready else []
+
+        self.nest.write(self.lane_loops, self.nest.needed(ready), keep=keep)
+        for id in ready:
+            self.expressions.bind(id, self._kept_name(id))
+
+    def _in_lanes(self, statements: Sequence[Sequence[str]]) -> list[str]:
+        """A loop over the lanes around single-lane statements."""
+        lines = [line for group in statements for line in group]
+        if not lines:
+            return []
+        (loop,) = self.lane_loops
+        head = self.nest.head(loop)
+        return [loop.pragma, f"{head} {{", *(f"  {line}" for line in lines), "}"]
+
+    def _lines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.writer.line(line)
+
+
+def _all_steps(kernel: Kernel, schedule: Schedule, reduced: frozenset[str]) -> list[Step]:
+    """The schedule's records, with a loop for each axis that it does not mention."""
+    steps = list(schedule.steps)
+    first = next((at for at, step in enumerate(steps) if step.axis in reduced), len(steps))
+    missing = [Step(a.name, "loop") for a in kernel.axes if not schedule.of(a.name)]
+    outer = [step for step in missing if step.axis not in reduced]
+    inner = [step for step in missing if step.axis in reduced]
+    return [*outer, *steps[:first], *inner, *steps[first:]]

@@ -1,0 +1,189 @@
+"""Spellings of C: types, literals, casts, index expressions; and a writer of indented lines."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from funcdl.core import dtypes
+from funcdl.kir.index import Atom, AxisAtom, DivAtom, Index, ModAtom, ValueAtom
+from funcdl.kir.ir import Scalar
+
+_TYPES: dict[str, str] = {
+    "bool": "bool",
+    **{f"i{n}": f"int{n}_t" for n in (8, 16, 32, 64)},
+    **{f"u{n}": f"uint{n}_t" for n in (8, 16, 32, 64)},
+    "f16": "fd_f16",
+    "bf16": "fd_bf16",
+    "f32": "float",
+    "f64": "double",
+    "c64": "float _Complex",
+    "c128": "double _Complex",
+}
+
+# What a buffer or an axis cannot be called in C.
+RESERVED = re.compile(
+    r"auto|bool|break|case|char|const|continue|default|do|double|else|enum|extern|false|float|for|"
+    r"goto|if|inline|int|long|register|restrict|return|short|signed|sizeof|static|struct|switch|"
+    r"true|typedef|union|unsigned|void|volatile|while|asm|typeof|"
+    # Names that the renderer makes up: of values, accumulators, kept values and tiles.
+    r"(v|acc|sum|nan|at|here|take|keep)\d+|.*_(tile|end)\d*|fd_.*|FD_.*"
+)
+
+# Of loops and indices. Not int: under -fwrapv, which makes signed overflow defined, gcc could not
+# tell that x[i * 8 + j] runs along memory.
+POSITION = "int64_t"
+
+
+class Writer:
+    """Collects lines of C, indented by two spaces a block."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._depth = 0
+
+    def line(self, text: str = "") -> None:
+        """Add a line, indented as the code around it."""
+        self._lines.append("  " * self._depth + text if text else "")
+
+    def comment(self, text: str) -> None:
+        self.line(f"/* {text} */")
+
+    @contextmanager
+    def block(self, head: str = "") -> Iterator[None]:
+        """``head { ... }`` around the lines that are added inside."""
+        self.line(f"{head} {{".lstrip())
+        self._depth += 1
+        yield
+        self._depth -= 1
+        self.line("}")
+
+    def text(self) -> str:
+        return "".join(f"{line}\n" for line in self._lines)
+
+
+def short_name(dtype: np.dtype) -> str:
+    """``f32`` and the like: the ending of the headers' function names."""
+    return dtypes.short_name(dtype)
+
+
+def type_name(dtype: np.dtype) -> str:
+    """The C type of an element."""
+    return _TYPES[short_name(dtype)]
+
+
+def literal(value: Scalar, dtype: np.dtype) -> str:
+    """`value` as a C expression of exactly its value in `dtype`."""
+    if dtypes.is_bool(dtype):
+        return "true" if value else "false"
+    if dtypes.is_integer(dtype):
+        return _integer_literal(int(value), dtype)
+    if dtype.itemsize == 2:  # the bits, since half precision is storage only
+        return f"{np.asarray(value, dtype).view(np.uint16).item():#06x}"
+    single = dtype in (np.dtype(np.float32), np.dtype(np.complex64))
+    number = float(value)
+    suffix = "F32" if single else "F64"
+    if math.isnan(number):
+        return f"FD_NAN_{suffix}"
+    if math.isinf(number):
+        return f"FD_INF_{suffix}" if number > 0 else f"(-FD_INF_{suffix})"
+    text = str(np.float32(number)) + "f" if single else repr(number)
+    return f"({text})" if text.startswith("-") else text
+
+
+def _integer_literal(value: int, dtype: np.dtype) -> str:
+    info = np.iinfo(dtype)
+    if value == info.min and info.min < 0:
+        return f"INT{info.bits}_MIN"
+    if info.bits == 64:
+        text = f"{'U' if info.min == 0 else ''}INT64_C({abs(value)})"
+    else:
+        text = f"{abs(value)}{'u' if dtype == np.uint32 else ''}"
+    return f"(-{text})" if value < 0 else text
+
+
+def cast(argument: str, source: np.dtype, target: np.dtype) -> str:
+    """A conversion with the meaning of `kir.conversion.convert`."""
+    if source == target:
+        return argument
+    if dtypes.is_bool(target):
+        if _is_half(source):
+            return f"({argument} & 0x7fff) != 0"
+        return f"{argument} != 0"
+    if dtypes.is_complex(source) and not dtypes.is_complex(target):
+        return cast(f"(__real__ {argument})", dtypes.real_dtype(source), target)
+    if _is_half(source) or _is_half(target):
+        return _cast_half(argument, source, target)
+    if dtypes.is_float(source) and dtypes.is_integer(target):
+        return f"fd_{short_name(source)}_to_{short_name(target)}({argument})"
+    return f"({type_name(target)}){argument}"
+
+
+def _cast_half(argument: str, source: np.dtype, target: np.dtype) -> str:
+    wide = np.dtype(np.float32)
+    if _is_half(source):
+        through = target if target == np.dtype(np.float64) else wide
+        widened = f"fd_{short_name(source)}_to_{short_name(through)}({argument})"
+        return cast(widened, through, target)
+    through = source if source == np.dtype(np.float64) else wide
+    return f"fd_{short_name(through)}_to_{short_name(target)}({cast(argument, source, through)})"
+
+
+def bitcast(argument: str, source: np.dtype, target: np.dtype) -> str:
+    """The bits of `argument` as another type of the same width."""
+    if source == target:
+        return argument
+    floats = {np.dtype(np.float32), np.dtype(np.float64)}
+    if source in floats:
+        return f"({type_name(target)})fd_bits_{short_name(source)}({argument})"
+    if target in floats:
+        unsigned = f"uint{8 * target.itemsize}_t"
+        return f"fd_from_bits_{short_name(target)}(({unsigned}){argument})"
+    return f"({type_name(target)}){argument}"
+
+
+def _is_half(dtype: np.dtype) -> bool:
+    return dtype.itemsize == 2 and dtypes.is_float(dtype)
+
+
+def index_text(index: Index, axis: Callable[[str], str], value: Callable[[int], str]) -> str:
+    """An index expression, given the text of an axis's position and of a computed value.
+
+    C divides towards zero and an index rounds down: what can be negative is first shifted up by a
+    multiple of the divisor.
+    """
+    text = ""
+    for atom, coefficient in index.terms:
+        factor = _atom_text(atom, axis, value)
+        if factor == "0":
+            continue
+        size = abs(coefficient)
+        sign = ("-" if coefficient < 0 else "") if not text else (" - ", " + ")[coefficient > 0]
+        text += sign + (factor if size == 1 else f"{factor} * {size}")
+    if not text:
+        return str(index.offset)
+    if index.offset:
+        text += f" {'-' if index.offset < 0 else '+'} {abs(index.offset)}"
+    return text
+
+
+def _atom_text(atom: Atom, axis: Callable[[str], str], value: Callable[[int], str]) -> str:
+    match atom:
+        case AxisAtom(name):
+            return axis(name)
+        case ValueAtom(id):
+            return value(id)
+        case DivAtom(index, divisor) | ModAtom(index, divisor):
+            low, high = index.range()
+            shift = -(low // divisor) if low < 0 else 0
+            inner = f"({index_text(index + shift * divisor, axis, value)})"
+            if high + shift * divisor < 2**32:  # 32-bit quotients vectorise
+                inner = f"(uint32_t){inner}"
+            if isinstance(atom, ModAtom):
+                return f"({POSITION})({inner} % {divisor})"
+            quotient = f"({POSITION})({inner} / {divisor})"
+            return f"({quotient} - {shift})" if shift else quotient
