@@ -1,8 +1,8 @@
 """How a primitive becomes kernel IR: the forms that a primitive's `lower` slot can take.
 
-Lowering is pull-based: the compiler asks for the value of a variable at an index, and a rule answers
-by reading its operands at indices of its own. A primitive without a form runs on the host between
-compiled segments.
+Lowering is pull-based: the compiler asks for the value of a variable at an index, and a rule
+answers by reading its operands at indices of its own. A primitive without a form runs on the host
+between compiled segments.
 """
 
 from __future__ import annotations
@@ -21,6 +21,12 @@ from funcdl.kir.index import Index
 from funcdl.kir.ir import ReduceOp, UpdateOp
 
 Position = tuple[Index, ...]
+
+HALF = frozenset({np.dtype(np.float16), np.dtype(dtypes.bfloat16)})
+"""Dtypes that kernels load and store, but compute with in float32."""
+
+KERNEL_DTYPES = frozenset(dtype for dtype in dtypes.SUPPORTED if not dtypes.is_complex(dtype))
+"""Dtypes that elementwise kernel operations know."""
 
 
 class Reader(Protocol):
@@ -46,12 +52,15 @@ class Reader(Protocol):
 class Pointwise:
     """Each output element depends on the operands' elements at the same index.
 
-    `rule(builder, values, operand avals, output number, params)` returns the value. Values of half
-    precision arrive and leave as float32.
+    An operand of rank 0 beside others of higher rank gives its one element to all. `rule(builder,
+    values, operand avals, output number, params)` returns the value. Values of half precision
+    arrive and leave as float32. An equation with an operand or output dtype outside of `dtypes` has
+    no kernel form and runs on the host.
     """
 
     rule: Callable[[KernelBuilder, list[int], list[ShapedArray], int, dict[str, Any]], int]
     cost: Callable[[], int]
+    dtypes: frozenset[np.dtype[Any]] = KERNEL_DTYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +112,4 @@ def all_of(builder: KernelBuilder, checks: Sequence[int]) -> int:
 
 def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The element type in which kernels compute with values of `dtype`."""
-    return np.dtype(np.float32) if dtype in _HALF else dtype
-
-
-_HALF = (np.dtype(np.float16), np.dtype(dtypes.bfloat16))
+    return np.dtype(np.float32) if dtype in HALF else dtype

@@ -1,14 +1,14 @@
 """Declarative rows for elementwise primitives: one call gives a primitive all of its rules.
 
-Every row names exactly one derivative form: `Jvp`, `Linear`, `Bilinear`, `NoDerivative` (zero almost
-everywhere) or `NotDifferentiable` (an error that says why).
+Every row names exactly one derivative form: `Jvp`, `Linear`, `Bilinear`, `NoDerivative` (zero
+almost everywhere) or `NotDifferentiable` (an error that says why).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,12 +20,21 @@ from funcdl.errors import DtypeError, NotDifferentiableError, ShapeError
 from funcdl.kir import elementwise as kernel_table
 from funcdl.kir.builder import KernelBuilder
 from funcdl.ops import registry
-from funcdl.ops.lowering import Pointwise
+from funcdl.ops.lowering import HALF, KERNEL_DTYPES, Pointwise
 from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.shape import broadcast_in_dim, instantiate, move_to_front
 
 NDArray = np.ndarray[Any, Any]
 Template = str | Callable[[np.dtype[Any]], str] | None
+OutDtype = Literal["same", "bool", "real", "complex"]
+KernelRule = Callable[[KernelBuilder, list[int], list[ShapedArray], dict[str, Any]], int]
+
+_OUT_DTYPES: dict[str, Callable[[np.dtype[Any]], np.dtype[Any]]] = {
+    "same": lambda dtype: dtype,
+    "bool": lambda dtype: np.dtype(bool),
+    "real": dtypes.real_dtype,
+    "complex": lambda dtype: np.result_type(dtype, np.complex64),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,37 +86,44 @@ def elementwise(
     accepts: tuple[str, ...],
     derivative: Derivative,
     arity: int = 1,
-    out: str = "same",
+    out: OutDtype = "same",
     c: Template = None,
     triton: Template = None,
+    lower: KernelRule | None = None,
+    native_half: bool = False,
     cost: int = 1,
     domain: tuple[float, float] | Sequence[tuple[float, float]] = (-3.0, 3.0),
     samples: registry.SampleMaker | None = None,
+    check: Callable[..., None] | None = None,
     order: int = 2,
 ) -> Primitive:
     """Define an elementwise primitive.
 
+    Half precision is computed in float32, by kernels and by `numpy` alike. Kernels have no complex
+    numbers: those are computed on the host.
+
     Args:
       name: the primitive's name, as in JAX's jaxprs; also its name in the kernel IR.
-      numpy: its meaning on NumPy arrays of equal shape and dtype.
+      numpy: its meaning on NumPy arrays of equal dtype that broadcast; gets the parameters as
+        keywords.
       accepts: short names of the operand dtypes that it takes; all operands share one.
       derivative: its derivative form.
-      out: the output's dtype: ``"same"``, ``"bool"``, or ``"real"`` (of a complex operand).
+      out: the output's dtype: ``"same"``, ``"bool"``, or the ``"real"`` or ``"complex"`` dtype of
+        the same precision.
       c, triton: expression templates (see `kir.elementwise.ElementwiseOp`).
+      lower: writes it with other kernel operations instead: ``lower(builder, values, avals,
+        params)``.
+      native_half: half precision is not computed in float32 but by `numpy` itself, on the host.
       cost: in units of one addition.
       domain: where test operands are drawn from: one range for all, or one for each.
       samples: other test calls than the default ones.
+      check: raises an error if the parameters do not fit the operand: ``check(aval, **params)``.
       order: the highest derivative that tests check.
     """
     primitive = Primitive(name)
     accepted = frozenset(map(dtypes.from_short_name, accepts))
 
-    def out_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-        if out == "bool":
-            return np.dtype(bool)
-        return dtypes.real_dtype(dtype) if out == "real" else dtype
-
-    def shape(*avals: ShapedArray) -> ShapedArray:
+    def shape(*avals: ShapedArray, **params: Any) -> ShapedArray:
         first = avals[0]
         for aval in avals[1:]:
             if aval.shape != first.shape:
@@ -122,17 +138,23 @@ def elementwise(
                 )
         if first.dtype not in accepted:
             raise DtypeError(f"{name} does not accept {first}; it takes {', '.join(accepts)}")
-        return ShapedArray(first.shape, out_dtype(first.dtype))
+        if check is not None:
+            check(first, **params)
+        return ShapedArray(first.shape, _OUT_DTYPES[out](first.dtype))
 
-    def impl(*arrays: NDArray) -> NDArray:
+    def impl(*arrays: NDArray, **params: Any) -> NDArray:
         first = arrays[0]
+        dtype = first.dtype
         for array in arrays[1:]:
-            if array.shape != first.shape or array.dtype is not first.dtype:
-                shape(*(ShapedArray(a.shape, a.dtype) for a in arrays))
-        if first.dtype not in accepted:
-            shape(ShapedArray(first.shape, first.dtype))
+            if array.shape != first.shape or array.dtype is not dtype:
+                shape(*(ShapedArray(a.shape, a.dtype) for a in arrays), **params)
+        if dtype not in accepted or check is not None:
+            shape(ShapedArray(first.shape, dtype), **params)
         with np.errstate(all="ignore"):
-            return numpy(*arrays)  # type: ignore[no-any-return]
+            if dtype in HALF and not native_half:
+                result = numpy(*(array.astype(np.float32) for array in arrays), **params)
+                return result if out == "bool" else result.astype(dtype)  # type: ignore[no-any-return]
+            return numpy(*arrays, **params)  # type: ignore[no-any-return]
 
     primitive.shape = shape
     primitive.impl = impl
@@ -141,18 +163,44 @@ def elementwise(
     _install_derivative(primitive, derivative, arity)
     if c is not None or triton is not None:
         kernel_table.define(kernel_table.ElementwiseOp(name, arity, numpy, c, triton, cost))
-        primitive.lower = Pointwise(_lower_by_name(name), lambda: cost)
+        lower = _by_name(name)
+    if lower is not None:
+        kernel_dtypes = KERNEL_DTYPES - HALF if native_half else KERNEL_DTYPES
+        primitive.lower = Pointwise(_first_output(lower), lambda: cost, kernel_dtypes)
     ranges = [domain] * arity if isinstance(domain[0], int | float) else list(domain)
     registry.add(
         Op(
             primitive,
             accepts,
             samples or _default_samples(arity, ranges, _differentiable(derivative)),  # type: ignore[arg-type]
-            _missing_columns(derivative, c, triton),
+            _missing_columns(derivative, lower, c, triton),
             order,
         )
     )
     return primitive
+
+
+def by_kind(**templates: str) -> Callable[[np.dtype[Any]], str]:
+    """A template chosen by the dtype's kind.
+
+    The keys are kinds as in ``dtypes.kind``, or several in one word: ``iu="…", f="…"``. The
+    templates may use ``{u}``, the short name of the unsigned integer of the same width, ``{i}``,
+    that of the signed one, and ``{bits}``, besides those of `ElementwiseOp`.
+    """
+    table = {kind: text for kinds, text in templates.items() for kind in kinds}
+
+    def template(dtype: np.dtype[Any]) -> str:
+        text = table.get(dtypes.kind(dtype))
+        if text is None:
+            raise NotImplementedError(
+                f"this back end has no such operation on {dtypes.short_name(dtype)}"
+            )
+        bits = 8 * dtype.itemsize
+        for key, value in (("{u}", f"u{bits}"), ("{i}", f"i{bits}"), ("{bits}", str(bits))):
+            text = text.replace(key, value)
+        return text
+
+    return template
 
 
 def elementwise_batch(primitive: Primitive) -> Callable[..., tuple[Any, int]]:
@@ -278,7 +326,11 @@ def _refuse_jvp(primitive: Primitive, reason: str) -> Callable[..., tuple[Any, A
     return jvp
 
 
-def _lower_by_name(name: str) -> Callable[..., int]:
+def _by_name(name: str) -> KernelRule:
+    return lambda builder, values, avals, params: builder.elementwise(name, *values)
+
+
+def _first_output(lower: KernelRule) -> Callable[..., int]:
     def rule(
         builder: KernelBuilder,
         values: list[int],
@@ -286,7 +338,7 @@ def _lower_by_name(name: str) -> Callable[..., int]:
         output: int,
         params: dict[str, Any],
     ) -> int:
-        return builder.elementwise(name, *values)
+        return lower(builder, values, avals, params)
 
     return rule
 
@@ -295,14 +347,18 @@ def _differentiable(derivative: Derivative) -> bool:
     return isinstance(derivative, Jvp | Linear | Bilinear)
 
 
-def _missing_columns(derivative: Derivative, c: Template, triton: Template) -> dict[str, str]:
+def _missing_columns(
+    derivative: Derivative, lower: KernelRule | None, c: Template, triton: Template
+) -> dict[str, str]:
     missing = {}
     if isinstance(derivative, NotDifferentiable):
         missing["jvp"] = derivative.reason
-    if c is None:
+    if lower is None or (c is None and triton is not None):
         missing["c"] = "runs on the host"
-    if triton is None:
-        missing["triton"] = "has no Triton expression yet"
+    if lower is None:
+        missing["triton"] = "runs on the host"
+    elif triton is None and c is not None:
+        missing["triton"] = "has no Triton expression"
     return missing
 
 
@@ -311,7 +367,7 @@ def _default_samples(
 ) -> registry.SampleMaker:
     def samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]:
         grad = tuple(range(arity)) if differentiable and dtypes.is_inexact(dtype) else ()
-        for shape in [(), (5,), (3, 7), (2, 0)]:
+        for shape in ((), (5,), (3, 7), (2, 0)):
             args = tuple(random_array(rng, shape, dtype, low, high) for low, high in ranges)
             yield Sample(args, {}, grad)
 

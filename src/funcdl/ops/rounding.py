@@ -1,0 +1,111 @@
+"""Rounding to integers that stay floats, and neighbours in the set of floats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from funcdl.core.avals import ShapedArray
+from funcdl.errors import ArgumentError
+from funcdl.kir import elementwise as kernel_table
+from funcdl.kir.builder import KernelBuilder
+from funcdl.ops import registry
+from funcdl.ops.registry import Sample, random_array
+from funcdl.ops.rows import NDArray, NoDerivative, NotDifferentiable, elementwise
+
+floor = elementwise(
+    "floor",
+    np.floor,
+    accepts=registry.FLOATS,
+    derivative=NoDerivative(),
+    c="fd_floor_{t}({0})",
+    triton="tl.floor({0})",
+)
+
+ceil = elementwise(
+    "ceil",
+    np.ceil,
+    accepts=registry.FLOATS,
+    derivative=NoDerivative(),
+    c="fd_ceil_{t}({0})",
+    triton="tl.ceil({0})",
+)
+
+
+def _round_away(x: NDArray) -> NDArray:
+    whole = np.trunc(x)
+    step = (np.abs(x - whole) >= 0.5).astype(x.dtype)
+    return np.where(np.isfinite(x), whole + np.copysign(step, x), x)
+
+
+for _name, _meaning, _libdevice in (
+    ("round_away", _round_away, "round"),
+    ("round_even", np.rint, "rint"),
+):
+    kernel_table.define(
+        kernel_table.ElementwiseOp(
+            _name, 1, _meaning, f"fd_{_name}_{{t}}({{0}})", f"libdevice.{_libdevice}({{0}})"
+        )
+    )
+
+_KERNEL_NAMES = ("round_away", "round_even")
+
+
+def _check_method(x: ShapedArray, *, rounding_method: int) -> None:
+    if rounding_method not in (0, 1):
+        raise ArgumentError(
+            f"round: rounding_method must be 0 (halves away from zero) or 1 (halves to even), got "
+            f"{rounding_method!r}"
+        )
+
+
+def _round(x: NDArray, *, rounding_method: int) -> NDArray:
+    return np.rint(x) if rounding_method else _round_away(x)
+
+
+def _round_lower(
+    builder: KernelBuilder, values: list[int], avals: list[ShapedArray], params: dict[str, Any]
+) -> int:
+    return builder.elementwise(_KERNEL_NAMES[params["rounding_method"]], *values)
+
+
+def _round_samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]:
+    halves = np.arange(-3, 3.5, 0.5).astype(dtype)
+    for method in (0, 1):
+        for x in (halves, random_array(rng, (), dtype), random_array(rng, (2, 0), dtype)):
+            yield Sample((x,), {"rounding_method": method})
+
+
+round_ = elementwise(
+    "round",
+    _round,
+    accepts=registry.FLOATS,
+    derivative=NoDerivative(),
+    lower=_round_lower,
+    check=_check_method,
+    samples=_round_samples,
+)
+
+is_finite = elementwise(
+    "is_finite",
+    np.isfinite,
+    accepts=registry.FLOATS,
+    derivative=NoDerivative(),
+    out="bool",
+    c="fd_is_finite_{t}({0})",
+    triton='tl.abs({0}) < float("inf")',
+)
+
+nextafter = elementwise(
+    "nextafter",
+    np.nextafter,
+    accepts=registry.FLOATS,
+    derivative=NotDifferentiable("it steps between neighbouring floats"),
+    arity=2,
+    c="fd_nextafter_{t}({0}, {1})",
+    triton="libdevice.nextafter({0}, {1})",
+    native_half=True,
+    cost=5,
+)
