@@ -41,6 +41,10 @@ def test_types_follow_from_the_arguments(b: KernelBuilder) -> None:
     assert b.type_of(b.select(b.elementwise("lt", row, row), column, x)).axes == ("i", "j")
     assert b.type_of(b.cast(row, np.float64)) == ValueType(np.dtype(np.float64), ("i",))
     assert b.type_of(b.bitcast(row, I32)) == ValueType(I32, ("i",))
+    complex_row = b.elementwise("complex", row, column)
+    assert b.type_of(complex_row) == ValueType(np.dtype(np.complex64), ("i", "j"))
+    for name in ("real", "imag", "abs"):
+        assert b.type_of(b.elementwise(name, complex_row)).dtype == F32
     assert b.type_of(b.reduce("sum", x, ["j"])) == ValueType(F32, ("i",))
     assert b.type_of(b.reduce("argmax", x, ["i"], np.int64)) == ValueType(np.dtype("int64"), ("j",))
     assert b.type_of(b.dot(column, x, "j", "i", "j")).axes == ("i",)
@@ -139,6 +143,19 @@ def test_comparisons_that_ranges_decide(
         if bound is not None:
             found = b.elementwise(name, position, b.const(bound, I32))
             assert found == b.const(outcome, BOOL)
+
+
+def test_clamps_that_ranges_decide(b: KernelBuilder) -> None:
+    position, zero, three, two = b.index_value(i), *(b.const(n, I32) for n in (0, 3, 2))
+    assert b.elementwise("max", position, zero) == b.elementwise("max", zero, position) == position
+    assert b.elementwise("min", position, three) == b.elementwise("min", three, position)
+    assert b.elementwise("min", position, three) == position
+    assert b.elementwise("max", position, three) == three
+    assert b.elementwise("min", two, three) == two
+    assert b.elementwise("min", position, two) not in (position, two)
+    wide = b.cast(position, np.int64)
+    assert wide == b.index_value(i, np.int64) != position
+    assert b.cast(b.index_value(i * 2**40, np.int64), I32) not in (position, wide)
 
 
 _NUMPY_NAMES = {

@@ -37,17 +37,26 @@ from funcdl.kir.ir import (
     ValueType,
     operands,
 )
-from funcdl.kir.rules import HALF_DTYPES, KernelError, canonical_scalar, elementwise_dtype
+from funcdl.kir.rules import (
+    HALF_DTYPES,
+    INDEX_DTYPES,
+    KernelError,
+    canonical_scalar,
+    elementwise_dtype,
+)
 
-# When a comparison holds at every point, and when at none, by the range of lhs - rhs.
+# When an operation on integers is decided, by the range of lhs - rhs: a comparison that holds at
+# every point, or at none; a maximum or minimum that is always lhs, or always rhs.
 _Range = Callable[[int, int], bool]
-_COMPARISONS: dict[str, tuple[_Range, _Range]] = {
+_FOLDED: dict[str, tuple[_Range, _Range]] = {
     "lt": (lambda low, high: high < 0, lambda low, high: low >= 0),
     "le": (lambda low, high: high <= 0, lambda low, high: low > 0),
     "gt": (lambda low, high: low > 0, lambda low, high: high <= 0),
     "ge": (lambda low, high: low >= 0, lambda low, high: high < 0),
     "eq": (lambda low, high: low == high == 0, lambda low, high: low > 0 or high < 0),
     "ne": (lambda low, high: low > 0 or high < 0, lambda low, high: low == high == 0),
+    "max": (lambda low, high: low >= 0, lambda low, high: high <= 0),
+    "min": (lambda low, high: high <= 0, lambda low, high: low >= 0),
 }
 
 
@@ -150,18 +159,12 @@ class KernelBuilder:
     def elementwise(self, name: str, *args: int) -> int:
         """The elementwise operation `name` of `kir.elementwise` on values of one dtype.
 
-        A comparison of positions that their ranges decide is a constant, and a constant drops out
-        of a conjunction or disjunction: so masks vanish where nothing is outside.
+        What ranges of positions decide (a comparison, a clamp) and what constants decide is
+        folded: so masks and clamps vanish where nothing is outside.
         """
-        if name in _COMPARISONS:
-            outcome = self._decide(name, *args)
-            if outcome is not None:
-                return self.const(outcome, np.bool_)
-        elif name in ("and", "or"):
-            for arg, other in (args, args[::-1]):
-                instruction = self._body[arg]
-                if isinstance(instruction, Const) and isinstance(instruction.value, bool):
-                    return other if instruction.value == (name == "and") else arg
+        folded = self._fold(name, args) if name in _FOLDED or name in ("and", "or") else None
+        if folded is not None:
+            return folded
         dtype = elementwise_dtype(name, self.type_of(args[0]).dtype)
         mask = 0
         for arg in args:
@@ -189,6 +192,10 @@ class KernelBuilder:
         if isinstance(instruction, Const) and dtype not in HALF_DTYPES and dtype.kind != "c":
             value = np.asarray(instruction.value, instruction.type.dtype)
             return self.const(convert(value, dtype).item(), dtype)
+        if isinstance(instruction, IndexValue) and dtype in INDEX_DTYPES:
+            low, high = instruction.index.range()
+            if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+                return self.index_value(instruction.index, dtype)
         mask = self._masks[arg]
         key = ("cast", dtype, arg)
         return self._value(key, mask, lambda: Cast(self._type(dtype, mask), arg))
@@ -282,14 +289,26 @@ class KernelBuilder:
         instruction = self._body[id]
         return isinstance(instruction, Const) and instruction.value == value
 
-    def _decide(self, name: str, lhs: int, rhs: int) -> bool | None:
-        """The outcome of a comparison that is the same at every point, or None."""
+    def _fold(self, name: str, args: tuple[int, ...]) -> int | None:
+        """The value of a comparison, clamp or logical operation that is known, or None."""
+        lhs, rhs = args
+        if name in ("and", "or"):
+            for arg, other in ((lhs, rhs), (rhs, lhs)):
+                instruction = self._body[arg]
+                if isinstance(instruction, Const) and isinstance(instruction.value, bool):
+                    return other if instruction.value == (name == "and") else arg
+            return None
         left, right = self._as_index(lhs), self._as_index(rhs)
         if left is None or right is None:
             return None
         low, high = (left - right).range()
-        always, never = _COMPARISONS[name]
-        return True if always(low, high) else False if never(low, high) else None
+        always, never = _FOLDED[name]
+        if not always(low, high) and not never(low, high):
+            return None
+        outcome = always(low, high)
+        if name in ("max", "min"):
+            return lhs if outcome else rhs
+        return self.const(outcome, np.bool_)
 
     def _as_index(self, id: int) -> Index | None:
         match self._body[id]:

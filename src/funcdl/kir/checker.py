@@ -40,11 +40,10 @@ from funcdl.kir.ir import (
     operands,
 )
 from funcdl.kir.printer import format_index, format_instruction, format_type
-from funcdl.kir.rules import BOOL, HALF_DTYPES, KernelError, elementwise_dtype
+from funcdl.kir.rules import BOOL, HALF_DTYPES, INDEX_DTYPES, KernelError, elementwise_dtype
 
 __all__ = ["KernelError", "check"]
 
-INDEX_DTYPES = frozenset({np.dtype(np.int32), np.dtype(np.int64)})
 DOT_DTYPES = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
 

@@ -13,7 +13,11 @@ from funcdl.kir.ir import Scalar
 HALF_DTYPES = frozenset({np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)})
 """Element types of memory only: values are cast before arithmetic."""
 
+INDEX_DTYPES = frozenset({np.dtype(np.int32), np.dtype(np.int64)})
+"""Element types of positions."""
+
 BOOL = np.dtype(np.bool_)
+_REAL_PARTS = frozenset({"abs", "real", "imag"})
 PREDICATES = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "is_finite"})
 
 
@@ -25,9 +29,9 @@ def elementwise_dtype(name: str, argument: np.dtype) -> np.dtype:
     """Element type of the result of an elementwise operation, from that of its first argument."""
     if name in PREDICATES:
         return BOOL
-    if name == "abs" and argument.kind == "c":
-        return np.dtype(np.float32 if argument.itemsize == 8 else np.float64)
-    return argument
+    if name == "complex":
+        return np.dtype(np.complex64 if argument.itemsize == 4 else np.complex128)
+    return dtypes.real_dtype(argument) if name in _REAL_PARTS else argument
 
 
 def canonical_scalar(value: Scalar, dtype: np.dtype) -> Scalar:
