@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import numpy as np
+import pytest
 
 import funcdl.ops  # noqa: F401  (its rows fill the table)
-from funcdl.kir.elementwise import ElementwiseOp, define, names
+from funcdl.kir import elementwise
+from funcdl.kir.elementwise import ElementwiseOp
 
-_MEANINGS = {
+_MEANINGS: dict[str, Callable[..., Any]] = {
     "add": np.add,
     "sub": np.subtract,
     "mul": np.multiply,
@@ -33,6 +38,13 @@ _MEANINGS = {
     "shift_right_logical": np.right_shift,
 }
 
-for _name, _meaning in _MEANINGS.items():
-    if _name not in names():
-        define(ElementwiseOp(_name, getattr(_meaning, "nin", 1), _meaning, None, None))
+
+@pytest.fixture(scope="module", autouse=True)
+def meanings() -> Iterator[None]:
+    """Rows for the operations that no imported module of funcdl.ops defines."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, meaning in _MEANINGS.items():
+            if name not in elementwise.names():
+                row = ElementwiseOp(name, getattr(meaning, "nin", 1), meaning, None, None)
+                patch.setitem(elementwise._table, name, row)
+        yield
