@@ -1,6 +1,6 @@
 """Runs or compiles the Triton tests' kernels in a process of their own; prints JSON.
 
-``python -m tests.kernels.triton_harness interpret|compile|render [name …]``
+``python -m tests.kernels.triton_harness interpret|compile name …``
 """
 
 from __future__ import annotations
@@ -35,20 +35,18 @@ def main(mode: str, names: list[str]) -> None:
     from tests.kernels import triton_kernels
 
     from funcdl.kernels.triton.render import render_kernel
+    from funcdl.kir import elementwise
 
-    triton_kernels.define_missing_rows()
-    cases = triton_kernels.cases()
+    elementwise._table = triton_kernels.own_table()
+    cases = triton_kernels.cases() | triton_kernels.large_cases()
     results: dict[str, Any] = {}
-    for name in names or cases:
-        case = cases[name]
+    for name in names:
         source = ""
         try:
-            kernel = render_kernel(case.kernel, case.schedule)
+            kernel = render_kernel(cases[name].kernel, cases[name].schedule)
             source = kernel.source
-            if mode == "render":
-                results[name] = source
-            elif mode == "interpret":
-                results[name] = difference(case, kernel)
+            if mode == "interpret":
+                results[name] = difference(cases[name], kernel)
             else:
                 results[name] = compiled(kernel)
         except Exception as error:

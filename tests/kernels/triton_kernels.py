@@ -47,11 +47,12 @@ ROWS = {
 TILES = ((16, 32, 64), (32, 64, 16), (64, 16, 32))
 
 
-def define_missing_rows() -> None:
-    """Fill the elementwise table where the op registry has not (in a process of its own)."""
-    for name, (arity, numpy, triton) in ROWS.items():
-        if name not in elementwise.names():
-            elementwise.define(elementwise.ElementwiseOp(name, arity, numpy, None, triton))
+def own_table() -> dict[str, elementwise.ElementwiseOp]:
+    """An elementwise table for these tests, which judge the renderer and not the op registry."""
+    return {
+        name: elementwise.ElementwiseOp(name, arity, numpy, None, triton)
+        for name, (arity, numpy, triton) in ROWS.items()
+    }
 
 
 @dataclass
@@ -412,4 +413,29 @@ def cases() -> dict[str, Case]:
             found[name] = Case(kernel, tiled(kernel, *tiles))
     kernel = dot_prologue()
     found["dot_prologue_tiles"] = Case(kernel, tiled(kernel, 16, 32, 16))
+    # Several programs along an axis that one of the updates lacks: it still happens once.
+    steps = [Step(a, kind, n) for kind in ("grid", "vector") for a, n in (("i", 8), ("j", 16))]
+    found["scatter_split"] = Case(scatter(20, 40), Schedule(tuple(steps)), high=7)
     return found | example_cases()
+
+
+def large_cases() -> dict[str, Case]:
+    """Kernels of real sizes, whose default blocks are the largest: to compile, not to run."""
+    f64 = np.dtype(np.float64)
+    kernels = {
+        "large_pointwise": pointwise(4096, 4096),
+        "large_wide": pointwise(2**21, 2**11),
+        "large_transpose": transpose(4096, 4096),
+        "large_softmax": softmax(4096, 8192),
+        "large_softmax_looped": softmax(4096, 50257),
+        "large_layer_norm": normalize({"i": 4096, "j": 8192}, "j"),
+        "large_batch_norm": normalize({"n": 32, "h": 32, "w": 32, "c": 64}, "nhw"),
+        "large_columns": reductions(4096, 4096, "i"),
+        "large_total": reductions(4096, 4096, "ij"),
+        "large_prologue": dot_prologue(1024, 1024, 1024),
+    }
+    for dtype in (F32, BF16, f64):
+        for flip in ("", "x", "w", "xw"):
+            name = f"large_matmul_{dtype.name}_{flip or 'plain'}"
+            kernels[name] = matmul(2048, 2000, 2048, dtype, flip=flip)
+    return {name: Case(kernel, schedule_gpu(kernel)) for name, kernel in kernels.items()}

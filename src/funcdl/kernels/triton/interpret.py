@@ -82,10 +82,11 @@ def interpret(kernel: TritonKernel, arrays: Mapping[str, Array]) -> None:
 
 @cache
 def _patch() -> None:
-    """Correct and complete Triton's interpreter: bfloat16, NaN in reductions, library functions.
+    """Correct and complete Triton's interpreter.
 
     It keeps bfloat16 as bits and multiplies those as integers, truncates where hardware rounds,
-    skips NaN in every maximum, and runs any other reduction in Python, one element at a time.
+    repeats a scalar truth value as an integer, and runs a reduction by a function that it does not
+    know in Python, one element at a time.
     """
     from triton.runtime import interpreter
 
@@ -93,6 +94,7 @@ def _patch() -> None:
     builder.cast_impl = _cast(interpreter)
     builder.create_fp_to_fp = lambda self, src, dst, rounding: self.cast_impl(src, dst)
     builder.create_dot = _dot(interpreter)
+    builder.create_splat = _splat(interpreter)
     interpreter.ReduceOps.generic_reduce = _reduce(interpreter.ReduceOps.generic_reduce)
     interpreter._patch_lang = _patch_lang(interpreter._patch_lang)
 
@@ -136,6 +138,14 @@ def _dot(interpreter: Any) -> Callable[..., Any]:
         return interpreter.TensorHandle(product + d.data, d.dtype.scalar)
 
     return create_dot
+
+
+def _splat(interpreter: Any) -> Callable[..., Any]:
+    def create_splat(self: Any, type: Any, arg: Any) -> Any:
+        data = np.full(type.shape, arg.data.reshape(-1)[0], arg.data.dtype)
+        return interpreter.TensorHandle(data, arg.dtype.scalar)
+
+    return create_splat
 
 
 class _Library:

@@ -122,6 +122,27 @@ class _Renderer(InstructionWriter):
                 f"kernel {kernel.name}: {programs} program instances, at most {_MAX_PROGRAMS} "
                 "can be launched; schedule larger blocks"
             )
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        """Every position of every axis is visited once, by the right kind of loop."""
+        kernel = self.kernel
+        reduced = {a for i in kernel.body if isinstance(i, Reduce) for a in i.axes}
+        reduced |= {i.k for i in kernel.body if isinstance(i, Dot)}
+        moved = {step.axis: step for step in (*self.grid, *self.loops)}
+        for axis in kernel.axes:
+            if axis.name not in moved and self.lanes.get(axis.name, 1) < axis.extent:
+                raise ValueError(
+                    f"kernel {kernel.name}: nothing visits all {axis.extent} positions of axis "
+                    f"{axis.name}; add a grid or tile record, or as many lanes"
+                )
+        for name, step in moved.items():
+            if (step.kind == "grid") == (name in reduced):
+                wanted = "a tile, loop or vector" if name in reduced else "a grid"
+                raise ValueError(
+                    f"kernel {kernel.name}: axis {name} has a {step.kind} record, which needs "
+                    f"{wanted} record, since it is {'' if name in reduced else 'not '}reduced"
+                )
         for step in self.schedule.steps:
             if step.kind in ("grid", "tile") and step.size != self.lanes.get(step.axis, 1):
                 raise ValueError(
