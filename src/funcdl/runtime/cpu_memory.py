@@ -1,0 +1,171 @@
+"""Memory for outputs and arenas: aligned, and reused, since a fresh page costs more than its use.
+
+A block goes back to its pool when the last NumPy view of it is gone. Arrays handed out are plain
+``numpy.ndarray`` objects.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from _cffi_backend import FFI  # type: ignore[import-untyped]
+
+_UINT8 = np.dtype(np.uint8)
+Bytes = npt.NDArray[np.uint8]
+
+ALIGNMENT = 64  # a cache line, and the widest vector
+# Below, malloc reuses memory by itself, and the pool would cost more than it saves.
+SMALL_BYTES = 4096
+HUGE_PAGE_BYTES = 2 << 20  # from this size on, blocks are mapped in huge pages
+
+
+class _Lease(np.ndarray[Any, Any]):
+    """The base of an array that was handed out; its end returns the block to the pool.
+
+    NumPy makes the base of a view the last array in the chain of bases that has the view's type.
+    Blocks are views of no array, so that the chain ends here and every array holds its lease.
+    """
+
+    __slots__ = ("block", "pool")
+
+    block: memoryview
+    pool: Pool
+
+    def __del__(self) -> None:
+        if hasattr(self, "pool"):  # which views that a user may make of a lease have not
+            self.pool._take_back(self.block)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """What a pool holds and did; bytes handed out are in no pool and not counted."""
+
+    cached_bytes: int
+    hits: int
+    misses: int
+
+
+class Pool:
+    """Blocks of memory by size class; safe between threads, also while garbage is collected.
+
+    Args:
+        max_cached_bytes: blocks are given back to the system above this size, those of the size
+            class unused for longest first.
+    """
+
+    def __init__(self, max_cached_bytes: int) -> None:
+        self.max_cached_bytes = max_cached_bytes
+        self._free: dict[int, list[memoryview]] = {}  # size classes, the last used at the end
+        self._cached_bytes = self._hits = self._misses = 0
+        self._reset_lock()
+        # At a fork, a thread that the child does not have may hold the lock.
+        os.register_at_fork(after_in_child=self._reset_lock)
+
+    def empty(self, nbytes: int) -> Bytes:
+        """Return an array u8[nbytes] with undefined content, 64-byte aligned from 4 KiB on."""
+        return self.empty_array((nbytes,), np.uint8)
+
+    def empty_array(self, shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Return a C-contiguous array with undefined content, 64-byte aligned from 4 KiB on.
+
+        Raises:
+            MemoryError: the system has not that much memory.
+        """
+        dtype = np.dtype(dtype)
+        nbytes = math.prod(shape) * dtype.itemsize
+        if nbytes < SMALL_BYTES:
+            return np.empty(shape, dtype)
+        block = self._take(_size_class(nbytes))
+        lease = np.ndarray.__new__(_Lease, nbytes, _UINT8, block)
+        lease.pool = self
+        lease.block = block
+        return np.ndarray(shape, dtype, lease)
+
+    def clear(self) -> None:
+        """Give all cached blocks back to the system."""
+        with self._lock:
+            self._free.clear()
+            self._cached_bytes = 0
+
+    def stats(self) -> PoolStats:
+        """Return the counters."""
+        with self._lock:
+            return PoolStats(self._cached_bytes, self._hits, self._misses)
+
+    def _take(self, size: int) -> memoryview:
+        with self._lock:
+            if blocks := self._free.get(size):
+                self._hits += 1
+                self._cached_bytes -= size
+                return blocks.pop()
+            self._misses += 1
+        return _allocate(size)
+
+    def _take_back(self, block: memoryview) -> None:
+        size = block.nbytes
+        with self._lock:
+            self._free[size] = blocks = self._free.pop(size, None) or []
+            blocks.append(block)
+            self._cached_bytes += size
+            while self._cached_bytes > self.max_cached_bytes:
+                oldest, blocks = next(iter(self._free.items()))
+                if blocks:
+                    blocks.pop()
+                    self._cached_bytes -= oldest
+                else:
+                    del self._free[oldest]
+
+    def _reset_lock(self) -> None:
+        # Re-entrant: a collection that starts inside may end a lease in the same thread.
+        self._lock = threading.RLock()
+
+
+def _size_class(nbytes: int) -> int:
+    """Round up to one of eight sizes an octave: at most an eighth is wasted."""
+    step = 1 << max((nbytes - 1).bit_length() - 4, 9)
+    return -(-nbytes // step) * step
+
+
+def _allocate(size: int) -> memoryview:
+    if size < HUGE_PAGE_BYTES:
+        return _aligned(bytearray(size + ALIGNMENT), size, ALIGNMENT)
+    mapping = mmap.mmap(-1, size + HUGE_PAGE_BYTES)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        mapping.madvise(mmap.MADV_HUGEPAGE)
+    return _aligned(mapping, size, HUGE_PAGE_BYTES)
+
+
+def _aligned(memory: bytearray | mmap.mmap, size: int, alignment: int) -> memoryview:
+    start = -address(memory) % alignment
+    return memoryview(memory)[start : start + size]
+
+
+_ffi = FFI()
+_cast = _ffi.cast
+_from_buffer = _ffi.from_buffer
+_UINTPTR = _ffi.typeof("uintptr_t")
+
+
+def address(array: npt.NDArray[Any] | bytearray | mmap.mmap) -> int:
+    """Return the address of the first element of a C-contiguous array, read-only ones included.
+
+    In 0.3 microseconds; ``array.ctypes.data`` takes 1.0.
+
+    Raises:
+        ValueError: the array is not C-contiguous.
+    """
+    return int(_cast(_UINTPTR, _from_buffer(array)))
+
+
+pool = Pool(max_cached_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
+empty = pool.empty
+empty_array = pool.empty_array
+stats = pool.stats

@@ -1,0 +1,110 @@
+"""Loading shared objects and calling their entry points.
+
+An entry point is ``void name(void **buffers)``. Its table of addresses is packed into a new bytes
+object for each call, so that threads may call the same entry at once. ctypes makes the call: it is
+as fast as cffi (0.35 microseconds with twenty addresses packed, measured), parses no declarations
+at start-up, and releases the interpreter lock as well.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from funcdl.config import config
+
+
+class Entry:
+    """One entry point of a shared object.
+
+    Calling it with a sequence of `num_pointers` addresses runs it and waits. A hot path may instead
+    call ``entry.function(entry.pack(*addresses))``, which saves a Python call.
+
+    Raises:
+        struct.error: another number of addresses, or a negative one.
+    """
+
+    __slots__ = ("function", "num_pointers", "pack")
+
+    function: Callable[[bytes], None]
+    pack: Callable[..., bytes]
+    num_pointers: int
+
+    def __init__(self, function: Callable[[bytes], None], num_pointers: int) -> None:
+        self.function = function
+        self.pack = struct.Struct(f"{num_pointers}P").pack
+        self.num_pointers = num_pointers
+
+    def __call__(self, addresses: Sequence[int]) -> None:
+        self.function(self.pack(*addresses))
+
+
+class SharedObject:
+    """A loaded library, whose parallel regions follow ``config.num_threads`` (fd_runtime.h).
+
+    Raises:
+        OSError: the file cannot be loaded.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._library = ctypes.CDLL(os.fspath(self.path))
+        self._set_num_threads = getattr(self._library, "fd_set_num_threads", None)
+        _loaded.add(self)
+        self.apply_num_threads()
+
+    def entry(self, symbol: str, num_pointers: int) -> Entry:
+        """Return the entry point `symbol`, which takes a table of `num_pointers` addresses.
+
+        Raises:
+            AttributeError: the library exports no such symbol.
+        """
+        function = self._library[symbol] if hasattr(self._library, symbol) else None
+        if function is None:
+            raise AttributeError(f"{self.path} exports no symbol {symbol!r}")
+        function.argtypes = (ctypes.c_char_p,)
+        function.restype = None
+        return Entry(function, num_pointers)
+
+    def apply_num_threads(self) -> None:
+        """Hand the present number of threads to the library, if it runs any."""
+        if self._set_num_threads is not None:
+            self._set_num_threads(num_threads())
+
+
+def load(path: str | os.PathLike[str], symbol: str, num_pointers: int) -> Entry:
+    """Load the library at `path` and return its entry point `symbol`; see `SharedObject`."""
+    return SharedObject(path).entry(symbol, num_pointers)
+
+
+def num_threads() -> int:
+    """Return how many threads a parallel region gets: ``config.num_threads``, or one per core.
+
+    Always 1 in a forked child: its OpenMP would wait for workers that exist in the parent only.
+    """
+    if _forked:
+        return 1
+    return config.num_threads or len(os.sched_getaffinity(0))
+
+
+_loaded: weakref.WeakSet[SharedObject] = weakref.WeakSet()
+_forked = False
+
+
+def _apply_to_all(_: object = None) -> None:
+    for library in list(_loaded):
+        library.apply_num_threads()
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = True
+    _apply_to_all()
+
+
+config.on_change("num_threads", _apply_to_all)
+os.register_at_fork(after_in_child=_after_fork)
