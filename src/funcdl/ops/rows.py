@@ -111,8 +111,8 @@ def elementwise(
       out: the output's dtype: ``"same"``, ``"bool"``, or the ``"real"`` or ``"complex"`` dtype of
         the same precision.
       c, triton: expression templates (see `kir.elementwise.ElementwiseOp`).
-      lower: writes it with other kernel operations instead: ``lower(builder, values, avals,
-        params)``.
+      lower: writes it with other kernel operations: ``lower(builder, values, avals, params)``; by
+        default it is the kernel operation of its own name.
       native_half: half precision is not computed in float32 but by `numpy` itself, on the host.
       cost: in units of one addition.
       domain: where test operands are drawn from: one range for all, or one for each.
@@ -163,7 +163,7 @@ def elementwise(
     _install_derivative(primitive, derivative, arity)
     if c is not None or triton is not None:
         kernel_table.define(kernel_table.ElementwiseOp(name, arity, numpy, c, triton, cost))
-        lower = _by_name(name)
+        lower = lower or _by_name(name)
     if lower is not None:
         kernel_dtypes = KERNEL_DTYPES - HALF if native_half else KERNEL_DTYPES
         primitive.lower = Pointwise(_first_output(lower), lambda: cost, kernel_dtypes)
