@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from funcdl.config import config
-from funcdl.core import tree
+from funcdl.core import traceback_filter, tree
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapeDtypeStruct
 from funcdl.transforms import (
@@ -18,6 +18,8 @@ from funcdl.transforms import (
     vjp,
     vmap,
 )
+
+traceback_filter.install()
 
 __version__ = "0.1.0"
 

@@ -153,8 +153,7 @@ class Array(ArrayOperators):
         return self.value.tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        value = self.value.view()
-        value.flags.writeable = False
+        value = self._share()
         if dtype is not None and np.dtype(dtype) != value.dtype:
             if copy is False:
                 raise ValueError(f"converting {self.aval} to {np.dtype(dtype)} needs a copy")
@@ -162,12 +161,17 @@ class Array(ArrayOperators):
         return value.copy() if copy else value
 
     def __dlpack__(self, **options: Any) -> Any:
-        value = self.value
         # Consumers of DLPack before version 1.0 cannot be told that an array is read-only.
-        if (options.get("max_version") or (0, 0)) >= (1, 0):
-            value = value.view()
-            value.flags.writeable = False
-        return value.__dlpack__(**options)
+        told = (options.get("max_version") or (0, 0)) >= (1, 0)
+        capsule = (self._share() if told else self.value).__dlpack__(**options)
+        self._share()
+        return capsule
+
+    def _share(self) -> np.ndarray[Any, Any]:
+        """A read-only view; read-only memory is never donated, since others may see it."""
+        value = self.value
+        value.flags.writeable = False
+        return value.view()
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.value.__dlpack_device__()

@@ -35,7 +35,7 @@ class Literal:
         self.aval = value.aval
 
     def __repr__(self) -> str:
-        return f"Literal({self.value.item()!r}: {self.aval})"
+        return f"Literal({self.value!r})"
 
 
 Atom = Var | Literal

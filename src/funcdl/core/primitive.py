@@ -15,12 +15,13 @@ from funcdl.core.trace import context, eval_trace
 Params = dict[str, Any]
 
 
-def all_weak(weak: Sequence[bool], **params: Any) -> bool:
+def all_weak(weak: Sequence[bool], /, **params: Any) -> bool:
     """The usual weak-type rule: a result is weakly typed when every operand is."""
     return all(weak)
 
 
-def never_weak(weak: Sequence[bool], **params: Any) -> bool:
+def never_weak(weak: Sequence[bool], /, **params: Any) -> bool:
+    """The rule of operations whose result dtype is given by a parameter or fixed."""
     return False
 
 

@@ -55,6 +55,7 @@ class JaxprTrace(Trace):
         if not isinstance(x, Array | Tracer):
             x = as_array(x)
         if isinstance(x, Array):
+            _ = x.value  # a deleted array must fail here, at the user's line
             if x.aval.shape == ():
                 return Literal(x)
         elif not x._trace.alive:

@@ -32,8 +32,10 @@ class LinearInput:
 
 
 def is_zero(x: Any) -> bool:
+    """Whether a tangent or cotangent is a symbolic zero."""
     return type(x) is Zero
 
 
 def is_linear(x: Any) -> bool:
+    """Whether an argument of a transpose rule is one to find a cotangent for."""
     return type(x) is LinearInput

@@ -54,6 +54,11 @@ class EvalTrace(Trace):
         is_weak = primitive.weak(weak, **params)
         if primitive.multiple_results:
             return [Array(value, is_weak) for value in out]
+        if out.base is not None:
+            # A view: its memory has several owners now, so none of them may donate it.
+            out.flags.writeable = False
+            for value in values:
+                value.flags.writeable = False
         return Array(out, is_weak)
 
 
@@ -138,7 +143,7 @@ def raise_leaked(x: Any) -> None:
     if not isinstance(x, Tracer):
         raise TypeError(f"expected an Array, got {type(x).__name__}: {x!r}")
     origin = getattr(x, "source", None)
-    where = f"\nIt was created at {origin.describe()}." if origin is not None else ""
+    where = f"\nIt was created at {origin.describe()}" if origin is not None else ""
     raise LeakedTracerError(
         f"a traced value of type {x.aval} was used outside the function that was being traced "
         f"by {x._trace.name}.{where}\n"

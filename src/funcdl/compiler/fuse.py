@@ -1,0 +1,436 @@
+"""The pass `fuse`: equations to fusion groups.
+
+One forward walk places each equation in a group of one of its producers, latest first, or opens a
+new group. Views (reshape, slice, gather, …) and cheap values of inputs are never placed: they are
+computed wherever they are read. Joining is legal when
+
+* the group computes every value that the equation reads from it at the very index that the
+  equation needs (so nothing is computed twice and nothing waits for another tile),
+* no other operand depends on the group (no cycle), and
+* the kinds fit: a group reduces over one set of axes, and a dot's group has no reduction.
+
+Every refusal is kept as text, beside the groups, for people and for tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from funcdl.compiler.groups import Group, Refusal, buffer_names, domain_axes
+from funcdl.compiler.reads import is_kernel_dtype, leaf_vars, reads_at
+from funcdl.core.avals import Shape
+from funcdl.core.jaxpr import Atom, Eqn, Jaxpr, Literal, Var
+from funcdl.core.printer import Names, variable_names
+from funcdl.kir import index as kindex
+from funcdl.ops.dot import dot_dimensions, product_dtype
+from funcdl.ops.lowering import (
+    Contraction,
+    Pointwise,
+    Position,
+    Reduction,
+    Update,
+    View,
+    compute_dtype,
+)
+from funcdl.ops.shape import position_in
+
+MAX_MEMBERS = 96
+MAX_OPERANDS = 32
+CLONE_COST = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """The groups in the order in which they run, and the equations inlined into their readers."""
+
+    jaxpr: Jaxpr
+    groups: list[Group]
+    inlined: dict[Var, Eqn]
+    names: Names
+    buffer_names: dict[Var, str]
+
+
+def fuse(jaxpr: Jaxpr) -> Grouping:
+    """Group the equations of a simplified program."""
+    return _Fuser(jaxpr).run()
+
+
+class _Fuser:
+    def __init__(self, jaxpr: Jaxpr) -> None:
+        self._jaxpr = jaxpr
+        self._groups: list[Group] = []
+        self._home: dict[Var, Group] = {}
+        self._inlined: dict[Var, Eqn] = {}
+        self._ancestors: list[int] = []  # by group number, as bits
+        self._sources: dict[Var, int] = {}  # groups that a variable is computed from, as bits
+        self._clone_cost: dict[Var, int] = {}
+        self._outputs = {atom for atom in jaxpr.outvars if isinstance(atom, Var)}
+        self._names = variable_names(jaxpr)
+
+    def run(self) -> Grouping:
+        for var in (*self._jaxpr.constvars, *self._jaxpr.invars):
+            self._sources[var] = 0
+            self._clone_cost[var] = 0
+        stored = self._must_store()
+        for eqn in self._jaxpr.eqns:
+            self._place(eqn, stored)
+        self._merge_groups()
+        for group in self._groups:
+            self._find_outputs(group)
+        return Grouping(
+            self._jaxpr,
+            self._ordered(),
+            self._inlined,
+            self._names,
+            buffer_names(self._jaxpr, self._names),
+        )
+
+    def _must_store(self) -> set[Var]:
+        """Variables that need memory whatever the grouping: outputs, and operands of the host."""
+        stored = set(self._outputs)
+        for eqn in self._jaxpr.eqns:
+            if not _runs_in_kernel(eqn):
+                stored.update(atom for atom in eqn.invars if isinstance(atom, Var))
+        return stored
+
+    def _place(self, eqn: Eqn, stored: set[Var]) -> None:
+        if not _runs_in_kernel(eqn):
+            group = self._open("host")
+            self._join(group, eqn, ())
+            return
+        must = any(var in stored for var in eqn.outvars)
+        match eqn.primitive.lower:
+            case View():
+                self._inline(eqn)
+                if must:
+                    self._place_pointwise(eqn)
+            case Pointwise():
+                if self._can_clone(eqn):
+                    self._inline(eqn)
+                if must or not all(var in self._inlined for var in eqn.outvars):
+                    self._place_pointwise(eqn)
+            case Reduction():
+                self._place_reduction(eqn)
+            case Contraction():
+                self._place_dot(eqn)
+            case Update():
+                shape = eqn.invars[2].aval.shape
+                axes, position = domain_axes(shape)
+                group = self._open("update", axes, shape, position)
+                self._join(group, eqn, domain_axes(eqn.outvars[0].aval.shape)[1])
+
+    def _can_clone(self, eqn: Eqn) -> bool:
+        """Whether readers may compute a value themselves: scalars, and cheap values of inputs."""
+        if any(var.aval.size <= 1 for var in eqn.outvars):
+            return True
+        assert isinstance(eqn.primitive.lower, Pointwise)
+        cost = eqn.primitive.lower.cost()
+        reads = 0
+        for atom in set(eqn.invars):
+            if isinstance(atom, Literal):
+                continue
+            inner = self._clone_cost.get(atom)
+            if inner is None:
+                return False
+            cost += inner
+        for var in leaf_vars(eqn.invars, self._eqn_of_inlined):
+            reads += var.aval.size > 1
+        if cost > CLONE_COST or reads > 1:
+            return False
+        for var in eqn.outvars:
+            self._clone_cost[var] = cost
+        return True
+
+    def _inline(self, eqn: Eqn) -> None:
+        sources = 0
+        for atom in eqn.invars:
+            if isinstance(atom, Var):
+                sources |= self._sources[atom]
+        costs = [self._clone_cost.get(a) for a in eqn.invars if isinstance(a, Var)]
+        for var in eqn.outvars:
+            self._inlined[var] = eqn
+            self._sources[var] = sources
+            if var not in self._clone_cost and None not in costs:
+                self._clone_cost[var] = sum(cost or 0 for cost in costs)
+
+    def _place_pointwise(self, eqn: Eqn) -> None:
+        shape = eqn.outvars[0].aval.shape
+        reasons = []
+        for group in self._candidates(eqn):
+            reason = f"its loops do not fit shape {shape}"
+            for position in group.placements(shape):
+                reason = self._refusal(group, eqn, self._operand_reads(eqn, position))
+                if not reason:
+                    self._join(group, eqn, position)
+                    return
+            reasons.append(self._explain(eqn, group, reason))
+        axes, position = domain_axes(shape)
+        self._join(self._open("loops", axes, shape, position, reasons), eqn, position)
+
+    def _place_reduction(self, eqn: Eqn) -> None:
+        (operand,) = eqn.invars
+        shape, dims = operand.aval.shape, tuple(sorted(eqn.params["axes"]))
+        reasons = []
+        for group in self._candidates(eqn):
+            if group.kind == "dot":
+                reason = "a reduction needs whole rows, and a dot computes tiles"
+            elif group.shape != shape:
+                reason = f"it runs over {group.shape}, the reduction over {shape}"
+            elif group.reduce_dims not in (None, dims):
+                reason = f"it reduces dimensions {group.reduce_dims}, this one reduces {dims}"
+            else:
+                reason = self._refusal(group, eqn, [(operand, group.position)])
+            if not reason:
+                group.reduce_dims = dims
+                self._join(group, eqn, group.reduced_position)
+                return
+            reasons.append(self._explain(eqn, group, reason))
+        axes, position = domain_axes(shape)
+        group = self._open("loops", axes, shape, position, reasons)
+        group.reduce_dims = dims
+        self._join(group, eqn, group.reduced_position)
+
+    def _place_dot(self, eqn: Eqn) -> None:
+        reasons = [
+            self._explain(eqn, group, "a dot starts its own tiles")
+            for group in self._candidates(eqn)
+        ]
+        lhs, rhs = (atom.aval for atom in eqn.invars)
+        dims = dot_dimensions(lhs.shape, rhs.shape, eqn.params["dimension_numbers"])
+        sizes = [*zip(_batch_names(dims.batch_sizes), dims.batch_sizes, strict=True)]
+        for name, extents in (("m", dims.m_sizes), ("n", dims.n_sizes), ("k", dims.k_sizes)):
+            sizes.append((name, _product(extents)))
+        axes = tuple(sizes)
+        *batch, m, n, k = (kindex.axis(name, extent) for name, extent in axes)
+        product = product_dtype(lhs.dtype, eqn.outvars[0].aval.dtype)
+        if compute_dtype(product).kind == "f":
+            position = (
+                *batch,
+                *position_in(m, dims.m_sizes),
+                *position_in(n, dims.n_sizes),
+            )
+            group = self._open("dot", axes, dims.out_shape, position, reasons)
+            self._join(group, eqn, position)
+            return
+        # Integer products are plain loops that multiply and sum.
+        shape = (*dims.batch_sizes, *(extent for _, extent in axes[-3:]))
+        group = self._open("loops", axes, shape, (*batch, m, n, k), reasons)
+        group.reduce_dims = (len(shape) - 1,)
+        (position,) = group.placements(dims.out_shape)[-1:]
+        self._join(group, eqn, position)
+
+    def _candidates(self, eqn: Eqn) -> list[Group]:
+        """Groups that the equation reads from, latest first."""
+        found = {
+            self._home[var].number: self._home[var]
+            for var in leaf_vars(eqn.invars, self._eqn_of_inlined)
+            if var in self._home and self._home[var].kind in ("loops", "dot")
+        }
+        return [found[number] for number in sorted(found, reverse=True)]
+
+    def _operand_reads(self, eqn: Eqn, position: Position) -> list[tuple[Atom, Position]]:
+        if isinstance(eqn.primitive.lower, View):
+            # The equation itself is the view; ask for its output.
+            return [(eqn.outvars[0], position)]
+        return [(atom, position) for atom in eqn.invars]
+
+    def _refusal(
+        self,
+        group: Group,
+        eqn: Eqn,
+        operands: Iterable[tuple[Atom, Position]],
+        merging: Group | None = None,
+    ) -> str:
+        """Why an equation (of a group `merging` with this one) cannot join, or an empty string."""
+        if len(group.members) >= MAX_MEMBERS:
+            return f"it has {MAX_MEMBERS} members already"
+        others = 0
+        for atom, position in operands:
+            for read in reads_at(atom, position, group.axes, self._eqn_of_inlined):
+                home = self._home.get(read.var)
+                if home is None or home is merging:
+                    continue
+                if home is not group:
+                    others |= 1 << home.number
+                elif read.masked or read.index != group.placement[read.var]:
+                    return f"it computes {self._names[read.var]} at another index than is read"
+        bit = 1 << group.number
+        for number in _bits(others):
+            if self._ancestors[number] & bit:
+                return "another operand comes from a group that depends on it"
+        operands_read = {v for e in [*group.members, eqn] for v in e.invars if isinstance(v, Var)}
+        if len(operands_read) > MAX_OPERANDS + len(group.members):
+            return f"together they read more than {MAX_OPERANDS} arrays"
+        return ""
+
+    def _explain(self, eqn: Eqn, group: Group, reason: str) -> Refusal:
+        return Refusal(f"{eqn.primitive.name} ({self._names[eqn.outvars[0]]})", group, reason)
+
+    def _open(
+        self,
+        kind: str,
+        axes: tuple[tuple[str, int], ...] = (),
+        shape: Shape = (),
+        position: Position = (),
+        reasons: list[Refusal] | None = None,
+    ) -> Group:
+        group = Group(len(self._groups), kind, axes, shape, position, why_not=reasons or [])  # type: ignore[arg-type]
+        self._groups.append(group)
+        self._ancestors.append(0)
+        return group
+
+    def _join(self, group: Group, eqn: Eqn, position: Position) -> None:
+        group.members.append(eqn)
+        needed = 0
+        for atom in eqn.invars:
+            if isinstance(atom, Var):
+                needed |= self._sources[atom]
+                if group.kind == "host" and atom in self._home:
+                    needed |= 1 << self._home[atom].number
+        bit = 1 << group.number
+        needed &= ~bit
+        new = needed
+        for number in _bits(needed):
+            new |= self._ancestors[number]
+        if new & ~self._ancestors[group.number]:
+            self._ancestors[group.number] |= new
+            for number, ancestors in enumerate(self._ancestors):
+                if ancestors & bit:
+                    self._ancestors[number] |= new
+        for var in eqn.outvars:
+            group.placement[var] = position
+            self._home[var] = group
+            # Readers of a value that is both stored and inlined may take either.
+            if var not in self._inlined:
+                self._sources[var] = bit
+
+    def _eqn_of_inlined(self, var: Var) -> Eqn | None:
+        return self._inlined.get(var)
+
+    def _merge_groups(self) -> None:
+        """Merge groups over the same loops, one of which reads the other.
+
+        The walk cannot see this coming where a group starts from the program's inputs and meets
+        the other group's values only later.
+        """
+        for group in list(self._groups):
+            for number in _bits(self._direct_dependencies(group)):
+                other = self._groups[number]
+                if other.members and self._can_merge(other, group):
+                    self._merge(other, group)
+
+    def _direct_dependencies(self, group: Group) -> int:
+        found = 0
+        for eqn in group.members:
+            for var in leaf_vars(eqn.invars, self._eqn_of_inlined):
+                home = self._home.get(var)
+                if home is not None and home is not group:
+                    found |= 1 << home.number
+        return found
+
+    def _can_merge(self, first: Group, second: Group) -> bool:
+        same_loops = (
+            first.kind == second.kind == "loops"
+            and first.axes == second.axes
+            and first.position == second.position
+            and (first.reduce_dims is None or second.reduce_dims in (None, first.reduce_dims))
+            and len(first.members) + len(second.members) <= MAX_MEMBERS
+        )
+        if not same_loops:
+            return False
+        between = self._direct_dependencies(second) & ~(1 << first.number)
+        if any(self._ancestors[n] & (1 << first.number) for n in _bits(between)):
+            return False
+        return not any(
+            self._refusal(first, eqn, self._member_reads(second, eqn), second)
+            for eqn in second.members
+        )
+
+    def _member_reads(self, group: Group, eqn: Eqn) -> list[tuple[Atom, Position]]:
+        """The operands of a member of a group, at the indices at which it reads them."""
+        if isinstance(eqn.primitive.lower, Reduction):
+            return [(eqn.invars[0], group.position)]
+        return self._operand_reads(eqn, group.placement[eqn.outvars[0]])
+
+    def _merge(self, first: Group, second: Group) -> None:
+        """Move everything from the earlier group to the later one."""
+        second.members = first.members + second.members
+        second.placement.update(first.placement)
+        second.why_not = first.why_not + second.why_not
+        if second.reduce_dims is None:
+            second.reduce_dims = first.reduce_dims
+        old, new = 1 << first.number, 1 << second.number
+        self._ancestors[second.number] |= self._ancestors[first.number]
+        self._ancestors[second.number] &= ~(old | new)
+        for number, ancestors in enumerate(self._ancestors):
+            if ancestors & old and number != second.number:
+                self._ancestors[number] = (ancestors & ~old) | new | self._ancestors[second.number]
+        for var in first.placement:
+            self._home[var] = second
+            if self._sources[var] == old:
+                self._sources[var] = new
+        first.members, first.placement, first.why_not = [], {}, []
+        first.merged_into = second
+
+    def _find_outputs(self, group: Group) -> None:
+        """Mark what a group reads from others, and the program's results, as stored."""
+        for eqn in group.members:
+            if group.kind == "host":
+                needed = {atom for atom in eqn.invars if isinstance(atom, Var)}
+            else:
+                needed = leaf_vars(eqn.invars, self._eqn_of_inlined)
+            needed |= {var for var in eqn.outvars if var in self._outputs}
+            for var in needed:
+                home = self._home.get(var)
+                own = home is group and var not in self._outputs
+                if home is not None and not own and var not in home.outputs:
+                    home.outputs.append(var)
+
+    def _ordered(self) -> list[Group]:
+        """Groups such that each follows those it depends on, otherwise by number."""
+        done: set[int] = set()
+        order: list[Group] = []
+
+        def visit(number: int) -> None:
+            pending = [number]
+            while pending:
+                current = pending[-1]
+                missing = [n for n in _bits(self._ancestors[current]) if n not in done]
+                if missing:
+                    pending.append(missing[0])
+                    continue
+                pending.pop()
+                if current not in done:
+                    done.add(current)
+                    if self._groups[current].members:
+                        order.append(self._groups[current])
+
+        for number in range(len(self._groups)):
+            visit(number)
+        for number, group in enumerate(order):
+            group.number = number
+        return order
+
+
+def _runs_in_kernel(eqn: Eqn) -> bool:
+    types = [atom.aval.dtype for atom in (*eqn.invars, *eqn.outvars)]
+    return eqn.primitive.lower is not None and all(map(is_kernel_dtype, types))
+
+
+def _batch_names(sizes: Shape) -> list[str]:
+    return [f"b{d}" for d in range(len(sizes))] if len(sizes) > 1 else ["b"] * len(sizes)
+
+
+def _product(sizes: Shape) -> int:
+    total = 1
+    for size in sizes:
+        total *= size
+    return total
+
+
+def _bits(mask: int) -> Iterable[int]:
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low

@@ -1,0 +1,239 @@
+"""The pass `lower`: a fusion group to kernels, by pulling each stored value through its equations.
+
+The compiler asks for the value of a variable at an index; equations answer by asking for their
+operands. Answers are kept by (variable, index), so that the work is linear in the group's size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from funcdl.compiler.fuse import Grouping
+from funcdl.compiler.groups import Group, domain_axes
+from funcdl.core.avals import ShapedArray
+from funcdl.core.jaxpr import Atom, Eqn, Literal, Var
+from funcdl.kir import index as kindex
+from funcdl.kir.builder import KernelBuilder
+from funcdl.kir.ir import Kernel
+from funcdl.ops.dot import dot_dimensions, product_dtype
+from funcdl.ops.lowering import (
+    Contraction,
+    Pointwise,
+    Position,
+    Reduction,
+    Update,
+    View,
+    compute_dtype,
+)
+from funcdl.ops.shape import flat_index, position_in
+
+
+class LoweredKernel:
+    """A kernel, and the variable behind each of its buffers."""
+
+    __slots__ = ("kernel", "variables")
+
+    def __init__(self, kernel: Kernel, variables: Mapping[str, Var]) -> None:
+        self.kernel = kernel
+        self.variables = tuple(variables[buffer.name] for buffer in kernel.buffers)
+
+
+def lower(grouping: Grouping, group: Group, name: str) -> list[LoweredKernel]:
+    """The kernels of a group: one, or a copy and an update for a scatter."""
+    if group.kind == "update":
+        return _lower_update(grouping, group, name)
+    lowering = _Lowering(grouping, group, name)
+    for eqn in group.members:
+        for var in eqn.outvars:
+            if var not in grouping.inlined:
+                lowering.value(var, group.placement[var])
+    for var in group.outputs:
+        lowering.store(var, group.placement[var])
+    return [lowering.build()]
+
+
+def _lower_update(grouping: Grouping, group: Group, name: str) -> list[LoweredKernel]:
+    (eqn,) = group.members
+    (out,) = eqn.outvars
+    form = eqn.primitive.lower
+    assert isinstance(form, Update)
+    axes, position = domain_axes(out.aval.shape)
+    copy = _Lowering(grouping, group, f"{name}_copy", axes)
+    copy.store_value(out, position, copy.value(eqn.invars[0], position))
+    update = _Lowering(grouping, group, name)
+    reader = _EqnReader(update, eqn, None)
+    target, mask = form.rule(reader, group.position, eqn.params)
+    value = update.value(eqn.invars[2], group.position, mask)
+    buffer = update.buffer_of(out, "inout")
+    flat = flat_index(target, out.aval.shape)
+    update.builder.atomic_update(
+        form.op, buffer, flat, update.stored_form(value, out.aval.dtype), mask
+    )
+    return [copy.build(), update.build()]
+
+
+class _Lowering:
+    """One kernel being written."""
+
+    def __init__(
+        self,
+        grouping: Grouping,
+        group: Group,
+        name: str,
+        axes: Sequence[tuple[str, int]] | None = None,
+    ) -> None:
+        self.builder = KernelBuilder(name)
+        self._grouping = grouping
+        self._group = group
+        self._members = {var: eqn for eqn in group.members for var in eqn.outvars}
+        self._memo: dict[tuple[Var, Position, int | None], int] = {}
+        self._buffers: dict[Var, str] = {}
+        self._variables: dict[str, Var] = {}
+        for axis_name, extent in group.axes if axes is None else axes:
+            self.builder.axis(axis_name, extent)
+
+    def build(self) -> LoweredKernel:
+        return LoweredKernel(self.builder.build(), self._variables)
+
+    def value(self, atom: Atom, index: Position, mask: int | None = None) -> int:
+        """The value of an atom at an index, in the dtype that kernels compute in."""
+        if isinstance(atom, Literal):
+            dtype = compute_dtype(atom.aval.dtype)
+            return self.builder.const(atom.value.value.astype(dtype).item(), dtype)
+        key = (atom, index, mask)
+        known = self._memo.get(key)
+        if known is None:
+            known = self._memo[key] = self._compute(atom, index, mask)
+        return known
+
+    def store(self, var: Var, index: Position) -> None:
+        self.store_value(var, index, self.value(var, index))
+
+    def store_value(self, var: Var, index: Position, value: int) -> None:
+        """Write the value of a variable at an index to its buffer."""
+        flat = flat_index(index, var.aval.shape)
+        form = self.stored_form(value, var.aval.dtype)
+        self.builder.store(self.buffer_of(var, "out"), flat, form)
+
+    def stored_form(self, value: int, dtype: np.dtype) -> int:
+        """A value in the dtype of the memory that it goes to."""
+        return self.builder.cast(value, dtype)
+
+    def buffer_of(self, var: Var, role: str = "in") -> str:
+        """The buffer that holds a variable, named after it."""
+        name = self._buffers.get(var)
+        if name is None:
+            name = self._buffers[var] = self._grouping.buffer_names[var]
+            self._variables[name] = var
+            self.builder.buffer(name, var.aval.dtype, var.aval.size, role)  # type: ignore[arg-type]
+        return name
+
+    def _compute(self, var: Var, index: Position, mask: int | None) -> int:
+        eqn = self._grouping.inlined.get(var)
+        if eqn is None and var in self._members and self._group.kind != "update":
+            eqn = self._members[var]
+        if eqn is None:
+            flat = flat_index(index, var.aval.shape)
+            value = self.builder.load(self.buffer_of(var), flat, mask)
+            return self.builder.cast(value, compute_dtype(var.aval.dtype))
+        match eqn.primitive.lower:
+            case View(rule):
+                return rule(_EqnReader(self, eqn, mask), index, eqn.params)
+            case Pointwise(rule):
+                values = [self.value(atom, index, mask) for atom in eqn.invars]
+                avals = [atom.aval for atom in eqn.invars]
+                number = eqn.outvars.index(var)
+                return rule(self.builder, values, avals, number, eqn.params)
+            case Reduction(op):
+                return self._reduction(eqn, op, index)
+            case Contraction():
+                return self._contraction(eqn)
+            case _:
+                raise AssertionError(eqn.primitive.name)
+
+    def _reduction(self, eqn: Eqn, op: str, index: Position) -> int:
+        group = self._group
+        assert group.reduce_dims is not None
+        value = self.value(eqn.invars[0], group.position)
+        axes = [group.axes[d][0] for d in group.reduce_dims]
+        return self.builder.reduce(op, value, axes)  # type: ignore[arg-type]
+
+    def _contraction(self, eqn: Eqn) -> int:
+        lhs, rhs = eqn.invars
+        dims = dot_dimensions(lhs.aval.shape, rhs.aval.shape, eqn.params["dimension_numbers"])
+        *batch, m, n, k = (kindex.axis(name, extent) for name, extent in self._group.axes)
+        m_index, n_index = position_in(m, dims.m_sizes), position_in(n, dims.n_sizes)
+        k_index = position_in(k, dims.k_sizes)
+        lhs_index = _scatter(
+            len(lhs.aval.shape), (dims.lhs_batch, batch), (dims.m, m_index), (dims.lhs_k, k_index)
+        )
+        rhs_index = _scatter(
+            len(rhs.aval.shape), (dims.rhs_batch, batch), (dims.n, n_index), (dims.rhs_k, k_index)
+        )
+        out_dtype = eqn.outvars[0].aval.dtype
+        dtype = compute_dtype(product_dtype(lhs.aval.dtype, out_dtype))
+        left = self.builder.cast(self.value(lhs, lhs_index), dtype)
+        right = self.builder.cast(self.value(rhs, rhs_index), dtype)
+        if self._group.kind == "dot":
+            product = self.builder.dot(left, right, "m", "n", "k")
+        else:
+            product = self.builder.reduce(
+                "sum", self.builder.elementwise("mul", left, right), ["k"]
+            )
+        return self.builder.cast(product, compute_dtype(out_dtype))
+
+
+class _EqnReader:
+    """Reads the operands of one equation, under the mask of whoever asked for its output."""
+
+    def __init__(self, lowering: _Lowering, eqn: Eqn, mask: int | None) -> None:
+        self._lowering = lowering
+        self._eqn = eqn
+        self._mask = mask
+
+    @property
+    def builder(self) -> KernelBuilder:
+        return self._lowering.builder
+
+    def read(self, operand: int, index: Position, mask: int | None = None) -> int:
+        if mask is None:
+            mask = self._mask
+        elif self._mask is not None:
+            mask = self.builder.elementwise("and", self._mask, mask)
+        return self._lowering.value(self._eqn.invars[operand], index, mask)
+
+    def aval(self, operand: int) -> ShapedArray:
+        return self._eqn.invars[operand].aval
+
+    @property
+    def out_aval(self) -> ShapedArray:
+        return self._eqn.outvars[0].aval
+
+
+def _scatter(ndim: int, *parts: tuple[Sequence[int], Sequence[kindex.Index]]) -> Position:
+    """An index of `ndim` dimensions from (dimensions, indices) pairs."""
+    index: list[kindex.Index] = [kindex.constant(0)] * ndim
+    for dims, places in parts:
+        for d, place in zip(dims, places, strict=True):
+            index[d] = place
+    return tuple(index)
+
+
+def describe_kernel(group: Group) -> str:
+    """A name that says what a group computes: ``dot_add_max``."""
+    names: list[str] = []
+    for eqn in group.members:
+        name = eqn.primitive.name.removeprefix("reduce_").removesuffix("_general")
+        if not names or names[-1] != name:
+            names.append(name)
+    if len(names) > 4:
+        names = [*names[:3], names[-1]]
+    return "_".join(names)
+
+
+def is_empty(group: Group) -> bool:
+    """Whether a group stores no element at all."""
+    return all(math.prod(var.aval.shape) == 0 for var in group.outputs)

@@ -1,0 +1,192 @@
+"""The sequence of passes, each run when its result is first asked for, timed and dumped."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from funcdl.compiler.fuse import Grouping, fuse
+from funcdl.compiler.groups import format_groups
+from funcdl.compiler.memory import format_memory
+from funcdl.compiler.program import HostStep, Program, Scheduler, Step, build_program, lower_groups
+from funcdl.compiler.simplify import simplify
+from funcdl.compiler.split_reductions import split_reductions
+from funcdl.config import config
+from funcdl.core.checker import check_jaxpr
+from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.printer import format_eqn
+from funcdl.errors import ArgumentError
+from funcdl.kir.checker import check
+from funcdl.kir.printer import format_kernel, format_schedule
+from funcdl.kir.program import KernelProgram
+
+T = TypeVar("T")
+
+_dump_numbers = itertools.count()
+
+
+class Pipeline:
+    """One program on its way from jaxpr to rendered kernels.
+
+    Stages, in order: ``jaxpr``, ``simplified``, ``groups``, ``kernels``, ``schedule``, ``memory``,
+    then the renderer's. `as_text` shows any of them; with ``config.dump`` set to a folder each is
+    written there as it is made.
+    """
+
+    def __init__(
+        self,
+        closed: ClosedJaxpr,
+        *,
+        name: str,
+        donated: Sequence[bool],
+        scheduler: Scheduler,
+        renderer: tuple[str, Callable[[KernelProgram], str]],
+    ) -> None:
+        self.closed = closed
+        self.name = re.sub(r"\W+", "_", name).strip("_") or "program"
+        self._donated = tuple(donated)
+        self._scheduler = scheduler
+        self._render_stage, self._render = renderer
+        self._dump_prefix: str | None = None
+        self._dumped = 0
+
+    @cached_property
+    def simplified(self) -> ClosedJaxpr:
+        """The program after `simplify` and `split_reductions`."""
+        self._dump("jaxpr", 0.0, str(self.closed))
+        if config.check:
+            check_jaxpr(self.closed.jaxpr, "the traced program")
+        return self._run(
+            "simplified",
+            lambda: split_reductions(simplify(self.closed)),
+            str,
+            self._check_simplified,
+        )
+
+    @cached_property
+    def grouping(self) -> Grouping:
+        """The fusion groups."""
+        return self._run(
+            "groups",
+            lambda: fuse(self.simplified.jaxpr),
+            lambda grouping: format_groups(grouping.groups, grouping.names),
+        )
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        """The kernels of each group."""
+        return self._run(
+            "kernels", lambda: lower_groups(self.grouping), self._format_steps, self._check_steps
+        )
+
+    @cached_property
+    def program(self) -> Program:
+        """Kernels with schedules and addresses."""
+        return self._run(
+            "schedule",
+            lambda: build_program(
+                self.simplified,
+                self.grouping,
+                self.steps,
+                self._donated,
+                self._scheduler,
+                self.name,
+            ),
+            _format_schedules,
+        )
+
+    @cached_property
+    def sources(self) -> list[str]:
+        """The rendered text of each native segment."""
+        self._dump("memory", 0.0, self._format_memory())
+        return self._run(
+            self._render_stage,
+            lambda: [
+                self._render(s) for s in self.program.segments if isinstance(s, KernelProgram)
+            ],
+            "\n".join,
+        )
+
+    def as_text(self, stage: str) -> str:
+        """The program as a stage left it."""
+        makers: dict[str, Callable[[], str]] = {
+            "jaxpr": lambda: str(self.closed),
+            "simplified": lambda: str(self.simplified),
+            "groups": lambda: format_groups(self.grouping.groups, self.grouping.names),
+            "kernels": lambda: self._format_steps(self.steps),
+            "schedule": lambda: _format_schedules(self.program),
+            "memory": self._format_memory,
+            self._render_stage: lambda: "\n".join(self.sources),
+        }
+        if stage not in makers:
+            known = ", ".join(map(repr, makers))
+            raise ArgumentError(f"there is no stage {stage!r}; the stages are {known}")
+        return makers[stage]()
+
+    def _run(
+        self,
+        stage: str,
+        work: Callable[[], T],
+        show: Callable[[T], str],
+        verify: Callable[[T], None] | None = None,
+    ) -> T:
+        start = time.perf_counter()
+        result = work()
+        seconds = time.perf_counter() - start
+        if config.dump:
+            self._dump(stage, seconds, show(result))
+        if verify is not None and config.check:
+            verify(result)
+        return result
+
+    def _dump(self, stage: str, seconds: float, text: str) -> None:
+        if not config.dump:
+            return
+        folder = Path(config.dump)
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._dump_prefix is None:
+            self._dump_prefix = f"{next(_dump_numbers):03d}_{self.name}"
+        path = folder / f"{self._dump_prefix}.{self._dumped}_{stage}.txt"
+        self._dumped += 1
+        path.write_text(f"pass {stage}  {seconds * 1e3:.2f} ms\n\n{text}\n")
+
+    def _check_simplified(self, closed: ClosedJaxpr) -> None:
+        check_jaxpr(closed.jaxpr, "the simplified program")
+
+    def _check_steps(self, steps: list[Step]) -> None:
+        for step in steps:
+            if not isinstance(step, HostStep):
+                for lowered in step:
+                    check(lowered.kernel)
+
+    def _format_steps(self, steps: list[Step]) -> str:
+        parts = []
+        for step in steps:
+            if isinstance(step, HostStep):
+                parts.append(f"host {format_eqn(step.eqn, self.grouping.names)}\n")
+            else:
+                parts += [format_kernel(lowered.kernel) for lowered in step]
+        return "\n".join(parts)
+
+    def _format_memory(self) -> str:
+        program = self.program
+        return format_memory(
+            program.arena, program.addresses, self.grouping.buffer_names, program.slot_labels
+        )
+
+
+def native_segments(program: Program) -> list[KernelProgram]:
+    """The parts of a program that run natively."""
+    return [segment for segment in program.segments if isinstance(segment, KernelProgram)]
+
+
+def _format_schedules(program: Program) -> str:
+    lines = []
+    for segment in native_segments(program):
+        lines += [f"{kernel.name}: {format_schedule(s)}" for kernel, s in segment.kernels]
+    return "\n".join(lines) + "\n"

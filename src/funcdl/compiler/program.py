@@ -1,0 +1,261 @@
+"""The pass `program`: kernels in order, with an address for each of their buffers.
+
+A program runs in segments: kernels, called natively one after the other, and between them host
+steps for equations that no kernel can express.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from funcdl.compiler.fuse import Grouping
+from funcdl.compiler.lower import LoweredKernel, describe_kernel, is_empty, lower
+from funcdl.compiler.memory import ArenaPlan, Lifetime, plan_arena
+from funcdl.core.jaxpr import ClosedJaxpr, Eqn, Var
+from funcdl.kir.ir import AtomicUpdate, Buffer, Kernel, Load, Reduce, Store
+from funcdl.kir.passes import collapse_axes
+from funcdl.kir.printer import format_kernel
+from funcdl.kir.program import Address, Call, KernelProgram
+from funcdl.kir.schedule import Schedule
+
+Scheduler = Callable[[Kernel], Schedule]
+
+
+@dataclass(frozen=True, slots=True)
+class HostStep:
+    """One equation that runs on the host."""
+
+    eqn: Eqn
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A compiled program as data.
+
+    Slots are the inputs, the constants, the outputs (each variable once), and the arena.
+    `outputs` says for each result where it comes from. `donations` maps output slots to the input
+    slots whose memory they take over.
+    """
+
+    grouping: Grouping
+    segments: tuple[KernelProgram | HostStep, ...]
+    addresses: dict[Var, Address]
+    arena: ArenaPlan
+    out_vars: tuple[Var, ...]
+    num_inputs: int
+    num_consts: int
+    donations: dict[int, int]
+
+    @property
+    def arena_slot(self) -> int:
+        return self.num_inputs + self.num_consts + len(self.out_vars)
+
+    @property
+    def slot_labels(self) -> list[str]:
+        """What each slot is, in the order of the table."""
+        labels = ["input"] * self.num_inputs + ["constant"] * self.num_consts
+        for i in range(len(self.out_vars)):
+            slot = self.num_inputs + self.num_consts + i
+            donor = self.donations.get(slot)
+            labels.append("output" if donor is None else f"output, in the memory of slot {donor}")
+        return [*labels, "arena"]
+
+
+Step = Sequence[LoweredKernel] | HostStep
+
+
+def lower_groups(grouping: Grouping) -> list[Step]:
+    """The kernels or host step of each group that stores anything."""
+    steps: list[Step] = []
+    for group in grouping.groups:
+        if group.kind == "host":
+            steps.append(HostStep(group.members[0]))
+        elif not is_empty(group):
+            name = f"k{len(steps)}_{describe_kernel(group)}"
+            steps.append([_collapse(k) for k in lower(grouping, group, name)])
+    return steps
+
+
+def _collapse(lowered: LoweredKernel) -> LoweredKernel:
+    kernel = collapse_axes(lowered.kernel)
+    names = dict(zip((b.name for b in lowered.kernel.buffers), lowered.variables, strict=True))
+    return LoweredKernel(kernel, names)
+
+
+def build_program(
+    closed: ClosedJaxpr,
+    grouping: Grouping,
+    steps: Sequence[Step],
+    donated: Sequence[bool],
+    scheduler: Scheduler,
+    name: str,
+) -> Program:
+    """Give every variable an address, and every kernel call its arguments."""
+    jaxpr = closed.jaxpr
+    given = [*jaxpr.invars, *jaxpr.constvars]
+    computed = {var for eqn in jaxpr.eqns for var in eqn.outvars}
+    outs = [atom for atom in jaxpr.outvars if isinstance(atom, Var) and atom in computed]
+    out_vars = tuple(dict.fromkeys(outs))
+    addresses = {var: Address(slot) for slot, var in enumerate([*given, *out_vars])}
+    lifetimes = _lifetimes(steps, addresses)
+    arena = plan_arena(lifetimes)
+    arena_slot = len(given) + len(out_vars)
+    for var, offset in arena.offsets.items():
+        addresses[var] = Address(arena_slot, offset)
+    donations, aliased = _plan_donations(jaxpr.invars, donated, out_vars, steps, len(given))
+    segments = _segments(steps, addresses, scheduler, arena_slot + 1, name, aliased)
+    return Program(
+        grouping,
+        segments,
+        addresses,
+        arena,
+        out_vars,
+        len(jaxpr.invars),
+        len(jaxpr.constvars),
+        donations,
+    )
+
+
+def _step_uses(step: Step) -> list[tuple[Var, bool]]:
+    """The variables that a step touches, and whether it writes them."""
+    if isinstance(step, HostStep):
+        uses = [(a, False) for a in step.eqn.invars if isinstance(a, Var)]
+        return uses + [(var, True) for var in step.eqn.outvars]
+    return [
+        (var, buffer.role != "in")
+        for lowered in step
+        for var, buffer in zip(lowered.variables, lowered.kernel.buffers, strict=True)
+    ]
+
+
+def _lifetimes(steps: Sequence[Step], addresses: dict[Var, Address]) -> list[Lifetime]:
+    first: dict[Var, int] = {}
+    last: dict[Var, int] = {}
+    for number, step in enumerate(steps):
+        for var, _ in _step_uses(step):
+            if var not in addresses:
+                first.setdefault(var, number)
+                last[var] = number
+    return [Lifetime(var, var.aval.nbytes, first[var], last[var]) for var in first]
+
+
+def _plan_donations(
+    invars: Sequence[Var],
+    donated: Sequence[bool],
+    out_vars: Sequence[Var],
+    steps: Sequence[Step],
+    first_out: int,
+) -> tuple[dict[int, int], set[Var]]:
+    """Outputs that can take over a donated input's memory, as slots; and the variables involved.
+
+    Nothing may read the input after the output's kernel, and that kernel must read each element
+    only where it writes it.
+    """
+    donations: dict[int, int] = {}
+    aliased: set[Var] = set()
+    free = [
+        (slot, var) for slot, (var, flag) in enumerate(zip(invars, donated, strict=True)) if flag
+    ]
+    free = [(slot, var) for slot, var in free if var not in out_vars]
+    for number, out in enumerate(out_vars):
+        writers = [i for i, step in enumerate(steps) if (out, True) in _step_uses(step)]
+        if len(writers) != 1:
+            continue
+        for slot, var in free:
+            if not var.aval.same_type(out.aval):
+                continue
+            readers = [i for i, step in enumerate(steps) if (var, False) in _step_uses(step)]
+            if all(i <= writers[0] for i in readers) and _in_place(steps[writers[0]], var, out):
+                donations[first_out + number] = slot
+                aliased |= {var, out}
+                free.remove((slot, var))
+                break
+    return donations, aliased
+
+
+def _in_place(step: Step, var: Var, out: Var) -> bool:
+    """Whether a step that writes `out` reads `var` only at the element being written."""
+    if isinstance(step, HostStep):
+        return False
+    for lowered in step:
+        kernel = lowered.kernel
+        names = {v: b.name for v, b in zip(lowered.variables, kernel.buffers, strict=True)}
+        if var not in names:
+            continue
+        if out not in names or any(isinstance(i, AtomicUpdate) for i in kernel.body):
+            return False
+        stores = [i for i in kernel.body if isinstance(i, Store) and i.buffer == names[out]]
+        loads = [i for i in kernel.body if isinstance(i, Load) and i.buffer == names[var]]
+        same = len(stores) == 1 and all(
+            load.index == stores[0].index and load.mask is None for load in loads
+        )
+        if not same:
+            return False
+        # A value that is read before a reduction must be read again after it.
+        if any(isinstance(i, Reduce) for i in kernel.body):
+            return False
+    return True
+
+
+def _segments(
+    steps: Sequence[Step],
+    addresses: dict[Var, Address],
+    scheduler: Scheduler,
+    num_slots: int,
+    name: str,
+    aliased: set[Var],
+) -> tuple[KernelProgram | HostStep, ...]:
+    segments: list[KernelProgram | HostStep] = []
+    kernels: list[tuple[Kernel, Schedule]] = []
+    calls: list[Call] = []
+    known: dict[str, int] = {}
+
+    def finish() -> None:
+        if calls:
+            segments.append(KernelProgram(name, tuple(kernels), tuple(calls), num_slots))
+        kernels.clear()
+        calls.clear()
+        known.clear()
+
+    for step in steps:
+        if isinstance(step, HostStep):
+            finish()
+            segments.append(step)
+            continue
+        for lowered in step:
+            kernel = _mark_aliases(lowered, aliased)
+            key = _anonymous(kernel)
+            if key not in known:
+                known[key] = len(kernels)
+                kernels.append((kernel, scheduler(kernel)))
+            calls.append(Call(known[key], tuple(addresses[var] for var in lowered.variables)))
+    finish()
+    return tuple(segments)
+
+
+def _mark_aliases(lowered: LoweredKernel, aliased: set[Var]) -> Kernel:
+    marked = [var in aliased for var in lowered.variables]
+    if sum(marked) < 2:
+        return lowered.kernel
+    buffers = tuple(
+        replace(buffer, may_alias=flag)
+        for buffer, flag in zip(lowered.kernel.buffers, marked, strict=True)
+    )
+    return replace(lowered.kernel, buffers=buffers)
+
+
+def _anonymous(kernel: Kernel) -> str:
+    """The kernel's text without its own and its buffers' names: equal for equal work.
+
+    Not the kernel itself, since constants such as 0.0 and -0.0 compare equal.
+    """
+    names = {buffer.name: f"b{i}" for i, buffer in enumerate(kernel.buffers)}
+    buffers = tuple(
+        Buffer(names[b.name], b.dtype, b.size, b.role, b.may_alias) for b in kernel.buffers
+    )
+    body = tuple(
+        replace(i, buffer=names[i.buffer]) if isinstance(i, Load | Store | AtomicUpdate) else i
+        for i in kernel.body
+    )
+    return format_kernel(Kernel("kernel", buffers, kernel.axes, body))

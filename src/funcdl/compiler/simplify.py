@@ -1,0 +1,256 @@
+"""The pass `simplify`: a smaller program with the same meaning.
+
+One forward walk inlines nested calls, folds constants, applies algebraic identities that hold
+bit for bit, and shares equal equations; one backward walk drops what nothing reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcdl.core.array import Array
+from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var, last_uses
+from funcdl.core.primitive import Primitive
+
+Env = dict[Var, Atom]
+Rewrite = Callable[["_Simplifier", Eqn], Atom | None]
+
+
+def simplify(program: ClosedJaxpr) -> ClosedJaxpr:
+    """Inline, fold, simplify, share and prune."""
+    jaxpr = program.jaxpr
+    simplifier = _Simplifier()
+    outs = simplifier.inline(jaxpr, jaxpr.constvars, jaxpr.invars)
+    constvars = [*jaxpr.constvars, *simplifier.constvars]
+    consts = [*program.consts, *simplifier.consts]
+    eqns, live = _live_eqns(simplifier.eqns, outs)
+    kept = [(v, c) for v, c in zip(constvars, consts, strict=True) if v in live]
+    pruned = Jaxpr([v for v, _ in kept], jaxpr.invars, outs, eqns, jaxpr.names)
+    return ClosedJaxpr(pruned, [c for _, c in kept])
+
+
+def _live_eqns(eqns: Sequence[Eqn], outs: Sequence[Atom]) -> tuple[list[Eqn], set[Var]]:
+    """The equations that an output depends on, and the variables that are read."""
+    live = {atom for atom in outs if isinstance(atom, Var)}
+    kept = []
+    for eqn in reversed(eqns):
+        if any(var in live for var in eqn.outvars):
+            kept.append(eqn)
+            live.update(atom for atom in eqn.invars if isinstance(atom, Var))
+    return kept[::-1], live
+
+
+class _Simplifier:
+    def __init__(self) -> None:
+        self.eqns: list[Eqn] = []
+        self.constvars: list[Var] = []
+        self.consts: list[Any] = []
+        self._shared: dict[Any, tuple[Var, ...]] = {}
+        self._origin: dict[Var, Eqn] = {}
+
+    def inline(self, jaxpr: Jaxpr, consts: Sequence[Atom], args: Sequence[Atom]) -> list[Atom]:
+        """Add a program's equations; returns what its outputs became."""
+        env: Env = dict(zip(jaxpr.constvars, consts, strict=True))
+        env.update(zip(jaxpr.invars, args, strict=True))
+        dying = last_uses(jaxpr)
+        for position, eqn in enumerate(jaxpr.eqns):
+            invars = [env[a] if isinstance(a, Var) else a for a in eqn.invars]
+            outs = self._add(eqn, invars)
+            env.update(zip(eqn.outvars, outs, strict=True))
+            for var in dying.get(position, ()):
+                env.pop(var, None)
+        return [env[a] if isinstance(a, Var) else a for a in jaxpr.outvars]
+
+    def origin(self, atom: Atom, name: str) -> Eqn | None:
+        """The equation of this primitive that computes a value, if it is one."""
+        eqn = self._origin.get(atom) if isinstance(atom, Var) else None
+        return eqn if eqn is not None and eqn.primitive.name == name else None
+
+    def scalar(self, atom: Atom) -> Any:
+        """The value of an atom whose elements are all one known constant, else None."""
+        if isinstance(atom, Literal):
+            return atom.value.value[()]
+        eqn = self.origin(atom, "broadcast_in_dim")
+        return None if eqn is None else self.scalar(eqn.invars[0])
+
+    def emit(self, primitive: Primitive, invars: Sequence[Atom], eqn: Eqn, **params: Any) -> Atom:
+        """Add an equation that stands for `eqn`; returns its output."""
+        new = Eqn(primitive, invars, eqn.outvars, params, eqn.source)
+        return self._add(new, list(invars))[0]
+
+    def _add(self, eqn: Eqn, invars: list[Atom]) -> list[Atom]:
+        if eqn.primitive.name == "jit":
+            inner: ClosedJaxpr = eqn.params["jaxpr"]
+            return self.inline(inner.jaxpr, [self._const(c) for c in inner.consts], invars)
+        eqn = eqn.replace(invars=tuple(invars))
+        folded = _fold(eqn)
+        if folded is not None:
+            return folded
+        rewrite = _REWRITES.get(eqn.primitive.name)
+        if rewrite is not None:
+            atom = rewrite(self, eqn)
+            if atom is not None:
+                return [atom]
+        key = (eqn.primitive.name, tuple(map(_atom_key, eqn.invars)), _freeze(eqn.params))
+        shared = self._shared.get(key)
+        if shared is None:
+            # Replaced operands may have other weak types, so the outputs are typed anew.
+            avals = eqn.primitive.output_avals([atom.aval for atom in invars], eqn.params)
+            outvars = tuple(map(Var, avals))
+            eqn = eqn.replace(outvars=outvars)
+            self.eqns.append(eqn)
+            self._origin.update((var, eqn) for var in outvars)
+            shared = self._shared[key] = outvars
+        return list(shared)
+
+    def _const(self, value: Array) -> Atom:
+        for var, known in zip(self.constvars, self.consts, strict=True):
+            if known is value:
+                return var
+        var = Var(value.aval)
+        self.constvars.append(var)
+        self.consts.append(value)
+        return var
+
+
+def _atom_key(atom: Atom) -> Any:
+    if isinstance(atom, Var):
+        return id(atom)
+    return atom.aval.dtype, atom.value.value.tobytes()
+
+
+def _freeze(params: dict[str, Any]) -> Any:
+    return tuple((k, id(v) if isinstance(v, ClosedJaxpr) else v) for k, v in params.items())
+
+
+def _fold(eqn: Eqn) -> list[Atom] | None:
+    """Evaluate an equation on scalar literals with a scalar result."""
+    primitive = eqn.primitive
+    scalars = all(isinstance(a, Literal) for a in eqn.invars) and eqn.invars
+    if not scalars or primitive.impl is None or any(v.aval.shape for v in eqn.outvars):
+        return None
+    values = [a.value.value for a in eqn.invars if isinstance(a, Literal)]
+    out = primitive.impl(*values, **eqn.params)
+    outs = out if primitive.multiple_results else [out]
+    return [
+        Literal(Array(np.asarray(x), var.aval.weak_type))
+        for x, var in zip(outs, eqn.outvars, strict=True)
+    ]
+
+
+def _identity(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
+    """Operations that return their operand."""
+    return eqn.invars[0]
+
+
+def _convert(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
+    (x,) = eqn.invars
+    return x if x.aval.dtype == eqn.outvars[0].aval.dtype else None
+
+
+def _reshape(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
+    (x,) = eqn.invars
+    shape = eqn.outvars[0].aval.shape
+    if x.aval.shape == shape:
+        return x
+    inner = simplifier.origin(x, "reshape")
+    if inner is not None:
+        return simplifier.emit(eqn.primitive, inner.invars, eqn, **eqn.params)
+    return None
+
+
+def _transpose(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
+    (x,) = eqn.invars
+    order = eqn.params["permutation"]
+    if order == tuple(range(len(order))):
+        return x
+    inner = simplifier.origin(x, "transpose")
+    if inner is not None:
+        composed = tuple(inner.params["permutation"][i] for i in order)
+        return simplifier.emit(eqn.primitive, inner.invars, eqn, permutation=composed)
+    product = simplifier.origin(x, "dot_general")
+    return None if product is None else _swap_operands(simplifier, eqn, product)
+
+
+def _swap_operands(simplifier: _Simplifier, eqn: Eqn, product: Eqn) -> Atom | None:
+    """``transpose(dot(a, b))`` as ``dot(b, a)``, where the permutation does just that."""
+    lhs, rhs = product.invars
+    (lhs_k, rhs_k), (lhs_batch, rhs_batch) = product.params["dimension_numbers"]
+    batch, ndim = len(lhs_batch), len(eqn.params["permutation"])
+    m = len(lhs.aval.shape) - len(lhs_k) - batch
+    swapped = (*range(batch), *range(batch + m, ndim), *range(batch, batch + m))
+    if eqn.params["permutation"] != swapped:
+        return None
+    numbers = ((rhs_k, lhs_k), (rhs_batch, lhs_batch))
+    params = {**product.params, "dimension_numbers": numbers}
+    return simplifier.emit(product.primitive, (rhs, lhs), eqn, **params)
+
+
+def _broadcast(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
+    (x,) = eqn.invars
+    if x.aval.shape == eqn.params["shape"]:
+        return x
+    inner = simplifier.origin(x, "broadcast_in_dim")
+    if inner is not None:
+        dims = eqn.params["broadcast_dimensions"]
+        composed = tuple(dims[d] for d in inner.params["broadcast_dimensions"])
+        return simplifier.emit(
+            eqn.primitive,
+            inner.invars,
+            eqn,
+            shape=eqn.params["shape"],
+            broadcast_dimensions=composed,
+        )
+    return None
+
+
+def _mul(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
+    x, y = eqn.invars
+    if _is(simplifier.scalar(y), 1):
+        return x
+    return y if _is(simplifier.scalar(x), 1) else None
+
+
+def _div(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
+    x, y = eqn.invars
+    return x if _is(simplifier.scalar(y), 1) else None
+
+
+def _neg(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
+    inner = simplifier.origin(eqn.invars[0], "neg")
+    return None if inner is None else inner.invars[0]
+
+
+def _integer_pow(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
+    return eqn.invars[0] if eqn.params["y"] == 1 else None
+
+
+def _reduce(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
+    return eqn.invars[0] if eqn.params["axes"] == () else None
+
+
+def _is(value: Any, constant: int) -> bool:
+    return value is not None and bool(value == constant)
+
+
+_REWRITES: dict[str, Rewrite] = {
+    "broadcast_in_dim": _broadcast,
+    "convert_element_type": _convert,
+    "copy": _identity,
+    "div": _div,
+    "integer_pow": _integer_pow,
+    "mul": _mul,
+    "neg": _neg,
+    "reduce_and": _reduce,
+    "reduce_max": _reduce,
+    "reduce_min": _reduce,
+    "reduce_or": _reduce,
+    "reduce_prod": _reduce,
+    "reduce_sum": _reduce,
+    "reshape": _reshape,
+    "stop_gradient": _identity,
+    "transpose": _transpose,
+}

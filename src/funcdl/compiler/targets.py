@@ -1,0 +1,202 @@
+"""Glue: the passes, a renderer and the runtime make a back end. Registered at import."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcdl.compiler.pipeline import Pipeline, native_segments
+from funcdl.compiler.program import HostStep, Program
+from funcdl.compiler.schedule_cpu import schedule_cpu
+from funcdl.core import backend
+from funcdl.core.jaxpr import ClosedJaxpr, Literal, Var
+from funcdl.errors import ArgumentError, CompilerWarning
+from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
+from funcdl.kernels.cpu_c.render import ENTRY_POINT, render_program
+from funcdl.kir.program import Address
+from funcdl.runtime import cpu_memory, shared_object
+from funcdl.runtime.toolchain import Compiler, CompilerError, Unit, find_compiler
+
+NDArray = np.ndarray[Any, Any]
+
+
+class CpuBackend:
+    """C with OpenMP, compiled at run time; without a compiler, the reference back end serves."""
+
+    name = "cpu"
+
+    def lower(self, program: ClosedJaxpr, *, name: str, donated: Sequence[bool]) -> CpuProgram:
+        """Take in a program."""
+        return CpuProgram(program, name, donated)
+
+
+class CpuProgram:
+    """A program on its way to C."""
+
+    def __init__(self, closed: ClosedJaxpr, name: str, donated: Sequence[bool]) -> None:
+        self._closed = closed
+        self._pipeline = Pipeline(
+            closed,
+            name=name,
+            donated=donated,
+            scheduler=schedule_cpu,
+            renderer=("c", render_program),
+        )
+
+    def as_text(self, stage: str) -> str:
+        """The program as a stage left it; ``"triton"`` shows its kernels as Triton source."""
+        if stage == "triton":
+            return _triton_text(self._pipeline.program)
+        return self._pipeline.as_text(stage)
+
+    def compile(self) -> backend.Executable:
+        """Compile and load; on failure, one warning and the reference executable."""
+        compiler = find_compiler()
+        if compiler is None:
+            warnings.warn(
+                "no C compiler found (gcc, clang or cc on the PATH, or FUNCDL_CC): jitted "
+                "functions run on the NumPy reference back end, many times slower. Install one, "
+                "or set FUNCDL_BACKEND=reference to choose this without a warning.",
+                CompilerWarning,
+                stacklevel=2,
+            )
+            return backend.ReferenceProgram(self._closed)
+        try:
+            return self._build(compiler)
+        except CompilerError as error:
+            warnings.warn(
+                f"{error}\nThis program runs on the NumPy reference back end instead.",
+                CompilerWarning,
+                stacklevel=2,
+            )
+            return backend.ReferenceProgram(self._closed)
+
+    def _build(self, compiler: Compiler) -> CpuExecutable:
+        pipeline = self._pipeline
+        program = pipeline.program
+        flags = compile_flags(openmp=compiler.accepts(["-fopenmp"]))
+        units = [
+            Unit(source, flags, pipeline.name, (include_dir(),)) for source in pipeline.sources
+        ]
+        num_slots = program.arena_slot + 1
+        entries = iter(
+            shared_object.load(path, ENTRY_POINT, num_slots).function
+            for path in compiler.build_all(units)
+        )
+        steps = [
+            _host_step(segment, program.addresses)
+            if isinstance(segment, HostStep)
+            else _native_step(next(entries))
+            for segment in program.segments
+        ]
+        return CpuExecutable(pipeline.simplified, program, steps)
+
+
+Step = Callable[[bytes, list[NDArray]], None]
+
+
+class CpuExecutable:
+    """A loaded program: fills the table of addresses, runs the steps, returns the outputs."""
+
+    def __init__(self, closed: ClosedJaxpr, program: Program, steps: Sequence[Step]) -> None:
+        first_out = program.num_inputs + program.num_consts
+        self._consts = [_contiguous(c.value) for c in closed.consts]
+        self._outputs = [
+            (var.aval.shape, var.aval.dtype, program.donations.get(first_out + i))
+            for i, var in enumerate(program.out_vars)
+        ]
+        self._arena_bytes = program.arena.nbytes
+        self._steps = tuple(steps)
+        self._pack = struct.Struct(f"{program.arena_slot + 1}P").pack
+        self._const_addresses = [cpu_memory.address(c) for c in self._consts]
+        self._results = [
+            atom.value.value if isinstance(atom, Literal) else program.addresses[atom].slot
+            for atom in closed.jaxpr.outvars
+        ]
+        # The usual program returns its outputs in slot order.
+        self._in_order = self._results == list(range(first_out, program.arena_slot))
+
+    def __call__(self, args: Sequence[NDArray]) -> Sequence[NDArray]:
+        """Run on flat inputs of the traced shapes and dtypes."""
+        inputs = [x if x.flags.c_contiguous else np.ascontiguousarray(x) for x in args]
+        outs = [
+            cpu_memory.empty_array(shape, dtype)
+            if donor is None or not inputs[donor].flags.writeable
+            else inputs[donor]
+            for shape, dtype, donor in self._outputs
+        ]
+        arena = cpu_memory.empty(self._arena_bytes)
+        address = cpu_memory.address
+        table = self._pack(
+            *map(address, inputs),
+            *self._const_addresses,
+            *map(address, outs),
+            address(arena),
+        )
+        if self._steps:
+            memory = [*inputs, *self._consts, *outs, arena]
+            for step in self._steps:
+                step(table, memory)
+        if self._in_order:
+            return outs
+        # Results that are inputs, constants or each other share memory: never to be donated.
+        memory = [*inputs, *self._consts, *outs]
+        results = [memory[r] if isinstance(r, int) else r for r in self._results]
+        for result in results:
+            result.flags.writeable = False
+        return results
+
+
+def _native_step(function: Callable[[bytes], None]) -> Step:
+    return lambda table, memory: function(table)
+
+
+def _host_step(step: HostStep, addresses: dict[Var, Address]) -> Step:
+    """Runs one equation's NumPy implementation on views of the program's memory."""
+    eqn = step.eqn
+    impl = eqn.primitive.impl
+    if impl is None:
+        raise ArgumentError(f"primitive {eqn.primitive.name} runs neither natively nor on the host")
+
+    def view(memory: list[NDArray], var: Var) -> NDArray:
+        place, aval = addresses[var], var.aval
+        data = memory[place.slot].reshape(-1).view(np.uint8)
+        data = data[place.offset : place.offset + aval.nbytes]
+        return data.view(aval.dtype).reshape(aval.shape)
+
+    def run(table: bytes, memory: list[NDArray]) -> None:
+        values = [
+            atom.value.value if isinstance(atom, Literal) else view(memory, atom)
+            for atom in eqn.invars
+        ]
+        out = impl(*values, **eqn.params)
+        outs = out if eqn.primitive.multiple_results else [out]
+        for var, value in zip(eqn.outvars, outs, strict=True):
+            # Results that nothing reads have no memory.
+            if var in addresses:
+                np.copyto(view(memory, var), value)
+
+    return run
+
+
+def _contiguous(value: NDArray) -> NDArray:
+    return np.ascontiguousarray(value).reshape(value.shape)
+
+
+def _triton_text(program: Program) -> str:
+    from funcdl.compiler.schedule_gpu import schedule_gpu
+    from funcdl.kernels.triton.render import render_kernel
+
+    sources = [
+        render_kernel(kernel, schedule_gpu(kernel)).source
+        for segment in native_segments(program)
+        for kernel, _ in segment.kernels
+    ]
+    return "\n\n".join(sources)
+
+
+backend.register("cpu", CpuBackend)
