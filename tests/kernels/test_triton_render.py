@@ -51,8 +51,7 @@ def own_table() -> Iterator[None]:
     ],
 )
 def test_source_is_the_golden_text(name: str) -> None:
-    case = examples.cases()[name]
-    source = render_kernel(case.kernel, case.schedule).source
+    source = examples.cases()[name].render().source
     path = GOLDEN / f"{name}.txt"
     if UPDATE:
         path.write_text(source)

@@ -34,7 +34,6 @@ def run(mode: str, names: Iterable[str]) -> dict[str, Any]:
 def main(mode: str, names: list[str]) -> None:
     from tests.kernels import triton_kernels
 
-    from funcdl.kernels.triton.render import render_kernel
     from funcdl.kir import elementwise
 
     elementwise._table = triton_kernels.own_table()
@@ -43,7 +42,7 @@ def main(mode: str, names: list[str]) -> None:
     for name in names:
         source = ""
         try:
-            kernel = render_kernel(cases[name].kernel, cases[name].schedule)
+            kernel = cases[name].render()
             source = kernel.source
             if mode == "interpret":
                 results[name] = difference(cases[name], kernel)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from unittest.mock import patch
 
 import ml_dtypes
 import numpy as np
 from tests.kir.kernels import all_example_kernels
 
 from funcdl.compiler.schedule_gpu import schedule_gpu
+from funcdl.kernels.triton import blocks
+from funcdl.kernels.triton.render import TritonKernel, render_kernel
 from funcdl.kir import elementwise
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.ir import Dot, Kernel
@@ -64,7 +67,13 @@ class Case:
     high: int = 100
     special: bool = False  # sprinkle NaN, infinities and ties into the inputs
     tolerance: float = 1e-5
+    wide: bool = False  # render as if the buffers had more than 2**31 elements
     inputs: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def render(self) -> TritonKernel:
+        """The kernel as Triton source."""
+        with patch.object(blocks, "_INT32_MAX", 0 if self.wide else blocks._INT32_MAX):
+            return render_kernel(self.kernel, self.schedule)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Random contents for each buffer; outputs hold garbage that must not be read."""
@@ -330,7 +339,8 @@ def tiled(kernel: Kernel, bm: int, bn: int, bk: int) -> Schedule:
     batch = [a.name for a in kernel.axes if a.name not in lanes]
     steps = [Step(a, "grid") for a in batch]
     steps += [Step(dot.m, "grid", bm), Step(dot.n, "grid", bn), Step(dot.k, "tile", bk)]
-    return Schedule((*steps, *(Step(a, "vector", size) for a, size in lanes.items())))
+    steps += [Step(a, "vector", size) for a, size in lanes.items()]
+    return Schedule(tuple(steps), num_stages=3)
 
 
 def example_cases() -> dict[str, Case]:
@@ -416,6 +426,8 @@ def cases() -> dict[str, Case]:
     # Several programs along an axis that one of the updates lacks: it still happens once.
     steps = [Step(a, kind, n) for kind in ("grid", "vector") for a, n in (("i", 8), ("j", 16))]
     found["scatter_split"] = Case(scatter(20, 40), Schedule(tuple(steps)), high=7)
+    for name in ("gather", "softmax_looped", "rows_looped", "total_norm_looped", "matmul_batch"):
+        found[f"wide_{name}"] = replace(found[name], wide=True)
     return found | example_cases()
 
 

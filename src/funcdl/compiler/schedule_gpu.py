@@ -62,7 +62,9 @@ def _schedule_reduction(kernel: Kernel, reduced: set[str]) -> Schedule:
     if width * prod(whole.values()) <= PERSISTENT_LANES:
         lanes |= whole
     else:
-        budget = LOOPED_LANES // width
+        # Each reduction keeps a block of partial results in registers, argmax two of them.
+        kept = sum(2 if i.op.startswith("arg") else 1 for i in kernel.body if isinstance(i, Reduce))
+        budget = LOOPED_LANES // max(1, _power_of_two(kept) // 4) // width
         for axis in reversed(kernel.axes):
             if axis.name not in reduced:
                 continue
