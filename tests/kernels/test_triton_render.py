@@ -120,6 +120,7 @@ def _unary(name: str, dtype: type) -> Kernel:
     ("kernel", "message"),
     [
         (_unary("digamma", np.float32), "kernel unary, Elementwise %1: operation 'digamma'"),
+        (_unary("clz", np.int8), "Elementwise %1: operation 'clz' on int8: Triton cannot count"),
         (_unary("exp", np.complex64), r"no element type complex64 \(buffer x\)"),
         (_update("set", np.int32), "kernel update, AtomicUpdate %1: set depends on the order"),
         (_update("mul", np.int32), "AtomicUpdate %1: mul depends on the order"),

@@ -43,11 +43,16 @@ ROWS = {
     "is_finite": (1, np.isfinite, "({0} - {0} == 0)"),
     "shift_right_logical": (2, np.right_shift, "{0} >> {1}"),
     "digamma": (1, np.copy, None),
+    "clz": (1, np.copy, lambda dtype: _only_wide(dtype)),
 }
 
 
 # No two sides of a block are equal: square ones would hide a transposed operand.
 TILES = ((16, 32, 64), (32, 64, 16), (64, 16, 32))
+
+
+def _only_wide(dtype: np.dtype) -> str:
+    raise NotImplementedError(f"Triton cannot count the bits of {dtype.name}")
 
 
 def own_table() -> dict[str, elementwise.ElementwiseOp]:

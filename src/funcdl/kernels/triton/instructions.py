@@ -102,7 +102,10 @@ class InstructionWriter(BlockWriter):
         template = elementwise.lookup(instruction.name).triton
         dtype = self.kernel.value_type(instruction.args[0]).dtype
         if callable(template):
-            template = template(dtype)
+            try:
+                template = template(dtype)
+            except NotImplementedError as error:
+                self._refuse(id, f"operation {instruction.name!r} on {dtype.name}: {error}")
         if template is None:
             self._refuse(id, f"operation {instruction.name!r} has no Triton spelling")
         names = [self._value(arg) for arg in instruction.args]
