@@ -18,17 +18,15 @@ from funcdl.core.traceback_filter import NOTE, filter_traceback
 HEADER = """
 import sys
 import threading
+{before}
 import numpy as np
 from funcdl.core import tree
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.core.staging import trace_to_jaxpr
-
-{before}
 from funcdl.core import traceback_filter
-traceback_filter.install()
-traceback_filter.install()
+traceback_filter.install()  # the package has done it: nothing is filtered twice
 
 x = Array(np.zeros(3, np.float32))
 broken = Primitive("broken")

@@ -18,47 +18,14 @@ from funcdl.ops.shape import flat_index, position_in
 GroupKind = Literal["loops", "dot", "update", "host"]
 
 _AXIS_NAMES = "ijklmnpq"
+_C_WORDS = """
+auto bool break case char const continue default do double else enum extern float for goto if inline
+int long main register restrict return short signed sizeof static struct switch typedef union
+unsigned void volatile while
+"""
 # Identifiers that generated code uses for other things, or that a target language keeps.
 _RESERVED = frozenset(
-    [*keyword.kwlist, *_AXIS_NAMES, "b", "tl", "triton", "slots"]
-    + [
-        "auto",
-        "bool",
-        "break",
-        "case",
-        "char",
-        "const",
-        "continue",
-        "default",
-        "do",
-        "double",
-        "else",
-        "enum",
-        "extern",
-        "float",
-        "for",
-        "goto",
-        "if",
-        "inline",
-        "int",
-        "long",
-        "main",
-        "register",
-        "restrict",
-        "return",
-        "short",
-        "signed",
-        "sizeof",
-        "static",
-        "struct",
-        "switch",
-        "typedef",
-        "union",
-        "unsigned",
-        "void",
-        "volatile",
-        "while",
-    ]
+    [*keyword.kwlist, *_AXIS_NAMES, *_C_WORDS.split(), "b", "tl", "triton", "slots"]
 )
 
 

@@ -162,8 +162,10 @@ class Array(ArrayOperators):
 
     def __dlpack__(self, **options: Any) -> Any:
         # Consumers of DLPack before version 1.0 cannot be told that an array is read-only.
-        told = (options.get("max_version") or (0, 0)) >= (1, 0)
-        capsule = (self._share() if told else self.value).__dlpack__(**options)
+        if (options.get("max_version") or (0, 0)) >= (1, 0):
+            return self._share().__dlpack__(**options)
+        self.value.flags.writeable = True
+        capsule = self.value.__dlpack__(**options)
         self._share()
         return capsule
 

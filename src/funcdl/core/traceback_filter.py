@@ -114,21 +114,23 @@ def _length(tb: TracebackType | None) -> int:
 
 
 _installed = False
+_filtered_shell: Any = None
 
 
 def install() -> None:
     """Filter what `sys.excepthook`, `threading.excepthook` and a running IPython shell show.
 
-    The hooks that are there now are called in turn. Calling it again does nothing.
+    The hooks that are there now are called in turn. Calling it again only adds what was not there
+    before, such as a shell started since.
     """
-    global _installed
-    if _installed:
-        return
-    _installed = True
-    sys.excepthook = _filtering_hook(sys.excepthook)
-    threading.excepthook = _filtering_thread_hook(threading.excepthook)
+    global _installed, _filtered_shell
+    if not _installed:
+        _installed = True
+        sys.excepthook = _filtering_hook(sys.excepthook)
+        threading.excepthook = _filtering_thread_hook(threading.excepthook)
     shell = _ipython_shell()
-    if shell is not None:
+    if shell is not None and shell is not _filtered_shell:
+        _filtered_shell = shell
         shell.showtraceback = _filtering_showtraceback(shell.showtraceback)
 
 
