@@ -70,6 +70,7 @@ class JitFunction:
         self._donate_argnums = _as_tuple(donate_argnums)
         self._donate_argnames = frozenset(_as_tuple(donate_argnames))
         self._inline = inline
+        self._has_static = bool(self._static_argnums or self._static_argnames)
         self._entries: dict[Any, _Entry] = {}
         self._staged: dict[Any, Staged] = {}
 
@@ -77,13 +78,25 @@ class JitFunction:
         """Call the compiled program; trace and compile first where the types are new."""
         if context.trace is not eval_trace:
             return self._call_traced(args, kwargs)
-        call = self._bind(args, kwargs)
-        entry = self._entries.get(call.key)
+        static: tuple[Any, ...] = ()
+        if self._has_static:
+            args, kwargs, static = self._split_static(args, kwargs)
+        leaves, treedef = optree.tree_flatten(
+            (args, kwargs) if kwargs else args, namespace=tree.NAMESPACE
+        )
+        # This path is hot: types are plain tuples here, which hash and compare without Python code.
+        types = tuple(
+            [
+                (x._value.shape, x._value.dtype, x.weak_type)  # type: ignore[union-attr]
+                if type(x) is Array and x._value is not None
+                else self._leaf_type(x, args, kwargs, static)
+                for x in leaves
+            ]
+        )
+        key = (types, treedef, static, config.x64, config.backend)
+        entry = self._entries.get(key)
         if entry is None:
-            staged = self._stage(call)
-            executable = compiled(staged.program, self._name, staged.donated, config.backend)
-            entry = self._entries[call.key] = _Entry(staged, executable)
-        leaves = call.leaves
+            entry = self._entries[key] = self._compile(self._bind(args, kwargs, static))
         outs = entry.executable(
             [x.value if type(x) is Array else as_array(x).value for x in leaves]
         )
@@ -92,14 +105,30 @@ class JitFunction:
                 leaves[i].delete()
         return entry.out_tree.unflatten(map(Array, outs, entry.weak))
 
+    def _leaf_type(
+        self, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any], static: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
+        """The cache key of a leaf that is no live array; raises where it cannot be an argument."""
+        try:
+            aval = aval_of(x)
+        except LeafTypeError:
+            for label, value in self._labelled(args, kwargs, static):
+                as_arrays(label, value, f"jit of {self._name}")
+            raise
+        return aval.shape, aval.dtype, aval.weak_type
+
+    def _compile(self, call: _Call) -> _Entry:
+        staged = self._stage(call)
+        return _Entry(staged, compiled(staged.program, self._name, staged.donated, config.backend))
+
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """Trace for the types of these arguments (arrays or `ShapeDtypeStruct`s)."""
-        staged = self._stage(self._bind(args, kwargs))
+        staged = self._stage(self._split_and_bind(args, kwargs))
         return Lowered(self._name, staged)
 
     def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
         """The output's structure, as `ShapeDtypeStruct`s, without computing anything."""
-        staged = self._stage(self._bind(args, kwargs))
+        staged = self._stage(self._split_and_bind(args, kwargs))
         return staged.out_tree.unflatten(map(_struct, staged.program.out_avals))
 
     def clear_cache(self) -> None:
@@ -114,7 +143,7 @@ class JitFunction:
         return f"<jit of {self._name}>"
 
     def _call_traced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        call = self._bind(args, kwargs)
+        call = self._split_and_bind(args, kwargs)
         staged = self._stage(call)
         outs = jit_call.bind(
             *staged.captured,
@@ -125,21 +154,18 @@ class JitFunction:
         )
         return staged.out_tree.unflatten(outs)
 
-    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+    def _split_and_bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
         static: tuple[Any, ...] = ()
-        if self._static_argnums or self._static_argnames:
+        if self._has_static:
             args, kwargs, static = self._split_static(args, kwargs)
-        leaves, treedef = optree.tree_flatten(
-            (args, kwargs) if kwargs else args, namespace=tree.NAMESPACE
-        )
-        try:
-            types = tuple([x.aval if type(x) is Array else aval_of(x) for x in leaves])
-        except LeafTypeError:
-            for label, value in self._labelled(args, kwargs, static):
-                as_arrays(label, value, f"jit of {self._name}")
-            raise
-        key = (types, treedef, static, config.x64, config.backend)
-        return _Call(args, kwargs, static, leaves, treedef, types, key)
+        return self._bind(args, kwargs, static)
+
+    def _bind(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], static: tuple[Any, ...]
+    ) -> _Call:
+        leaves, treedef = tree.flatten((args, kwargs) if kwargs else args)
+        types = tuple(ShapedArray(*self._leaf_type(x, args, kwargs, static)) for x in leaves)
+        return _Call(args, kwargs, static, leaves, treedef, types)
 
     def _split_static(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -229,28 +255,21 @@ class JitFunction:
         return tuple(flags)
 
 
+@dataclass(frozen=True, slots=True)
 class _Call:
-    """The arguments of one call, flattened."""
+    """The arguments of one call, flattened, and their types."""
 
-    __slots__ = ("args", "key", "kwargs", "leaves", "static", "treedef", "types")
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    static: tuple[Any, ...]
+    leaves: list[Any]
+    treedef: tree.TreeDef
+    types: tuple[ShapedArray, ...]
 
-    def __init__(
-        self,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        static: tuple[Any, ...],
-        leaves: list[Any],
-        treedef: tree.TreeDef,
-        types: tuple[ShapedArray, ...],
-        key: Any,
-    ) -> None:
-        self.args = args
-        self.kwargs = kwargs
-        self.static = static
-        self.leaves = leaves
-        self.treedef = treedef
-        self.types = types
-        self.key = key
+    @property
+    def key(self) -> Any:
+        """What the traced program depends on."""
+        return self.types, self.treedef, self.static, config.x64
 
 
 class Lowered:
@@ -361,7 +380,7 @@ def make_jaxpr(
 
     @functools.wraps(fun)
     def make_jaxpr_f(*args: Any, **kwargs: Any) -> Any:
-        staged = traced._trace(traced._bind(args, kwargs))
+        staged = traced._trace(traced._split_and_bind(args, kwargs))
         if return_shape:
             return staged.program, staged.out_tree.unflatten(map(_struct, staged.program.out_avals))
         return staged.program
@@ -371,9 +390,8 @@ def make_jaxpr(
 
 def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """The output's structure, as `ShapeDtypeStruct`s (see `jax.eval_shape`)."""
-    traced = (
-        fun if isinstance(fun, JitFunction) else JitFunction(fun, None, None, None, None, False)
-    )
+    if not isinstance(fun, JitFunction):
+        fun = JitFunction(fun, None, None, None, None, False)
     return fun.eval_shape(*args, **kwargs)
 
 
