@@ -43,12 +43,29 @@ TRANSPOSE_TILE = (16, 128)
 ROW_BLOCK = 4096
 COLUMN_BLOCK = 512
 
+# A product with fewer rows, columns or terms than this, or fewer multiplications in all, is not
+# worth packing its operands.
+DOT_THIN = 4
+DOT_SMALL = 4096
+# Rows and columns of a tile, and terms of a block, of a packed product: what is read repeatedly
+# stays in the second-level cache. Columns are a multiple of every micro-kernel's width.
+DOT_TILE = (96, 384)
+DOT_DEPTH = 384
+# Tiles are made smaller, down to a limit, until there are this many for threads to share.
+MANY_TILES = 16
+MIN_TILE = (48, 96)
+
 
 def schedule_cpu(kernel: Kernel) -> Schedule:
     """The schedule that the C renderer is given when no autotuner has spoken."""
     if any(isinstance(i, AtomicUpdate) for i in kernel.body):
         return _schedule_updates(kernel)
     reduced = {axis for i in kernel.body if isinstance(i, Reduce) for axis in i.axes}
+    for dot in kernel.body:
+        if isinstance(dot, Dot):
+            if _is_blocked(kernel, dot):
+                return _schedule_dot(kernel, dot)
+            reduced = {dot.k}
     if not reduced:
         return _schedule_pointwise(kernel)
     lane = _lane_axis(kernel, reduced)
@@ -144,6 +161,40 @@ def _schedule_columns(kernel: Kernel, reduced: set[str], lane: str) -> Schedule:
     return Schedule((*steps, Step(lane, "vector")))
 
 
+def _is_blocked(kernel: Kernel, dot: Dot) -> bool:
+    """Whether a product is large enough to be packed, and not nearly a matrix times a vector."""
+    m, n, k = (kernel.axis(axis).extent for axis in (dot.m, dot.n, dot.k))
+    return min(m, n, k) >= DOT_THIN and m * n * k >= DOT_SMALL
+
+
+def _schedule_dot(kernel: Kernel, dot: Dot) -> Schedule:
+    """Tiles of m and n for threads to share, or whole batch elements where these are many."""
+    m, n, k = (kernel.axis(axis).extent for axis in (dot.m, dot.n, dot.k))
+    tile_m, tile_n = DOT_TILE
+    if dot.type.dtype.itemsize == 8:
+        tile_n //= 2
+    depth = -(-k // -(-k // DOT_DEPTH))
+    batch = [a for a in kernel.axes if a.name not in (dot.m, dot.n, dot.k) and a.extent != 1]
+    elements = prod(axis.extent for axis in batch)
+    is_parallel = work(kernel) >= PARALLEL_WORK
+    by_element = elements >= MANY_CHUNKS
+    if is_parallel and not by_element:
+        while -(-m // tile_m) * -(-n // tile_n) < MANY_TILES and tile_n > MIN_TILE[1]:
+            tile_n //= 2
+        while -(-m // tile_m) * -(-n // tile_n) < MANY_TILES and tile_m > MIN_TILE[0]:
+            tile_m //= 2
+    tiles: Kind = "parallel" if is_parallel and not by_element else "tile"
+    return Schedule(
+        (
+            *(Step(a.name, "parallel" if is_parallel and by_element else "loop") for a in batch),
+            Step(dot.m, tiles, tile_m),
+            Step(dot.n, tiles, tile_n),
+            Step(dot.k, "tile", depth),
+            Step(dot.n, "vector"),
+        )
+    )
+
+
 def _schedule_updates(kernel: Kernel) -> Schedule:
     """Sequential; the last axis is a vector where its positions meet at no element."""
     steps = [Step(axis.name, "loop") for axis in kernel.axes]
@@ -185,7 +236,9 @@ def _reduce_steps(kernel: Kernel, reduced: set[str], block: int, last: Kind) -> 
         return []
     steps[-1] = Step(axes[-1].name, last)
     sums = any(
-        isinstance(i, Reduce) and i.op == "sum" and i.type.dtype.kind in "fc" for i in kernel.body
+        isinstance(i, Dot)
+        or (isinstance(i, Reduce) and i.op == "sum" and i.type.dtype.kind in "fc")
+        for i in kernel.body
     )
     inside = 1
     for at in range(len(axes) - 1, -1, -1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from funcdl.core import dtypes
 from funcdl.kernels.cpu_c import text
 from funcdl.kir.elementwise import lookup
-from funcdl.kir.index import Index
+from funcdl.kir.index import AxisAtom, Index
 from funcdl.kir.ir import (
     AtomicUpdate,
     Bitcast,
@@ -30,6 +30,7 @@ class Expressions:
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
+        self.vector_axis = ""  # of the loop that is vectorised
         self._bound: dict[int, str] = {}
         self._names = _names(kernel)
         self._single = frozenset(axis.name for axis in kernel.axes if axis.extent == 1)
@@ -77,7 +78,8 @@ class Expressions:
         instruction = self.kernel.body[id]
         match instruction:
             case IndexValue(type_, index):
-                return text.cast(f"({self.index(index)})", np.dtype(np.intp), type_.dtype)
+                narrow = type_.dtype == np.int32 and text.span(index) < 2**31
+                return self.index(index, narrow)
             case Load(type_, buffer, index, mask, other):
                 element = f"{self.buffer_name(buffer)}[{self.index(index)}]"
                 if mask is None:
@@ -93,9 +95,31 @@ class Expressions:
                 return text.bitcast(self.value(arg), self._dtype(arg), type_.dtype)
         raise TypeError(f"%{id} of kernel {self.kernel.name} has no expression: {instruction}")
 
-    def index(self, index: Index) -> str:
-        """An index at the present position."""
-        return text.index_text(index, self._position, self._index_of_value)
+    def index(
+        self, index: Index, narrow: bool | None = None, at: Mapping[str, str] | None = None
+    ) -> str:
+        """An index at the present position, computed in 32 bits if `narrow`.
+
+        By default that is so if the elements are scattered in memory along a vectorised loop: gcc
+        gathers by 32-bit positions only. Where they are contiguous it must not be, since for all
+        that gcc knows a 32-bit sum could wrap around. `at`: other positions along some axes.
+        """
+        if narrow is None:
+            narrow = self._scattered(index) and text.span(index) < 2**31
+        kind = "int32_t" if narrow else text.POSITION
+
+        def position(axis: str) -> str:
+            if axis in self._single:
+                return "0"
+            if at is not None and axis in at:
+                return at[axis]
+            return f"(int32_t){self.axis_name(axis)}" if narrow else self.axis_name(axis)
+
+        def computed(id: int) -> str:
+            same = text.type_name(self._dtype(id)) == kind
+            return self.value(id) if same else f"({kind}){self.value(id)}"
+
+        return text.index_text(index, position, computed)
 
     def effect(self, effect: Store | AtomicUpdate) -> str:
         """A store or an update as one statement."""
@@ -119,12 +143,14 @@ class Expressions:
     def _dtype(self, id: int) -> np.dtype:
         return self.kernel.value_type(id).dtype
 
-    def _position(self, axis: str) -> str:
-        return "0" if axis in self._single else self.axis_name(axis)
-
-    def _index_of_value(self, id: int) -> str:
-        wide = text.type_name(self._dtype(id)) == text.POSITION
-        return self.value(id) if wide else f"({text.POSITION}){self.value(id)}"
+    def _scattered(self, index: Index) -> bool:
+        """Whether an index does more along the vectorised axis than advance in equal steps."""
+        for atom, _ in index.terms:
+            one = Index(((atom, 1),))
+            computed = any(self.vector_axis in self.kernel.value_type(v).axes for v in one.values())
+            if computed or (self.vector_axis in one.axes() and not isinstance(atom, AxisAtom)):
+                return True
+        return False
 
 
 def update(op: str, old: str, value: str, dtype: np.dtype) -> str:

@@ -12,7 +12,7 @@ from funcdl.kernels.cpu_c.text import POSITION, Writer
 from funcdl.kir.ir import AtomicUpdate, Kernel, Store, operands
 from funcdl.kir.schedule import Kind, Step
 
-PARALLEL = "#pragma omp parallel for{} num_threads(fd_num_threads) schedule(static)"
+PARALLEL = "#pragma omp parallel for num_threads(fd_num_threads) schedule(static)"
 
 
 @dataclass(frozen=True)
@@ -120,19 +120,25 @@ class LoopMaker:
         )
 
 
+def share(loops: Sequence[Loop], pragma: str) -> list[Loop]:
+    """The loops as one iteration space, which threads share by `pragma`."""
+    if not loops:
+        return []
+    collapse = f" collapse({len(loops)})" if len(loops) > 1 else ""
+    # The ends of tiles cannot stand between collapsed loops: the last one computes them.
+    first = tuple(line for loop in loops for line in loop.first)
+    joined = [replace(loop, joined=True, first=()) for loop in loops]
+    joined[0] = replace(joined[0], pragma=pragma + collapse)
+    joined[-1] = replace(joined[-1], joined=False, first=first)
+    return joined
+
+
 def _parallel(loops: list[Loop]) -> list[Loop]:
-    """Put a pragma before each group of parallel loops, which become one iteration space."""
+    """Share each group of neighbouring parallel loops."""
     made: list[Loop] = []
     for is_parallel, group in groupby(loops, lambda loop: loop.kind == "parallel"):
         members = list(group)
-        if is_parallel:
-            collapse = f" collapse({len(members)})" if len(members) > 1 else ""
-            members[0] = replace(members[0], pragma=PARALLEL.format(collapse))
-            # The ends of tiles cannot stand between collapsed loops: the last one computes them.
-            first = tuple(line for loop in members for line in loop.first)
-            members = [replace(loop, joined=True, first=()) for loop in members]
-            members[-1] = replace(members[-1], joined=False, first=first)
-        made += members
+        made += share(members, PARALLEL) if is_parallel else members
     return made
 
 

@@ -118,7 +118,7 @@ class Accumulator:
             wins = f"{better} || ({value} != {value} && {acc} == {acc})"
         take, position = f"take{self.id}", self._name("at")
         return [
-            f"const bool {take} = {wins};",
+            f"const int {take} = {wins};",
             f"{acc} = {take} ? {value} : {acc};",
             f"{position} = {take} ? ({self._at_type}){at} : {position};",
         ]

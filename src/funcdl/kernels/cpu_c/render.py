@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from funcdl.kernels.cpu_c import text
+from funcdl.kernels.cpu_c.dot_as_sum import dot_as_sum
 from funcdl.kernels.cpu_c.expressions import Expressions
+from funcdl.kernels.cpu_c.render_dot import is_blocked, render_dot
 from funcdl.kernels.cpu_c.render_loops import render_loops
 from funcdl.kernels.cpu_c.render_updates import render_updates
 from funcdl.kernels.cpu_c.text import Writer
@@ -13,7 +15,7 @@ from funcdl.kir.program import KernelProgram
 from funcdl.kir.schedule import Schedule
 
 ENTRY_POINT = "funcdl_run"
-_HEADERS = ("fd_types.h", "fd_math.h", "fd_runtime.h")
+_HEADERS = ("fd_types.h", "fd_math.h", "fd_gemm.h", "fd_runtime.h")
 
 
 def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
@@ -31,16 +33,19 @@ def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
     for line in header[1:]:
         writer.line(" * " + line)
     expressions = Expressions(kernel)
-    parameters = ", ".join(_parameter(b, expressions) for b in kernel.buffers)
-    with writer.block(f"static void {kernel.name}({parameters or 'void'})"):
+    parameters = [_parameter(buffer, expressions) for buffer in kernel.buffers] or ["void"]
+    writer.call(f"static void {kernel.name}", parameters, end=" {")
+    with writer.block(None):
         used = {i.buffer for i in kernel.body if isinstance(i, Load | Effect)}
         for buffer in kernel.buffers:
             if buffer.name not in used:
                 writer.line(f"(void){expressions.buffer_name(buffer.name)};")
         if any(isinstance(i, AtomicUpdate) for i in kernel.body):
             render_updates(kernel, schedule, writer)
+        elif is_blocked(kernel, schedule):
+            render_dot(kernel, schedule, writer)
         else:
-            render_loops(kernel, schedule, writer)
+            render_loops(dot_as_sum(kernel), schedule, writer)
     return writer.text()
 
 
@@ -58,8 +63,8 @@ def render_program(program: KernelProgram) -> str:
             raise ValueError(f"program {program.name}: two kernels are named {name!r}")
     writer = Writer()
     writer.comment(f"program {program.name}")
-    writer.line("#include <stdbool.h>")
     writer.line("#include <stdint.h>")
+    writer.line("#include <stdlib.h>")
     writer.line()
     for header in _HEADERS:
         writer.line(f'#include "{header}"')
@@ -77,14 +82,7 @@ def render_program(program: KernelProgram) -> str:
                 f"({_pointer(buffer)})((char *)slots[{address.slot}] + {address.offset})"
                 for buffer, address in zip(kernel.buffers, call.args, strict=True)
             ]
-            if len(arguments) <= 1:
-                writer.line(f"{kernel.name}({''.join(arguments)});")
-                continue
-            writer.line(f"{kernel.name}({arguments[0]},")
-            indent = " " * (len(kernel.name) + 1)
-            for argument in arguments[1:-1]:
-                writer.line(f"{indent}{argument},")
-            writer.line(f"{indent}{arguments[-1]});")
+            writer.call(kernel.name, arguments)
     return "".join([*parts, writer.text()])
 
 

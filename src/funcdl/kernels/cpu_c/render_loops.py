@@ -59,6 +59,7 @@ class _LoopsRenderer:
             self.subscript = position if origin == "0" else f"{position} - {origin}"
         self.inner = maker.loops([step for step in steps[first:] if step.axis in self.reduced])
         self.lane_loops = maker.loops(lanes)
+        self.expressions.vector_axis = next((s.axis for s in steps if s.kind == "vector"), "")
 
         self.varies = [self._varies(id) for id in range(len(kernel.body))]
         self.phase = self._phases()
@@ -245,6 +246,9 @@ class _LoopsRenderer:
         if not (takes or searches or stores):
             return
         for accumulator in takes:
+            axes = ", ".join(map(self.expressions.axis_name, accumulator.reduce.axes))
+            what = f"{accumulator.reduce.op} of v{accumulator.reduce.arg} over {axes}"
+            self.writer.comment(f"v{accumulator.id}: {what}")
             self._lines(accumulator.declare())
         for accumulator in searches:
             (axis,) = accumulator.reduce.axes

@@ -19,6 +19,7 @@ def render_updates(kernel: Kernel, schedule: Schedule, writer: Writer) -> None:
     if steps and any(s.kind == "vector" and s.axis == steps[-1].axis for s in schedule.steps):
         steps[-1] = Step(steps[-1].axis, "vector")
     expressions = Expressions(kernel)
+    expressions.vector_axis = steps[-1].axis if steps and steps[-1].kind == "vector" else ""
     nest = Nest(kernel, writer, expressions)
     values = [id for id, i in enumerate(kernel.body) if not isinstance(i, Const | Effect)]
     actions = [nest.effect(i) for i in kernel.body if isinstance(i, Effect)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,7 +14,7 @@ from funcdl.kir.index import Atom, AxisAtom, DivAtom, Index, ModAtom, ValueAtom
 from funcdl.kir.ir import Scalar
 
 _TYPES: dict[str, str] = {
-    "bool": "bool",
+    "bool": "uint8_t",  # gcc 12 vectorises few loops over bool
     **{f"i{n}": f"int{n}_t" for n in (8, 16, 32, 64)},
     **{f"u{n}": f"uint{n}_t" for n in (8, 16, 32, 64)},
     "f16": "fd_f16",
@@ -31,8 +31,12 @@ RESERVED = re.compile(
     r"goto|if|inline|int|long|register|restrict|return|short|signed|sizeof|static|struct|switch|"
     r"true|typedef|union|unsigned|void|volatile|while|asm|typeof|"
     # Names that the renderer makes up: of values, accumulators, kept values and tiles.
-    r"(v|acc|sum|nan|at|here|take|keep)\d+|.*_(tile|end)\d*|fd_.*|FD_.*"
+    r"(v|acc|sum|nan|at|here|take|keep)\d+|.*_(tile|end)\d*|product|(lhs|rhs|tile)_.*|"
+    r"fd_.*|FD_.*"
 )
+
+# The longest line, where there is a choice.
+WIDTH = 100
 
 # Of loops and indices. Not int: under -fwrapv, which makes signed overflow defined, gcc could not
 # tell that x[i * 8 + j] runs along memory.
@@ -51,12 +55,26 @@ class Writer:
         self._lines.append("  " * self._depth + text if text else "")
 
     def comment(self, text: str) -> None:
+        """Add a comment on a line of its own."""
         self.line(f"/* {text} */")
 
+    def call(self, function: str, arguments: Sequence[str], end: str = ";") -> None:
+        """Add ``function(arguments)``, on several lines if one would be too long."""
+        indent = " " * (len(function) + 1)
+        line = f"{function}("
+        for at, argument in enumerate(arguments):
+            piece = argument + (", " if at < len(arguments) - 1 else f"){end}")
+            if len(line) > len(indent) and 2 * self._depth + len(line + piece.rstrip()) > WIDTH:
+                self.line(line.rstrip())
+                line = indent
+            line += piece
+        self.line(line if arguments else f"{line}){end}")
+
     @contextmanager
-    def block(self, head: str = "") -> Iterator[None]:
-        """``head { ... }`` around the lines that are added inside."""
-        self.line(f"{head} {{".lstrip())
+    def block(self, head: str | None = "") -> Iterator[None]:
+        """``head { ... }`` around the lines that are added inside; None: the head is there."""
+        if head is not None:
+            self.line(f"{head} {{".lstrip())
         self._depth += 1
         yield
         self._depth -= 1
@@ -79,7 +97,7 @@ def type_name(dtype: np.dtype) -> str:
 def literal(value: Scalar, dtype: np.dtype) -> str:
     """`value` as a C expression of exactly its value in `dtype`."""
     if dtypes.is_bool(dtype):
-        return "true" if value else "false"
+        return "1" if value else "0"
     if dtypes.is_integer(dtype):
         return _integer_literal(int(value), dtype)
     if dtype.itemsize == 2:  # the bits, since half precision is storage only
@@ -178,12 +196,26 @@ def _atom_text(atom: Atom, axis: Callable[[str], str], value: Callable[[int], st
         case ValueAtom(id):
             return value(id)
         case DivAtom(index, divisor) | ModAtom(index, divisor):
-            low, high = index.range()
+            low, _ = index.range()
             shift = -(low // divisor) if low < 0 else 0
-            inner = f"({index_text(index + shift * divisor, axis, value)})"
-            if high + shift * divisor < 2**32:  # 32-bit quotients vectorise
-                inner = f"(uint32_t){inner}"
+            inner = index_text(index + shift * divisor, axis, value)
+            if len(index.terms) > 1 or index.offset or shift:
+                inner = f"({inner})"
             if isinstance(atom, ModAtom):
-                return f"({POSITION})({inner} % {divisor})"
-            quotient = f"({POSITION})({inner} / {divisor})"
-            return f"({quotient} - {shift})" if shift else quotient
+                return f"{inner} % {divisor}"
+            return f"({inner} / {divisor} - {shift})" if shift else f"{inner} / {divisor}"
+
+
+def span(index: Index) -> int:
+    """A bound on the absolute value of everything that is computed on the way to an index."""
+    total = abs(index.offset)
+    for atom, coefficient in index.terms:
+        match atom:
+            case AxisAtom(_, extent):
+                size = extent
+            case ValueAtom(_, low, high):
+                size = max(abs(low), abs(high))
+            case DivAtom(inner, divisor) | ModAtom(inner, divisor):
+                size = 2 * span(inner) + divisor
+        total += abs(coefficient) * size
+    return total

@@ -1,0 +1,291 @@
+"""Kernels with a blocked `Dot`: packed panels, a micro-kernel, and an epilogue on each tile.
+
+The product is computed in tiles of m by n positions, in a local array that stays in the cache until
+the epilogue has read it. The right operand is packed first, for all of n, one block of k after the
+other; the left one tile by tile. An operand that is a plain load is packed straight from memory; any
+other is evaluated into a small array, in vectors, and packed from there.
+
+Threads share the tiles. With many batch elements of small matrices, they share these instead, and
+each thread packs for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from funcdl.kernels.cpu_c import text
+from funcdl.kernels.cpu_c.expressions import Expressions
+from funcdl.kernels.cpu_c.loops import PARALLEL, Action, Loop, Nest, share
+from funcdl.kernels.cpu_c.text import POSITION, Writer
+from funcdl.kir.index import AxisAtom, Index
+from funcdl.kir.ir import Dot, Effect, Kernel, Load, Store, operands
+from funcdl.kir.schedule import Schedule
+
+# Packed panels up to this size are on the stack, larger ones come from malloc.
+STACK_BYTES = 256 * 1024
+# A multiple of every micro-kernel's width, which tiles of n must be; and as many columns of the
+# right operand are packed at a time.
+COLUMN_UNIT = 96
+
+SHARE = "#pragma omp for schedule(static)"
+
+
+def is_blocked(kernel: Kernel, schedule: Schedule) -> bool:
+    """Whether the kernel has a product whose k is tiled once, and then left to the micro-kernel."""
+    return any(
+        isinstance(i, Dot)
+        and [step.kind for step in schedule.of(i.k)] == ["tile"]
+        and kernel.axis(i.k).extent > 0
+        for i in kernel.body
+    )
+
+
+def render_dot(kernel: Kernel, schedule: Schedule, writer: Writer) -> None:
+    """Write the body of the C function of a kernel with a blocked product (see `is_blocked`)."""
+    _DotRenderer(kernel, schedule, writer).render()
+
+
+@dataclass(frozen=True)
+class _Tiled:
+    """An axis of the product and the C names of its tiling."""
+
+    axis: str
+    extent: int
+    size: int
+    position: str
+
+    @property
+    def first(self) -> str:
+        return f"{self.position}_tile"
+
+    @property
+    def end(self) -> str:
+        whole = self.extent % self.size == 0
+        return f"{self.first} + {self.size}" if whole else f"{self.position}_end"
+
+    @property
+    def count(self) -> str:
+        whole = self.extent % self.size == 0
+        return str(self.size) if whole else f"{self.end} - {self.first}"
+
+    def tiles(self) -> Loop:
+        """The loop over tiles."""
+        next_ = f"{self.first} + {self.size}"
+        lines = (
+            f"const {POSITION} {self.end} = {next_} < {self.extent} ? {next_} : {self.extent};",
+        )
+        whole = self.extent % self.size == 0
+        return Loop(
+            self.axis,
+            "tile",
+            self.first,
+            "0",
+            str(self.extent),
+            self.size,
+            first=() if whole else lines,
+            whole=False,
+        )
+
+    def positions(self, pragma: str = "") -> Loop:
+        """The loop inside one tile."""
+        return Loop(self.axis, "loop", self.position, self.first, self.end, pragma=pragma)
+
+
+class _DotRenderer:
+    def __init__(self, kernel: Kernel, schedule: Schedule, writer: Writer) -> None:
+        self.kernel = kernel
+        self.writer = writer
+        self.expressions = Expressions(kernel)
+        self.nest = Nest(kernel, writer, self.expressions)
+        self.id, self.dot = next((id, i) for id, i in enumerate(kernel.body) if isinstance(i, Dot))
+        self.type = text.type_name(self.dot.type.dtype)
+        self.short = text.short_name(self.dot.type.dtype)
+        self.sizes = {step.axis: step.size for step in reversed(schedule.steps)}
+        self.m, self.k = self._tiled(self.dot.m), self._tiled(self.dot.k)
+        self.n = self._tiled(self.dot.n, COLUMN_UNIT)
+        product = (self.dot.m, self.dot.n, self.dot.k)
+        self.batch = [a.name for a in kernel.axes if a.name not in product and a.extent != 1]
+        parallel = {step.axis for step in schedule.steps if step.kind == "parallel"}
+        self.share_batch = bool(parallel.intersection(self.batch))
+        self.share_tiles = bool(parallel) and not self.share_batch
+        rhs_axes = kernel.value_type(self.dot.rhs).axes
+        self.pack_once = not any(axis in rhs_axes for axis in self.batch)
+
+    def _tiled(self, axis: str, unit: int = 1) -> _Tiled:
+        extent = self.kernel.axis(axis).extent
+        size = -(-self.sizes.get(axis, extent) // unit) * unit
+        size = max(1, min(size, extent))
+        return _Tiled(axis, extent, size, self.expressions.axis_name(axis))
+
+    def render(self) -> None:
+        suffix = self.short.upper()
+        rows, columns = f"FD_MR_{suffix}", f"FD_NR_{suffix}"
+        self.writer.line(f"enum {{ rhs_columns = {_round_up(self.n.extent, columns)} }};")
+        self.writer.line(f"enum {{ tile_rows = {_round_up(self.m.size, rows)} }};")
+        self.writer.line(f"enum {{ tile_columns = {_round_up(self.n.size, columns)} }};")
+        if self.pack_once or not self.share_batch:
+            with self.panels(), self.region():
+                if self.pack_once:
+                    self.pack_rhs()
+                self.nest.write(self.batch_loops(), inside=self.batch_element)
+        else:
+            self.nest.write(self.batch_loops(), inside=self.batch_element)
+
+    @contextmanager
+    def panels(self) -> Iterator[None]:
+        """The right operand's packed panels, on the stack or from malloc."""
+        size = f"{self.k.extent} * rhs_columns"
+        columns = self.n.extent + COLUMN_UNIT
+        if self.k.extent * columns * self.dot.type.dtype.itemsize <= STACK_BYTES:
+            self.writer.line(f"_Alignas(64) {self.type} rhs_panels[{size}];")
+            yield
+            return
+        # aligned_alloc wants a multiple of the alignment.
+        size = f"((size_t){size} * sizeof({self.type}) + 63) / 64 * 64"
+        self.writer.line(f"{self.type} *const rhs_panels = aligned_alloc(64, {size});")
+        self.writer.line("if (rhs_panels == NULL) abort();")
+        yield
+        self.writer.line("free(rhs_panels);")
+
+    @contextmanager
+    def region(self) -> Iterator[None]:
+        """Threads that share the tiles of each batch element."""
+        if not self.share_tiles:
+            yield
+            return
+        self.writer.line("#pragma omp parallel num_threads(fd_num_threads)")
+        with self.writer.block():
+            yield
+
+    def batch_loops(self) -> list[Loop]:
+        names = [self.expressions.axis_name(axis) for axis in self.batch]
+        loops = [
+            Loop(axis, "loop", name, "0", str(self.kernel.axis(axis).extent))
+            for axis, name in zip(self.batch, names, strict=True)
+        ]
+        return share(loops, PARALLEL) if self.share_batch else loops
+
+    def batch_element(self) -> None:
+        """The whole product of one batch element."""
+        if not self.pack_once and self.share_batch:
+            with self.panels():
+                self.pack_rhs()
+                self.tiles()
+            return
+        if not self.pack_once:
+            self.pack_rhs()
+        self.tiles()
+
+    def pack_rhs(self) -> None:
+        size = min(COLUMN_UNIT, self.n.size)
+        columns = _Tiled(self.n.axis, self.n.extent, size, self.n.position)
+        loops = [self.k.tiles(), columns.tiles()]
+        if self.share_tiles:
+            loops = share(loops, SHARE)
+        self.nest.write(loops, inside=lambda: self.pack("b", self.dot.rhs, self.k, columns))
+
+    def tiles(self) -> None:
+        loops = [self.m.tiles(), self.n.tiles()]
+        if self.share_tiles:
+            loops = share(loops, SHARE)
+        self.nest.write(loops, inside=self.tile)
+
+    def tile(self) -> None:
+        """One tile of the product, and what follows from it."""
+        self.writer.line(f"_Alignas(64) {self.type} lhs_panels[tile_rows * {self.k.size}];")
+        self.writer.line(f"_Alignas(64) {self.type} product[tile_rows * tile_columns];")
+        self.nest.write([self.k.tiles()], inside=self.multiply)
+        self.epilogue()
+
+    def multiply(self) -> None:
+        """Add to the tile what one block of k gives."""
+        self.pack("a", self.dot.lhs, self.m, self.k)
+        panel = f"rhs_panels + {self.panel(self.k, self.n)}"
+        accumulate = f"{self.k.first} > 0"
+        arguments = [self.m.count, self.n.count, self.k.count]
+        arguments += ["lhs_panels", panel, "product", "tile_columns", accumulate]
+        self.writer.call(f"fd_gemm_tile_{self.short}", arguments)
+
+    def panel(self, k: _Tiled, n: _Tiled) -> str:
+        """Where the panel of a block of k that holds column `n` begins."""
+        return f"{k.first} * rhs_columns + {n.first} * ({k.count})"
+
+    def pack(self, which: str, operand: int, rows: _Tiled, columns: _Tiled) -> None:
+        """Pack one block of an operand, rows by columns."""
+        target = "lhs_panels" if which == "a" else f"rhs_panels + {self.panel(self.k, columns)}"
+        load = self.kernel.body[operand]
+        if self.is_plain(operand):
+            assert isinstance(load, Load)
+            source = self.element(load, rows, columns)
+            strides = self.stride(load, rows), self.stride(load, columns)
+        else:
+            source, strides = self.evaluate(which, operand, rows, columns)
+        arguments = [target, source, *map(str, strides), rows.count, columns.count]
+        self.writer.call(f"fd_pack_{which}_{self.short}", arguments)
+
+    def evaluate(
+        self, which: str, operand: int, rows: _Tiled, columns: _Tiled
+    ) -> tuple[str, tuple[int, int]]:
+        """Compute a block of an operand into an array; its name and strides."""
+        name = "lhs_values" if which == "a" else "rhs_values"
+        values = self.nest.needed([operand])
+        outer, inner = rows, columns
+        if self.unit_strides(values, rows) > self.unit_strides(values, columns):
+            outer, inner = columns, rows
+        self.writer.line(f"{self.type} {name}[{outer.size} * {inner.size}];")
+        row, column = (f"{t.position} - {t.first}" for t in (outer, inner))
+        element = f"{name}[({row}) * {inner.size} + {column}]"
+        self.expressions.vector_axis = inner.axis
+        action = Action(
+            lambda: [f"{element} = {self.expressions.value(operand)};"], (outer.axis, inner.axis)
+        )
+        loops = [outer.positions(), inner.positions("#pragma omp simd")]
+        self.nest.write(loops, values, [action])
+        return name, (inner.size, 1) if outer is rows else (1, inner.size)
+
+    def unit_strides(self, values: list[int], tiled: _Tiled) -> int:
+        loads = [i for i in (self.kernel.body[id] for id in values) if isinstance(i, Load)]
+        return sum(abs(load.index.coefficient(tiled.axis)) == 1 for load in loads)
+
+    def epilogue(self) -> None:
+        """Loops over the tile that compute from the product and store."""
+        effects = [i for i in self.kernel.body if isinstance(i, Effect)]
+        axes = self.dot.type.axes
+        row = f"({self.m.position} - {self.m.first})" if self.m.axis in axes else "0"
+        column = f"{self.n.position} - {self.n.first}" if self.n.axis in axes else "0"
+        self.expressions.vector_axis = self.n.axis
+        with self.expressions.scope():
+            self.expressions.bind(self.id, f"product[{row} * tile_columns + {column}]")
+            values = self.nest.needed(id for effect in effects for id in operands(effect))
+            self.nest.write(
+                [self.m.positions(), self.n.positions("#pragma omp simd")],
+                values,
+                [self.nest.effect(effect) for effect in effects],
+            )
+
+    def is_plain(self, operand: int) -> bool:
+        """Whether an operand is a load with fixed strides along the product's axes."""
+        load = self.kernel.body[operand]
+        if not isinstance(load, Load) or load.mask is not None or load.index.values():
+            return False
+        steps = {self.m.axis, self.n.axis, self.k.axis}
+        return not any(
+            steps.intersection(Index(((atom, 1),)).axes())
+            for atom, _ in load.index.terms
+            if not isinstance(atom, AxisAtom)
+        )
+
+    def element(self, access: Load | Store, rows: _Tiled, columns: _Tiled) -> str:
+        """The address of the first element of a block."""
+        at = {tiled.axis: tiled.first for tiled in (rows, columns)}
+        index = self.expressions.index(access.index, narrow=False, at=at)
+        return f"&{self.expressions.buffer_name(access.buffer)}[{index}]"
+
+    def stride(self, access: Load | Store, tiled: _Tiled) -> int:
+        return access.index.coefficient(tiled.axis)
+
+
+def _round_up(size: int, unit: str) -> str:
+    return f"({size} + {unit} - 1) / {unit} * {unit}"
