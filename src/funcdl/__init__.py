@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from funcdl.config import config
-from funcdl.core import traceback_filter, tree
+from funcdl.core import backend, traceback_filter, tree
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapeDtypeStruct
+from funcdl.core.placement import block_until_ready, device_get, device_put
 from funcdl.transforms import (
     eval_shape,
     grad,
@@ -19,6 +20,15 @@ from funcdl.transforms import (
     vmap,
 )
 
+
+def _cpu_backend() -> backend.Backend:
+    # Imported when something is first compiled, so that `import funcdl` stays quick.
+    from funcdl.compiler.targets import CpuBackend
+
+    return CpuBackend()
+
+
+backend.register("cpu", _cpu_backend)
 traceback_filter.install()
 
 __version__ = "0.1.0"
@@ -27,7 +37,10 @@ __all__ = [
     "Array",
     "ShapeDtypeStruct",
     "__version__",
+    "block_until_ready",
     "config",
+    "device_get",
+    "device_put",
     "eval_shape",
     "grad",
     "jit",

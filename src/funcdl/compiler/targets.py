@@ -1,4 +1,4 @@
-"""Glue: the passes, a renderer and the runtime make a back end. Registered at import."""
+"""Glue: the passes, a renderer and the runtime make a back end."""
 
 from __future__ import annotations
 
@@ -198,5 +198,3 @@ def _triton_text(program: Program) -> str:
     ]
     return "\n\n".join(sources)
 
-
-backend.register("cpu", CpuBackend)
