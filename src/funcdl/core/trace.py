@@ -11,6 +11,8 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from funcdl.core.array import Array, ArrayOperators
 from funcdl.core.avals import ShapedArray
 from funcdl.core.source import SourceLine
@@ -48,10 +50,13 @@ class EvalTrace(Trace):
         for arg in args:
             if type(arg) is not Array:
                 raise_leaked(arg)
-            values.append(arg.value)
+            # The property, which checks for deletion, only where this is not a plain live array.
+            value = arg._value
+            values.append(value if type(value) is np.ndarray else arg.value)
             weak.append(arg.weak_type)
         out = primitive.impl(*values, **params)  # type: ignore[misc]  # every primitive has one
-        is_weak = primitive.weak(weak, **params)
+        # Without a weak operand no result is weak, except of operations without operands.
+        is_weak = (True in weak or not weak) and primitive.weak(weak, **params)
         if primitive.multiple_results:
             return [Array(value, is_weak) for value in out]
         if out.base is not None:
