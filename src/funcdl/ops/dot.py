@@ -20,6 +20,7 @@ from funcdl.core.primitive import Primitive
 from funcdl.core.symbolic_zero import is_linear, is_zero
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.ops import registry
+from funcdl.ops.convert import convert_element_type
 from funcdl.ops.lowering import Contraction, compute_dtype
 from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.rows import add_tangents
@@ -245,8 +246,6 @@ def _cotangent(
 def _convert(x: Any, dtype: np.dtype[Any]) -> Any:
     if x.dtype == dtype:
         return x
-    from funcdl.ops.convert import convert_element_type
-
     return convert_element_type(x, new_dtype=dtype, weak_type=False)
 
 

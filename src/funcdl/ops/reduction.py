@@ -21,8 +21,12 @@ from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.errors import DtypeError, ShapeError
 from funcdl.kir.ir import ReduceOp
 from funcdl.ops import registry
+from funcdl.ops.arithmetic import add, div, mul
+from funcdl.ops.comparison import eq
+from funcdl.ops.convert import convert_element_type
 from funcdl.ops.lowering import Reduction, compute_dtype
 from funcdl.ops.registry import Op, Sample, random_array
+from funcdl.ops.rows import zero_jvp
 from funcdl.ops.shape import broadcast_in_dim, full, linear_unary_jvp, reshape, transpose
 from funcdl.ops.slicing import concatenate, slice_
 
@@ -106,14 +110,6 @@ def _reduction(
     return primitive
 
 
-def _zero_jvp(primitive: Primitive) -> Callable[..., tuple[Any, Any]]:
-    def jvp(primals: Sequence[Any], tangents: Sequence[Any], *, axes: Axes) -> tuple[Any, Any]:
-        out = primitive(*primals, axes=axes)
-        return out, Zero(out.aval.to_tangent())
-
-    return jvp
-
-
 def _broadcast_back(x: Any, shape: Shape, axes: Axes) -> Any:
     """Repeat a reduction's output along the axes that it lost."""
     return broadcast_in_dim(x, shape=shape, broadcast_dimensions=kept_dims(len(shape), axes))
@@ -156,8 +152,6 @@ def _product_tangent(x: Any, t: Any) -> Any:
 
     Dividing the product by each factor would be shorter, but is wrong where a factor is zero.
     """
-    from funcdl.ops.arithmetic import add, mul
-
     while x.shape[0] > 1:
         if x.shape[0] % 2:
             row = (1, *x.shape[1:])
@@ -226,10 +220,6 @@ def _extreme_jvp(primitive: Primitive) -> Callable[..., tuple[Any, Any]]:
         out = primitive(x, axes=axes)
         if is_zero(t):
             return out, Zero(out.aval.to_tangent())
-        from funcdl.ops.arithmetic import div, mul
-        from funcdl.ops.comparison import eq
-        from funcdl.ops.convert import convert_element_type
-
         chosen = eq(x, _broadcast_back(out, x.shape, axes))
         chosen = convert_element_type(chosen, new_dtype=t.dtype, weak_type=False)
         count = reduce_sum(chosen, axes=axes)
@@ -255,7 +245,7 @@ reduce_min = _extreme("reduce_min", "min", np.minimum, lowest=False)
 def _bitwise(name: str, op: ReduceOp, ufunc: np.ufunc) -> Primitive:
     accepts = registry.BOOL + registry.INTS
     primitive = _reduction(name, op, accepts, lambda x, axes: ufunc.reduce(x, axes))
-    primitive.jvp = _zero_jvp(primitive)
+    primitive.jvp = zero_jvp(primitive)
     registry.add(Op(primitive, accepts, _samples))
     return primitive
 

@@ -18,10 +18,14 @@ from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.errors import DtypeError, NotDifferentiableError, ShapeError
 from funcdl.kir.ir import UpdateOp
 from funcdl.ops import registry
+from funcdl.ops.arithmetic import div, mul
+from funcdl.ops.comparison import eq
+from funcdl.ops.convert import convert_element_type
 from funcdl.ops.gather import gather, window_samples
 from funcdl.ops.lowering import Position, Reader, Update, compute_dtype
 from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.rows import add_tangents, broadcast_batch
+from funcdl.ops.select import select_n
 from funcdl.ops.shape import full, instantiate, iota, move_to_front, reshape
 from funcdl.ops.windows import (
     Dims,
@@ -258,8 +262,6 @@ def _set_transpose(ct: Any, operand: Any, indices: Any, updates: Any, **params: 
         shape = updates.aval.shape
         updates_ct = gather_windows(ct, indices, shape, **params)
         if not params["unique_indices"]:
-            from funcdl.ops.select import select_n
-
             won = _winners(operand.aval.shape, indices, shape, **params)
             updates_ct = select_n(won, full(shape, 0, ct.dtype), updates_ct)
     return [operand_ct, None, updates_ct]
@@ -271,8 +273,6 @@ def _winners(operand: Shape, indices: Any, updates: Shape, **params: Any) -> Any
     Updates are numbered and the numbers scattered: those that can be read back have won. (The
     first one may count as a winner although it was dropped; its cotangent is 0 then anyway.)
     """
-    from funcdl.ops.comparison import eq
-
     size = math.prod(updates)
     dtype = np.dtype(np.int32 if size <= 2**31 else np.int64)
     numbers = reshape(iota(dtype=dtype, shape=(size,), dimension=0), new_sizes=updates)
@@ -307,8 +307,6 @@ def _mul_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> 
     if not is_zero(t_operand):
         parts.append(scatter_mul(t_operand, indices, updates, **params))
     if not is_zero(t_updates):
-        from funcdl.ops.arithmetic import mul
-
         if not params["unique_indices"]:
             raise NotDifferentiableError(
                 "scatter_mul has no derivative by its updates where these may meet.\n"
@@ -340,9 +338,6 @@ def _extreme_jvp(primitive: Primitive) -> Callable[..., tuple[Any, Any]]:
         out = primitive(operand, indices, updates, **params)
         if is_zero(t_operand) and is_zero(t_updates):
             return out, Zero(out.aval.to_tangent())
-        from funcdl.ops.arithmetic import div, mul
-        from funcdl.ops.comparison import eq
-        from funcdl.ops.convert import convert_element_type
 
         def indicator(x: Any, y: Any) -> Any:
             return convert_element_type(eq(x, y), new_dtype=out.dtype, weak_type=False)

@@ -79,12 +79,17 @@ def test_shape_rule_agrees_with_the_reference(name: str) -> None:
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("dtype", ["bool", "i8", "bf16", "c64"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        (name, dtype)
+        for name in NAMES
+        for dtype in ("bool", "i8", "bf16", "c64")
+        if dtype in registry.ops()[name].dtypes
+    ],
+)
 def test_reference_agrees_with_jax(name: str, dtype: str) -> None:
     op = registry.ops()[name]
-    if dtype not in op.dtypes:
-        pytest.skip(f"{name} takes no {dtype}")
     # Where updates meet, XLA does not say which of them stays.
     calls = [s for s in samples(name, dtype) if name != "scatter" or not updates_meet(s)]
     wanted = bind_in_jax(name, [(s.args, s.params) for s in calls])
