@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -53,9 +52,9 @@ class SharedObject:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._library = ctypes.CDLL(os.fspath(self.path))
-        self._set_num_threads = getattr(self._library, "fd_set_num_threads", None)
-        _loaded.add(self)
-        self.apply_num_threads()
+        if hasattr(self._library, "fd_set_num_threads"):
+            _setters[self.path] = self._library.fd_set_num_threads
+            self._library.fd_set_num_threads(num_threads())
 
     def entry(self, symbol: str, num_pointers: int) -> Entry:
         """Return the entry point `symbol`, which takes a table of `num_pointers` addresses.
@@ -69,11 +68,6 @@ class SharedObject:
         function.argtypes = (ctypes.c_char_p,)
         function.restype = None
         return Entry(function, num_pointers)
-
-    def apply_num_threads(self) -> None:
-        """Hand the present number of threads to the library, if it runs any."""
-        if self._set_num_threads is not None:
-            self._set_num_threads(num_threads())
 
 
 def load(path: str | os.PathLike[str], symbol: str, num_pointers: int) -> Entry:
@@ -91,13 +85,14 @@ def num_threads() -> int:
     return config.num_threads or len(os.sched_getaffinity(0))
 
 
-_loaded: weakref.WeakSet[SharedObject] = weakref.WeakSet()
+# Of all libraries: none is ever unloaded, and an entry point may outlive its `SharedObject`.
+_setters: dict[Path, Callable[[int], object]] = {}
 _forked = False
 
 
 def _apply_to_all(_: object = None) -> None:
-    for library in list(_loaded):
-        library.apply_num_threads()
+    for set_num_threads in list(_setters.values()):
+        set_num_threads(num_threads())
 
 
 def _after_fork() -> None:

@@ -1,0 +1,265 @@
+"""The compiler driver: finding, building by content, sharing between processes, failing well."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shlex
+import stat
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from funcdl.config import config
+from funcdl.runtime import toolchain
+from funcdl.runtime.disk_cache import default_cache
+from funcdl.runtime.toolchain import Compiler, CompilerError, Unit, find_compiler, folder_digest
+
+FOUND = find_compiler()
+pytestmark = pytest.mark.skipif(FOUND is None, reason="no C compiler")
+SOURCE = "int answer(void) { return 42; }\n"
+
+
+@pytest.fixture(autouse=True)
+def fresh_cache(tmp_path: Path) -> Iterator[None]:
+    with config.override(cache_dir=str(tmp_path / "cache"), cc=""):
+        yield
+
+
+@pytest.fixture
+def compiler() -> Compiler:
+    found = find_compiler()
+    assert found is not None
+    return found
+
+
+def script(path: Path, text: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{textwrap.dedent(text)}")
+    path.chmod(0o755)
+    return path
+
+
+def counting(tmp_path: Path, compiler: Compiler, before: str = "") -> tuple[Compiler, Path]:
+    """The compiler, with a log that gets a line for each run."""
+    log = tmp_path / "runs"
+    log.touch()
+    wrapper = script(
+        tmp_path / "wrapper",
+        f"""
+        echo run >> {log}
+        {before}
+        exec {shlex.join(compiler.command)} "$@"
+        """,
+    )
+    return Compiler((str(wrapper),), compiler.version), log
+
+
+def answer(path: Path, symbol: str = "answer") -> int:
+    function = ctypes.CDLL(str(path))[symbol]
+    return int(function())
+
+
+def test_builds_a_loadable_object_and_compiles_it_once(tmp_path: Path, compiler: Compiler) -> None:
+    counted, log = counting(tmp_path, compiler)
+    path = counted.build(SOURCE)
+    assert answer(path) == 42
+    assert counted.build(SOURCE) == path
+    assert log.read_text() == "run\n"
+
+
+def test_the_key_covers_all_that_changes_the_result(tmp_path: Path, compiler: Compiler) -> None:
+    include = tmp_path / "include"
+    include.mkdir()
+    (include / "a.h").write_text("#define A 1\n")
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (moved / "a.h").write_text("#define A 1\n")
+    path = compiler.build(SOURCE, include_dirs=[include])
+    assert compiler.build(SOURCE, include_dirs=[moved]).name == path.name
+    (moved / "a.h").write_text("#define A 2\n")
+    folder_digest.cache_clear()
+    different = [
+        path,
+        compiler.build(SOURCE, include_dirs=[moved]),
+        compiler.build(SOURCE + "\n"),
+        compiler.build(SOURCE, flags=["-O1"]),
+        compiler.build(SOURCE, flags=["-O1", "-g0"]),
+        compiler.build(SOURCE, extra_key="x"),
+        Compiler(compiler.command, "another version").build(SOURCE),
+    ]
+    assert len({path.name for path in different}) == len(different)
+
+
+def test_a_damaged_object_is_built_again(compiler: Compiler) -> None:
+    path = compiler.build(SOURCE)
+    path.write_bytes(path.read_bytes()[:100])
+    assert answer(compiler.build(SOURCE)) == 42
+
+
+def test_libraries_are_linked_whatever_their_place_in_the_flags(compiler: Compiler) -> None:
+    source = "double cbrt(double);\ndouble f(double x) { return cbrt(x); }\n"
+    path = compiler.build(source, flags=["-lm", "-Wl,--as-needed", "-Wl,-z,defs"])
+    function = ctypes.CDLL(str(path)).f
+    function.argtypes, function.restype = (ctypes.c_double,), ctypes.c_double
+    assert function(27.0) == pytest.approx(3.0)
+
+
+def test_build_all_keeps_the_order_and_fails_with_the_first_error(compiler: Compiler) -> None:
+    units = [Unit(f"int answer(void) {{ return {i}; }}\n") for i in range(5)]
+    assert [answer(path) for path in compiler.build_all(units)] == list(range(5))
+    with pytest.raises(CompilerError, match="refused 'bad'"):
+        compiler.build_all([*units, Unit("nonsense\n", name="bad")])
+
+
+def test_a_failure_shows_command_message_and_source(compiler: Compiler) -> None:
+    source = SOURCE + "int broken(void) { return missing; }\n"
+    with pytest.raises(CompilerError) as caught:
+        compiler.build(source, flags=["-O1"], name="step")
+    error = caught.value
+    message = str(error)
+    assert message.startswith("the C compiler refused 'step' (exit status 1)\n")
+    command = re.search(r"^  command: (.*)$", message, re.MULTILINE)
+    kept = re.search(r"^  source:  (.*)$", message, re.MULTILINE)
+    assert command is not None
+    assert kept is not None
+    assert error.source == Path(kept[1])
+    assert Path(kept[1]).read_text() == source
+    assert "step.c:2:" in message
+    assert "missing" in message
+    again = subprocess.run(shlex.split(command[1]), capture_output=True, text=True)
+    assert again.returncode == 1
+    assert "missing" in again.stderr
+
+
+def test_a_long_failure_is_shortened(compiler: Compiler) -> None:
+    source = "".join(f"int f{i}(void) {{ return missing{i}; }}\n" for i in range(50))
+    with pytest.raises(CompilerError, match=r"… \d+ more lines$") as caught:
+        compiler.build(source)
+    assert "missing0" in str(caught.value)
+    assert len(str(caught.value).splitlines()) < 20
+    assert "missing49" in caught.value.output
+
+
+def test_keep_source_stores_the_text_beside_the_object(compiler: Compiler) -> None:
+    with config.override(keep_source=True):
+        path = compiler.build(SOURCE)
+    key = path.name.split(".")[0]
+    assert default_cache().get_text(key, ".c") == SOURCE
+
+
+def test_accepts_tells_known_flags_from_unknown_ones_and_remembers(
+    tmp_path: Path, compiler: Compiler
+) -> None:
+    counted, log = counting(tmp_path, compiler)
+    for _ in range(2):
+        assert counted.accepts(["-O1"])
+        assert not counted.accepts(["-fno-such-flag-exists", "-Werror"])
+        assert not counted.accepts(["-lno_such_library"])
+    assert log.read_text() == "run\n" * 3
+
+
+def test_nothing_temporary_is_left(compiler: Compiler) -> None:
+    compiler.build(SOURCE)
+    with pytest.raises(CompilerError):
+        compiler.build("nonsense\n")
+    assert not [path for path in default_cache().root.iterdir() if path.name.startswith(".tmp")]
+
+
+BUILD = """
+import sys
+from funcdl.runtime.toolchain import Compiler
+command, version, source = sys.argv[1:]
+print(Compiler((command,), version).build(source))
+"""
+
+
+def test_two_processes_may_build_the_same_unit_at_once(tmp_path: Path, compiler: Compiler) -> None:
+    # Each compiler waits until both have started, so that neither finds the other's result.
+    both = f'i=0; while [ "$(wc -l < {tmp_path}/runs)" -lt 2 ] && [ $i -lt 100 ]; do '
+    counted, log = counting(tmp_path, compiler, both + "i=$((i+1)); sleep 0.05; done")
+    arguments = [*counted.command, counted.version, SOURCE]
+    environment = {**os.environ, "FUNCDL_CACHE_DIR": config.cache_dir}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", BUILD, *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    paths = [Path(process.communicate(timeout=60)[0].strip()) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert log.read_text() == "run\nrun\n"
+    assert [answer(path) for path in paths] == [42, 42]
+    assert counted.build(SOURCE) in paths
+    assert log.read_text() == "run\nrun\n"
+
+
+def test_find_compiler_asks_once_and_prefers_the_flag(
+    tmp_path: Path, compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (
+        script(tmp_path / name, f"echo run >> {tmp_path / name}.log; echo {name} 1.2; echo more")
+        for name in ("first", "second")
+    )
+    monkeypatch.setenv("CC", str(second))
+    assert find_compiler() == Compiler((str(second),), "second 1.2")
+    with config.override(cc=f"{first} -m64"):
+        for _ in range(3):
+            assert find_compiler() == Compiler((str(first), "-m64"), "first 1.2")
+    assert (tmp_path / "first.log").read_text() == "run\n"
+    monkeypatch.setenv("CC", str(tmp_path / "missing"))
+    assert find_compiler() == compiler
+
+
+def test_find_compiler_returns_none_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(tmp_path / "gcc", "exit 1")
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_compiler() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [(None, "not found on PATH"), ("echo no licence >&2; exit 3", "no licence")],
+)
+def test_a_configured_compiler_that_does_not_run_is_an_error(
+    tmp_path: Path, text: str | None, reason: str
+) -> None:
+    name = str(tmp_path / "mycc")
+    if text is not None:
+        script(Path(name), text)
+    with config.override(cc=name), pytest.raises(CompilerError, match=reason) as caught:
+        find_compiler()
+    assert "FUNCDL_CC" in str(caught.value)
+    assert name in str(caught.value)
+
+
+def test_folder_digest_covers_names_and_contents(tmp_path: Path) -> None:
+    digests = set()
+    for name, text in (("a.h", "1"), ("b.h", "1"), ("a.h", "2")):
+        folder = tmp_path / f"{name}{text}"
+        folder.mkdir()
+        (folder / name).write_text(text)
+        digests.add(folder_digest(folder))
+    assert len(digests) == 3
+
+
+def test_the_cache_folder_is_private(compiler: Compiler) -> None:
+    path = compiler.build(SOURCE)
+    for folder in (path.parent, path.parent.parent):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_messages_are_in_english(compiler: Compiler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    result = toolchain._capture(["sh", "-c", "echo $LC_ALL"], None)
+    assert result.stdout == "C\n"
