@@ -192,9 +192,7 @@ def by_kind(**templates: str) -> Callable[[np.dtype[Any]], str]:
     def template(dtype: np.dtype[Any]) -> str:
         text = table.get(dtypes.kind(dtype))
         if text is None:
-            raise NotImplementedError(
-                f"this back end has no such operation on {dtypes.short_name(dtype)}"
-            )
+            raise NotImplementedError(f"no expression for {dtypes.short_name(dtype)}")
         bits = 8 * dtype.itemsize
         for key, value in (("{u}", f"u{bits}"), ("{i}", f"i{bits}"), ("{bits}", str(bits))):
             text = text.replace(key, value)

@@ -78,7 +78,7 @@ def _select_shape(which: ShapedArray, *cases: ShapedArray) -> ShapedArray:
 
 def _select_impl(which: NDArray, *cases: NDArray) -> NDArray:
     _select_shape(*(ShapedArray(x.shape, x.dtype) for x in (which, *cases)))
-    out = cases[0]
+    out = cases[0].view()
     for number, case in enumerate(cases[1:], start=1):
         out = np.where(which if dtypes.is_bool(which.dtype) else which >= number, case, out)
     return out
