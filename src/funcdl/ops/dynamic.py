@@ -150,6 +150,7 @@ dynamic_slice.lower = View(_slice_lower)
 
 _CASES: list[tuple[Shape, Shape, tuple[int, ...], Any]] = [
     ((7,), (3,), (2,), np.int32),
+    ((3,), (2,), (0,), np.int32),
     ((7,), (3,), (100,), np.int64),
     ((7,), (3,), (-2,), np.int32),
     ((4, 5), (2, 5), (1, 3), np.uint32),

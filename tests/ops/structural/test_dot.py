@@ -82,8 +82,9 @@ def test_values_are_those_of_einsum(case: Case) -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
     aval = dot_general.shape(*(ShapedArray(a.shape, a.dtype) for a in (x, y)), **params(case[2]))
     assert aval.shape == wanted.shape
-    kernel = run_kernel(dot_general, (x, y), params(case[2]))
-    np.testing.assert_allclose(kernel, wanted, rtol=1e-12, atol=1e-12)
+    if x.size and y.size:
+        kernel = run_kernel(dot_general, (x, y), params(case[2]))
+        np.testing.assert_allclose(kernel, wanted, rtol=1e-12, atol=1e-12)
 
 
 @given(cases())
