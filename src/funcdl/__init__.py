@@ -8,6 +8,9 @@ from funcdl.core.array import Array
 from funcdl.core.avals import ShapeDtypeStruct
 from funcdl.core.placement import block_until_ready, device_get, device_put
 from funcdl.transforms import (
+    custom_gradient,
+    custom_jvp,
+    custom_vjp,
     eval_shape,
     grad,
     jit,
@@ -39,6 +42,9 @@ __all__ = [
     "__version__",
     "block_until_ready",
     "config",
+    "custom_gradient",
+    "custom_jvp",
+    "custom_vjp",
     "device_get",
     "device_put",
     "eval_shape",

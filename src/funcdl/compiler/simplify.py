@@ -82,7 +82,7 @@ class _Simplifier:
         return self._add(new, list(invars))[0]
 
     def _add(self, eqn: Eqn, invars: list[Atom]) -> list[Atom]:
-        if eqn.primitive.name == "jit":
+        if eqn.primitive.name in _CALLS:
             inner: ClosedJaxpr = eqn.params["jaxpr"]
             return self.inline(inner.jaxpr, [self._const(c) for c in inner.consts], invars)
         eqn = eqn.replace(invars=tuple(invars))
@@ -236,6 +236,7 @@ def _is(value: Any, constant: int) -> bool:
     return value is not None and bool(value == constant)
 
 
+_CALLS = frozenset({"jit", "custom_call", "checkpoint"})
 _REWRITES: dict[str, Rewrite] = {
     "broadcast_in_dim": _broadcast,
     "convert_element_type": _convert,

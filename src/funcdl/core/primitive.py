@@ -28,7 +28,7 @@ def never_weak(weak: Sequence[bool], /, **params: Any) -> bool:
 class Primitive:
     """One operation.
 
-    Rules (all take the equation's parameters as keywords):
+    Rules (they take the equation's parameters as keywords, but for those given `params`):
 
     * ``impl(*arrays)``: the meaning, on NumPy arrays; also eager evaluation on CPU and the oracle
       of every back end. Operands must not be written to.
@@ -40,7 +40,9 @@ class Primitive:
       be found are given as `LinearInput`.
     * ``batch(axis_size, args, dims)``: the output and its batch dimension, where each of `dims` is
       None or the batch dimension of an argument.
-    * ``partial_eval(trace, args)``: for primitives that hold jaxprs; see `transforms.partial_eval`.
+    * ``eval(*args)``: instead of `impl`, for primitives that work on `Array`s or call functions.
+    * ``partial_eval(trace, args, params)`` and ``stage(trace, args, params)``: for primitives that
+      hold programs or functions; see `transforms.partial_eval` and `core.staging`.
     * ``lower``: how the compiler writes it in the kernel IR; see `compiler.lower`.
 
     Primitives with `multiple_results` return lists everywhere.
@@ -57,6 +59,7 @@ class Primitive:
         "name",
         "partial_eval",
         "shape",
+        "stage",
         "transpose",
         "weak",
     )
@@ -72,6 +75,7 @@ class Primitive:
         self.transpose: Callable[..., Any] | None = None
         self.batch: Callable[..., Any] | None = None
         self.partial_eval: Callable[..., Any] | None = None
+        self.stage: Callable[..., Any] | None = None
         self.lower: Any = None
         self.ad_note: str | None = None
 

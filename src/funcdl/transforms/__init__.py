@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from funcdl.transforms.custom_rules import custom_gradient, custom_jvp, custom_vjp
 from funcdl.transforms.derivatives import (
     grad,
     jvp,
@@ -17,6 +18,9 @@ __all__ = [
     "Compiled",
     "JitFunction",
     "Lowered",
+    "custom_gradient",
+    "custom_jvp",
+    "custom_vjp",
     "eval_shape",
     "grad",
     "jit",
