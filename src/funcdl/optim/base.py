@@ -1,0 +1,124 @@
+"""What an optimiser is, and how optimisers compose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import funcdl.numpy as fnp
+from funcdl.core import tree
+from funcdl.errors import ArgumentError, ShapeError, TreeError
+
+Params = Any
+"""A pytree of floating-point arrays."""
+Updates = Any
+"""A pytree with the parameters' structure: gradients on the way in, steps on the way out."""
+State = Any
+"""A pytree that belongs to one transformation."""
+
+
+class GradientTransformation(NamedTuple):
+    """A pair of pure functions (see `optax.GradientTransformation`).
+
+    Fields:
+      init: ``init(params) -> state``.
+      update: ``update(updates, state, params=None) -> (updates, state)``; `params` may be left out
+        where the transformation does not read it.
+    """
+
+    init: Callable[[Params], State]
+    update: Callable[..., tuple[Updates, State]]
+
+
+class EmptyState(NamedTuple):
+    """The state of a transformation that remembers nothing."""
+
+
+def identity() -> GradientTransformation:
+    """The transformation that changes nothing."""
+    return stateless(lambda updates, params: updates)
+
+
+def stateless(function: Callable[[Updates, Params], Updates]) -> GradientTransformation:
+    """The transformation of a function of updates and parameters."""
+
+    def update(updates: Updates, state: State, params: Params = None) -> tuple[Updates, State]:
+        return function(updates, params), state
+
+    return GradientTransformation(lambda params: EmptyState(), update)
+
+
+def chain(*transformations: GradientTransformation) -> GradientTransformation:
+    """Apply transformations one after the other (see `optax.chain`); the state is a tuple."""
+
+    def init(params: Params) -> tuple[State, ...]:
+        return tuple(transformation.init(params) for transformation in transformations)
+
+    def update(
+        updates: Updates, state: tuple[State, ...], params: Params = None
+    ) -> tuple[Updates, tuple[State, ...]]:
+        if len(state) != len(transformations):
+            raise ArgumentError(
+                f"update of a chain of {len(transformations)} transformations got a state of "
+                f"{len(state)} parts; pass what this optimiser's own init returned"
+            )
+        new_state = []
+        for transformation, part in zip(transformations, state, strict=True):
+            updates, part = transformation.update(updates, part, params)
+            new_state.append(part)
+        return updates, tuple(new_state)
+
+    return GradientTransformation(init, update)
+
+
+def apply_updates(params: Params, updates: Updates) -> Params:
+    """The parameters after one step: each plus its update, in its own dtype.
+
+    Args:
+      params: a pytree of arrays.
+      updates: a pytree of its structure, as `update` returns it.
+
+    Raises:
+      TreeError: the structures differ.
+      ShapeError: an update would change its parameter's shape.
+    """
+    check_structure("apply_updates", updates, params)
+    return tree.map_with_path(_apply_update, params, updates)
+
+
+def _apply_update(path: tuple[Any, ...], param: Any, update: Any) -> Any:
+    param, update = fnp.asarray(param), fnp.asarray(update)
+    if update.shape not in ((), param.shape):
+        raise ShapeError(
+            f"apply_updates requires an update of its parameter's shape: "
+            f"params{tree.format_path(path)} is {param.aval}, its update {update.aval}"
+        )
+    return (param + update).astype(param.dtype)
+
+
+def check_structure(caller: str, updates: Updates, params: Params) -> None:
+    """Check that updates have the parameters' structure.
+
+    Raises:
+      TreeError: they do not.
+    """
+    found, wanted = tree.structure(updates), tree.structure(params)
+    if found != wanted:
+        raise TreeError(
+            f"{caller} requires updates with the structure of params:\n"
+            f"  updates: {found}\n  params:  {wanted}"
+        )
+
+
+def zeros_like(params: Params, dtype: Any = None) -> Params:
+    """Zeros of the parameters' shapes, strongly typed.
+
+    Were they weakly typed, the next state would differ in type, and a jitted step would be
+    compiled a second time.
+    """
+
+    def zeros(param: Any) -> Any:
+        param = fnp.asarray(param)
+        return fnp.zeros(param.shape, param.dtype if dtype is None else dtype)
+
+    return tree.map(zeros, params)
