@@ -89,7 +89,9 @@ def check_special(name: str, dtype: str) -> None:
         eps = 0.0
         if dtypes.is_inexact(wanted.dtype):
             eps = float(dtypes.finfo(dtypes.real_dtype(wanted.dtype)).eps)
-        assert_same_values(found.value, wanted, 16 * eps, f"{name} {sample.params}")
+        # Near the zeros of these, rounding errors of the terms remain.
+        zero = 8 * eps if name in ("lgamma", "digamma") else 0.0
+        assert_same_values(found.value, wanted, 16 * eps, f"{name} {sample.params}", zero)
 
 
 @pytest.mark.parametrize("name", sorted(OPS))

@@ -118,6 +118,19 @@ _DIVISOR = (0.5, 3.0)
 # Dividing by -1 is negation: hardware need not survive the quotient of the least integer.
 _TRITON_SAFE = "tl.where(({1} == 0) | ({1} == -1), 1, {1})"
 
+_triton_integer_div = by_kind(
+    i=f"tl.where({{1}} == 0, -1, tl.where({{1}} == -1, -{{0}}, {{0}} // {_TRITON_SAFE}))",
+    u="tl.where({1} == 0, ~({1} & 0), {0} // tl.where({1} == 0, 1, {1}))",
+)
+
+
+def _triton_div(dtype: np.dtype[Any]) -> str:
+    if not dtypes.is_float(dtype):
+        return _triton_integer_div(dtype)
+    # In float32 the operator is an approximation.
+    return "tl.div_rn({0}, {1})" if dtype.itemsize == 4 else "{0} / {1}"
+
+
 div: Primitive = elementwise(
     "div",
     _div,
@@ -131,11 +144,7 @@ div: Primitive = elementwise(
     ),
     arity=2,
     c=by_kind(iu="fd_div_{t}({0}, {1})", f="{0} / {1}"),
-    triton=by_kind(
-        f="{0} / {1}",
-        i=f"tl.where({{1}} == 0, -1, tl.where({{1}} == -1, -{{0}}, {{0}} // {_TRITON_SAFE}))",
-        u="tl.where({1} == 0, ~({1} & 0), {0} // tl.where({1} == 0, 1, {1}))",
-    ),
+    triton=_triton_div,
     cost=4,
     domain=((-3.0, 3.0), _DIVISOR),
 )

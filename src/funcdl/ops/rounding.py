@@ -98,9 +98,15 @@ is_finite = elementwise(
     triton='tl.abs({0}) < float("inf")',
 )
 
+
+def _nextafter(x: NDArray, y: NDArray) -> NDArray:
+    # Of equal operands C returns the second, which may be the other zero; NumPy not in float16.
+    return np.where(x == y, y, np.nextafter(x, y))
+
+
 nextafter = elementwise(
     "nextafter",
-    np.nextafter,
+    _nextafter,
     accepts=registry.FLOATS,
     derivative=NotDifferentiable("it steps between neighbouring floats"),
     arity=2,
