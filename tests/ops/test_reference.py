@@ -35,7 +35,8 @@ def test_types_agree_with_abstract_evaluation(name: str) -> None:
                 assert np.shape(value) == var.aval.shape
                 assert np.asarray(value).dtype == var.aval.dtype
                 assert array.aval == var.aval
-                assert_close(array.value, value, 0, array.dtype)
+                # NumPy's last bit can depend on how the memory is aligned.
+                assert_close(array.value, value, 2, array.dtype)
 
 
 @pytest.mark.parametrize("name", sorted(set(OPS) - REPRESENTATION))
