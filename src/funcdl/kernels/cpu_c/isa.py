@@ -45,7 +45,7 @@ class Isa:
     cpu_flags: frozenset[str]
 
 
-_AVX2_CPU = frozenset({"avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe", "popcnt"})
+_AVX2_CPU = frozenset({"sse2", "avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "popcnt"})
 _AVX2_FLAGS = ("-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mlzcnt", "-mpopcnt")
 _AVX512 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 

@@ -168,7 +168,7 @@ FD_INLINE float fd_tanh_f32(float x) {
   float em1 = fd_exp_reduced_f32(2.0f * a, &n);
   float scale = fd_power_of_two_f32(n);
   em1 = FD_FMA(scale, em1, scale - 1.0f);
-  return a < 0.5f ? small : fd_copysign_f32(em1 / (em1 + 2.0f), x);
+  return fd_copysign_f32(a < 0.5f ? small : em1 / (em1 + 2.0f), x);
 }
 
 /* By e^-|x|, which cannot overflow: 1 / (1 + e^-x) right of 0, e^x / (1 + e^x) left of it. The last

@@ -138,7 +138,7 @@ FD_INLINE double fd_tanh_f64(double x) {
   double em1 = fd_exp_reduced_f64(2.0 * a, &n);
   double scale = fd_power_of_two_f64(n);
   em1 = FD_FMA(scale, em1, scale - 1.0);
-  return a < 0.5 ? small : fd_copysign_f64(em1 / (em1 + 2.0), x);
+  return fd_copysign_f64(a < 0.5 ? small : em1 / (em1 + 2.0), x);
 }
 
 FD_INLINE double fd_logistic_f64(double x) {

@@ -129,9 +129,9 @@ FD_FLOAT_TO_INTS(double, f64, -2147483649.0, -0x1.0000000000001p63)
 /* ---- integers: every result is defined, as XLA defines it ---- */
 
 /* div truncates; x / 0 has all bits set, x rem 0 = x; MIN / -1 = MIN, MIN rem -1 = 0.
- * Shifts by the width or more (also by a negative amount) give 0, or the sign for an arithmetic
- * one. A negative power of x is 0 unless x is 1 or -1. Sums, products and powers wrap. */
-#define FD_INT_COMMON(T, t, U, bits, is_bad_pair)                                               \
+ * Shifts by the width or more (also by a negative amount) give 0, or the highest bit everywhere for
+ * an arithmetic one. A negative power of x is 0 unless x is 1 or -1. Sums, products and powers wrap. */
+#define FD_INT_COMMON(T, t, U, S, bits, is_bad_pair)                                              \
   FD_INLINE T fd_div_##t(T x, T y) {                                                            \
     T q = (T)(x / (y == 0 || (is_bad_pair) ? (T)1 : y));                                        \
     return y == 0 ? (T)-1 : q;                                                                  \
@@ -153,7 +153,7 @@ FD_FLOAT_TO_INTS(double, f64, -2147483649.0, -0x1.0000000000001p63)
     return (U)y >= (bits) ? (T)0 : (T)(U)((U)x >> ((U)y & ((bits)-1)));                         \
   }                                                                                             \
   FD_INLINE T fd_shift_right_arithmetic_##t(T x, T y) {                                         \
-    return (T)(x >> ((U)y >= (bits) ? (U)((bits)-1) : (U)y));                                   \
+    return (T)((S)x >> ((U)y >= (bits) ? (U)((bits)-1) : (U)y));                                \
   }                                                                                             \
   FD_INLINE T fd_population_count_##t(T x) { return (T)__builtin_popcountll((U)x); }            \
   FD_INLINE T fd_clz_##t(T x) {                                                                 \
@@ -170,21 +170,21 @@ FD_FLOAT_TO_INTS(double, f64, -2147483649.0, -0x1.0000000000001p63)
     return y < (T)1 && y != 0 ? inverse : (T)result;                                            \
   }
 #define FD_INT_SIGNED(T, t, U, bits, min)                                 \
-  FD_INT_COMMON(T, t, U, bits, (x == (min) && y == -1))                   \
+  FD_INT_COMMON(T, t, U, T, bits, (x == (min) && y == -1))                \
   FD_INLINE T fd_abs_##t(T x) { return x < 0 ? fd_neg_##t(x) : x; }       \
   FD_INLINE T fd_sign_##t(T x) { return (T)((x > 0) - (x < 0)); }
-#define FD_INT_UNSIGNED(T, t, bits)                  \
-  FD_INT_COMMON(T, t, T, bits, 0)                    \
-  FD_INLINE T fd_abs_##t(T x) { return x; }          \
+#define FD_INT_UNSIGNED(T, t, S, bits)      \
+  FD_INT_COMMON(T, t, T, S, bits, 0)        \
+  FD_INLINE T fd_abs_##t(T x) { return x; } \
   FD_INLINE T fd_sign_##t(T x) { return (T)(x != 0); }
 FD_INT_SIGNED(int8_t, i8, uint8_t, 8, INT8_MIN)
 FD_INT_SIGNED(int16_t, i16, uint16_t, 16, INT16_MIN)
 FD_INT_SIGNED(int32_t, i32, uint32_t, 32, INT32_MIN)
 FD_INT_SIGNED(int64_t, i64, uint64_t, 64, INT64_MIN)
-FD_INT_UNSIGNED(uint8_t, u8, 8)
-FD_INT_UNSIGNED(uint16_t, u16, 16)
-FD_INT_UNSIGNED(uint32_t, u32, 32)
-FD_INT_UNSIGNED(uint64_t, u64, 64)
+FD_INT_UNSIGNED(uint8_t, u8, int8_t, 8)
+FD_INT_UNSIGNED(uint16_t, u16, int16_t, 16)
+FD_INT_UNSIGNED(uint32_t, u32, int32_t, 32)
+FD_INT_UNSIGNED(uint64_t, u64, int64_t, 64)
 #undef FD_INT_UNSIGNED
 #undef FD_INT_SIGNED
 #undef FD_INT_COMMON
