@@ -1,0 +1,301 @@
+"""Read elements by index: ``x[index]``, take, take_along_axis, where, nonzero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcdl.core import dtypes
+from funcdl.core.array import Array
+from funcdl.core.trace import Tracer, context, eval_trace
+from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeError
+from funcdl.numpy import promotion
+from funcdl.numpy.index_plan import Plan, plan_index, wrap
+from funcdl.numpy.logic import truth
+from funcdl.numpy.promotion import ArrayLike, array, promote_dtypes
+from funcdl.numpy.reductions import normalize_axis
+from funcdl.ops.arithmetic import add, rem
+from funcdl.ops.comparison import lt
+from funcdl.ops.dynamic import dynamic_slice
+from funcdl.ops.gather import gather
+from funcdl.ops.select import select_n
+from funcdl.ops.shape import broadcast_to, full_like, reshape, rev
+from funcdl.ops.slicing import slice_
+from funcdl.ops.windows import GatherDimensionNumbers, GatherScatterMode
+
+Mode = str | GatherScatterMode | None
+
+_BASIC = frozenset([int, slice, type(None), type(Ellipsis)])
+
+
+def getitem(x: Any, index: Any) -> Any:
+    """``x[index]``, with NumPy's meaning (see `index_plan.plan_index` for errors).
+
+    Index arrays and traced integers out of range are moved to the nearest element, as in JAX.
+    """
+    if type(x) is Array and context.trace is eval_trace and _is_basic(index):
+        value = x.value
+        try:
+            out = value[index]
+        except IndexError:
+            pass  # The message below says more.
+        else:
+            if type(out) is np.ndarray:
+                # A view: its memory has two owners now, so neither may donate it.
+                out.flags.writeable = value.flags.writeable = False
+            return Array(out, x.weak_type)
+    return read(x, plan_index(x.aval.shape, index))
+
+
+def _is_basic(index: Any) -> bool:
+    kind = type(index)
+    if kind is tuple:
+        return all(type(entry) in _BASIC for entry in index)
+    return kind in _BASIC
+
+
+def read(
+    x: Any,
+    plan: Plan,
+    *,
+    mode: Mode = GatherScatterMode.PROMISE_IN_BOUNDS,
+    fill_value: Any = None,
+    indices_are_sorted: bool = False,
+    unique_indices: bool = False,
+) -> Any:
+    """The elements that a plan chooses."""
+    out = read_region(x, plan)
+    if plan.arrays:
+        mode = GatherScatterMode.from_any(mode)
+        inside = mode is GatherScatterMode.PROMISE_IN_BOUNDS
+        if plan.batch == () and (inside or mode is GatherScatterMode.CLIP):
+            out = _read_slice(out, plan)
+        else:
+            numbers, sizes = plan.window_numbers()
+            out = gather(
+                out,
+                plan.index_vectors(),
+                dimension_numbers=numbers,
+                slice_sizes=sizes,
+                indices_are_sorted=indices_are_sorted,
+                unique_indices=unique_indices,
+                mode=mode,
+                fill_value=fill_value,
+            )
+    return out if out.aval.shape == plan.shape else reshape(out, new_sizes=plan.shape)
+
+
+def _read_slice(x: Any, plan: Plan) -> Any:
+    """One window at a computed place."""
+    _, sizes = plan.window_numbers()
+    computed = dict(plan.arrays)
+    dtype = plan.arrays[0][1].aval.dtype
+    starts = [computed.get(d, Array(np.zeros((), dtype))) for d in range(len(sizes))]
+    return dynamic_slice(x, *starts, slice_sizes=sizes)
+
+
+def read_region(x: Any, plan: Plan) -> Any:
+    """The static part of a plan: the region, with all of the array's dimensions."""
+    shape = x.aval.shape
+    if all(extent.is_whole(size) for extent, size in zip(plan.region, shape, strict=True)):
+        return x
+    starts, limits, steps = [], [], []
+    for extent in plan.region:
+        # A slice backwards is one forwards, reversed.
+        last = extent.start + max(extent.count - 1, 0) * extent.step
+        low, high = (last, extent.start) if extent.step < 0 else (extent.start, last)
+        starts.append(low if extent.count else 0)
+        limits.append(high + 1 if extent.count else 0)
+        steps.append(abs(extent.step))
+    backwards = tuple(
+        d for d, extent in enumerate(plan.region) if extent.step < 0 and extent.count > 1
+    )
+    out = slice_(
+        x,
+        start_indices=tuple(starts),
+        limit_indices=tuple(limits),
+        strides=None if all(step == 1 for step in steps) else tuple(steps),
+    )
+    return rev(out, dimensions=backwards) if backwards else out
+
+
+def take(
+    a: ArrayLike,
+    indices: ArrayLike,
+    axis: int | None = None,
+    out: None = None,
+    mode: str | None = None,
+    unique_indices: bool = False,
+    indices_are_sorted: bool = False,
+    fill_value: Any = None,
+) -> Any:
+    """Elements or slices at `indices` along an axis (see `jax.numpy.take`).
+
+    Args:
+      a: the array.
+      indices: integers, of any shape, which takes the axis's place in the result.
+      axis: the dimension; None: all elements in row-major order.
+      out: must be None.
+      mode: what becomes of indices out of range. "fill" (the default): the result is `fill_value`
+        there; "clip": they are moved to the nearest element; "wrap": they start over. Except for
+        "clip", negative indices count from the end.
+      unique_indices, indices_are_sorted: promises that can make it faster.
+      fill_value: by default NaN, or the least (unsigned: the largest) integer.
+
+    Raises:
+      DtypeError: the indices are no integers.
+      ArgumentError: an unknown mode, or no such axis.
+    """
+    if out is not None:
+        raise ArgumentError("take: out must be None, since arrays are immutable")
+    a, places = array("take", a), _integers("take", indices)
+    if axis is None:
+        a, axis = reshape(a, new_sizes=(a.aval.size,)), 0
+    axis = normalize_axis("take", axis, a.aval.ndim)
+    shape = a.aval.shape
+    size = shape[axis]
+    places, gather_mode = _resolve(places, size, mode)
+    if size == 0 and places.aval.size and gather_mode is not GatherScatterMode.FILL_OR_DROP:
+        raise IndexError(f"take: axis {axis} of {a.aval} has no elements to take")
+    rank = places.aval.ndim
+    kept = [d for d in range(len(shape)) if d != axis]
+    numbers = GatherDimensionNumbers(
+        tuple(d if d < axis else d + rank - 1 for d in kept), (axis,), (axis,)
+    )
+    return gather(
+        a,
+        reshape(places, new_sizes=(*places.aval.shape, 1)),
+        dimension_numbers=numbers,
+        slice_sizes=tuple(1 if d == axis else n for d, n in enumerate(shape)),
+        indices_are_sorted=indices_are_sorted,
+        unique_indices=unique_indices,
+        mode=gather_mode,
+        fill_value=fill_value,
+    )
+
+
+def take_along_axis(
+    arr: ArrayLike,
+    indices: ArrayLike,
+    axis: int | None = -1,
+    mode: str | None = None,
+    fill_value: Any = None,
+) -> Any:
+    """Elements at `indices` along an axis, each row with its own (`jax.numpy.take_along_axis`).
+
+    Args:
+      arr: the array.
+      indices: integers with as many dimensions; those other than `axis` broadcast.
+      axis: the dimension; None: all elements in row-major order.
+      mode, fill_value: as for `take`.
+
+    Raises:
+      DtypeError: the indices are no integers.
+      ShapeError: the dimensions do not fit.
+    """
+    arr, places = array("take_along_axis", arr), _integers("take_along_axis", indices)
+    if axis is None:
+        arr, axis = reshape(arr, new_sizes=(arr.aval.size,)), 0
+    if places.aval.ndim != arr.aval.ndim:
+        raise ShapeError(
+            f"take_along_axis: indices must have as many dimensions as the array, got "
+            f"{places.aval} for {arr.aval}; insert one with indices[..., None]"
+        )
+    axis = normalize_axis("take_along_axis", axis, arr.aval.ndim)
+    own, chosen = list(arr.aval.shape), list(places.aval.shape)
+    size, count = own[axis], chosen[axis]
+    own[axis] = chosen[axis] = 1
+    common = promotion.broadcast_shapes(tuple(own), tuple(chosen), name="take_along_axis")
+    arr = broadcast_to(arr, (*common[:axis], size, *common[axis + 1 :]))
+    places = broadcast_to(places, (*common[:axis], count, *common[axis + 1 :]))
+    places, gather_mode = _resolve(places, size, mode)
+    others = tuple(d for d in range(len(common)) if d != axis)
+    return gather(
+        arr,
+        reshape(places, new_sizes=(*places.aval.shape, 1)),
+        dimension_numbers=GatherDimensionNumbers((), (axis,), (axis,), others, others),
+        slice_sizes=(1,) * len(common),
+        indices_are_sorted=False,
+        unique_indices=False,
+        mode=gather_mode,
+        fill_value=fill_value,
+    )
+
+
+def _integers(name: str, indices: ArrayLike) -> Any:
+    indices = array(name, indices)
+    if not dtypes.is_integer(indices.aval.dtype):
+        raise DtypeError(
+            f"{name}: indices must be integers, got {indices.aval}; convert them with .astype(int)"
+        )
+    return indices
+
+
+def _resolve(places: Any, size: int, mode: str | None) -> tuple[Any, GatherScatterMode]:
+    """Indices counted from the front, and the gather's mode."""
+    if mode == "wrap":
+        places = wrap(places, 0)
+        divisor = full_like(places, max(size, 1))
+        rest = rem(places, divisor)
+        negative = lt(rest, full_like(rest, 0))
+        return select_n(negative, rest, add(rest, divisor)), GatherScatterMode.PROMISE_IN_BOUNDS
+    return wrap(places, size if mode != "clip" else 0), GatherScatterMode.from_any(mode)
+
+
+def where(
+    condition: ArrayLike,
+    x: ArrayLike | None = None,
+    y: ArrayLike | None = None,
+    /,
+) -> Any:
+    """Elements of `x` where the condition is true, else of `y` (see `jax.numpy.where`).
+
+    The three broadcast; the dtypes of `x` and `y` are promoted. With the condition alone, as
+    `nonzero`.
+
+    Raises:
+      ArgumentError: one of `x` and `y` is missing.
+    """
+    if x is None and y is None:
+        return nonzero(condition)
+    if x is None or y is None:
+        raise ArgumentError("where: give both x and y, or neither")
+    x, y = promote_dtypes("where", x, y)
+    mask, x, y = promotion.broadcast("where", truth("where", condition), x, y)
+    return select_n(mask, y, x)
+
+
+def nonzero(a: ArrayLike) -> tuple[Any, ...]:
+    """The places of elements that differ from zero: one index array for each dimension.
+
+    Raises:
+      ConcretizationError: the array is traced: the size of the result would depend on its values.
+    """
+    a = array("nonzero", a)
+    if isinstance(a, Tracer):
+        raise ConcretizationError(
+            "nonzero, and where with one argument, cannot be traced: the number of elements that "
+            f"differ from zero would be part of the result's type; got {a.aval}.\n"
+            "Use where(condition, x, y), or masks, for results of fixed shape."
+        )
+    kind = dtypes.default_dtype("i")
+    return tuple(Array(places.astype(kind)) for places in np.nonzero(np.atleast_1d(a.value)))
+
+
+def flatnonzero(a: ArrayLike) -> Any:
+    """The row-major places of elements that differ from zero; see `nonzero`."""
+    a = array("flatnonzero", a)
+    return nonzero(reshape(a, new_sizes=(a.aval.size,)))[0]
+
+
+def select(condlist: Any, choicelist: Any, default: ArrayLike = 0) -> Any:
+    """For each element, the first choice whose condition is true (see `numpy.select`)."""
+    if len(condlist) != len(choicelist) or not condlist:
+        raise ArgumentError(
+            f"select: each condition needs a choice, got {len(condlist)} and {len(choicelist)}"
+        )
+    *choices, out = promote_dtypes("select", *choicelist, default)
+    for condition, choice in zip(condlist[::-1], choices[::-1], strict=True):
+        out = where(condition, choice, out)
+    return out

@@ -1,0 +1,136 @@
+"""Matrices of a form: identity, triangles, diagonals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcdl.core import dtypes
+from funcdl.core.avals import Shape
+from funcdl.errors import ArgumentError, ShapeError
+from funcdl.numpy.creation import DTypeLike, asarray, canonical, shape_of
+from funcdl.numpy.indexing import getitem
+from funcdl.numpy.promotion import ArrayLike, array, convert
+from funcdl.numpy.reductions import normalize_axis, sum
+from funcdl.numpy.shaping import moveaxis
+from funcdl.ops.arithmetic import add
+from funcdl.ops.comparison import eq, ge
+from funcdl.ops.select import select_n
+from funcdl.ops.shape import broadcast_in_dim, broadcast_to, full_like, iota
+from funcdl.ops.slicing import pad
+
+
+def _places(shape: Shape, k: int) -> tuple[Any, Any]:
+    """Row number plus `k`, and column number, for each element of a matrix."""
+    kind = dtypes.default_dtype("i")
+    rows = iota(dtype=kind, shape=shape, dimension=0)
+    columns = iota(dtype=kind, shape=shape, dimension=1)
+    return (add(rows, full_like(rows, k)) if k else rows), columns
+
+
+def eye(N: int, M: int | None = None, k: int = 0, dtype: DTypeLike = None) -> Any:
+    """Ones on the k-th diagonal of a matrix of N rows and M (by default N) columns."""
+    shape = shape_of((N, N if M is None else M), "eye: N, M")
+    return convert(eq(*_places(shape, k)), _float_or(dtype))
+
+
+def identity(n: int, dtype: DTypeLike = None) -> Any:
+    """The identity matrix of n rows."""
+    return eye(n, dtype=dtype)
+
+
+def tri(N: int, M: int | None = None, k: int = 0, dtype: DTypeLike = None) -> Any:
+    """Ones on and below the k-th diagonal of a matrix of N rows and M (by default N) columns."""
+    shape = shape_of((N, N if M is None else M), "tri: N, M")
+    return convert(ge(*_places(shape, k)), _float_or(dtype))
+
+
+def tril(m: ArrayLike, k: int = 0) -> Any:
+    """Matrices (in the last two dimensions) with zeros above the k-th diagonal."""
+    m = array("tril", m)
+    return select_n(_lower("tril", m, k), full_like(m, 0), m)
+
+
+def triu(m: ArrayLike, k: int = 0) -> Any:
+    """Matrices (in the last two dimensions) with zeros below the k-th diagonal."""
+    m = array("triu", m)
+    return select_n(_lower("triu", m, k - 1), m, full_like(m, 0))
+
+
+def _lower(name: str, m: Any, k: int) -> Any:
+    if m.ndim < 2:
+        raise ShapeError(f"{name}: a matrix is needed, got {m.aval}")
+    return broadcast_to(ge(*_places(m.aval.shape[-2:], k)), m.aval.shape)
+
+
+def diag(v: ArrayLike, k: int = 0) -> Any:
+    """The k-th diagonal of a matrix, or the matrix that has a vector on it.
+
+    Raises:
+      ShapeError: `v` is neither vector nor matrix.
+    """
+    v = array("diag", v)
+    if v.ndim == 2:
+        return diagonal(v, k)
+    if v.ndim != 1:
+        raise ShapeError(f"diag: a vector or a matrix is needed, got {v.aval}")
+    size = v.aval.shape[0] + abs(k)
+    # Each row holds the element of the vector that its place on the diagonal wants.
+    zero = convert(0, v.aval.dtype, v.aval.weak_type)
+    v = pad(v, zero, padding_config=((max(-k, 0), max(k, 0), 0),))
+    rows = broadcast_in_dim(v, shape=(size, size), broadcast_dimensions=(0,))
+    return select_n(eq(*_places((size, size), k)), full_like(rows, 0), rows)
+
+
+def diagonal(a: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """Diagonals of the matrices that two dimensions make, along a new last dimension.
+
+    Raises:
+      ArgumentError: the axes are one.
+    """
+    a = array("diagonal", a)
+    first, second = (normalize_axis("diagonal", axis, a.ndim) for axis in (axis1, axis2))
+    if first == second:
+        raise ArgumentError(f"diagonal: axis1 and axis2 must differ, got {axis1} and {axis2}")
+    a = moveaxis(a, (first, second), (-2, -1))
+    rows, columns = a.aval.shape[-2:]
+    count = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
+    places = np.arange(count, dtype=dtypes.default_dtype("i"))
+    return getitem(a, (..., places + max(-offset, 0), places + max(offset, 0)))
+
+
+def trace(
+    a: ArrayLike,
+    offset: int = 0,
+    axis1: int = 0,
+    axis2: int = 1,
+    dtype: DTypeLike = None,
+) -> Any:
+    """Sums of diagonals; the arguments are those of `diagonal`."""
+    return sum(diagonal(a, offset, axis1, axis2), -1, dtype)
+
+
+def tril_indices(n: int, k: int = 0, m: int | None = None) -> tuple[Any, Any]:
+    """Rows and columns of the elements on and below the k-th diagonal."""
+    rows, columns = np.tril_indices(n, k, m)
+    return _indices(rows), _indices(columns)
+
+
+def triu_indices(n: int, k: int = 0, m: int | None = None) -> tuple[Any, Any]:
+    """Rows and columns of the elements on and above the k-th diagonal."""
+    rows, columns = np.triu_indices(n, k, m)
+    return _indices(rows), _indices(columns)
+
+
+def diag_indices(n: int, ndim: int = 2) -> tuple[Any, ...]:
+    """The places of the main diagonal of an array of `ndim` dimensions of size n."""
+    return (_indices(np.arange(n)),) * ndim
+
+
+def _indices(places: np.ndarray[Any, Any]) -> Any:
+    return asarray(places, dtypes.default_dtype("i"))
+
+
+def _float_or(dtype: DTypeLike) -> np.dtype[Any]:
+    return dtypes.default_dtype("f") if dtype is None else canonical(dtype)

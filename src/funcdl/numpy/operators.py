@@ -1,0 +1,161 @@
+"""Operators and methods of arrays and tracers, installed into their common base class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from funcdl.core.array import Array, ArrayOperators, install_operators
+from funcdl.numpy import arithmetic, functions, logic, products, reductions, shaping, statistics
+from funcdl.numpy.creation import astype
+from funcdl.numpy.indexing import getitem, take
+from funcdl.numpy.joining import repeat
+from funcdl.numpy.matrices import diagonal, trace
+from funcdl.numpy.updates import IndexUpdateHelper
+
+_FAST = frozenset([Array, float, int])
+_OPERANDS = (ArrayOperators, int, float, complex, np.ndarray, np.generic)
+
+
+def _accepts(x: Any) -> bool:
+    """Whether an operator takes `x`; if not, Python asks `x`, then raises `TypeError`."""
+    return type(x) in _FAST or isinstance(x, _OPERANDS) or hasattr(x, "__funcdl_array__")
+
+
+def _operator(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def method(self: Any, other: Any) -> Any:
+        return function(self, other) if _accepts(other) else NotImplemented
+
+    return method
+
+
+def _reflected(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def method(self: Any, other: Any) -> Any:
+        return function(other, self) if _accepts(other) else NotImplemented
+
+    return method
+
+
+_BINARY: dict[str, Callable[[Any, Any], Any]] = {
+    "add": arithmetic.add,
+    "sub": arithmetic.subtract,
+    "mul": arithmetic.multiply,
+    "truediv": arithmetic.true_divide,
+    "floordiv": arithmetic.floor_divide,
+    "mod": arithmetic.remainder,
+    "divmod": arithmetic.divmod,
+    "pow": arithmetic.power,
+    "matmul": products.matmul,
+    "and": logic.bitwise_and,
+    "or": logic.bitwise_or,
+    "xor": logic.bitwise_xor,
+    "lshift": logic.left_shift,
+    "rshift": logic.right_shift,
+}
+_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "eq": logic.equal,
+    "ne": logic.not_equal,
+    "lt": logic.less,
+    "le": logic.less_equal,
+    "gt": logic.greater,
+    "ge": logic.greater_equal,
+}
+
+
+def _reshape(self: Any, *shape: Any, order: str = "C") -> Any:
+    """`funcdl.numpy.reshape`; the sizes can be given one by one."""
+    return shaping.reshape(self, shape[0] if len(shape) == 1 else shape, order)
+
+
+def _transpose(self: Any, *axes: Any) -> Any:
+    """`funcdl.numpy.transpose`; the axes can be given one by one."""
+    if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], tuple | list)):
+        return shaping.transpose(self, axes[0])
+    return shaping.transpose(self, axes or None)
+
+
+def _clip(self: Any, min: Any = None, max: Any = None) -> Any:
+    """`funcdl.numpy.clip`."""
+    return arithmetic.clip(self, min, max)
+
+
+def _round(self: Any, decimals: int | None = None) -> Any:
+    """`funcdl.numpy.round`."""
+    return arithmetic.round(self, decimals or 0)
+
+
+def _copy(self: Any) -> Any:
+    """The array itself: arrays are immutable."""
+    return self
+
+
+def _contains(self: Any, value: Any) -> bool:
+    return bool(reductions.any(logic.equal(self, value)))
+
+
+_METHODS: dict[str, Any] = {
+    "all": reductions.all,
+    "any": reductions.any,
+    "argmax": reductions.argmax,
+    "argmin": reductions.argmin,
+    "astype": astype,
+    "clip": _clip,
+    "conj": functions.conjugate,
+    "conjugate": functions.conjugate,
+    "copy": _copy,
+    "cumprod": reductions.cumprod,
+    "cumsum": reductions.cumsum,
+    "diagonal": diagonal,
+    "dot": products.dot,
+    "flatten": shaping.ravel,
+    "max": reductions.max,
+    "mean": statistics.mean,
+    "min": reductions.min,
+    "prod": reductions.prod,
+    "ptp": statistics.ptp,
+    "ravel": shaping.ravel,
+    "repeat": repeat,
+    "reshape": _reshape,
+    "round": _round,
+    "squeeze": shaping.squeeze,
+    "std": statistics.std,
+    "sum": reductions.sum,
+    "swapaxes": shaping.swapaxes,
+    "take": take,
+    "trace": trace,
+    "transpose": _transpose,
+    "var": statistics.var,
+}
+
+_PROPERTIES: dict[str, Callable[[Any], Any]] = {
+    "at": IndexUpdateHelper,
+    "T": shaping.transpose,
+    "mT": shaping.matrix_transpose,
+    "real": functions.real,
+    "imag": functions.imag,
+}
+
+
+def _table() -> dict[str, Any]:
+    table: dict[str, Any] = {
+        "__getitem__": getitem,
+        "__contains__": _contains,
+        "__neg__": lambda self: arithmetic.negative(self),
+        "__pos__": lambda self: arithmetic.positive(self),
+        "__abs__": lambda self: arithmetic.abs(self),
+        "__invert__": lambda self: logic.invert(self),
+        "__round__": _round,
+    }
+    for name, function in _BINARY.items():
+        table[f"__{name}__"] = _operator(function)
+        table[f"__r{name}__"] = _reflected(function)
+    for name, function in _COMPARISONS.items():
+        table[f"__{name}__"] = _operator(function)
+    table |= _METHODS
+    table |= {name: property(getter) for name, getter in _PROPERTIES.items()}
+    return table
+
+
+install_operators(_table())

@@ -1,0 +1,247 @@
+"""Products of vectors, matrices and tensors."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from funcdl.core import dtypes
+from funcdl.errors import ArgumentError, ShapeError
+from funcdl.numpy.arithmetic import multiply
+from funcdl.numpy.creation import DTypeLike, canonical
+from funcdl.numpy.functions import conj
+from funcdl.numpy.promotion import ArrayLike, convert, promote_dtypes
+from funcdl.numpy.reductions import normalize_axis
+from funcdl.numpy.shaping import moveaxis, ravel, transpose
+from funcdl.ops.dot import dot_general
+from funcdl.ops.shape import reshape
+
+Dims = tuple[int, ...]
+
+
+def _contract(
+    x: Any,
+    y: Any,
+    contract: tuple[Dims, Dims],
+    batch: tuple[Dims, Dims] = ((), ()),
+    preferred: DTypeLike = None,
+) -> Any:
+    dtype = x.aval.dtype
+    if dtypes.is_bool(dtype):
+        # Whether any pair is true in both.
+        wide = np.dtype(np.int32)
+        counts = _contract(convert(x, wide), convert(y, wide), contract, batch)
+        return convert(counts, dtype)
+    return dot_general(
+        x,
+        y,
+        dimension_numbers=(contract, batch),
+        preferred_element_type=None if preferred is None else canonical(preferred),
+        precision=None,
+    )
+
+
+def _sizes_differ(name: str, x: Any, y: Any, first: int, second: int) -> ShapeError:
+    return ShapeError(
+        f"{name}: dimension {first} of {x.aval} and dimension {second} of {y.aval} are multiplied "
+        f"and added up, so their sizes must be equal, got {x.aval.shape[first]} and "
+        f"{y.aval.shape[second]}"
+    )
+
+
+def matmul(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    precision: Any = None,
+    preferred_element_type: DTypeLike = None,
+) -> Any:
+    """Product of matrices in the last two dimensions (see `numpy.matmul`).
+
+    Args:
+      a, b: arrays ``[..., m, k]`` and ``[..., k, n]``, whose leading dimensions broadcast; a vector
+        is a row on the left and a column on the right, and that dimension is not in the result.
+      precision: has no effect.
+      preferred_element_type: the dtype to add up in and to return.
+
+    Raises:
+      ShapeError: an operand is a scalar, or sizes do not fit.
+    """
+    x, y = promote_dtypes("matmul", a, b)
+    if x.ndim == 0 or y.ndim == 0:
+        raise ShapeError(
+            f"matmul: operands must have at least one dimension, got {x.aval} and {y.aval}; "
+            "multiply by scalars with *"
+        )
+    inner = (x.ndim - 1, max(y.ndim - 2, 0))
+    if x.aval.shape[inner[0]] != y.aval.shape[inner[1]]:
+        raise _sizes_differ("matmul", x, y, *inner)
+    if x.ndim <= 2 or y.ndim <= 2:
+        # Leading dimensions that one operand alone has are rows or columns like others.
+        out = _contract(x, y, ((inner[0],), (inner[1],)), preferred=preferred_element_type)
+        if x.ndim == 2 and y.ndim > 2:
+            out = moveaxis(out, 0, -2)
+        return out
+    return _batched(x, y, preferred_element_type)
+
+
+def _batched(x: Any, y: Any, preferred: DTypeLike) -> Any:
+    """The product of stacks of matrices."""
+    stacks = [z.aval.shape[:-2] for z in (x, y)]
+    rank = max(map(len, stacks))
+    sizes = [(1,) * (rank - len(stack)) + stack for stack in stacks]
+    for d, (own, other) in enumerate(zip(*sizes, strict=True)):
+        if own != other and 1 not in (own, other):
+            raise ShapeError(
+                f"matmul: leading dimensions of {x.aval} and {y.aval} do not broadcast: dimension "
+                f"{d - rank - 2} has sizes {own} and {other}"
+            )
+    shared = [d for d in range(rank) if sizes[0][d] == sizes[1][d]]
+    alone = [[d for d in range(rank) if d not in shared and sizes[side][d] != 1] for side in (0, 1)]
+    operands: list[Any] = []
+    batch: list[Dims] = []
+    contract: list[Dims] = []
+    for side, z in enumerate((x, y)):
+        kept = [d for d in range(rank) if d in shared or d in alone[side]]
+        operands.append(_reshaped(z, (*(sizes[side][d] for d in kept), *z.aval.shape[-2:])))
+        batch.append(tuple(kept.index(d) for d in shared))
+        contract.append((len(kept) + 1 - side,))
+    left, right = operands
+    out = _contract(left, right, (contract[0], contract[1]), (batch[0], batch[1]), preferred)
+    # The output has the shared dimensions, those of x alone, m, those of y alone, n.
+    found = [*shared, *alone[0], rank, *alone[1], rank + 1]
+    return transpose(out, [found.index(d) for d in sorted(found)])
+
+
+def _reshaped(x: Any, shape: Dims) -> Any:
+    return x if x.aval.shape == shape else reshape(x, new_sizes=shape)
+
+
+def dot(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    precision: Any = None,
+    preferred_element_type: DTypeLike = None,
+) -> Any:
+    """The last dimension of `a` with the last but one of `b` (see `numpy.dot`).
+
+    Scalars multiply; of two vectors it is the inner product, of two matrices their product.
+
+    Raises:
+      ShapeError: the sizes of these dimensions differ.
+    """
+    x, y = promote_dtypes("dot", a, b)
+    if x.ndim == 0 or y.ndim == 0:
+        out = multiply(x, y)
+        return (
+            out
+            if preferred_element_type is None
+            else convert(out, canonical(preferred_element_type))
+        )
+    inner = (x.ndim - 1, max(y.ndim - 2, 0))
+    if x.aval.shape[inner[0]] != y.aval.shape[inner[1]]:
+        raise _sizes_differ("dot", x, y, *inner)
+    return _contract(x, y, ((inner[0],), (inner[1],)), preferred=preferred_element_type)
+
+
+def inner(a: ArrayLike, b: ArrayLike) -> Any:
+    """The last dimensions of both multiplied and added up (see `numpy.inner`)."""
+    x, y = promote_dtypes("inner", a, b)
+    if x.ndim == 0 or y.ndim == 0:
+        return multiply(x, y)
+    if x.aval.shape[-1] != y.aval.shape[-1]:
+        raise _sizes_differ("inner", x, y, x.ndim - 1, y.ndim - 1)
+    return _contract(x, y, ((x.ndim - 1,), (y.ndim - 1,)))
+
+
+def outer(a: ArrayLike, b: ArrayLike, out: None = None) -> Any:
+    """Each element of `a` times each of `b`: a matrix."""
+    if out is not None:
+        raise ArgumentError("outer: out must be None, since arrays are immutable")
+    x, y = promote_dtypes("outer", a, b)
+    return multiply(reshape(x, new_sizes=(x.size, 1)), ravel(y))
+
+
+def vdot(a: ArrayLike, b: ArrayLike) -> Any:
+    """Inner product of all elements, those of `a` conjugated."""
+    x, y = (ravel(z) for z in promote_dtypes("vdot", a, b))
+    return dot(conj(x) if dtypes.is_complex(x.aval.dtype) else x, y)
+
+
+def vecdot(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Any:
+    """Inner products along an axis, the other dimensions broadcast; ``x1`` is conjugated."""
+    x, y = promote_dtypes("vecdot", x1, x2)
+    if x.ndim == 0 or y.ndim == 0:
+        raise ShapeError(f"vecdot: vectors are needed, got {x.aval} and {y.aval}")
+    x, y = moveaxis(x, axis, -1), moveaxis(y, axis, -1)
+    if x.aval.shape[-1] != y.aval.shape[-1]:
+        raise _sizes_differ("vecdot", x, y, x.ndim - 1, y.ndim - 1)
+    x = conj(x) if dtypes.is_complex(x.aval.dtype) else x
+    rows = reshape(x, new_sizes=(*x.aval.shape[:-1], 1, x.aval.shape[-1]))
+    columns = reshape(y, new_sizes=(*y.aval.shape, 1))
+    out = matmul(rows, columns)
+    return reshape(out, new_sizes=out.aval.shape[:-2])
+
+
+def tensordot(
+    a: ArrayLike,
+    b: ArrayLike,
+    axes: int | Sequence[Any] = 2,
+    *,
+    precision: Any = None,
+    preferred_element_type: DTypeLike = None,
+) -> Any:
+    """Some dimensions of `a` with as many of `b` (see `numpy.tensordot`).
+
+    Args:
+      a, b: the arrays.
+      axes: a number n: the last n dimensions of `a` with the first n of `b`; or a pair, the
+        dimensions of `a` and those of `b`, each an integer or a sequence.
+      precision: has no effect.
+      preferred_element_type: the dtype to add up in and to return.
+
+    Raises:
+      ArgumentError: `axes` does not fit.
+      ShapeError: the sizes of paired dimensions differ.
+    """
+    x, y = promote_dtypes("tensordot", a, b)
+    if isinstance(axes, Sequence):
+        if len(axes) != 2:
+            raise ArgumentError(f"tensordot: axes must be a number or a pair, got {axes!r}")
+        first, second = (
+            tuple(
+                normalize_axis("tensordot", d, z.ndim)
+                for d in (dims if isinstance(dims, Sequence) else (dims,))
+            )
+            for dims, z in zip(axes, (x, y), strict=True)
+        )
+    else:
+        count = operator.index(axes)
+        if not 0 <= count <= min(x.ndim, y.ndim):
+            raise ArgumentError(
+                f"tensordot: axes={count} is out of range for {x.aval} and {y.aval}"
+            )
+        first, second = tuple(range(x.ndim - count, x.ndim)), tuple(range(count))
+    if len(first) != len(second):
+        raise ArgumentError(f"tensordot: axes must pair up, got {first} and {second}")
+    for left, right in zip(first, second, strict=True):
+        if x.aval.shape[left] != y.aval.shape[right]:
+            raise _sizes_differ("tensordot", x, y, left, right)
+    return _contract(x, y, (first, second), preferred=preferred_element_type)
+
+
+def kron(a: ArrayLike, b: ArrayLike) -> Any:
+    """Kronecker product: each element of `a` times the whole of `b` (see `numpy.kron`)."""
+    x, y = promote_dtypes("kron", a, b)
+    rank = max(x.ndim, y.ndim)
+    shapes = [(1,) * (rank - z.ndim) + z.aval.shape for z in (x, y)]
+    spread = [
+        reshape(z, new_sizes=tuple(n for size in shape for n in ((size, 1), (1, size))[side]))
+        for side, (z, shape) in enumerate(zip((x, y), shapes, strict=True))
+    ]
+    sizes = tuple(m * n for m, n in zip(*shapes, strict=True))
+    return reshape(multiply(*spread), new_sizes=sizes)

@@ -1,0 +1,146 @@
+"""Bring operands to one dtype and one shape: what primitives ask for and users do not write.
+
+Dtypes are joined on JAX's promotion lattice, shapes by NumPy's broadcasting rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from funcdl.core import dtypes
+from funcdl.core.array import Array, ArrayOperators, as_array
+from funcdl.core.avals import Shape
+from funcdl.errors import LeafTypeError, ShapeError
+from funcdl.ops.convert import convert_element_type
+from funcdl.ops.shape import broadcast_to
+
+ArrayLike = Any
+"""An array, a tracer, a NumPy array, or a scalar of Python or NumPy."""
+
+_PYTHON_SCALARS = frozenset([bool, int, float, complex])
+
+
+def operand(name: str, x: ArrayLike, position: int = 0) -> Any:
+    """`x` as an array or tracer, or unchanged if it is a Python scalar.
+
+    Python scalars stay as they are until the dtype of the whole operation is known, so that none
+    is rounded or refused on the way.
+
+    Raises:
+      LeafTypeError: `x` is neither; sequences are not converted, as in `jax.numpy`.
+    """
+    if isinstance(x, ArrayOperators) or type(x) in _PYTHON_SCALARS:
+        return x
+    try:
+        return as_array(x)
+    except LeafTypeError:
+        fix = "convert it with funcdl.numpy.array" if isinstance(x, list | tuple) else "pass those"
+        raise LeafTypeError(
+            f"{name} requires arrays or scalars, got {type(x).__name__} as argument "
+            f"{position}: {_shorten(x)}; {fix}"
+        ) from None
+
+
+def operands(name: str, xs: Sequence[ArrayLike]) -> list[Any]:
+    """`operand` for each of several."""
+    return [operand(name, x, i) for i, x in enumerate(xs)]
+
+
+def array(name: str, x: ArrayLike) -> Any:
+    """`x` as an array or tracer; Python scalars become weakly typed.
+
+    Raises:
+      LeafTypeError: `x` is no array and no scalar.
+    """
+    return as_array(operand(name, x))
+
+
+def convert(x: ArrayLike, dtype: np.dtype[Any], weak: bool = False) -> Any:
+    """An array of this dtype from the result of `operand`; one that has it passes unchanged.
+
+    Raises:
+      OverflowError: a Python int that does not fit.
+    """
+    if isinstance(x, ArrayOperators):
+        if x.aval.dtype == dtype:
+            return x
+        return convert_element_type(x, new_dtype=dtype, weak_type=weak)
+    if type(x) is int:
+        dtypes.check_python_int(x, dtype)
+    return Array(np.array(x, dtype), weak)
+
+
+def strong(x: Any) -> Any:
+    """The array without its weak-type flag."""
+    if not x.aval.weak_type:
+        return x
+    return convert_element_type(x, new_dtype=x.aval.dtype, weak_type=False)
+
+
+def promote_dtypes(name: str, *xs: ArrayLike) -> list[Any]:
+    """The operands as arrays of one dtype, their join on the promotion lattice."""
+    values = operands(name, xs)
+    dtype, weak = dtypes.lattice_join(*map(dtypes.lattice_type, values))
+    return [convert(x, dtype, weak) for x in values]
+
+
+def promote_inexact(name: str, *xs: ArrayLike) -> list[Any]:
+    """As `promote_dtypes`; integers and bools go on to floats."""
+    values = operands(name, xs)
+    dtype, weak = dtypes.lattice_join(*map(dtypes.lattice_type, values))
+    inexact = dtypes.to_inexact(dtype)
+    # What was a strong integer makes a strong float; bool is never weak.
+    return [convert(x, inexact, weak) for x in values]
+
+
+def promote(name: str, *xs: ArrayLike) -> list[Any]:
+    """The operands as arrays of one dtype and one shape.
+
+    Raises:
+      LeafTypeError: an operand is no array.
+      ShapeError: the shapes do not broadcast.
+    """
+    return broadcast(name, *promote_dtypes(name, *xs))
+
+
+def broadcast(name: str, *xs: Any) -> list[Any]:
+    """Arrays broadcast to one shape.
+
+    Raises:
+      ShapeError: the shapes do not broadcast.
+    """
+    shapes = [x.aval.shape for x in xs]
+    shape = broadcast_shapes(*shapes, name=name)
+    return [broadcast_to(x, shape) for x in xs]
+
+
+def broadcast_shapes(*shapes: Shape, name: str = "broadcast_shapes") -> Shape:
+    """The shape that arrays of these shapes broadcast to (see `numpy.broadcast_shapes`).
+
+    Raises:
+      ShapeError: there is none.
+    """
+    first = shapes[0] if shapes else ()
+    if all(shape == first for shape in shapes):
+        return first
+    ndim = max(map(len, shapes))
+    result = []
+    for d in range(-ndim, 0):
+        sizes = {shape[d] for shape in shapes if len(shape) >= -d} - {1}
+        if len(sizes) > 1:
+            raise ShapeError(
+                f"{name}: shapes {', '.join(map(str, shapes))} do not broadcast: dimension {d} "
+                f"(from the end) has sizes {' and '.join(map(str, sorted(sizes)))}.\n"
+                "Sizes must be equal or 1. Insert dimensions with x[:, None], or change the "
+                "layout with reshape or transpose."
+            )
+        result.append(sizes.pop() if sizes else 1)
+    return tuple(result)
+
+
+def _shorten(x: Any, limit: int = 60) -> str:
+    text = repr(x)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,302 @@
+"""Change the shape of an array, or the order of its elements."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from funcdl.core.avals import Shape
+from funcdl.errors import ArgumentError, ShapeError
+from funcdl.numpy import promotion
+from funcdl.numpy.creation import ShapeLike, shape_of
+from funcdl.numpy.promotion import ArrayLike, array
+from funcdl.numpy.reductions import normalize_axes, normalize_axis
+from funcdl.ops import shape as ops
+from funcdl.ops.slicing import concatenate, slice_
+
+
+def shape(a: ArrayLike) -> Shape:
+    """The sizes of an array's dimensions."""
+    return array("shape", a).aval.shape  # type: ignore[no-any-return]
+
+
+def ndim(a: ArrayLike) -> int:
+    """How many dimensions an array has."""
+    return len(shape(a))
+
+
+def size(a: ArrayLike, axis: int | None = None) -> int:
+    """How many elements an array has, or along one axis."""
+    sizes = shape(a)
+    return math.prod(sizes) if axis is None else sizes[normalize_axis("size", axis, len(sizes))]
+
+
+def reshape(a: ArrayLike, shape: ShapeLike, order: str = "C") -> Any:
+    """The same elements in another shape (see `jax.numpy.reshape`).
+
+    Args:
+      a: the array.
+      shape: the new sizes; one of them can be -1, to be worked out from the others.
+      order: "C": elements are taken in row-major order; "F": in column-major order.
+
+    Raises:
+      ShapeError: the number of elements differs.
+    """
+    a = array("reshape", a)
+    new = _complete(a.aval.shape, shape)
+    if order == "F":
+        reversed_ = ops.reshape(transpose(a), new_sizes=new[::-1])
+        return transpose(reversed_)
+    if order != "C":
+        raise ArgumentError(f"reshape: order must be 'C' or 'F', got {order!r}")
+    return a if new == a.aval.shape else ops.reshape(a, new_sizes=new)
+
+
+def _complete(old: Shape, shape: ShapeLike) -> Shape:
+    """The new shape, with -1 worked out."""
+    sizes = tuple(shape) if isinstance(shape, Sequence | np.ndarray) else (shape,)
+    unknown = [d for d, size in enumerate(sizes) if type(size) is int and size == -1]
+    if not unknown:
+        new = shape_of(sizes)
+        if math.prod(new) == math.prod(old):
+            return new
+    elif len(unknown) == 1:
+        known = shape_of([size for d, size in enumerate(sizes) if d != unknown[0]])
+        rest, count = math.prod(known), math.prod(old)
+        if rest and count % rest == 0:
+            return (*known[: unknown[0]], count // rest, *known[unknown[0] :])
+    else:
+        raise ShapeError(f"reshape: only one size can be -1, got {sizes}")
+    raise ShapeError(
+        f"reshape: an array of shape {old} ({math.prod(old)} elements) cannot take shape {sizes}"
+        + (f" ({math.prod(sizes)} elements)" if not unknown else "")
+    )
+
+
+def ravel(a: ArrayLike, order: str = "C") -> Any:
+    """All elements in one dimension."""
+    return reshape(a, -1 if size(a) else 0, order)
+
+
+def transpose(a: ArrayLike, axes: Sequence[int] | None = None) -> Any:
+    """Dimensions in another order, by default reversed (see `numpy.transpose`).
+
+    Raises:
+      ArgumentError: `axes` does not name every dimension once.
+    """
+    a = array("transpose", a)
+    count = a.aval.ndim
+    if axes is None:
+        order = tuple(range(count))[::-1]
+    else:
+        order = tuple(normalize_axis("transpose", axis, count) for axis in axes)
+        if sorted(order) != list(range(count)):
+            raise ArgumentError(
+                f"transpose: axes must name each dimension of {a.aval} once, got {tuple(axes)}"
+            )
+    return a if order == tuple(range(count)) else ops.transpose(a, permutation=order)
+
+
+permute_dims = transpose
+
+
+def matrix_transpose(x: ArrayLike, /) -> Any:
+    """The last two dimensions swapped."""
+    if ndim(x) < 2:
+        raise ShapeError(f"matrix_transpose: two dimensions are needed, got shape {shape(x)}")
+    return swapaxes(x, -1, -2)
+
+
+def swapaxes(a: ArrayLike, axis1: int, axis2: int) -> Any:
+    """Two dimensions swapped."""
+    a = array("swapaxes", a)
+    order = list(range(a.aval.ndim))
+    first, second = (normalize_axis("swapaxes", axis, a.aval.ndim) for axis in (axis1, axis2))
+    order[first], order[second] = second, first
+    return transpose(a, order)
+
+
+def moveaxis(a: ArrayLike, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
+    """Some dimensions moved to other places, the others left in order (see `numpy.moveaxis`).
+
+    Raises:
+      ArgumentError: `source` and `destination` differ in length, or name a dimension twice.
+    """
+    a = array("moveaxis", a)
+    count = a.aval.ndim
+    old, new = (
+        [normalize_axis("moveaxis", d, count) for d in (dims if _many(dims) else (dims,))]  # type: ignore[union-attr]
+        for dims in (source, destination)
+    )
+    if len(old) != len(new) or len(set(old)) != len(old) or len(set(new)) != len(new):
+        raise ArgumentError(
+            f"moveaxis: source and destination must pair up different dimensions, got {source} and "
+            f"{destination}"
+        )
+    order = [d for d in range(count) if d not in old]
+    for place, d in sorted(zip(new, old, strict=True)):
+        order.insert(place, d)
+    return transpose(a, order)
+
+
+def _many(x: Any) -> bool:
+    return isinstance(x, tuple | list)
+
+
+def expand_dims(a: ArrayLike, axis: int | Sequence[int]) -> Any:
+    """New dimensions of size 1, at these places of the result."""
+    a = array("expand_dims", a)
+    axes = axis if _many(axis) else (axis,)
+    count = a.aval.ndim + len(axes)  # type: ignore[arg-type]
+    places = normalize_axes("expand_dims", axes, count)  # type: ignore[arg-type]
+    rest = iter(a.aval.shape)
+    return ops.reshape(a, new_sizes=tuple(1 if d in places else next(rest) for d in range(count)))
+
+
+def squeeze(a: ArrayLike, axis: int | Sequence[int] | None = None) -> Any:
+    """Without dimensions of size 1: all of them, or those named.
+
+    Raises:
+      ArgumentError: a named dimension has another size.
+    """
+    a = array("squeeze", a)
+    sizes = a.aval.shape
+    if axis is None:
+        axes = tuple(d for d, size in enumerate(sizes) if size == 1)
+    else:
+        axes = normalize_axes("squeeze", axis, len(sizes))
+        wrong = [d for d in axes if sizes[d] != 1]
+        if wrong:
+            raise ArgumentError(
+                f"squeeze: axis {wrong[0]} of {a.aval} has size {sizes[wrong[0]]}, not 1"
+            )
+    return reshape(a, tuple(size for d, size in enumerate(sizes) if d not in axes))
+
+
+def broadcast_to(array: ArrayLike, shape: ShapeLike) -> Any:
+    """Repeated along new leading dimensions and those of size 1 (see `numpy.broadcast_to`).
+
+    Raises:
+      ShapeError: the array's dimensions do not fit.
+    """
+    a = promotion.array("broadcast_to", array)
+    sizes = shape_of(shape)
+    if len(sizes) < a.aval.ndim or any(
+        own not in (1, new) for own, new in zip(a.aval.shape[::-1], sizes[::-1], strict=False)
+    ):
+        raise ShapeError(f"broadcast_to: shape {a.aval.shape} does not broadcast to {sizes}")
+    return ops.broadcast_to(a, sizes)
+
+
+def broadcast_arrays(*args: ArrayLike) -> list[Any]:
+    """Arrays broadcast to one shape; their dtypes stay."""
+    return promotion.broadcast("broadcast_arrays", *(array("broadcast_arrays", x) for x in args))
+
+
+def broadcast_shapes(*shapes: ShapeLike) -> Shape:
+    """The shape to which these shapes broadcast.
+
+    Raises:
+      ShapeError: there is none.
+    """
+    return promotion.broadcast_shapes(*map(shape_of, shapes))
+
+
+def atleast_1d(*arys: ArrayLike) -> Any:
+    """Arrays of one dimension at least; a list of them for several arguments."""
+    return _each("atleast_1d", arys, lambda x: reshape(x, 1) if x.ndim == 0 else x)
+
+
+def atleast_2d(*arys: ArrayLike) -> Any:
+    """Arrays of two dimensions at least: vectors become rows."""
+    return _each("atleast_2d", arys, lambda x: reshape(x, (1, -1)) if x.ndim < 2 else x)
+
+
+def atleast_3d(*arys: ArrayLike) -> Any:
+    """Arrays of three dimensions at least: ``[n] -> [1, n, 1]``, ``[m, n] -> [m, n, 1]``."""
+
+    def raised(x: Any) -> Any:
+        if x.ndim < 2:
+            return reshape(x, (1, x.size, 1))
+        return expand_dims(x, 2) if x.ndim == 2 else x
+
+    return _each("atleast_3d", arys, raised)
+
+
+def _each(name: str, arrays: Sequence[ArrayLike], f: Any) -> Any:
+    results = [f(array(name, x)) for x in arrays]
+    return results[0] if len(results) == 1 else results
+
+
+def flip(m: ArrayLike, axis: int | Sequence[int] | None = None) -> Any:
+    """Elements in reverse order along some axes; None: along all."""
+    m = array("flip", m)
+    axes = normalize_axes("flip", axis, m.aval.ndim)
+    return ops.rev(m, dimensions=axes) if axes else m
+
+
+def flipud(m: ArrayLike) -> Any:
+    """Reversed along the first axis."""
+    return flip(m, 0)
+
+
+def fliplr(m: ArrayLike) -> Any:
+    """Reversed along the second axis."""
+    return flip(m, 1)
+
+
+def rot90(m: ArrayLike, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
+    """Turned by `k` times 90 degrees, from the first of `axes` towards the second."""
+    m = array("rot90", m)
+    first, second = (normalize_axis("rot90", axis, m.aval.ndim) for axis in axes)
+    if first == second:
+        raise ArgumentError(f"rot90: axes must be different, got {axes}")
+    match k % 4:
+        case 0:
+            return m
+        case 1:
+            return swapaxes(flip(m, second), first, second)
+        case 2:
+            return flip(m, (first, second))
+        case _:
+            return flip(swapaxes(m, first, second), second)
+
+
+def roll(a: ArrayLike, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Any:
+    """Elements moved along, those that fall off the end coming back at the start (`numpy.roll`).
+
+    Args:
+      a: the array.
+      shift: by how many places; one number, or one for each axis. Python integers only.
+      axis: the axis or axes; None: along all elements in row-major order.
+    """
+    a = array("roll", a)
+    if axis is None:
+        return reshape(roll(ravel(a), shift, 0), a.aval.shape)
+    axes = [normalize_axis("roll", d, a.aval.ndim) for d in (axis if _many(axis) else (axis,))]  # type: ignore[union-attr]
+    shifts = list(shift) if isinstance(shift, Sequence) else [shift]
+    if len(shifts) == 1:
+        shifts *= len(axes)
+    elif len(axes) == 1:
+        axes *= len(shifts)
+    if len(shifts) != len(axes):
+        raise ArgumentError(f"roll: one shift is needed for each axis, got {shift} and {axis}")
+    for places, d in zip(shifts, axes, strict=True):
+        count = a.aval.shape[d]
+        cut = -operator.index(places) % count if count else 0
+        if cut:
+            parts = (cut_axis(a, d, cut, count), cut_axis(a, d, 0, cut))
+            a = concatenate(*parts, dimension=d)
+    return a
+
+
+def cut_axis(a: Any, axis: int, start: int, limit: int) -> Any:
+    """The elements from `start` up to `limit` along one axis."""
+    sizes = a.aval.shape
+    starts = tuple(start if d == axis else 0 for d in range(len(sizes)))
+    limits = tuple(limit if d == axis else size for d, size in enumerate(sizes))
+    return slice_(a, start_indices=starts, limit_indices=limits, strides=None)

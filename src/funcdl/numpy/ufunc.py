@@ -1,0 +1,139 @@
+"""How elementwise functions are made of primitives: promote, broadcast, bind.
+
+Eager calls on small arrays should cost little more than NumPy's, so binary functions first look for
+what needs neither promotion nor broadcasting: two arrays of one dtype and shape, or an array and a
+Python scalar that takes its dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+
+from funcdl.core import dtypes
+from funcdl.core.array import Array
+from funcdl.core.primitive import Primitive
+from funcdl.core.trace import context, eval_trace
+from funcdl.errors import DtypeError
+from funcdl.numpy.promotion import array, convert, promote
+
+Unary = Callable[[Any], Any]
+Binary = Callable[[Any, Any], Any]
+Rule = Callable[..., Any]
+F = TypeVar("F", bound=Callable[..., Any])
+Rules = Mapping[str, Rule]
+"""For each kind of dtype (``"b"``, ``"i"``, ``"u"``, ``"f"``, ``"c"``) what computes the result."""
+
+_KIND_NAMES = {
+    "b": "bool",
+    "i": "signed integers",
+    "u": "unsigned integers",
+    "f": "floats",
+    "c": "complex numbers",
+}
+_INEXACT = frozenset(filter(dtypes.is_inexact, dtypes.SUPPORTED))
+_SIGNED = frozenset(filter(dtypes.is_signed, dtypes.SUPPORTED))
+
+
+def kinds(letters: str, rule: Rule) -> dict[str, Rule]:
+    """The same rule for several kinds."""
+    return dict.fromkeys(letters, rule)
+
+
+def inexact(rule: Rule) -> Rule:
+    """A rule that converts its operands, integers or bools of one dtype, to floats first."""
+
+    def converted(*xs: Any) -> Any:
+        dtype = dtypes.to_inexact(xs[0].aval.dtype)
+        return rule(*(convert(x, dtype, x.aval.weak_type) for x in xs))
+
+    return converted
+
+
+def numeric(rule: Rule) -> Rule:
+    """A rule that converts its operands, bools, to the default integer type first."""
+
+    def converted(*xs: Any) -> Any:
+        dtype = dtypes.default_dtype("i")
+        return rule(*(convert(x, dtype) for x in xs))
+
+    return converted
+
+
+def unary(name: str, rules: Rules, text: str) -> Unary:
+    """An elementwise function of one array."""
+
+    def function(x: Any, /) -> Any:
+        x = array(name, x)
+        rule = rules.get(dtypes.kind(x.aval.dtype))
+        return refuse(name, x.aval.dtype, rules) if rule is None else rule(x)
+
+    return _publish(function, name, text)
+
+
+def binary(name: str, rules: Rules, text: str) -> Binary:
+    """An elementwise function of two arrays; its rules get operands of one dtype and shape."""
+    # What can be called at once, and whether its output is weakly typed when the operands are.
+    eager: dict[np.dtype[Any], tuple[Any, bool]] = {
+        dtype: (rule.impl, rule.weak([True, True]))
+        for dtype in dtypes.SUPPORTED
+        if isinstance(rule := rules.get(dtypes.kind(dtype)), Primitive)
+    }
+
+    def function(x: Any, y: Any, /) -> Any:
+        if context.trace is eval_trace:
+            left, right = type(x), type(y)
+            if left is Array:
+                a = x.value
+                known = eager.get(a.dtype)
+                if known is None:
+                    pass
+                elif right is Array:
+                    b = y.value
+                    if a.dtype is b.dtype and a.shape == b.shape:
+                        return Array(known[0](a, b), x.weak_type and y.weak_type and known[1])
+                elif _keeps_dtype(right, y, a.dtype):
+                    b = _repeat(y, a.dtype, a.shape)
+                    return Array(known[0](a, b), x.weak_type and known[1])
+            elif right is Array:
+                b = y.value
+                known = eager.get(b.dtype)
+                if known is not None and _keeps_dtype(left, x, b.dtype):
+                    a = _repeat(x, b.dtype, b.shape)
+                    return Array(known[0](a, b), y.weak_type and known[1])
+        x, y = promote(name, x, y)
+        rule = rules.get(dtypes.kind(x.aval.dtype))
+        return refuse(name, x.aval.dtype, rules) if rule is None else rule(x, y)
+
+    return _publish(function, name, text)
+
+
+def _keeps_dtype(kind: type, scalar: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether a Python scalar surely takes an array's dtype."""
+    if kind is int:
+        return dtype in _INEXACT or (-128 <= scalar < 128 and dtype in _SIGNED)
+    return kind is float and dtype in _INEXACT
+
+
+def _repeat(value: float, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """An array full of one number, without its memory (all strides are zero)."""
+    scalar = np.array(value, dtype)
+    return np.ndarray(shape, dtype, scalar, 0, (0,) * len(shape)) if shape else scalar
+
+
+def refuse(name: str, dtype: np.dtype[Any], rules: Rules) -> NoReturn:
+    """Raise `DtypeError`: a function has no rule for this dtype."""
+    accepted = ", ".join(text for kind, text in _KIND_NAMES.items() if kind in rules)
+    raise DtypeError(
+        f"{name} does not accept operands of dtype {dtype.name}; it takes {accepted}.\n"
+        "Convert them with astype first."
+    )
+
+
+def _publish(function: F, name: str, text: str) -> F:
+    function.__name__ = function.__qualname__ = name
+    function.__module__ = "funcdl.numpy"
+    function.__doc__ = text
+    return function
