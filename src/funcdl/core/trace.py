@@ -15,6 +15,7 @@ import numpy as np
 
 from funcdl.core.array import Array, ArrayOperators
 from funcdl.core.avals import ShapedArray
+from funcdl.core.conversions import TracerConversions
 from funcdl.core.source import SourceLine
 from funcdl.errors import LeakedTracerError
 
@@ -36,6 +37,10 @@ class Trace:
         """Interpret one application of a primitive."""
         raise AssertionError(f"{type(self).__name__} interprets nothing")
 
+    def arguments_behind(self, x: Any) -> list[str]:
+        """Names of the traced function's arguments that a tracer depends on, where known."""
+        return []
+
 
 class EvalTrace(Trace):
     """The bottom of every chain of traces: computes with NumPy at once."""
@@ -55,8 +60,9 @@ class EvalTrace(Trace):
             values.append(value if type(value) is np.ndarray else arg.value)
             weak.append(arg.weak_type)
         out = primitive.impl(*values, **params)  # type: ignore[misc]  # every primitive has one
-        # Without a weak operand no result is weak, except of operations without operands.
-        is_weak = (True in weak or not weak) and primitive.weak(weak, **params)
+        # Without a weak operand no result is weak, except of operations that say so themselves.
+        may_be_weak = True in weak or not weak or "weak_type" in params
+        is_weak = may_be_weak and primitive.weak(weak, **params)
         if primitive.multiple_results:
             return [Array(value, is_weak) for value in out]
         if out.base is not None:
@@ -109,7 +115,7 @@ class new_trace(current_trace):
         self.trace.alive = False
 
 
-class Tracer(ArrayOperators):
+class Tracer(TracerConversions, ArrayOperators):
     """A stand-in for an array while a function is traced."""
 
     __slots__ = ("_trace", "source")
