@@ -41,7 +41,7 @@ TRANSPOSE_TILE = (16, 128)
 # Terms of a float sum that are added up one after the other (in each lane) before the sum moves on
 # to a fresh accumulator: rounding errors grow with this, and not with the length of the sum.
 ROW_BLOCK = 4096
-COLUMN_BLOCK = 512
+COLUMN_BLOCK = 256
 
 # A product with fewer rows, columns or terms than this, or fewer multiplications in all, is not
 # worth packing its operands.
@@ -114,7 +114,7 @@ def _schedule_pointwise(kernel: Kernel) -> Schedule:
     extent = kernel.axis(inner).extent
     if work(kernel) >= PARALLEL_WORK and len(steps) == len(outer) and chunks < MANY_CHUNKS:
         size = -(-extent * max(chunks, 1) // MANY_CHUNKS)
-        size = min(max(-(-size // 256) * 256, MIN_CHUNK), MAX_CHUNK)
+        size = min(max(_round_up(size, 256), MIN_CHUNK), MAX_CHUNK)
         steps.append(Step(inner, "parallel", size))
     shared = {step.axis for step in steps}
     steps += [Step(axis, "loop") for axis in outer if axis not in shared]
@@ -173,7 +173,7 @@ def _schedule_dot(kernel: Kernel, dot: Dot) -> Schedule:
     tile_m, tile_n = DOT_TILE
     if dot.type.dtype.itemsize == 8:
         tile_n //= 2
-    depth = -(-k // -(-k // DOT_DEPTH))
+    depth = _round_up(-(-k // -(-k // DOT_DEPTH)), 16)
     batch = [a for a in kernel.axes if a.name not in (dot.m, dot.n, dot.k) and a.extent != 1]
     elements = prod(axis.extent for axis in batch)
     is_parallel = work(kernel) >= PARALLEL_WORK
@@ -203,6 +203,10 @@ def _schedule_updates(kernel: Kernel) -> Schedule:
     if all(_is_injective(kernel, update.index, last) for update in updates):
         steps[-1] = Step(last, "vector")
     return Schedule(tuple(steps))
+
+
+def _round_up(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
 
 
 def _is_injective(kernel: Kernel, index: Index, axis: str) -> bool:

@@ -172,7 +172,7 @@ class Accumulator:
     def _identity(self) -> str:
         if self._work_type == "int":
             return str({"argmax": 0, "argmin": 1, "and": 1}.get(self._op, 0))
-        if self._work_type.startswith("uint"):
+        if dtypes.is_integer(self._source) and not self._orders:
             wide = np.dtype(np.uint64 if self._work_type == "uint64_t" else np.uint32)
             return text.literal(identity(self._op, wide), wide)
         return text.literal(identity(self._op, self._source), self._source)

@@ -2,8 +2,8 @@
 
 The product is computed in tiles of m by n positions, in a local array that stays in the cache until
 the epilogue has read it. The right operand is packed first, for all of n, one block of k after the
-other; the left one tile by tile. An operand that is a plain load is packed straight from memory; any
-other is evaluated into a small array, in vectors, and packed from there.
+other; the left one tile by tile. An operand that is a plain load is packed straight from memory,
+any other is evaluated into a small array, in vectors, and packed from there.
 
 Threads share the tiles. With many batch elements of small matrices, they share these instead, and
 each thread packs for itself.
@@ -11,14 +11,14 @@ each thread packs for itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import PARALLEL, Action, Loop, Nest, share
-from funcdl.kernels.cpu_c.text import POSITION, Writer
+from funcdl.kernels.cpu_c.text import POSITION, Writer, factor
 from funcdl.kir.index import AxisAtom, Index
 from funcdl.kir.ir import Dot, Effect, Kernel, Load, Store, operands
 from funcdl.kir.schedule import Schedule
@@ -57,36 +57,52 @@ class _Tiled:
     position: str
 
     @property
+    def single(self) -> bool:
+        return self.extent <= self.size
+
+    @property
+    def whole(self) -> bool:
+        """Whether all tiles have the full size."""
+        return self.extent % self.size == 0
+
+    @property
     def first(self) -> str:
-        return f"{self.position}_tile"
+        return "0" if self.single else f"{self.position}_tile"
 
     @property
     def end(self) -> str:
-        whole = self.extent % self.size == 0
-        return f"{self.first} + {self.size}" if whole else f"{self.position}_end"
+        if self.single:
+            return str(self.extent)
+        return f"{self.first} + {self.size}" if self.whole else f"{self.position}_end"
 
     @property
     def count(self) -> str:
-        whole = self.extent % self.size == 0
-        return str(self.size) if whole else f"{self.end} - {self.first}"
+        """How many positions this tile has."""
+        return str(self.size) if self.whole else f"{self.end} - {self.first}"
 
-    def tiles(self) -> Loop:
-        """The loop over tiles."""
+    @property
+    def inside(self) -> str:
+        """The position relative to the tile."""
+        return self.position if self.single else f"{self.position} - {self.first}"
+
+    def tiles(self) -> list[Loop]:
+        """The loop over tiles, where there is more than one."""
+        if self.single:
+            return []
         next_ = f"{self.first} + {self.size}"
-        lines = (
-            f"const {POSITION} {self.end} = {next_} < {self.extent} ? {next_} : {self.extent};",
-        )
-        whole = self.extent % self.size == 0
-        return Loop(
-            self.axis,
-            "tile",
-            self.first,
-            "0",
-            str(self.extent),
-            self.size,
-            first=() if whole else lines,
-            whole=False,
-        )
+        end = f"const {POSITION} {self.end} = {next_} < {self.extent} ? {next_} : {self.extent};"
+        return [
+            Loop(
+                self.axis,
+                "tile",
+                self.first,
+                "0",
+                str(self.extent),
+                self.size,
+                first=() if self.whole else (end,),
+                whole=False,
+            )
+        ]
 
     def positions(self, pragma: str = "") -> Loop:
         """The loop inside one tile."""
@@ -109,7 +125,8 @@ class _DotRenderer:
         self.batch = [a.name for a in kernel.axes if a.name not in product and a.extent != 1]
         parallel = {step.axis for step in schedule.steps if step.kind == "parallel"}
         self.share_batch = bool(parallel.intersection(self.batch))
-        self.share_tiles = bool(parallel) and not self.share_batch
+        several = not (self.m.single and self.n.single)
+        self.share_tiles = bool(parallel) and not self.share_batch and several
         rhs_axes = kernel.value_type(self.dot.rhs).axes
         self.pack_once = not any(axis in rhs_axes for axis in self.batch)
 
@@ -144,7 +161,8 @@ class _DotRenderer:
             return
         # aligned_alloc wants a multiple of the alignment.
         size = f"((size_t){size} * sizeof({self.type}) + 63) / 64 * 64"
-        self.writer.line(f"{self.type} *const rhs_panels = aligned_alloc(64, {size});")
+        self.writer.line(f"const size_t rhs_bytes = {size};")
+        self.writer.line(f"{self.type} *const rhs_panels = aligned_alloc(64, rhs_bytes);")
         self.writer.line("if (rhs_panels == NULL) abort();")
         yield
         self.writer.line("free(rhs_panels);")
@@ -181,40 +199,51 @@ class _DotRenderer:
     def pack_rhs(self) -> None:
         size = min(COLUMN_UNIT, self.n.size)
         columns = _Tiled(self.n.axis, self.n.extent, size, self.n.position)
-        loops = [self.k.tiles(), columns.tiles()]
-        if self.share_tiles:
-            loops = share(loops, SHARE)
-        self.nest.write(loops, inside=lambda: self.pack("b", self.dot.rhs, self.k, columns))
+        self.writer.comment(f"panels of v{self.dot.rhs}")
+        loops = [*self.k.tiles(), *columns.tiles()]
+        self.share(loops, lambda: self.pack("b", self.dot.rhs, self.k, columns))
 
     def tiles(self) -> None:
-        loops = [self.m.tiles(), self.n.tiles()]
-        if self.share_tiles:
-            loops = share(loops, SHARE)
-        self.nest.write(loops, inside=self.tile)
+        self.writer.comment(f"tiles of v{self.id}, and what follows from them")
+        self.share([*self.m.tiles(), *self.n.tiles()], self.tile)
+
+    def share(self, loops: list[Loop], inside: Callable[[], None]) -> None:
+        """Loops that the threads of a region share; without any, one thread does the work."""
+        if self.share_tiles and not loops:
+            self.writer.line("#pragma omp single")
+            with self.writer.block():
+                inside()
+            return
+        self.nest.write(share(loops, SHARE) if self.share_tiles else loops, inside=inside)
 
     def tile(self) -> None:
         """One tile of the product, and what follows from it."""
         self.writer.line(f"_Alignas(64) {self.type} lhs_panels[tile_rows * {self.k.size}];")
         self.writer.line(f"_Alignas(64) {self.type} product[tile_rows * tile_columns];")
-        self.nest.write([self.k.tiles()], inside=self.multiply)
+        self.nest.write(self.k.tiles(), inside=self.multiply)
         self.epilogue()
 
     def multiply(self) -> None:
         """Add to the tile what one block of k gives."""
         self.pack("a", self.dot.lhs, self.m, self.k)
-        panel = f"rhs_panels + {self.panel(self.k, self.n)}"
-        accumulate = f"{self.k.first} > 0"
+        accumulate = "0" if self.k.single else f"{self.k.first} > 0"
         arguments = [self.m.count, self.n.count, self.k.count]
-        arguments += ["lhs_panels", panel, "product", "tile_columns", accumulate]
+        arguments += ["lhs_panels", self.panel(self.n), "product", "tile_columns", accumulate]
         self.writer.call(f"fd_gemm_tile_{self.short}", arguments)
 
-    def panel(self, k: _Tiled, n: _Tiled) -> str:
-        """Where the panel of a block of k that holds column `n` begins."""
-        return f"{k.first} * rhs_columns + {n.first} * ({k.count})"
+    def panel(self, columns: _Tiled) -> str:
+        """The panel of this block of k where the tile of `columns` begins."""
+        depth = f"({self.k.count})" if not self.k.whole else self.k.count
+        parts = ["rhs_panels"]
+        if not self.k.single:
+            parts.append(f"{self.k.first} * rhs_columns")
+        if not columns.single:
+            parts.append(f"{columns.first} * {depth}")
+        return " + ".join(parts)
 
     def pack(self, which: str, operand: int, rows: _Tiled, columns: _Tiled) -> None:
         """Pack one block of an operand, rows by columns."""
-        target = "lhs_panels" if which == "a" else f"rhs_panels + {self.panel(self.k, columns)}"
+        target = "lhs_panels" if which == "a" else self.panel(columns)
         load = self.kernel.body[operand]
         if self.is_plain(operand):
             assert isinstance(load, Load)
@@ -235,8 +264,7 @@ class _DotRenderer:
         if self.unit_strides(values, rows) > self.unit_strides(values, columns):
             outer, inner = columns, rows
         self.writer.line(f"{self.type} {name}[{outer.size} * {inner.size}];")
-        row, column = (f"{t.position} - {t.first}" for t in (outer, inner))
-        element = f"{name}[({row}) * {inner.size} + {column}]"
+        element = f"{name}[{factor(outer.inside)} * {inner.size} + {inner.inside}]"
         self.expressions.vector_axis = inner.axis
         action = Action(
             lambda: [f"{element} = {self.expressions.value(operand)};"], (outer.axis, inner.axis)
@@ -253,8 +281,8 @@ class _DotRenderer:
         """Loops over the tile that compute from the product and store."""
         effects = [i for i in self.kernel.body if isinstance(i, Effect)]
         axes = self.dot.type.axes
-        row = f"({self.m.position} - {self.m.first})" if self.m.axis in axes else "0"
-        column = f"{self.n.position} - {self.n.first}" if self.n.axis in axes else "0"
+        row = factor(self.m.inside) if self.m.axis in axes else "0"
+        column = self.n.inside if self.n.axis in axes else "0"
         self.expressions.vector_axis = self.n.axis
         with self.expressions.scope():
             self.expressions.bind(self.id, f"product[{row} * tile_columns + {column}]")

@@ -197,10 +197,10 @@ class _LoopsRenderer:
         for axis in self._kept_axes(id):
             name = self.expressions.axis_name(axis)
             extent = self.kernel.axis(axis).extent
-            subscript = f"({subscript}) * {extent} + {name}" if subscript else name
+            subscript = f"{text.factor(subscript)} * {extent} + {name}" if subscript else name
         if self.lane in self.varies[id]:
             lane = self.subscript
-            subscript = f"({subscript}) * {self.width} + {lane}" if subscript else lane
+            subscript = f"{text.factor(subscript)} * {self.width} + {lane}" if subscript else lane
         return f"keep{id}[{subscript or '0'}]"
 
     # The code.

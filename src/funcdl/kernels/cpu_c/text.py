@@ -206,6 +206,11 @@ def _atom_text(atom: Atom, axis: Callable[[str], str], value: Callable[[int], st
             return f"({inner} / {divisor} - {shift})" if shift else f"{inner} / {divisor}"
 
 
+def factor(expression: str) -> str:
+    """An expression as an operand of a product."""
+    return expression if expression.isidentifier() else f"({expression})"
+
+
 def span(index: Index) -> int:
     """A bound on the absolute value of everything that is computed on the way to an index."""
     total = abs(index.offset)

@@ -1,0 +1,34 @@
+/* kernel softmax_rows(x: f32[512000] in, out0: f32[512000] out)
+ *   axes i:512 j:1000
+ *   schedule i:parallel j:vector */
+static void softmax_rows(const float *restrict x, float *restrict out0) {
+  #pragma omp parallel for num_threads(fd_num_threads) schedule(static)
+  for (int64_t i = 0; i < 512; ++i) {
+    /* v1: max of v0 over j */
+    float acc1 = (-FD_INF_F32);
+    int nan1 = 0;
+    #pragma omp simd reduction(max:acc1) reduction(|:nan1)
+    for (int64_t j = 0; j < 1000; ++j) {
+      const float v0 = x[i * 1000 + j];
+      acc1 = v0 > acc1 ? v0 : acc1;
+      nan1 |= v0 != v0;
+    }
+    const float v1 = nan1 ? FD_NAN_F32 : acc1;
+    /* v4: sum of v3 over j */
+    float acc4 = 0.0f;
+    float keep3[1000];
+    #pragma omp simd reduction(+:acc4)
+    for (int64_t j = 0; j < 1000; ++j) {
+      const float v0 = x[i * 1000 + j];
+      const float v2 = v0 - v1;
+      const float v3 = fd_exp_f32(v2);
+      keep3[j] = v3;
+      acc4 += v3;
+    }
+    #pragma omp simd
+    for (int64_t j = 0; j < 1000; ++j) {
+      const float v5 = keep3[j] / acc4;
+      out0[i * 1000 + j] = v5;
+    }
+  }
+}
