@@ -31,10 +31,13 @@ class JaxprTracer(Tracer):
 class JaxprTrace(Trace):
     """Records equations; values from outside become constants."""
 
-    __slots__ = ("_consts", "_eqns", "_invars")
+    __slots__ = ("_consts", "_eqns", "_invars", "_names")
 
-    def __init__(self, name: str, parent: Trace | None = None) -> None:
+    def __init__(
+        self, name: str, parent: Trace | None = None, names: Sequence[str] | None = None
+    ) -> None:
         super().__init__(name, parent)
+        self._names = names
         self._eqns: list[Eqn] = []
         self._invars: list[Var] = []
         self._consts: dict[int, tuple[Var, Any]] = {}
@@ -81,6 +84,16 @@ class JaxprTrace(Trace):
         outs = [JaxprTracer(self, var, where) for var in outvars]
         return outs if primitive.multiple_results else outs[0]
 
+    def arguments_behind(self, x: Any) -> list[str]:
+        if self._names is None:
+            return []
+        needed = {x.var}
+        for eqn in reversed(self._eqns):
+            if not needed.isdisjoint(eqn.outvars):
+                needed.update(atom for atom in eqn.invars if isinstance(atom, Var))
+        pairs = zip(self._names, self._invars, strict=True)
+        return [name for name, var in pairs if var in needed]
+
     def to_jaxpr(
         self, outs: Sequence[Any], names: Sequence[str] | None = None
     ) -> tuple[Jaxpr, list[Any]]:
@@ -102,7 +115,7 @@ def trace_to_jaxpr(
 
     Returns the jaxpr and the values of its constants, which may be tracers of outer traces.
     """
-    trace = JaxprTrace(name, context.trace)
+    trace = JaxprTrace(name, context.trace, names)
     with new_trace(trace):
         args = [trace.new_input(aval) for aval in avals]
         outs = f(*args)

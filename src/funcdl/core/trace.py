@@ -16,7 +16,7 @@ import numpy as np
 from funcdl.core.array import Array, ArrayOperators
 from funcdl.core.avals import ShapedArray
 from funcdl.core.conversions import TracerConversions
-from funcdl.core.source import SourceLine
+from funcdl.core.source import SourceLine, current
 from funcdl.errors import LeakedTracerError
 
 if TYPE_CHECKING:
@@ -141,6 +141,14 @@ class Tracer(TracerConversions, ArrayOperators):
 
     def __repr__(self) -> str:
         return f"Tracer<{self.aval}>(under {self._trace.name})"
+
+
+def where_made(*inner: Any) -> SourceLine | None:
+    """The source line of a new tracer that wraps these values: theirs where they have one."""
+    for x in inner:
+        if isinstance(x, Tracer) and x.source is not None:
+            return x.source
+    return current()
 
 
 def check_alive(x: Any) -> None:

@@ -9,7 +9,7 @@ from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
 from funcdl.core.primitive import Primitive
 from funcdl.core.staging import trace_to_jaxpr
-from funcdl.core.trace import Trace, Tracer, context, current_trace, new_trace
+from funcdl.core.trace import Trace, Tracer, context, current_trace, new_trace, where_made
 from funcdl.errors import MissingRuleError
 from funcdl.ops.rows import broadcast_batch
 from funcdl.ops.shape import move_to_front, transpose
@@ -25,7 +25,7 @@ class BatchTracer(Tracer):
         self._trace = trace
         self.value = value
         self.dim = dim
-        self.source = None
+        self.source = where_made(value)
         aval = value.aval
         self._aval = aval.update(shape=aval.shape[:dim] + aval.shape[dim + 1 :])
 
@@ -33,14 +33,17 @@ class BatchTracer(Tracer):
     def aval(self) -> ShapedArray:
         return self._aval
 
+    def inner(self) -> Any:
+        return self.value
+
 
 class BatchTrace(Trace):
     """Applies each primitive's batching rule; rules bind under the parent."""
 
     __slots__ = ("axis_size",)
 
-    def __init__(self, parent: Trace, axis_size: int) -> None:
-        super().__init__("vmap", parent)
+    def __init__(self, parent: Trace, axis_size: int, name: str = "vmap") -> None:
+        super().__init__(name, parent)
         self.axis_size = axis_size
 
     def split(self, x: Any) -> tuple[Any, int | None]:
@@ -72,9 +75,10 @@ def batch_flat(
     axis_size: int,
     args: Sequence[Any],
     dims: Sequence[int | None],
+    name: str = "vmap",
 ) -> tuple[list[Any], list[int | None]]:
     """Outputs and their batch dimensions (None: the same for the whole batch)."""
-    trace = BatchTrace(context.trace, axis_size)
+    trace = BatchTrace(context.trace, axis_size, name)
     with new_trace(trace):
         inputs = [trace.join(x, d) for x, d in zip(args, dims, strict=True)]
         pairs = [trace.split(out) for out in f(*inputs)]
@@ -99,10 +103,13 @@ def place_batch(x: Any, dim: int | None, target: int, axis_size: int) -> Any:
 
 @cached_on_first
 def batch_jaxpr(
-    program: ClosedJaxpr, axis_size: int, batched: tuple[bool, ...]
+    program: ClosedJaxpr,
+    axis_size: int,
+    batched: tuple[bool, ...],
+    batched_outs: tuple[bool, ...] = (),
 ) -> tuple[ClosedJaxpr, tuple[bool, ...]]:
     """The program on a batch: inputs flagged `batched`, and outputs flagged by the second result,
-    have the batch as their first dimension."""
+    have the batch as their first dimension. Outputs flagged `batched_outs` have it in any case."""
     flags: list[bool] = []
 
     def run(*args: Any) -> list[Any]:
@@ -112,6 +119,9 @@ def batch_jaxpr(
             args,
             [0 if flag else None for flag in batched],
         )
+        for i, flag in enumerate(batched_outs):
+            if flag and dims[i] is None:
+                outs[i], dims[i] = broadcast_batch(outs[i], axis_size), 0
         flags[:] = [dim is not None for dim in dims]
         return [move_to_front(out, dim) for out, dim in zip(outs, dims, strict=True)]
 

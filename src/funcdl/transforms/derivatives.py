@@ -74,7 +74,7 @@ def jvp(
         for name, x, t in zip(names, flat, flat_tangents, strict=True)
     ]
     flat_fun = _FlatFunction(fun, treedef, has_aux, "jvp")
-    outs, out_tangents = jvp_flat(flat_fun, flat, given)
+    outs, out_tangents = jvp_flat(flat_fun, flat, given, name=flat_fun.title)
     out = flat_fun.out_tree.unflatten(outs[: flat_fun.num_outs])
     tangent = flat_fun.out_tree.unflatten(
         [instantiate(t) for t in out_tangents[: flat_fun.num_outs]]
@@ -241,6 +241,7 @@ class _FlatFunction:
         self._in_tree = in_tree
         self._has_aux = has_aux
         self._transform = transform
+        self.title = f"{transform} of {function_name(fun)}"
         self.out_tree: tree.TreeDef
         self.num_outs = 0
 
@@ -269,7 +270,7 @@ class _Linearized:
     """A function's outputs at a point, and its derivative there as a linear program."""
 
     def __init__(self, fun: _FlatFunction, primals: Sequence[Any]) -> None:
-        trace = PartialEvalTrace("grad", context.trace)
+        trace = PartialEvalTrace(fun.title, context.trace)
         self._in_avals = [x.aval for x in primals]
         self._varied = [dtypes.is_inexact(aval.dtype) for aval in self._in_avals]
         with new_trace(trace):
@@ -277,7 +278,7 @@ class _Linearized:
                 trace.new_input(aval.to_tangent()) if varied else Zero(aval.to_tangent())
                 for aval, varied in zip(self._in_avals, self._varied, strict=True)
             ]
-            self.outs, out_tangents = jvp_flat(fun, primals, tangents, parent=trace)
+            self.outs, out_tangents = jvp_flat(fun, primals, tangents, trace, fun.title)
             out_tangents = out_tangents[: fun.num_outs]
             self._out_tangents = out_tangents
             self._jaxpr: Jaxpr

@@ -61,6 +61,7 @@ class JitFunction:
         donate_argnums: int | Sequence[int] | None,
         donate_argnames: str | Iterable[str] | None,
         inline: bool,
+        title: str = "jit",
     ) -> None:
         functools.update_wrapper(self, fun)
         self._fun = fun
@@ -70,6 +71,7 @@ class JitFunction:
         self._donate_argnums = _as_tuple(donate_argnums)
         self._donate_argnames = frozenset(_as_tuple(donate_argnames))
         self._inline = inline
+        self._title = title
         self._has_static = bool(self._static_argnums or self._static_argnames)
         self._entries: dict[Any, _Entry] = {}
         self._staged: dict[Any, Staged] = {}
@@ -113,7 +115,7 @@ class JitFunction:
             aval = aval_of(x)
         except LeafTypeError:
             for label, value in self._labelled(args, kwargs, static):
-                as_arrays(label, value, f"jit of {self._name}")
+                as_arrays(label, value, f"{self._title} of {self._name}")
             raise
         return aval.shape, aval.dtype, aval.weak_type
 
@@ -221,10 +223,12 @@ class JitFunction:
             args, kwargs = rebuilt if call.kwargs else (rebuilt, {})
             keywords = {k: v for k, v in fixed.items() if isinstance(k, str)}
             out = self._fun(*self._all_args(args, fixed), **kwargs, **keywords)
-            outs, out_tree = flatten_output(out, f"jit of {self._name}", self._name)
+            outs, out_tree = flatten_output(out, f"{self._title} of {self._name}", self._name)
             return outs
 
-        jaxpr, consts = trace_to_jaxpr(flat_fun, call.types, name="jit", names=names)
+        jaxpr, consts = trace_to_jaxpr(
+            flat_fun, call.types, name=f"{self._title} of {self._name}", names=names
+        )
         program, captured = hoist_consts(jaxpr, consts)
         assert out_tree is not None
         donated = (False,) * len(captured) + self._donated(call, labelled)
@@ -376,7 +380,7 @@ def make_jaxpr(
     fun: Callable[..., Any], static_argnums: int | Sequence[int] = (), return_shape: bool = False
 ) -> Callable[..., Any]:
     """A function that returns the traced program of a call (see `jax.make_jaxpr`)."""
-    traced = JitFunction(fun, static_argnums, None, None, None, False)
+    traced = JitFunction(fun, static_argnums, None, None, None, False, "make_jaxpr")
 
     @functools.wraps(fun)
     def make_jaxpr_f(*args: Any, **kwargs: Any) -> Any:
@@ -391,7 +395,7 @@ def make_jaxpr(
 def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """The output's structure, as `ShapeDtypeStruct`s (see `jax.eval_shape`)."""
     if not isinstance(fun, JitFunction):
-        fun = JitFunction(fun, None, None, None, None, False)
+        fun = JitFunction(fun, None, None, None, None, False, "eval_shape")
     return fun.eval_shape(*args, **kwargs)
 
 

@@ -10,8 +10,9 @@ from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
 from funcdl.core.primitive import Primitive
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.symbolic_zero import Zero, is_zero
-from funcdl.core.trace import Trace, Tracer, context, current_trace, new_trace
+from funcdl.core.trace import Trace, Tracer, context, current_trace, new_trace, where_made
 from funcdl.errors import MissingRuleError
+from funcdl.ops.shape import instantiate
 from funcdl.transforms.weak_cache import cached_on_first
 
 Tangent = Any  # an array, a tracer, or a `Zero`
@@ -22,15 +23,20 @@ class JVPTracer(Tracer):
 
     __slots__ = ("primal", "tangent")
 
+    transparent = True
+
     def __init__(self, trace: JVPTrace, primal: Any, tangent: Tangent) -> None:
         self._trace = trace
         self.primal = primal
         self.tangent = tangent
-        self.source = None
+        self.source = where_made(primal, tangent)
 
     @property
     def aval(self) -> ShapedArray:
         return self.primal.aval  # type: ignore[no-any-return]
+
+    def inner(self) -> Any:
+        return self.primal
 
 
 class JVPTrace(Trace):
@@ -68,12 +74,14 @@ def jvp_flat(
     primals: Sequence[Any],
     tangents: Sequence[Tangent],
     parent: Trace | None = None,
+    name: str = "jvp",
 ) -> tuple[list[Any], list[Tangent]]:
     """Outputs and output tangents of a function of flat arguments.
 
-    The function's primitives are interpreted under `parent`, by default the current trace.
+    The function's primitives are interpreted under `parent`, by default the current trace; `name`
+    is for messages.
     """
-    trace = JVPTrace("jvp", context.trace if parent is None else parent)
+    trace = JVPTrace(name, context.trace if parent is None else parent)
     with new_trace(trace):
         args = [trace.join(p, t) for p, t in zip(primals, tangents, strict=True)]
         pairs = [trace.split(out) for out in f(*args)]
@@ -82,12 +90,13 @@ def jvp_flat(
 
 @cached_on_first
 def jvp_jaxpr(
-    program: ClosedJaxpr, nonzero: tuple[bool, ...]
+    program: ClosedJaxpr, nonzero: tuple[bool, ...], instantiated: tuple[bool, ...] = ()
 ) -> tuple[ClosedJaxpr, tuple[bool, ...]]:
     """The program that also computes tangents.
 
     Its inputs are the original ones, then tangents for the inputs flagged `nonzero`; its outputs
-    the original ones, then tangents for the outputs flagged by the second result.
+    the original ones, then tangents for the outputs flagged by the second result, among them all
+    flagged `instantiated`.
     """
     nonzero_out: list[bool] = []
 
@@ -101,6 +110,9 @@ def jvp_jaxpr(
         outs, out_tangents = jvp_flat(
             lambda *xs: eval_jaxpr(program.jaxpr, program.consts, xs), primals, tangents
         )
+        for i, flag in enumerate(instantiated):
+            if flag:
+                out_tangents[i] = instantiate(out_tangents[i])
         nonzero_out[:] = [not is_zero(t) for t in out_tangents]
         return outs + [t for t in out_tangents if not is_zero(t)]
 

@@ -72,7 +72,7 @@ def vmap(
             outs, out_tree = flatten_output(fun(*positional, **keywords), "vmap", name)
             return outs
 
-        outs, out_dims = batch_flat(flat_fun, size, leaves, dims)
+        outs, out_dims = batch_flat(flat_fun, size, leaves, dims, f"vmap of {name}")
         assert out_tree is not None
         targets = _output_axes(out_axes, out_tree, outs, out_dims, name)
         placed = []
