@@ -128,10 +128,11 @@ FD_FLOAT_TO_INTS(double, f64, -2147483649.0, -0x1.0000000000001p63)
 
 /* ---- integers: every result is defined, as XLA defines it ---- */
 
-/* div truncates; x / 0 has all bits set, x rem 0 = x; MIN / -1 = MIN, MIN rem -1 = 0.
+/* T is the type and t its short name, U and S the unsigned and the signed type of its width.
+ * div truncates; x / 0 has all bits set, x rem 0 = x; MIN / -1 = MIN, MIN rem -1 = 0.
  * Shifts by the width or more (also by a negative amount) give 0, or the highest bit everywhere for
- * an arithmetic one. A negative power of x is 0 unless x is 1 or -1. Sums, products and powers wrap. */
-#define FD_INT_COMMON(T, t, U, S, bits, is_bad_pair)                                              \
+ * an arithmetic one. A negative power of x is 0 unless x is 1 or -1. All else wraps. */
+#define FD_INT_COMMON(T, t, U, S, bits, is_bad_pair)                                            \
   FD_INLINE T fd_div_##t(T x, T y) {                                                            \
     T q = (T)(x / (y == 0 || (is_bad_pair) ? (T)1 : y));                                        \
     return y == 0 ? (T)-1 : q;                                                                  \
@@ -158,7 +159,7 @@ FD_FLOAT_TO_INTS(double, f64, -2147483649.0, -0x1.0000000000001p63)
   FD_INLINE T fd_population_count_##t(T x) { return (T)__builtin_popcountll((U)x); }            \
   FD_INLINE T fd_clz_##t(T x) {                                                                 \
     uint64_t top = (uint64_t)(U)x << (64 - (bits));                                             \
-    return (T)(x == 0 ? (bits) : __builtin_clzll(top | (x == 0)));                              \
+    return (T)(x == 0 ? (bits) : __builtin_clzll(top | (x == 0))); /* clz(0) is undefined */    \
   }                                                                                             \
   FD_INLINE T fd_pow_##t(T x, T y) {                                                            \
     U result = 1, base = (U)x;                                                                  \
