@@ -1,0 +1,93 @@
+"""Default CPU schedules: what is shared among threads, what is a vector, and in what tiles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.kernels.cpu_c_kernels import all_cases, dot, reduction, softmax, transpose
+
+from funcdl.compiler import schedule_cpu as heuristics
+from funcdl.compiler.schedule_cpu import schedule_cpu, work
+from funcdl.kir.builder import KernelBuilder
+from funcdl.kir.ir import AtomicUpdate, Dot, Kernel, Reduce
+from funcdl.kir.printer import format_schedule
+
+CASES = {name: kernel for name, (kernel, _) in all_cases().items()}
+
+
+def flat(*shape: int) -> Kernel:
+    """exp of an array, over one axis for each dimension."""
+    b = KernelBuilder("flat")
+    positions = [b.axis(name, extent) for name, extent in zip("ijk", shape, strict=False)]
+    size = int(np.prod(shape))
+    index = positions[0]
+    for position, extent in zip(positions[1:], shape[1:], strict=True):
+        index = index * extent + position
+    b.buffer("x", np.float32, size, "in")
+    b.buffer("out0", np.float32, size, "out")
+    b.store("out0", index, b.elementwise("exp", b.load("x", index)))
+    return b.build()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "schedule"),
+    [
+        (flat(100), "i:vector"),
+        (flat(1_000_000), "i:parallel(16384) i:vector"),
+        (flat(100_000), "i:parallel(3328) i:vector"),
+        (flat(500, 1000), "i:parallel j:vector"),
+        (flat(2, 100_000), "i:parallel j:parallel(6400) j:vector"),
+        (flat(4, 50, 60), "i:parallel j:parallel k:vector"),
+        (transpose("t", 512, 1, 512)[0], "j:parallel(16) i:parallel(128) j:loop i:vector"),
+        (softmax("s", 500, 100, "j")[0], "i:parallel j:vector"),
+        (softmax("s", 10, 10, "j")[0], "i:loop j:vector"),
+        (softmax("s", 100, 50_000, "i")[0], "j:parallel(256) i:loop j:vector"),
+        (softmax("s", 100, 500, "i")[0], "j:parallel(64) i:loop j:vector"),
+        (reduction("r", "sum", (4, 10_000), "j").build(), "i:parallel j:tile(4096) j:vector"),
+        (reduction("r", "max", (4, 10_000), "j").build(), "i:parallel j:vector"),
+        (
+            reduction("r", "sum", (64, 40, 40, 128), "ijk").build(),
+            "l:parallel(64) i:loop j:tile(6) j:loop k:loop l:vector",
+        ),
+        (
+            reduction("r", "sum", (64, 40, 200, 128), "ijk").build(),
+            "l:parallel(64) i:loop j:tile k:loop l:vector",
+        ),
+        (dot("d", 1, 1000, 1000), "n:parallel(64) k:tile(256) k:loop n:vector"),
+        (dot("d", 1000, 1, 1000), "m:parallel k:vector"),
+        (dot("d", 32, 32, 32), "m:parallel(48) n:parallel(96) k:tile(32) n:vector"),
+        (dot("d", 2048, 2048, 2048), "m:parallel(96) n:parallel(384) k:tile(352) n:vector"),
+        (
+            dot("d", 128, 128, 64, batch=64),
+            "b:parallel m:tile(96) n:tile(384) k:tile(64) n:vector",
+        ),
+        (CASES["scatter_add"], "i:loop j:vector"),
+        (CASES["scatter_set"], "i:loop"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Kernel) else "",
+)
+def test_schedule(kernel: Kernel, schedule: str) -> None:
+    assert format_schedule(schedule_cpu(kernel)) == schedule
+
+
+@pytest.mark.parametrize("parallel_work", [0, heuristics.PARALLEL_WORK])
+@pytest.mark.parametrize("name", CASES)
+def test_threads_never_share_a_reduction(
+    name: str, parallel_work: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heuristics, "PARALLEL_WORK", parallel_work)
+    kernel = CASES[name]
+    schedule = schedule_cpu(kernel)
+    shared = {step.axis for step in schedule.steps if step.kind == "parallel"}
+    reduced = {axis for i in kernel.body if isinstance(i, Reduce) for axis in i.axes}
+    reduced |= {i.k for i in kernel.body if isinstance(i, Dot)}
+    assert not shared & reduced
+    if any(isinstance(i, AtomicUpdate) for i in kernel.body) or work(kernel) < parallel_work:
+        assert not shared
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_axis_has_a_loop(name: str) -> None:
+    kernel = CASES[name]
+    named = {step.axis for step in schedule_cpu(kernel).steps}
+    assert {axis.name for axis in kernel.axes if axis.extent != 1} <= named
