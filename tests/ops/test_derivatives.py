@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.ops.check_grads import check_grads
 from tests.ops.table import (
     OPS,
     assert_close,
@@ -23,6 +22,7 @@ from funcdl.core.primitive import Primitive
 from funcdl.errors import MissingRuleError, NotDifferentiableError
 from funcdl.ops import arithmetic, comparison, complex_parts, select
 from funcdl.ops.registry import Sample
+from funcdl.test_util import check_grads
 from funcdl.transforms import grad, jvp, vjp
 
 WIDE = ("f64", "c128")
