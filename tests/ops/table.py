@@ -31,7 +31,7 @@ from funcdl.ops import (
     special,
     trigonometric,
 )
-from funcdl.ops.lowering import Pointwise, compute_dtype
+from funcdl.ops.lowering import Pointwise, compute_dtype, reason_for_host
 from funcdl.ops.registry import Op, Sample
 
 NDArray = np.ndarray[Any, Any]
@@ -114,13 +114,9 @@ def reason_missing(name: str, dtype: str, column: str) -> str | None:
     form = op.primitive.lower
     if column not in ("c", "triton"):
         return None
-    if dtype in registry.COMPLEX:
-        return "kernels have no complex numbers"
-    if form is None:
-        return "runs on the host"
-    wanted = dtypes.from_short_name(dtype)
-    if isinstance(form, Pointwise) and wanted not in form.dtypes:
-        return "kernels leave this dtype to the host"
+    reason = reason_for_host(form, [dtypes.from_short_name(dtype)])
+    if reason:
+        return reason
     if isinstance(form, Pointwise):
         for operation, argument in _kernel_operations(name, dtype):
             if not _has_template(operation, column, argument):

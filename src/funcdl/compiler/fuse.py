@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from funcdl.compiler.groups import Group, Refusal, buffer_names, domain_axes
-from funcdl.compiler.reads import is_kernel_dtype, leaf_vars, reads_at
+from funcdl.compiler.reads import leaf_vars, operand_position, reads_at
 from funcdl.core.avals import Shape
 from funcdl.core.jaxpr import Atom, Eqn, Jaxpr, Literal, Var
 from funcdl.core.printer import Names, variable_names
@@ -32,6 +32,7 @@ from funcdl.ops.lowering import (
     Update,
     View,
     compute_dtype,
+    reason_for_host,
 )
 from funcdl.ops.shape import position_in
 
@@ -203,21 +204,15 @@ class _Fuser:
             sizes.append((name, _product(extents)))
         axes = tuple(sizes)
         *batch, m, n, k = (kindex.axis(name, extent) for name, extent in axes)
+        position = (*batch, *position_in(m, dims.m_sizes), *position_in(n, dims.n_sizes))
         product = product_dtype(lhs.dtype, eqn.outvars[0].aval.dtype)
         if compute_dtype(product).kind == "f":
-            position = (
-                *batch,
-                *position_in(m, dims.m_sizes),
-                *position_in(n, dims.n_sizes),
-            )
             group = self._open("dot", axes, dims.out_shape, position, reasons)
-            self._join(group, eqn, position)
-            return
-        # Integer products are plain loops that multiply and sum.
-        shape = (*dims.batch_sizes, *(extent for _, extent in axes[-3:]))
-        group = self._open("loops", axes, shape, (*batch, m, n, k), reasons)
-        group.reduce_dims = (len(shape) - 1,)
-        (position,) = group.placements(dims.out_shape)[-1:]
+        else:
+            # Integer products are plain loops that multiply and sum.
+            shape = (*dims.batch_sizes, *(extent for _, extent in axes[-3:]))
+            group = self._open("loops", axes, shape, (*batch, m, n, k), reasons)
+            group.reduce_dims = (len(shape) - 1,)
         self._join(group, eqn, position)
 
     def _candidates(self, eqn: Eqn) -> list[Group]:
@@ -233,7 +228,7 @@ class _Fuser:
         if isinstance(eqn.primitive.lower, View):
             # The equation itself is the view; ask for its output.
             return [(eqn.outvars[0], position)]
-        return [(atom, position) for atom in eqn.invars]
+        return [(atom, operand_position(atom, position)) for atom in eqn.invars]
 
     def _refusal(
         self,
@@ -414,8 +409,8 @@ class _Fuser:
 
 
 def _runs_in_kernel(eqn: Eqn) -> bool:
-    types = [atom.aval.dtype for atom in (*eqn.invars, *eqn.outvars)]
-    return eqn.primitive.lower is not None and all(map(is_kernel_dtype, types))
+    types = {atom.aval.dtype for atom in (*eqn.invars, *eqn.outvars)}
+    return not reason_for_host(eqn.primitive.lower, types)
 
 
 def _batch_names(sizes: Shape) -> list[str]:

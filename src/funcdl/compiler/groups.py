@@ -65,7 +65,10 @@ class Group:
         return tuple(i for d, i in enumerate(self.position) if d not in gone)
 
     def placements(self, shape: Shape) -> list[Position]:
-        """Where in the group's loops an array of this shape could be computed."""
+        """Where in the group's loops an array of this shape could be computed.
+
+        Arrays without elements are computed at their own shape only: all of them are of one size.
+        """
         frames = [(self.shape, self.position)]
         if self.reduce_dims is not None:
             frames.append((self.reduced_shape, self.reduced_position))
@@ -73,7 +76,7 @@ class Group:
         for frame, position in frames:
             if frame == shape:
                 found.append(position)
-            elif math.prod(frame) == math.prod(shape):
+            elif math.prod(frame) == math.prod(shape) != 0:
                 found.append(position_in(flat_index(position, frame), shape))
         return found
 

@@ -13,10 +13,12 @@ import numpy as np
 
 from funcdl.compiler.fuse import Grouping
 from funcdl.compiler.groups import Group, domain_axes
+from funcdl.compiler.reads import operand_position
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Atom, Eqn, Literal, Var
 from funcdl.kir import index as kindex
 from funcdl.kir.builder import KernelBuilder
+from funcdl.kir.index import Index
 from funcdl.kir.ir import Kernel
 from funcdl.ops.dot import dot_dimensions, product_dtype
 from funcdl.ops.lowering import (
@@ -51,7 +53,8 @@ def lower(grouping: Grouping, group: Group, name: str) -> list[LoweredKernel]:
             if var not in grouping.inlined:
                 lowering.value(var, group.placement[var])
     for var in group.outputs:
-        lowering.store(var, group.placement[var])
+        if var.aval.size:
+            lowering.store(var, group.placement[var])
     return [lowering.build()]
 
 
@@ -69,9 +72,9 @@ def _lower_update(grouping: Grouping, group: Group, name: str) -> list[LoweredKe
     value = update.value(eqn.invars[2], group.position, mask)
     buffer = update.buffer_of(out, "inout")
     flat = flat_index(target, out.aval.shape)
-    update.builder.atomic_update(
-        form.op, buffer, flat, update.stored_form(value, out.aval.dtype), mask
-    )
+    value = update.stored_form(value, out.aval.dtype)
+    mask = update.at_every_point(flat, value, mask)
+    update.builder.atomic_update(form.op, buffer, flat, value, mask)
     return [copy.build(), update.build()]
 
 
@@ -122,6 +125,25 @@ class _Lowering:
         """A value in the dtype of the memory that it goes to."""
         return self.builder.cast(value, dtype)
 
+    def at_every_point(self, index: Index, value: int, mask: int | None) -> int | None:
+        """A mask with which an update happens at every point.
+
+        By itself it happens once for each point that its index, value and mask vary over.
+        """
+        builder = self.builder
+        used = set(index.axes())
+        for id in (value, *index.values(), *(() if mask is None else (mask,))):
+            used |= set(builder.type_of(id).axes)
+        unused = [axis for axis in self._group.axes if axis[0] not in used]
+        place = kindex.combine([(kindex.axis(*axis), 1) for axis in unused])
+        if place.is_constant:
+            return mask
+        # Always true, which the builder does not see through.
+        point = builder.index_value(place, np.int64)
+        zero = builder.elementwise("xor", point, point)
+        always = builder.elementwise("eq", zero, builder.const(0, np.int64))
+        return always if mask is None else builder.elementwise("and", mask, always)
+
     def buffer_of(self, var: Var, role: str = "in") -> str:
         """The buffer that holds a variable, named after it."""
         name = self._buffers.get(var)
@@ -143,7 +165,9 @@ class _Lowering:
             case View(rule):
                 return rule(_EqnReader(self, eqn, mask), index, eqn.params)
             case Pointwise(rule):
-                values = [self.value(atom, index, mask) for atom in eqn.invars]
+                values = [
+                    self.value(atom, operand_position(atom, index), mask) for atom in eqn.invars
+                ]
                 avals = [atom.aval for atom in eqn.invars]
                 number = eqn.outvars.index(var)
                 return rule(self.builder, values, avals, number, eqn.params)
@@ -159,7 +183,9 @@ class _Lowering:
         assert group.reduce_dims is not None
         value = self.value(eqn.invars[0], group.position)
         axes = [group.axes[d][0] for d in group.reduce_dims]
-        return self.builder.reduce(op, value, axes)  # type: ignore[arg-type]
+        reduced = self.builder.reduce(op, value, axes)  # type: ignore[arg-type]
+        # Positions (argmax) are found as int32, whatever type was asked for.
+        return self.builder.cast(reduced, compute_dtype(eqn.outvars[0].aval.dtype))
 
     def _contraction(self, eqn: Eqn) -> int:
         lhs, rhs = eqn.invars

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from funcdl.compiler.fuse import Grouping
 from funcdl.compiler.lower import LoweredKernel, describe_kernel, is_empty, lower
 from funcdl.compiler.memory import ArenaPlan, Lifetime, plan_arena
-from funcdl.core.jaxpr import ClosedJaxpr, Eqn, Var
+from funcdl.core.jaxpr import ClosedJaxpr, Eqn, Jaxpr, Var
 from funcdl.kir.ir import AtomicUpdate, Buffer, Kernel, Load, Reduce, Store
 from funcdl.kir.passes import collapse_axes
 from funcdl.kir.printer import format_kernel
@@ -103,7 +103,7 @@ def build_program(
     arena_slot = len(given) + len(out_vars)
     for var, offset in arena.offsets.items():
         addresses[var] = Address(arena_slot, offset)
-    donations, aliased = _plan_donations(jaxpr.invars, donated, out_vars, steps, len(given))
+    donations, aliased = _plan_donations(jaxpr, donated, out_vars, steps)
     segments = _segments(steps, addresses, scheduler, arena_slot + 1, name, aliased)
     return Program(
         grouping,
@@ -141,23 +141,24 @@ def _lifetimes(steps: Sequence[Step], addresses: dict[Var, Address]) -> list[Lif
 
 
 def _plan_donations(
-    invars: Sequence[Var],
+    jaxpr: Jaxpr,
     donated: Sequence[bool],
     out_vars: Sequence[Var],
     steps: Sequence[Step],
-    first_out: int,
 ) -> tuple[dict[int, int], set[Var]]:
     """Outputs that can take over a donated input's memory, as slots; and the variables involved.
 
     Nothing may read the input after the output's kernel, and that kernel must read each element
-    only where it writes it.
+    only where it writes it. An input that is itself a result keeps its memory.
     """
+    first_out = len(jaxpr.invars) + len(jaxpr.constvars)
     donations: dict[int, int] = {}
     aliased: set[Var] = set()
     free = [
-        (slot, var) for slot, (var, flag) in enumerate(zip(invars, donated, strict=True)) if flag
+        (slot, var)
+        for slot, (var, flag) in enumerate(zip(jaxpr.invars, donated, strict=True))
+        if flag and var not in jaxpr.outvars
     ]
-    free = [(slot, var) for slot, var in free if var not in out_vars]
     for number, out in enumerate(out_vars):
         writers = [i for i, step in enumerate(steps) if (out, True) in _step_uses(step)]
         if len(writers) != 1:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Atom, Eqn, Literal, Var
 from funcdl.kir import index as kindex
@@ -80,7 +78,14 @@ def reads_at(
             pending += [(a, i, masked or m) for a, i, m in recorder.found]
         else:
             assert isinstance(eqn.primitive.lower, Pointwise)
-            pending += [(operand, place, masked) for operand in eqn.invars]
+            pending += [
+                (operand, operand_position(operand, place), masked) for operand in eqn.invars
+            ]
+
+
+def operand_position(operand: Atom, index: Position) -> Position:
+    """Where a pointwise equation reads an operand: scalars serve every element."""
+    return index if operand.aval.shape else ()
 
 
 def leaf_vars(atoms: tuple[Atom, ...], inlined: Callable[[Var], Eqn | None]) -> set[Var]:
@@ -99,8 +104,3 @@ def leaf_vars(atoms: tuple[Atom, ...], inlined: Callable[[Var], Eqn | None]) -> 
         else:
             pending += [atom for atom in eqn.invars if isinstance(atom, Var)]
     return found
-
-
-def is_kernel_dtype(dtype: np.dtype[Any]) -> bool:
-    """Whether kernels can hold values of an element type; complex values stay on the host."""
-    return dtype.kind != "c"

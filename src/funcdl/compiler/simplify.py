@@ -14,6 +14,8 @@ import numpy as np
 from funcdl.core.array import Array
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var, last_uses
 from funcdl.core.primitive import Primitive
+from funcdl.ops.convert import convert_element_type
+from funcdl.ops.lowering import HALF, compute_dtype
 
 Env = dict[Var, Atom]
 Rewrite = Callable[["_Simplifier", Eqn], Atom | None]
@@ -78,7 +80,8 @@ class _Simplifier:
 
     def emit(self, primitive: Primitive, invars: Sequence[Atom], eqn: Eqn, **params: Any) -> Atom:
         """Add an equation that stands for `eqn`; returns its output."""
-        new = Eqn(primitive, invars, eqn.outvars, params, eqn.source)
+        avals = primitive.output_avals([atom.aval for atom in invars], params)
+        new = Eqn(primitive, invars, list(map(Var, avals)), params, eqn.source)
         return self._add(new, list(invars))[0]
 
     def _add(self, eqn: Eqn, invars: list[Atom]) -> list[Atom]:
@@ -232,6 +235,22 @@ def _reduce(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
     return eqn.invars[0] if eqn.params["axes"] == () else None
 
 
+def _half_update(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
+    """Kernels have no arithmetic in half precision, so the whole scatter is done in float32."""
+    target, indices, updates = eqn.invars
+    dtype = target.aval.dtype
+    if dtype not in HALF:
+        return None
+
+    def convert(x: Atom, new: np.dtype[Any]) -> Atom:
+        params = {"new_dtype": new, "weak_type": x.aval.weak_type}
+        return simplifier.emit(convert_element_type, (x,), eqn, **params)
+
+    wide = compute_dtype(dtype)
+    operands = (convert(target, wide), indices, convert(updates, wide))
+    return convert(simplifier.emit(eqn.primitive, operands, eqn, **eqn.params), dtype)
+
+
 def _is(value: Any, constant: int) -> bool:
     return value is not None and bool(value == constant)
 
@@ -252,6 +271,10 @@ _REWRITES: dict[str, Rewrite] = {
     "reduce_prod": _reduce,
     "reduce_sum": _reduce,
     "reshape": _reshape,
+    "scatter_add": _half_update,
+    "scatter_max": _half_update,
+    "scatter_min": _half_update,
+    "scatter_mul": _half_update,
     "stop_gradient": _identity,
     "transpose": _transpose,
 }

@@ -10,9 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from funcdl.core.array import Array
-from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
-from funcdl.core.trace import current_trace, eval_trace
+from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.reference import run_reference
 from funcdl.errors import ArgumentError
 
 NDArray = np.ndarray[Any, Any]
@@ -72,12 +71,11 @@ class ReferenceProgram:
         return self
 
     def __call__(self, args: Sequence[NDArray]) -> list[NDArray]:
-        arrays = [
-            Array(x, aval.weak_type) for x, aval in zip(args, self._program.in_avals, strict=True)
-        ]
-        with current_trace(eval_trace):
-            outs = eval_jaxpr(self._program.jaxpr, self._program.consts, arrays)
-        return [out.value for out in outs]
+        outs = run_reference(self._program, args)
+        for out in outs:
+            # Results may be views of inputs, of constants or of each other: never to be donated.
+            out.flags.writeable = False
+        return outs
 
 
 class ReferenceBackend:

@@ -7,7 +7,7 @@ between compiled segments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Protocol
@@ -97,6 +97,25 @@ class Update:
 
     op: UpdateOp
     rule: Callable[[Reader, Position, dict[str, Any]], tuple[Position, int | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Control flow: the programs among the parameters are compiled, and called in a loop."""
+
+
+def reason_for_host(form: Any, types: Collection[np.dtype[Any]]) -> str:
+    """Why no kernel can express an equation on operands and results of these element types.
+
+    An empty string where one can.
+    """
+    if form is None or isinstance(form, Loop):
+        return "it has no kernel form"
+    if not KERNEL_DTYPES.issuperset(types):
+        return "kernels have no complex numbers"
+    if isinstance(form, Pointwise) and not form.dtypes.issuperset(types):
+        return "kernels leave this dtype to the host"
+    return ""
 
 
 def compare(builder: KernelBuilder, name: str, index: Index, bound: int) -> int:

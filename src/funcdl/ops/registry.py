@@ -79,7 +79,7 @@ def random_array(
     low: float = -3.0,
     high: float = 3.0,
 ) -> np.ndarray[Any, Any]:
-    """Random test data: uniform floats in [low, high), integers in the same range where they fit."""
+    """Random test data: uniform floats in [low, high), integers of that range where they fit."""
     if dtypes.is_bool(dtype):
         return rng.integers(0, 2, shape).astype(bool)
     if dtypes.is_complex(dtype):

@@ -117,6 +117,7 @@ def _transpose_shape(x: ShapedArray, *, permutation: tuple[int, ...]) -> ShapedA
 
 
 def inverse_permutation(permutation: Sequence[int]) -> tuple[int, ...]:
+    """The permutation that undoes another."""
     return tuple(sorted(range(len(permutation)), key=permutation.__getitem__))
 
 
@@ -172,22 +173,16 @@ def _broadcast_shape(
 
 
 def _broadcast_impl(x: NDArray, *, shape: Shape, broadcast_dimensions: tuple[int, ...]) -> NDArray:
+    """A view with strides of 0, far cheaper than `np.broadcast_to` for small arrays."""
+    if x.size == 0 or 0 in shape:
+        return np.empty(shape, x.dtype)
+    if not x.flags.c_contiguous:
+        x = np.ascontiguousarray(x)
     strides = [0] * len(shape)
     for i, d in enumerate(broadcast_dimensions):
         if x.shape[i] == shape[d]:
             strides[d] = x.strides[i]
-    return _strided(x, shape, strides)
-
-
-def _strided(x: NDArray, shape: Shape, strides: Sequence[int]) -> NDArray:
-    """A view with these strides, far cheaper than `np.broadcast_to` for small arrays."""
-    if x.size == 0 or 0 in shape:
-        return np.empty(shape, x.dtype)
-    return np.ndarray(shape, x.dtype, x if x.flags.c_contiguous else _base(x), 0, strides)
-
-
-def _base(x: NDArray) -> Any:
-    return np.ascontiguousarray(x)
+    return np.ndarray(shape, x.dtype, x, 0, strides)
 
 
 def _broadcast_transpose(

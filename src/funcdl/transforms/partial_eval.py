@@ -47,8 +47,13 @@ class PartialProgram:
 
 
 @cached_on_first
-def partial_eval_jaxpr(program: ClosedJaxpr, unknown_in: tuple[bool, ...]) -> PartialProgram:
-    """Split a program by which of its inputs are unknown."""
+def partial_eval_jaxpr(
+    program: ClosedJaxpr, unknown_in: tuple[bool, ...], unknown_outs: tuple[bool, ...] = ()
+) -> PartialProgram:
+    """Split a program by which of its inputs are unknown.
+
+    Outputs flagged `unknown_outs` become outputs of the unknown part even where they are known.
+    """
     known_trace = JaxprTrace("partial_eval", context.trace)
     unknown_trace = PartialEvalTrace("partial_eval", known_trace)
     with new_trace(known_trace):
@@ -58,7 +63,10 @@ def partial_eval_jaxpr(program: ClosedJaxpr, unknown_in: tuple[bool, ...]) -> Pa
                 for aval, unknown in zip(program.in_avals, unknown_in, strict=True)
             ]
             outs = eval_jaxpr(program.jaxpr, program.consts, args)
-            unknown_out = tuple(unknown_trace.owns(out) for out in outs)
+            forced = unknown_outs or (False,) * len(outs)
+            unknown_out = tuple(
+                flag or unknown_trace.owns(out) for out, flag in zip(outs, forced, strict=True)
+            )
             unknown_jaxpr, residual_values = unknown_trace.to_jaxpr(
                 [out for out, unknown in zip(outs, unknown_out, strict=True) if unknown]
             )

@@ -1,0 +1,9 @@
+"""Control flow as primitives whose bodies are programs."""
+
+from __future__ import annotations
+
+from funcdl.control.cond import cond, switch
+from funcdl.control.scan import scan
+from funcdl.control.while_loop import fori_loop, while_loop
+
+__all__ = ["cond", "fori_loop", "scan", "switch", "while_loop"]

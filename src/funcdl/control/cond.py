@@ -1,0 +1,306 @@
+"""cond and switch: run one of several functions, chosen by a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcdl.control.programs import eval_compiled, select, trace_body
+from funcdl.core import dtypes, tree
+from funcdl.core.array import as_array
+from funcdl.core.avals import ShapedArray
+from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
+from funcdl.core.primitive import Primitive, never_weak
+from funcdl.core.reference import run_reference
+from funcdl.core.staging import trace_to_jaxpr
+from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
+from funcdl.core.trace import current_trace
+from funcdl.errors import ArgumentError, DtypeError, ShapeError, TreeError
+from funcdl.ops.convert import convert_element_type
+from funcdl.ops.lowering import Loop
+from funcdl.ops.select import clamp, select_n
+from funcdl.ops.shape import broadcast_in_dim, full_like, instantiate, zeros
+from funcdl.transforms.arguments import describe_trees, function_name
+from funcdl.transforms.batching import batch_jaxpr, place_batch
+from funcdl.transforms.jvp import jvp_jaxpr
+from funcdl.transforms.partial_eval import PartialEvalTrace, partial_eval_jaxpr
+from funcdl.transforms.transpose import transpose_jaxpr
+
+cond_primitive = Primitive("cond", multiple_results=True)
+
+Branches = tuple[ClosedJaxpr, ...]
+
+
+def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any) -> Any:
+    """``true_fun(*operands) if pred else false_fun(*operands)`` (see `jax.lax.cond`).
+
+    Only the chosen function runs, except under a vmap that maps `pred`.
+
+    Args:
+      pred: a scalar, bool or number (nonzero is true).
+      true_fun, false_fun: return pytrees of the same structure, shapes and dtypes.
+
+    Raises:
+      ShapeError: `pred` is no scalar, or the outputs' types differ.
+      TreeError: the outputs' structures differ.
+    """
+    value = as_array(pred)
+    if value.aval.shape:
+        raise ShapeError(f"cond requires a scalar predicate, got {value.aval}; use where, or vmap")
+    if not dtypes.is_bool(value.aval.dtype):
+        value = convert_element_type(value, new_dtype=np.dtype(bool), weak_type=False)
+    index = convert_element_type(value, new_dtype=np.dtype(np.int32), weak_type=False)
+    return _choose("cond", index, [false_fun, true_fun], operands)
+
+
+def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
+    """``branches[clamp(index)](*operands)`` (see `jax.lax.switch`).
+
+    Args:
+      index: an integer scalar; out of range means the first or the last branch.
+      branches: functions that return pytrees of the same structure, shapes and dtypes.
+    """
+    if not branches:
+        raise ArgumentError("switch requires at least one branch, got none")
+    value = as_array(index)
+    if value.aval.shape or not dtypes.is_integer(value.aval.dtype):
+        raise DtypeError(f"switch requires an integer scalar as index, got {value.aval}")
+    value = convert_element_type(value, new_dtype=np.dtype(np.int32), weak_type=False)
+    value = clamp(full_like(value, 0), value, full_like(value, len(branches) - 1))
+    return _choose("switch", value, list(branches), operands)
+
+
+def _choose(
+    what: str, index: Any, funs: Sequence[Callable[..., Any]], operands: Sequence[Any]
+) -> Any:
+    leaves, in_tree = tree.flatten(tuple(operands))
+    args = [as_array(x) for x in leaves]
+    avals = [x.aval for x in args]
+    traced = [trace_body(f, in_tree, avals, what, function_name(f)) for f in funs]
+    _check_branches(what, funs, traced)
+    captured = [x for _, values, _ in traced for x in values]
+    # Every branch takes the captured values of all, so that they share one operand list.
+    branches = []
+    start = 0
+    for program, values, _ in traced:
+        branches.append(_widen(program, start, len(values), [x.aval for x in captured], avals))
+        start += len(values)
+    outs = cond_primitive.bind(index, *captured, *args, branches=tuple(branches))
+    return traced[0][2].unflatten(outs)
+
+
+def _check_branches(what: str, funs: Sequence[Callable[..., Any]], traced: Sequence[Any]) -> None:
+    first_program, _, first_tree = traced[0]
+    for fun, (program, _, out_tree) in zip(funs[1:], traced[1:], strict=True):
+        names = f"{function_name(funs[0])} and {function_name(fun)}"
+        if out_tree != first_tree:
+            raise TreeError(
+                f"{what} requires branches that return the same structure; {names} differ:\n"
+                + describe_trees(out_tree, first_tree)
+            )
+        paths = [tree.format_path(path) for path in tree.paths(first_tree)]
+        wrong = [
+            f"  output{path}: {a} and {b}"
+            for path, a, b in zip(paths, first_program.out_avals, program.out_avals, strict=True)
+            if not a.same_type(b)
+        ]
+        if wrong:
+            raise ShapeError(
+                f"{what} requires branches that return the same types; {names} differ:\n"
+                + "\n".join(wrong)
+            )
+
+
+def _widen(
+    program: ClosedJaxpr,
+    start: int,
+    count: int,
+    captured: Sequence[ShapedArray],
+    avals: Sequence[ShapedArray],
+) -> ClosedJaxpr:
+    def run(*xs: Any) -> list[Any]:
+        own = [*xs[start : start + count], *xs[len(captured) :]]
+        return eval_jaxpr(program.jaxpr, program.consts, own)
+
+    jaxpr, consts = trace_to_jaxpr(run, [*captured, *avals])
+    return ClosedJaxpr(jaxpr, consts)
+
+
+def _impl(
+    index: np.ndarray[Any, Any], *args: np.ndarray[Any, Any], branches: Branches
+) -> list[np.ndarray[Any, Any]]:
+    return run_reference(branches[int(index)], args)
+
+
+def _shape(index: ShapedArray, *avals: ShapedArray, branches: Branches) -> list[ShapedArray]:
+    return branches[0].out_avals
+
+
+def _jvp(
+    primals: Sequence[Any], tangents: Sequence[Any], *, branches: Branches
+) -> tuple[list[Any], list[Any]]:
+    nonzero = tuple(not is_zero(t) for t in tangents[1:])
+    flags = [False] * len(branches[0].out_avals)
+    for branch in branches:
+        found = jvp_jaxpr(branch, nonzero)[1]
+        flags = [a or b for a, b in zip(flags, found, strict=True)]
+    programs = tuple(jvp_jaxpr(branch, nonzero, tuple(flags))[0] for branch in branches)
+    given = select(tangents[1:], nonzero)
+    outs = cond_primitive.bind(*primals, *given, branches=programs)
+    count = len(flags)
+    dots = iter(outs[count:])
+    return outs[:count], [
+        next(dots) if flag else Zero(x.aval.to_tangent())
+        for x, flag in zip(outs[:count], flags, strict=True)
+    ]
+
+
+def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str, Any]) -> Any:
+    branches: Branches = params["branches"]
+    index, operands = args[0], args[1:]
+    unknown = tuple(map(trace.owns, operands))
+    flags = [False] * len(branches[0].out_avals)
+    for branch in branches:
+        found = partial_eval_jaxpr(branch, unknown).unknown_out
+        flags = [a or b for a, b in zip(flags, found, strict=True)]
+    parts = [partial_eval_jaxpr(branch, unknown, tuple(flags)) for branch in branches]
+    known_ops = select(operands, unknown, False)
+    num_known = flags.count(False)
+    # Each branch returns its own residuals, and zeros in the places of the others'.
+    residual_avals = [
+        [_residual_aval(part, kind, i) for kind, i in part.residuals] for part in parts
+    ]
+    known = tuple(
+        _pad_residuals(part, number, residual_avals, num_known)
+        for number, part in enumerate(parts)
+    )
+    unknown_avals = [x.aval for x in select(operands, unknown)]
+    wide = tuple(
+        _take_residuals(part.unknown, number, residual_avals, unknown_avals)
+        for number, part in enumerate(parts)
+    )
+    assert trace.parent is not None
+    with current_trace(trace.parent):
+        known_outs = cond_primitive.bind(index, *known_ops, branches=known)
+    residuals = known_outs[num_known:]
+    recorded = trace.record(
+        cond_primitive,
+        [index, *residuals, *select(operands, unknown)],
+        {"branches": wide},
+    )
+    unknown_iter, known_iter = iter(recorded), iter(known_outs)
+    return [next(unknown_iter) if flag else next(known_iter) for flag in flags]
+
+
+def _residual_aval(part: Any, kind: str, i: int) -> ShapedArray:
+    return part.known.in_avals[i] if kind == "in" else part.known.out_avals[i]  # type: ignore[no-any-return]
+
+
+def _pad_residuals(
+    part: Any, number: int, residual_avals: Sequence[Sequence[ShapedArray]], num_known: int
+) -> ClosedJaxpr:
+    def run(*xs: Any) -> list[Any]:
+        outs = eval_jaxpr(part.known.jaxpr, part.known.consts, xs)
+        own = [xs[i] if kind == "in" else outs[i] for kind, i in part.residuals]
+        padded = [
+            x
+            for n, avals in enumerate(residual_avals)
+            for x in (own if n == number else [zeros(aval) for aval in avals])
+        ]
+        return [*outs[:num_known], *padded]
+
+    jaxpr, consts = trace_to_jaxpr(run, part.known.in_avals)
+    return ClosedJaxpr(jaxpr, consts)
+
+
+def _take_residuals(
+    program: ClosedJaxpr,
+    number: int,
+    residual_avals: Sequence[Sequence[ShapedArray]],
+    unknown_avals: Sequence[ShapedArray],
+) -> ClosedJaxpr:
+    start = sum(map(len, residual_avals[:number]))
+    count = len(residual_avals[number])
+    all_avals = [aval for avals in residual_avals for aval in avals]
+
+    def run(*xs: Any) -> list[Any]:
+        own = [*xs[start : start + count], *xs[len(all_avals) :]]
+        return eval_jaxpr(program.jaxpr, program.consts, own)
+
+    jaxpr, consts = trace_to_jaxpr(run, [*all_avals, *unknown_avals])
+    return ClosedJaxpr(jaxpr, consts)
+
+
+def _transpose(cts: Sequence[Any], index: Any, *args: Any, branches: Branches) -> list[Any]:
+    linear = tuple(map(is_linear, args))
+    nonzero = tuple(not is_zero(ct) for ct in cts)
+    ct_avals = [x.aval.to_tangent() for x in select(args, linear)]
+    programs = []
+    for branch in branches:
+        program, flags = transpose_jaxpr(branch, linear, nonzero)
+        programs.append(_fill_zeros(program, flags, ct_avals))
+    given = [*select(args, linear, False), *select(cts, nonzero)]
+    found = iter(cond_primitive.bind(index, *given, branches=tuple(programs)))
+    return [None, *(next(found) if flag else None for flag in linear)]
+
+
+def _fill_zeros(
+    program: ClosedJaxpr, flags: Sequence[bool], avals: Sequence[ShapedArray]
+) -> ClosedJaxpr:
+    def run(*xs: Any) -> list[Any]:
+        found = iter(eval_jaxpr(program.jaxpr, program.consts, xs))
+        return [
+            next(found) if flag else instantiate(Zero(aval))
+            for flag, aval in zip(flags, avals, strict=True)
+        ]
+
+    jaxpr, consts = trace_to_jaxpr(run, program.in_avals)
+    return ClosedJaxpr(jaxpr, consts)
+
+
+def _batch(
+    axis_size: int, args: Sequence[Any], dims: Sequence[int | None], *, branches: Branches
+) -> tuple[list[Any], list[int | None]]:
+    index, operands = args[0], args[1:]
+    batched = tuple(d is not None for d in dims[1:])
+    inputs = [
+        x if d is None else place_batch(x, d, 0, axis_size)
+        for x, d in zip(operands, dims[1:], strict=True)
+    ]
+    flags = [False] * len(branches[0].out_avals)
+    for branch in branches:
+        found = batch_jaxpr(branch, axis_size, batched)[1]
+        flags = [a or b for a, b in zip(flags, found, strict=True)]
+    if dims[0] is None:
+        programs = tuple(
+            batch_jaxpr(branch, axis_size, batched, tuple(flags))[0] for branch in branches
+        )
+        outs = cond_primitive.bind(index, *inputs, branches=programs)
+        return outs, [0 if flag else None for flag in flags]
+    # Each lane chooses for itself: all branches run, and their results are selected from.
+    everything = (True,) * len(flags)
+    results = []
+    for branch in branches:
+        program, _ = batch_jaxpr(branch, axis_size, batched, everything)
+        results.append(eval_jaxpr(program.jaxpr, program.consts, inputs))
+    outs = []
+    for cases in zip(*results, strict=True):
+        which = index
+        if len(cases) == 2:
+            which = convert_element_type(index, new_dtype=np.dtype(bool), weak_type=False)
+        wide = broadcast_in_dim(which, shape=cases[0].shape, broadcast_dimensions=(0,))
+        outs.append(cases[0] if len(cases) == 1 else select_n(wide, *cases))
+    return outs, [0] * len(outs)
+
+
+cond_primitive.impl = _impl
+cond_primitive.eval = lambda *args, **params: eval_compiled(cond_primitive, args, params)
+cond_primitive.shape = _shape
+cond_primitive.weak = never_weak
+cond_primitive.jvp = _jvp
+cond_primitive.partial_eval = _partial_eval
+cond_primitive.transpose = _transpose
+cond_primitive.batch = _batch
+cond_primitive.lower = Loop()

@@ -1,0 +1,312 @@
+"""while_loop and fori_loop: loops whose number of steps is known only when they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcdl.control.programs import eval_compiled, rearrange, select, split, trace_body
+from funcdl.control.scan import check_carry, scan, weaken
+from funcdl.core import dtypes, tree
+from funcdl.core.array import Array, as_array
+from funcdl.core.avals import ShapedArray
+from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.primitive import Primitive, never_weak
+from funcdl.core.reference import run_reference
+from funcdl.core.staging import trace_to_jaxpr
+from funcdl.core.symbolic_zero import Zero, is_zero
+from funcdl.core.trace import Tracer, current_trace
+from funcdl.errors import NotDifferentiableError, ShapeError, TreeError
+from funcdl.ops.arithmetic import add
+from funcdl.ops.comparison import lt
+from funcdl.ops.convert import convert_element_type
+from funcdl.ops.lowering import Loop
+from funcdl.ops.reduction import reduce_or
+from funcdl.ops.select import select_n
+from funcdl.ops.shape import broadcast_in_dim, full_like, instantiate
+from funcdl.transforms.arguments import describe_trees, function_name
+from funcdl.transforms.batching import batch_jaxpr, place_batch
+from funcdl.transforms.jvp import jvp_jaxpr
+from funcdl.transforms.partial_eval import PartialEvalTrace, partial_eval_jaxpr
+
+while_primitive = Primitive("while", multiple_results=True)
+
+
+def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any) -> Any:
+    """Repeat ``val = body_fun(val)`` while ``cond_fun(val)`` (see `jax.lax.while_loop`).
+
+    Args:
+      cond_fun: returns a bool scalar.
+      body_fun: returns a value of the structure, shapes and dtypes of its argument.
+      init_val: the first value, a pytree of arrays.
+
+    Raises:
+      TreeError, ShapeError: a function returns something else.
+      NotDifferentiableError: reverse-mode differentiation, which would need every step's value;
+        use `scan`, or `fori_loop` with fixed bounds.
+    """
+    name = function_name(body_fun)
+    leaves, treedef = tree.flatten(init_val)
+    carry = [as_array(x) for x in leaves]
+    in_tree = tree.structure((init_val,))
+    for _ in range(2):
+        avals = [x.aval for x in carry]
+        body, body_captured, out_tree = trace_body(body_fun, in_tree, avals, "while_loop", name)
+        if out_tree != treedef:
+            raise TreeError(
+                f"while_loop requires {name} to return a value with the structure that it got:\n"
+                + describe_trees(out_tree, treedef)
+            )
+        promoted = weaken(carry, body.out_avals)
+        if promoted is None:
+            break
+        carry = promoted
+    check_carry("while_loop", name, init_val, avals, body.out_avals)
+    cond_name = function_name(cond_fun)
+    cond, cond_captured, _ = trace_body(cond_fun, in_tree, avals, "while_loop", cond_name)
+    if len(cond.out_avals) != 1 or cond.out_avals[0].shape or not dtypes.is_bool(
+        cond.out_avals[0].dtype
+    ):
+        raise ShapeError(
+            f"while_loop requires {cond_name} to return a bool scalar, got "
+            + ", ".join(map(str, cond.out_avals))
+        )
+    outs = while_primitive.bind(
+        *cond_captured,
+        *body_captured,
+        *carry,
+        cond=cond,
+        body=body,
+        cond_consts=len(cond_captured),
+        body_consts=len(body_captured),
+    )
+    return treedef.unflatten(outs)
+
+
+def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_val: Any) -> Any:
+    """``val = body_fun(i, val)`` for i from `lower` up to `upper` (see `jax.lax.fori_loop`).
+
+    With Python integers as bounds the loop is a `scan`, and so differentiable in reverse mode.
+    """
+    if not isinstance(lower, Array | Tracer) and not isinstance(upper, Array | Tracer):
+        start, count = int(lower), max(int(upper) - int(lower), 0)
+        index = as_array(np.asarray(start, dtypes.default_dtype("i")))
+
+        def step(state: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
+            i, val = state
+            return (add(i, full_like(i, 1)), body_fun(i, val)), None
+
+        return scan(step, (index, init_val), None, length=count)[0][1]
+    dtype = dtypes.result_type(lower, upper)
+    first, last = (convert_element_type(as_array(x), new_dtype=dtype, weak_type=False) for x in (lower, upper))
+
+    def cond_fun(state: tuple[Any, Any, Any]) -> Any:
+        return lt(state[0], state[1])
+
+    def body(state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+        i, end, val = state
+        return add(i, full_like(i, 1)), end, body_fun(i, val)
+
+    return while_loop(cond_fun, body, (first, last, init_val))[2]
+
+
+def _impl(
+    *args: np.ndarray[Any, Any],
+    cond: ClosedJaxpr,
+    body: ClosedJaxpr,
+    cond_consts: int,
+    body_consts: int,
+) -> list[np.ndarray[Any, Any]]:
+    for_cond, for_body, carry = split(args, cond_consts, body_consts)
+    while bool(run_reference(cond, [*for_cond, *carry])[0]):
+        carry = run_reference(body, [*for_body, *carry])
+    return carry
+
+
+def _shape(*avals: ShapedArray, body: ClosedJaxpr, **_: Any) -> list[ShapedArray]:
+    return body.out_avals
+
+
+def _jvp(
+    primals: Sequence[Any],
+    tangents: Sequence[Any],
+    *,
+    cond: ClosedJaxpr,
+    body: ClosedJaxpr,
+    cond_consts: int,
+    body_consts: int,
+) -> tuple[list[Any], list[Any]]:
+    nonzero = [not is_zero(t) for t in tangents]
+    _, consts_nz, carry_nz = split(nonzero, cond_consts, body_consts)
+    while True:
+        program, found_nz = jvp_jaxpr(body, (*consts_nz, *carry_nz), tuple(carry_nz))
+        found = [a or b for a, b in zip(carry_nz, found_nz, strict=True)]
+        if found == carry_nz:
+            break
+        carry_nz = found
+    num_carry, num_dots = len(carry_nz), sum(carry_nz)
+    for_cond, for_body, carry = split(primals, cond_consts, body_consts)
+    _, const_t, carry_t = split(tangents, cond_consts, body_consts)
+    order = [
+        *range(body_consts),
+        *range(body_consts + num_carry, body_consts + num_carry + sum(consts_nz)),
+        *range(body_consts, body_consts + num_carry),
+        *range(body_consts + num_carry + sum(consts_nz), len(program.in_avals)),
+    ]
+    outs = while_primitive.bind(
+        *for_cond,
+        *for_body,
+        *select(const_t, consts_nz),
+        *carry,
+        *(instantiate(t) for t in select(carry_t, carry_nz)),
+        cond=_ignoring(cond, [a.to_tangent() for a in select(body.out_avals, carry_nz)]),
+        body=rearrange(program, order, None),
+        cond_consts=cond_consts,
+        body_consts=body_consts + sum(consts_nz),
+    )
+    assert len(outs) == num_carry + num_dots
+    dots = iter(outs[num_carry:])
+    return outs[:num_carry], [
+        next(dots) if flag else Zero(x.aval.to_tangent())
+        for x, flag in zip(outs[:num_carry], carry_nz, strict=True)
+    ]
+
+
+def _ignoring(program: ClosedJaxpr, avals: Sequence[ShapedArray]) -> ClosedJaxpr:
+    """The program with more inputs, which it does not read."""
+    count = len(program.in_avals)
+
+    def run(*args: Any) -> list[Any]:
+        from funcdl.core.jaxpr import eval_jaxpr
+
+        return eval_jaxpr(program.jaxpr, program.consts, args[:count])
+
+    jaxpr, consts = trace_to_jaxpr(run, [*program.in_avals, *avals])
+    return ClosedJaxpr(jaxpr, consts)
+
+
+def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str, Any]) -> Any:
+    """Run the known part now; record the whole loop again for what is unknown."""
+    cond, body = params["cond"], params["body"]
+    cond_consts, body_consts = params["cond_consts"], params["body_consts"]
+    _, consts_un, carry_un = split(list(map(trace.owns, args)), cond_consts, body_consts)
+    while True:
+        parts = partial_eval_jaxpr(body, (*consts_un, *carry_un), tuple(carry_un))
+        found = [a or b for a, b in zip(carry_un, parts.unknown_out, strict=True)]
+        if found == carry_un:
+            break
+        carry_un = found
+    for_cond, for_body, carry = split(args, cond_consts, body_consts)
+    num_known = carry_un.count(False)
+    known_body = rearrange(parts.known, None, range(num_known))
+    known_cond = _reading(cond, cond_consts, carry_un)
+    assert trace.parent is not None
+    with current_trace(trace.parent):
+        known_outs = while_primitive.bind(
+            *for_cond,
+            *select(for_body, consts_un, False),
+            *select(carry, carry_un, False),
+            cond=known_cond,
+            body=known_body,
+            cond_consts=cond_consts,
+            body_consts=consts_un.count(False),
+        )
+    recorded = trace.record(while_primitive, args, params)
+    known = iter(known_outs)
+    return [x if flag else next(known) for x, flag in zip(recorded, carry_un, strict=True)]
+
+
+def _reading(cond: ClosedJaxpr, cond_consts: int, dropped: Sequence[bool]) -> ClosedJaxpr:
+    """The condition without the carried values that it cannot depend on."""
+    keep = [*range(cond_consts), *(cond_consts + i for i, d in enumerate(dropped) if not d)]
+    return rearrange(cond, keep, None)
+
+
+def _transpose(cts: Sequence[Any], *args: Any, **params: Any) -> list[Any]:
+    raise NotDifferentiableError(
+        "reverse-mode differentiation (grad, vjp) of while_loop is not possible: the number of "
+        "steps is unknown, so their values cannot be kept.\n"
+        "Use scan, or fori_loop with Python integers as bounds; or forward mode (jvp, jacfwd)."
+    )
+
+
+def _batch(
+    axis_size: int,
+    args: Sequence[Any],
+    dims: Sequence[int | None],
+    *,
+    cond: ClosedJaxpr,
+    body: ClosedJaxpr,
+    cond_consts: int,
+    body_consts: int,
+) -> tuple[list[Any], list[int | None]]:
+    cond_b, consts_b, carry_b = split([d is not None for d in dims], cond_consts, body_consts)
+    while True:
+        batched_body, flags = batch_jaxpr(
+            body, axis_size, (*consts_b, *carry_b), tuple(carry_b)
+        )
+        batched_cond, (pred_b,) = batch_jaxpr(cond, axis_size, (*cond_b, *carry_b))
+        found = [a or b or pred_b for a, b in zip(carry_b, flags, strict=True)]
+        if found == carry_b:
+            break
+        carry_b = found
+    wanted = [*cond_b, *consts_b, *carry_b]
+    inputs = [
+        place_batch(x, d, 0, axis_size) if flag else x
+        for x, d, flag in zip(args, dims, wanted, strict=True)
+    ]
+    if pred_b:
+        batched_cond, batched_body = _any_lane(
+            batched_cond, batched_body, cond_consts, body_consts, axis_size
+        )
+        # The body needs the condition's constants too, to freeze the lanes that are done.
+        inputs = [*inputs[:cond_consts], *inputs]
+        body_consts += cond_consts
+    outs = while_primitive.bind(
+        *inputs,
+        cond=batched_cond,
+        body=batched_body,
+        cond_consts=cond_consts,
+        body_consts=body_consts,
+    )
+    return outs, [0 if flag else None for flag in carry_b]
+
+
+def _any_lane(
+    cond: ClosedJaxpr, body: ClosedJaxpr, cond_consts: int, body_consts: int, axis_size: int
+) -> tuple[ClosedJaxpr, ClosedJaxpr]:
+    """Loop while any lane wants to; lanes that are done keep their values."""
+    from funcdl.core.jaxpr import eval_jaxpr
+
+    def run_cond(*args: Any) -> list[Any]:
+        (pred,) = eval_jaxpr(cond.jaxpr, cond.consts, args)
+        return [reduce_or(pred, axes=(0,))]
+
+    def run_body(*args: Any) -> list[Any]:
+        for_cond, for_body, carry = split(args, cond_consts, body_consts)
+        (pred,) = eval_jaxpr(cond.jaxpr, cond.consts, [*for_cond, *carry])
+        new = eval_jaxpr(body.jaxpr, body.consts, [*for_body, *carry])
+        return [
+            select_n(
+                broadcast_in_dim(pred, shape=old.shape, broadcast_dimensions=(0,)), old, value
+            )
+            for old, value in zip(carry, new, strict=True)
+        ]
+
+    cond_jaxpr, consts = trace_to_jaxpr(run_cond, cond.in_avals)
+    body_avals = [*cond.in_avals[:cond_consts], *body.in_avals]
+    body_jaxpr, body_values = trace_to_jaxpr(run_body, body_avals)
+    return ClosedJaxpr(cond_jaxpr, consts), ClosedJaxpr(body_jaxpr, body_values)
+
+
+while_primitive.impl = _impl
+while_primitive.eval = lambda *args, **params: eval_compiled(while_primitive, args, params)
+while_primitive.shape = _shape
+while_primitive.weak = never_weak
+while_primitive.jvp = _jvp
+while_primitive.partial_eval = _partial_eval
+while_primitive.transpose = _transpose
+while_primitive.batch = _batch
+while_primitive.lower = Loop()
