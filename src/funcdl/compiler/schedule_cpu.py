@@ -52,7 +52,7 @@ DOT_SMALL = 4096
 DOT_TILE = (96, 384)
 DOT_DEPTH = 384
 # Tiles are made smaller, down to a limit, until there are this many for threads to share.
-MANY_TILES = 16
+MANY_TILES = 8
 MIN_TILE = (48, 96)
 
 
@@ -173,16 +173,17 @@ def _schedule_dot(kernel: Kernel, dot: Dot) -> Schedule:
     tile_m, tile_n = DOT_TILE
     if dot.type.dtype.itemsize == 8:
         tile_n //= 2
-    depth = _round_up(-(-k // -(-k // DOT_DEPTH)), 16)
+    depth = min(_round_up(-(-k // -(-k // DOT_DEPTH)), 16), k)
     batch = [a for a in kernel.axes if a.name not in (dot.m, dot.n, dot.k) and a.extent != 1]
     elements = prod(axis.extent for axis in batch)
     is_parallel = work(kernel) >= PARALLEL_WORK
     by_element = elements >= MANY_CHUNKS
     if is_parallel and not by_element:
-        while -(-m // tile_m) * -(-n // tile_n) < MANY_TILES and tile_n > MIN_TILE[1]:
-            tile_n //= 2
+        # Rows first: each further tile of columns packs the left operand once more.
         while -(-m // tile_m) * -(-n // tile_n) < MANY_TILES and tile_m > MIN_TILE[0]:
             tile_m //= 2
+        while -(-m // tile_m) * -(-n // tile_n) < MANY_TILES and tile_n > MIN_TILE[1]:
+            tile_n //= 2
     tiles: Kind = "parallel" if is_parallel and not by_element else "tile"
     return Schedule(
         (

@@ -18,7 +18,8 @@ static void dot_batch(const float *restrict x, const float *restrict y, float *r
     for (int64_t m = 0; m < 64; ++m) {
       #pragma omp simd
       for (int64_t n = 0; n < 64; ++n) {
-        out0[b * 4096 + m * 64 + n] = product[m * tile_columns + n];
+        const float v2 = product[m * tile_columns + n];
+        out0[b * 4096 + m * 64 + n] = v2;
       }
     }
   }

@@ -1,11 +1,11 @@
 /* kernel dot_prologue(x: f32[262144] in, y: f32[51200] in, row: f32[512] in, out0: f32[51200] out)
  *   axes m:512 n:100 k:512
- *   schedule m:parallel(48) n:parallel(96) k:tile(256) n:vector */
+ *   schedule m:parallel(48) n:parallel(384) k:tile(256) n:vector */
 static void dot_prologue(const float *restrict x, const float *restrict y,
                          const float *restrict row, float *restrict out0) {
   enum { rhs_columns = (100 + FD_NR_F32 - 1) / FD_NR_F32 * FD_NR_F32 };
   enum { tile_rows = (48 + FD_MR_F32 - 1) / FD_MR_F32 * FD_MR_F32 };
-  enum { tile_columns = (96 + FD_NR_F32 - 1) / FD_NR_F32 * FD_NR_F32 };
+  enum { tile_columns = (100 + FD_NR_F32 - 1) / FD_NR_F32 * FD_NR_F32 };
   const size_t rhs_bytes = ((size_t)512 * rhs_columns * sizeof(float) + 63) / 64 * 64;
   float *const rhs_panels = aligned_alloc(64, rhs_bytes);
   if (rhs_panels == NULL) abort();
@@ -31,35 +31,32 @@ static void dot_prologue(const float *restrict x, const float *restrict y,
       }
     }
     /* tiles of v8, and what follows from them */
-    #pragma omp for schedule(static) collapse(2)
+    #pragma omp for schedule(static)
     for (int64_t m_tile = 0; m_tile < 512; m_tile += 48) {
-      for (int64_t n_tile = 0; n_tile < 100; n_tile += 96) {
-        const int64_t m_end = m_tile + 48 < 512 ? m_tile + 48 : 512;
-        const int64_t n_end = n_tile + 96 < 100 ? n_tile + 96 : 100;
-        _Alignas(64) float lhs_panels[tile_rows * 256];
-        _Alignas(64) float product[tile_rows * tile_columns];
-        for (int64_t k_tile = 0; k_tile < 512; k_tile += 256) {
-          float lhs_values[256 * 48];
-          for (int64_t k = k_tile; k < k_tile + 256; ++k) {
-            #pragma omp simd
-            for (int64_t m = m_tile; m < m_end; ++m) {
-              const float v0 = x[k * 512 + m];
-              const float v1 = row[m];
-              const float v2 = v0 * v1;
-              const float v3 = fd_exp_f32(v2);
-              lhs_values[(k - k_tile) * 48 + m - m_tile] = v3;
-            }
-          }
-          fd_pack_a_f32(lhs_panels, lhs_values, 1, 48, m_end - m_tile, 256);
-          fd_gemm_tile_f32(m_end - m_tile, n_end - n_tile, 256, lhs_panels,
-                           rhs_panels + k_tile * rhs_columns + n_tile * 256, product, tile_columns,
-                           k_tile > 0);
-        }
-        for (int64_t m = m_tile; m < m_end; ++m) {
+      const int64_t m_end = m_tile + 48 < 512 ? m_tile + 48 : 512;
+      _Alignas(64) float lhs_panels[tile_rows * 256];
+      _Alignas(64) float product[tile_rows * tile_columns];
+      for (int64_t k_tile = 0; k_tile < 512; k_tile += 256) {
+        float lhs_values[256 * 48];
+        for (int64_t k = k_tile; k < k_tile + 256; ++k) {
           #pragma omp simd
-          for (int64_t n = n_tile; n < n_end; ++n) {
-            out0[m * 100 + n] = product[(m - m_tile) * tile_columns + n - n_tile];
+          for (int64_t m = m_tile; m < m_end; ++m) {
+            const float v0 = x[k * 512 + m];
+            const float v1 = row[m];
+            const float v2 = v0 * v1;
+            const float v3 = fd_exp_f32(v2);
+            lhs_values[(k - k_tile) * 48 + m - m_tile] = v3;
           }
+        }
+        fd_pack_a_f32(lhs_panels, lhs_values, 1, 48, m_end - m_tile, 256);
+        fd_gemm_tile_f32(m_end - m_tile, 100, 256, lhs_panels, rhs_panels + k_tile * rhs_columns,
+                         product, tile_columns, k_tile > 0);
+      }
+      for (int64_t m = m_tile; m < m_end; ++m) {
+        #pragma omp simd
+        for (int64_t n = 0; n < 100; ++n) {
+          const float v8 = product[(m - m_tile) * tile_columns + n];
+          out0[m * 100 + n] = v8;
         }
       }
     }

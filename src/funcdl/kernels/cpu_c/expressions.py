@@ -31,6 +31,7 @@ class Expressions:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.vector_axis = ""  # of the loop that is vectorised
+        self.elements: dict[int, str] = {}  # values that were computed before, into arrays
         self._bound: dict[int, str] = {}
         self._names = _names(kernel)
         self._single = frozenset(axis.name for axis in kernel.axes if axis.extent == 1)
@@ -75,6 +76,8 @@ class Expressions:
 
     def compute(self, id: int) -> str:
         """The right-hand side of the value's definition."""
+        if id in self.elements:
+            return self.elements[id]
         instruction = self.kernel.body[id]
         match instruction:
             case IndexValue(type_, index):

@@ -159,7 +159,8 @@ class Nest:
             id = pending.pop()
             if id not in found and not self.expressions.is_bound(id):
                 found.add(id)
-                pending.extend(operands(self.kernel.body[id]))
+                if id not in self.expressions.elements:
+                    pending.extend(operands(self.kernel.body[id]))
         return sorted(found)
 
     def write(

@@ -284,14 +284,12 @@ class _DotRenderer:
         row = factor(self.m.inside) if self.m.axis in axes else "0"
         column = self.n.inside if self.n.axis in axes else "0"
         self.expressions.vector_axis = self.n.axis
-        with self.expressions.scope():
-            self.expressions.bind(self.id, f"product[{row} * tile_columns + {column}]")
-            values = self.nest.needed(id for effect in effects for id in operands(effect))
-            self.nest.write(
-                [self.m.positions(), self.n.positions("#pragma omp simd")],
-                values,
-                [self.nest.effect(effect) for effect in effects],
-            )
+        self.expressions.elements[self.id] = f"product[{row} * tile_columns + {column}]"
+        self.nest.write(
+            [self.m.positions(), self.n.positions("#pragma omp simd")],
+            self.nest.needed(id for effect in effects for id in operands(effect)),
+            [self.nest.effect(effect) for effect in effects],
+        )
 
     def is_plain(self, operand: int) -> bool:
         """Whether an operand is a load with fixed strides along the product's axes."""
