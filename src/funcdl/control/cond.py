@@ -33,7 +33,9 @@ cond_primitive = Primitive("cond", multiple_results=True)
 Branches = tuple[ClosedJaxpr, ...]
 
 
-def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any) -> Any:
+def cond(
+    pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any
+) -> Any:
     """``true_fun(*operands) if pred else false_fun(*operands)`` (see `jax.lax.cond`).
 
     Only the chosen function runs, except under a vmap that maps `pred`.
@@ -173,8 +175,7 @@ def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str
         [_residual_aval(part, kind, i) for kind, i in part.residuals] for part in parts
     ]
     known = tuple(
-        _pad_residuals(part, number, residual_avals, num_known)
-        for number, part in enumerate(parts)
+        _pad_residuals(part, number, residual_avals, num_known) for number, part in enumerate(parts)
     )
     unknown_avals = [x.aval for x in select(operands, unknown)]
     wide = tuple(

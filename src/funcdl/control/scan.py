@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from funcdl.control.programs import eval_compiled, rearrange, select, split, trace_body
-from funcdl.core import dtypes, tree
+from funcdl.core import tree
 from funcdl.core.array import as_array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr
@@ -62,24 +62,21 @@ def scan(
     """
     name = function_name(f)
     init_leaves, init_tree = tree.flatten(init)
-    xs_leaves, xs_tree = tree.flatten(xs)
+    xs_leaves = tree.leaves(xs)
     carry = [as_array(x) for x in init_leaves]
     inputs = [as_array(x) for x in xs_leaves]
     count = _length(name, inputs, length)
     x_avals = [x.aval.update(shape=x.aval.shape[1:]) for x in inputs]
     in_tree = tree.structure((init, xs))
-    for attempt in range(2):
+    while True:
         carry_avals = [x.aval for x in carry]
-        body, captured, out_tree = trace_body(
-            f, in_tree, [*carry_avals, *x_avals], "scan", name
-        )
+        body, captured, out_tree = trace_body(f, in_tree, [*carry_avals, *x_avals], "scan", name)
         outs = body.out_avals
-        num_ys = _check_pair(name, out_tree, init_tree, len(outs))
-        promoted = weaken(carry, outs[: len(carry)])
-        if attempt == 0 and promoted is not None:
-            carry = promoted
-            continue
-        break
+        _check_pair(name, out_tree, init_tree, len(outs))
+        promoted = settle_weak_types(carry, outs[: len(carry)])
+        if promoted is None:
+            break
+        carry = promoted
     check_carry("scan", name, init, carry_avals, outs[: len(carry)])
     results = scan_loop.bind(
         *captured,
@@ -91,13 +88,12 @@ def scan(
         length=count,
         reverse=bool(reverse),
     )
-    assert num_ys == len(results) - len(carry)
-    final, ys = out_tree.unflatten(results)
+    final, ys = cast(tuple[Any, Any], out_tree.unflatten(results))
     return final, ys
 
 
 def _length(name: str, inputs: Sequence[Any], length: int | None) -> int:
-    sizes = {}
+    sizes: dict[str, int] = {}
     for i, x in enumerate(inputs):
         if not x.aval.shape:
             raise ShapeError(f"scan of {name} requires xs with a leading axis, got {x.aval}")
@@ -112,9 +108,7 @@ def _length(name: str, inputs: Sequence[Any], length: int | None) -> int:
     return next(iter(sizes.values()))
 
 
-def _check_pair(
-    name: str, out_tree: tree.TreeDef, init_tree: tree.TreeDef, num_outs: int
-) -> int:
+def _check_pair(name: str, out_tree: tree.TreeDef, init_tree: tree.TreeDef, num_outs: int) -> None:
     children = out_tree.children()
     if out_tree.type is not tuple or len(children) != 2:
         raise TreeError(
@@ -126,18 +120,18 @@ def _check_pair(
             f"scan requires {name} to return a carry with the structure that it got:\n"
             + describe_trees(children[0], init_tree)
         )
-    return children[1].num_leaves  # type: ignore[no-any-return]
 
 
-def weaken(carry: Sequence[Any], outs: Sequence[ShapedArray]) -> list[Any] | None:
-    """Convert weakly typed initial values to the dtype that the body returns, if need be."""
+def settle_weak_types(carry: Sequence[Any], outs: Sequence[ShapedArray]) -> list[Any] | None:
+    """Weakly typed initial values converted to the dtype that the body returns, if any must be."""
     from funcdl.ops.convert import convert_element_type
 
     changed = False
     found = []
     for x, out in zip(carry, outs, strict=True):
         if x.aval.weak_type and (x.aval.dtype != out.dtype or not out.weak_type):
-            x = convert_element_type(x, new_dtype=out.dtype, weak_type=out.weak_type)
+            # The result is strong, so that the second trace is the last.
+            x = convert_element_type(x, new_dtype=out.dtype, weak_type=False)
             changed = True
         found.append(x)
     return found if changed else None
@@ -327,9 +321,7 @@ def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str
         },
     )
     unknown_iter, known_iter = iter(unknown_outs), iter(known_outs)
-    return [
-        next(unknown_iter) if flag else next(known_iter) for flag in (*carry_un, *ys_un)
-    ]
+    return [next(unknown_iter) if flag else next(known_iter) for flag in (*carry_un, *ys_un)]
 
 
 def _stack_carried(
@@ -371,11 +363,10 @@ def _transpose(
         res, acc, ct_c, ct_y, res_x = split(
             inputs, len(residuals), len(ct_consts), num_carry, len(ct_ys)
         )
-        res_iter, res_x_iter = iter(res), iter(res_x)
         operands = [
-            *(LinearInput(a) if f else next(res_iter) for a, f in zip(const_avals, const_lin, strict=True)),
+            *_operands(const_avals, const_lin, res),
             *map(LinearInput, carry_avals),
-            *(LinearInput(a) if f else next(res_x_iter) for a, f in zip(x_avals, xs_lin, strict=True)),
+            *_operands(x_avals, xs_lin, res_x),
         ]
         found = backward_pass(jaxpr.jaxpr, jaxpr.consts, operands, [*ct_c, *ct_y])
         found_consts, found_carry, found_xs = split(found, num_consts, num_carry)
@@ -416,6 +407,14 @@ def _transpose(
         *(ct if is_linear(x) else None for ct, x in zip(out_carry, carry, strict=True)),
         *(next(xs_iter) if flag else None for flag in xs_lin),
     ]
+
+
+def _operands(
+    avals: Sequence[ShapedArray], linear: Sequence[bool], residuals: Sequence[Any]
+) -> list[Any]:
+    """Markers for linear operands, residuals for the others."""
+    given = iter(residuals)
+    return [LinearInput(a) if flag else next(given) for a, flag in zip(avals, linear, strict=True)]
 
 
 def _batch(

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from funcdl.control.programs import eval_compiled, rearrange, select, split, trace_body
-from funcdl.control.scan import check_carry, scan, weaken
+from funcdl.control.scan import check_carry, scan, settle_weak_types
 from funcdl.core import dtypes, tree
 from funcdl.core.array import Array, as_array
 from funcdl.core.avals import ShapedArray
-from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
 from funcdl.core.primitive import Primitive, never_weak
 from funcdl.core.reference import run_reference
 from funcdl.core.staging import trace_to_jaxpr
@@ -34,7 +34,9 @@ from funcdl.transforms.partial_eval import PartialEvalTrace, partial_eval_jaxpr
 while_primitive = Primitive("while", multiple_results=True)
 
 
-def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any) -> Any:
+def while_loop(
+    cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any
+) -> Any:
     """Repeat ``val = body_fun(val)`` while ``cond_fun(val)`` (see `jax.lax.while_loop`).
 
     Args:
@@ -51,7 +53,7 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     leaves, treedef = tree.flatten(init_val)
     carry = [as_array(x) for x in leaves]
     in_tree = tree.structure((init_val,))
-    for _ in range(2):
+    while True:
         avals = [x.aval for x in carry]
         body, body_captured, out_tree = trace_body(body_fun, in_tree, avals, "while_loop", name)
         if out_tree != treedef:
@@ -59,15 +61,17 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
                 f"while_loop requires {name} to return a value with the structure that it got:\n"
                 + describe_trees(out_tree, treedef)
             )
-        promoted = weaken(carry, body.out_avals)
+        promoted = settle_weak_types(carry, body.out_avals)
         if promoted is None:
             break
         carry = promoted
     check_carry("while_loop", name, init_val, avals, body.out_avals)
     cond_name = function_name(cond_fun)
     cond, cond_captured, _ = trace_body(cond_fun, in_tree, avals, "while_loop", cond_name)
-    if len(cond.out_avals) != 1 or cond.out_avals[0].shape or not dtypes.is_bool(
-        cond.out_avals[0].dtype
+    if (
+        len(cond.out_avals) != 1
+        or cond.out_avals[0].shape
+        or not dtypes.is_bool(cond.out_avals[0].dtype)
     ):
         raise ShapeError(
             f"while_loop requires {cond_name} to return a bool scalar, got "
@@ -100,7 +104,9 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
 
         return scan(step, (index, init_val), None, length=count)[0][1]
     dtype = dtypes.result_type(lower, upper)
-    first, last = (convert_element_type(as_array(x), new_dtype=dtype, weak_type=False) for x in (lower, upper))
+    first, last = (
+        convert_element_type(as_array(x), new_dtype=dtype, weak_type=False) for x in (lower, upper)
+    )
 
     def cond_fun(state: tuple[Any, Any, Any]) -> Any:
         return lt(state[0], state[1])
@@ -179,8 +185,6 @@ def _ignoring(program: ClosedJaxpr, avals: Sequence[ShapedArray]) -> ClosedJaxpr
     count = len(program.in_avals)
 
     def run(*args: Any) -> list[Any]:
-        from funcdl.core.jaxpr import eval_jaxpr
-
         return eval_jaxpr(program.jaxpr, program.consts, args[:count])
 
     jaxpr, consts = trace_to_jaxpr(run, [*program.in_avals, *avals])
@@ -244,9 +248,7 @@ def _batch(
 ) -> tuple[list[Any], list[int | None]]:
     cond_b, consts_b, carry_b = split([d is not None for d in dims], cond_consts, body_consts)
     while True:
-        batched_body, flags = batch_jaxpr(
-            body, axis_size, (*consts_b, *carry_b), tuple(carry_b)
-        )
+        batched_body, flags = batch_jaxpr(body, axis_size, (*consts_b, *carry_b), tuple(carry_b))
         batched_cond, (pred_b,) = batch_jaxpr(cond, axis_size, (*cond_b, *carry_b))
         found = [a or b or pred_b for a, b in zip(carry_b, flags, strict=True)]
         if found == carry_b:
@@ -278,7 +280,6 @@ def _any_lane(
     cond: ClosedJaxpr, body: ClosedJaxpr, cond_consts: int, body_consts: int, axis_size: int
 ) -> tuple[ClosedJaxpr, ClosedJaxpr]:
     """Loop while any lane wants to; lanes that are done keep their values."""
-    from funcdl.core.jaxpr import eval_jaxpr
 
     def run_cond(*args: Any) -> list[Any]:
         (pred,) = eval_jaxpr(cond.jaxpr, cond.consts, args)
@@ -289,9 +290,7 @@ def _any_lane(
         (pred,) = eval_jaxpr(cond.jaxpr, cond.consts, [*for_cond, *carry])
         new = eval_jaxpr(body.jaxpr, body.consts, [*for_body, *carry])
         return [
-            select_n(
-                broadcast_in_dim(pred, shape=old.shape, broadcast_dimensions=(0,)), old, value
-            )
+            select_n(broadcast_in_dim(pred, shape=old.shape, broadcast_dimensions=(0,)), old, value)
             for old, value in zip(carry, new, strict=True)
         ]
 

@@ -32,7 +32,10 @@ KERNEL_DTYPES = frozenset(dtype for dtype in dtypes.SUPPORTED if not dtypes.is_c
 class Reader(Protocol):
     """Reads the operands of the equation being lowered."""
 
-    builder: KernelBuilder
+    @property
+    def builder(self) -> KernelBuilder:
+        """The kernel being written."""
+        ...
 
     def read(self, operand: int, index: Position, mask: int | None = None) -> int:
         """The value of an operand at `index`; nothing is read from memory where `mask` is false."""

@@ -13,7 +13,7 @@ from funcdl.errors import ArgumentError, LeafTypeError
 
 def function_name(f: Callable[..., Any]) -> str:
     """A function's name for messages and generated code."""
-    return getattr(f, "__name__", None) or type(f).__name__
+    return str(getattr(f, "__name__", type(f).__name__))
 
 
 def normalize_argnums(

@@ -26,7 +26,7 @@ class BatchTracer(Tracer):
         self.value = value
         self.dim = dim
         self.source = where_made(value)
-        aval = value.aval
+        aval: ShapedArray = value.aval
         self._aval = aval.update(shape=aval.shape[:dim] + aval.shape[dim + 1 :])
 
     @property

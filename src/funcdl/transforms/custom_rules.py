@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from funcdl.core import dtypes, tree
 from funcdl.core.array import as_array
@@ -26,13 +26,14 @@ class _CustomFunction:
     """What both kinds share: resolving arguments, and splitting off those without derivative."""
 
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: Sequence[int]) -> None:
-        functools.update_wrapper(self, fun)
+        functools.update_wrapper(cast(Callable[..., Any], self), fun)
         self._fun = fun
         self._name = function_name(fun)
         self._nondiff = tuple(nondiff_argnums)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
+        method = cast(Callable[..., Any], self)
+        return method if instance is None else functools.partial(method, instance)
 
     def _resolve(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
         """All arguments by position, defaults filled in."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from funcdl.core import dtypes, tree
 from funcdl.core.array import as_array, aval_of
@@ -226,7 +226,7 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[[Any], 
     def transposed(cotangent: Any) -> tuple[Any, ...]:
         cts, _ = tree.flatten(cotangent)
         found = linear_transpose_flat(flat_fun, [aval_of(x) for x in leaves], cts)
-        return treedef.unflatten([instantiate(ct) for ct in found])  # type: ignore[no-any-return]
+        return cast(tuple[Any, ...], treedef.unflatten(map(instantiate, found)))
 
     return transposed
 

@@ -83,13 +83,12 @@ class JitFunction:
         static: tuple[Any, ...] = ()
         if self._has_static:
             args, kwargs, static = self._split_static(args, kwargs)
-        leaves, treedef = optree.tree_flatten(
-            (args, kwargs) if kwargs else args, namespace=tree.NAMESPACE
-        )
+        arguments: Any = (args, kwargs) if kwargs else args
+        leaves, treedef = optree.tree_flatten(arguments, namespace=tree.NAMESPACE)
         # This path is hot: types are plain tuples here, which hash and compare without Python code.
         types = tuple(
             [
-                (x._value.shape, x._value.dtype, x.weak_type)  # type: ignore[union-attr]
+                (x._value.shape, x._value.dtype, x.weak_type)
                 if type(x) is Array and x._value is not None
                 else self._leaf_type(x, args, kwargs, static)
                 for x in leaves
@@ -219,7 +218,7 @@ class JitFunction:
 
         def flat_fun(*flat: Any) -> list[Any]:
             nonlocal out_tree
-            rebuilt = call.treedef.unflatten(flat)
+            rebuilt: Any = call.treedef.unflatten(flat)
             args, kwargs = rebuilt if call.kwargs else (rebuilt, {})
             keywords = {k: v for k, v in fixed.items() if isinstance(k, str)}
             out = self._fun(*self._all_args(args, fixed), **kwargs, **keywords)
