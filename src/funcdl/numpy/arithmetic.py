@@ -9,7 +9,7 @@ import numpy as np
 from funcdl.core import dtypes
 from funcdl.errors import ArgumentError
 from funcdl.numpy.promotion import ArrayLike, array, convert, promote_inexact
-from funcdl.numpy.ufunc import binary, inexact, kinds, numeric, unary
+from funcdl.numpy.ufunc import Rule, binary, inexact, kinds, numeric, unary
 from funcdl.ops import arithmetic as ops
 from funcdl.ops import bits, comparison, rounding
 from funcdl.ops.complex_parts import complex_, imag, real
@@ -95,6 +95,11 @@ def _remainder(x: Any, y: Any) -> Any:
     return select_n(_needs_floor(rest, y), rest, ops.add(rest, y))
 
 
+def _zero_for_zero(rule: Rule) -> Rule:
+    """The rule for integers, with 0 as the remainder of a division by 0."""
+    return lambda x, y: rule(x, ops.non_zero(y))
+
+
 floor_divide = binary(
     "floor_divide",
     {
@@ -107,13 +112,18 @@ floor_divide = binary(
 )
 remainder = binary(
     "remainder",
-    {"b": numeric(_remainder), "i": _remainder, "u": ops.rem, "f": _remainder},
+    {
+        "b": numeric(_zero_for_zero(_remainder)),
+        "i": _zero_for_zero(_remainder),
+        "u": _zero_for_zero(ops.rem),
+        "f": _remainder,
+    },
     "What `floor_divide` leaves, as Python's ``%``: it has the sign of the divisor.",
 )
 mod = remainder
 fmod = binary(
     "fmod",
-    {"b": numeric(ops.rem)} | kinds("iuf", ops.rem),
+    {"b": numeric(_zero_for_zero(ops.rem)), "f": ops.rem} | kinds("iu", _zero_for_zero(ops.rem)),
     "What division truncated towards zero leaves: it has the sign of the dividend.",
 )
 

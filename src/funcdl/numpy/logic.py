@@ -10,7 +10,7 @@ from funcdl.core import dtypes
 from funcdl.core.array import Array
 from funcdl.errors import LeafTypeError, ShapeError
 from funcdl.numpy.promotion import ArrayLike, array, broadcast, convert, promote
-from funcdl.numpy.ufunc import binary, kinds, unary
+from funcdl.numpy.ufunc import binary, kinds, numeric, unary
 from funcdl.ops import bits, comparison
 from funcdl.ops.arithmetic import abs_, add, mul, sub
 from funcdl.ops.complex_parts import imag, real
@@ -33,10 +33,18 @@ bitwise_or = binary("bitwise_or", kinds("biu", bits.or_), "Bits that any operand
 bitwise_xor = binary("bitwise_xor", kinds("biu", bits.xor), "Bits that one operand alone has.")
 invert = unary("invert", kinds("biu", bits.not_), "Every bit flipped; of bools, their negation.")
 bitwise_not = bitwise_invert = invert
-left_shift = binary("left_shift", kinds("iu", bits.shift_left), "Bits moved up by `y` places.")
+left_shift = binary(
+    "left_shift",
+    {"b": numeric(bits.shift_left)} | kinds("iu", bits.shift_left),
+    "Bits moved up by `y` places.",
+)
 right_shift = binary(
     "right_shift",
-    {"i": bits.shift_right_arithmetic, "u": bits.shift_right_logical},
+    {
+        "b": numeric(bits.shift_right_arithmetic),
+        "i": bits.shift_right_arithmetic,
+        "u": bits.shift_right_logical,
+    },
     "Bits moved down by `y` places; signed integers keep their sign.",
 )
 bitwise_left_shift, bitwise_right_shift = left_shift, right_shift

@@ -17,7 +17,7 @@ from funcdl.core.array import Array
 from funcdl.core.primitive import Primitive
 from funcdl.core.trace import context, eval_trace
 from funcdl.errors import DtypeError
-from funcdl.numpy.promotion import array, convert, promote
+from funcdl.numpy.promotion import array, convert, promote, strong
 
 Unary = Callable[[Any], Any]
 Binary = Callable[[Any, Any], Any]
@@ -105,7 +105,12 @@ def binary(name: str, rules: Rules, text: str) -> Binary:
                     return Array(known[0](a, b), y.weak_type and known[1])
         x, y = promote(name, x, y)
         rule = rules.get(dtypes.kind(x.aval.dtype))
-        return refuse(name, x.aval.dtype, rules) if rule is None else rule(x, y)
+        if rule is None:
+            refuse(name, x.aval.dtype, rules)
+        if x.aval.weak_type != y.aval.weak_type and not isinstance(rule, Primitive):
+            # Rules need not use both operands in all they do, and the result is not weak.
+            x, y = strong(x), strong(y)
+        return rule(x, y)
 
     return _publish(function, name, text)
 
