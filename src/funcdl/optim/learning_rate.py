@@ -54,5 +54,9 @@ def scale_by_learning_rate(learning_rate: LearningRate) -> GradientTransformatio
 
 
 def _scale(updates: Updates, rate: Any) -> Updates:
-    # In the update's dtype: a float32 schedule must not widen a bfloat16 model.
-    return tree.map(lambda u: -fnp.asarray(rate, dtype=u.dtype) * u, updates)
+    def scaled(update: Any) -> Any:
+        update = fnp.asarray(update)
+        # In the update's dtype: a float32 schedule must not widen a bfloat16 model.
+        return -fnp.asarray(rate, dtype=update.dtype) * update
+
+    return tree.map(scaled, updates)
