@@ -239,7 +239,7 @@ def as_array(x: Any, dtype: Any = None) -> Any:
             dtypes.check_python_int(x, target)
         return Array(np.array(x, target), weak_type=dtype is None and kind is not bool)
     if isinstance(x, np.ndarray | np.generic):
-        target = dtypes.canonicalize(dtypes.as_dtype(x.dtype) if dtype is None else dtype)
+        target = _leaf_dtype(x) if dtype is None else dtypes.canonicalize(dtype)
         return Array(np.array(x, target, order="C"))
     if hasattr(x, "__funcdl_array__"):
         return as_array(x.__funcdl_array__(), dtype)
@@ -255,6 +255,12 @@ def as_array(x: Any, dtype: Any = None) -> Any:
     )
 
 
+def _leaf_dtype(x: np.ndarray[Any, Any] | np.generic) -> np.dtype[Any]:
+    """The dtype that a NumPy leaf gets; tangents of integers keep float0."""
+    dtype = x.dtype
+    return dtype if dtype == dtypes.float0 else dtypes.canonicalize(dtypes.as_dtype(dtype))
+
+
 def aval_of(x: Any) -> ShapedArray:
     """The aval of an array-like leaf, without copying it."""
     if isinstance(x, ArrayOperators):
@@ -263,7 +269,7 @@ def aval_of(x: Any) -> ShapedArray:
     if kind in _SCALARS:
         return ShapedArray((), dtypes.scalar_dtype(x), kind is not bool)
     if isinstance(x, np.ndarray | np.generic):
-        return ShapedArray(x.shape, dtypes.canonicalize(dtypes.as_dtype(x.dtype)))
+        return ShapedArray(x.shape, _leaf_dtype(x))
     aval = getattr(x, "aval", None)
     return aval if isinstance(aval, ShapedArray) else as_array(x).aval
 

@@ -25,6 +25,11 @@ def never_weak(weak: Sequence[bool], /, **params: Any) -> bool:
     return False
 
 
+def own_weak(weak: Sequence[bool], /, **params: Any) -> bool:
+    """The rule of operations on programs: the shape rule gives each result's weak type."""
+    raise AssertionError("results have weak types of their own")
+
+
 class Primitive:
     """One operation.
 
@@ -94,6 +99,8 @@ class Primitive:
         outs = self.shape(*avals, **params)
         if not self.multiple_results:
             outs = [outs]
+        if self.weak is own_weak:
+            return outs  # type: ignore[no-any-return]
         weak = self.weak([aval.weak_type for aval in avals], **params)
         return [out.update(weak_type=weak) if out.weak_type != weak else out for out in outs]
 

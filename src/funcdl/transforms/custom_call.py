@@ -13,7 +13,7 @@ from typing import Any
 
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr, closed_fun
-from funcdl.core.primitive import Primitive
+from funcdl.core.primitive import Primitive, own_weak
 from funcdl.core.reference import run_reference
 from funcdl.core.staging import JaxprTrace, hoist_consts, trace_to_jaxpr
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
@@ -180,6 +180,7 @@ def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str
 custom_call.eval = _eval
 custom_call.impl = lambda *args, call, jaxpr: run_reference(jaxpr, args)
 custom_call.shape = _shape
+custom_call.weak = own_weak
 custom_call.stage = _stage
 custom_call.jvp = _jvp
 custom_call.batch = _batch
@@ -259,6 +260,7 @@ def _linear_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) 
 custom_linear.eval = _linear_eval
 custom_linear.impl = _linear_eval
 custom_linear.shape = _linear_shape
+custom_linear.weak = own_weak
 custom_linear.transpose = _linear_transpose
 custom_linear.batch = _linear_batch
 custom_linear.jvp = _linear_jvp

@@ -10,7 +10,7 @@ from funcdl.core import backend
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr
-from funcdl.core.primitive import Primitive
+from funcdl.core.primitive import Primitive, own_weak
 from funcdl.core.reference import run_reference
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.core.trace import current_trace, raise_leaked
@@ -132,6 +132,7 @@ def _params(program: ClosedJaxpr, name: str) -> dict[str, Any]:
 jit_call.eval = _eval
 jit_call.impl = lambda *args, jaxpr, **params: run_reference(jaxpr, args)
 jit_call.shape = _shape
+jit_call.weak = own_weak
 jit_call.jvp = _jvp
 jit_call.partial_eval = _partial_eval
 jit_call.transpose = _transpose

@@ -91,6 +91,17 @@ def _is_axis(x: Any) -> bool:
     return x is None or isinstance(x, int)
 
 
+def _broadcast_axes(axes: Any, value: Any) -> list[Any]:
+    """The axis of each leaf, from a tree prefix in which None is a leaf."""
+    prefix, treedef = tree.flatten(axes, is_leaf=_is_axis)
+    subtrees = treedef.flatten_up_to(value)
+    return [
+        axis
+        for axis, subtree in zip(prefix, subtrees, strict=True)
+        for _ in range(tree.structure(subtree).num_leaves)
+    ]
+
+
 def _argument_axes(in_axes: Any, args: tuple[Any, ...], name: str) -> tuple[Any, ...]:
     if not isinstance(in_axes, tuple):
         return (in_axes,) * len(args)
@@ -106,15 +117,12 @@ def _leaf_axes(
     label: str, arg: Any, axis: Any, leaves: list[Any], paths: list[str]
 ) -> list[int | None]:
     try:
-        axes = tree.broadcast_prefix(axis, arg, is_leaf=_is_axis)
+        axes = _broadcast_axes(axis, arg)
     except ValueError:
         raise TreeError(
             f"vmap requires each entry of in_axes to be a tree prefix of its argument; the entry "
             f"for {label} is {axis!r}, which does not fit {label}"
         ) from None
-    if len(axes) != len(leaves):
-        # A None prefix is a leaf here, yet an empty subtree to the argument.
-        axes = [axis] * len(leaves)
     for i, (entry, leaf, path) in enumerate(zip(axes, leaves, paths, strict=True)):
         if not _is_axis(entry):
             raise ArgumentError(f"vmap requires axes to be ints or None, got {entry!r} for {path}")
@@ -175,14 +183,12 @@ def _output_axes(
 ) -> list[int | None]:
     skeleton = out_tree.unflatten(range(len(outs)))
     try:
-        axes = tree.broadcast_prefix(out_axes, skeleton, is_leaf=_is_axis)
+        axes = _broadcast_axes(out_axes, skeleton)
     except ValueError:
         raise TreeError(
             f"vmap requires out_axes to be a tree prefix of the output of {name}; "
             f"out_axes={out_axes!r} does not fit an output with {len(outs)} leaves"
         ) from None
-    if len(axes) != len(outs):
-        axes = [out_axes] * len(outs)
     for i, (axis, out, dim) in enumerate(zip(axes, outs, dims, strict=True)):
         path = tree.format_path(tree.paths(out_tree)[i])
         if axis is None:
