@@ -24,11 +24,27 @@ ULPS = 8  # of a transcendental function
 
 COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 VIEWS = frozenset(
-    ["reshape", "transpose", "broadcast_in_dim", "rev", "slice", "pad", "concatenate", "gather", "dynamic_slice", "dynamic_update_slice", "copy", "stop_gradient", "iota"]
+    [
+        "reshape",
+        "transpose",
+        "broadcast_in_dim",
+        "rev",
+        "slice",
+        "pad",
+        "concatenate",
+        "gather",
+        "dynamic_slice",
+        "dynamic_update_slice",
+        "copy",
+        "stop_gradient",
+        "iota",
+    ]
 )
 INCREASING = frozenset(["exp", "expm1", "log1p", "tanh", "logistic", "sqrt", "cbrt", "erf"])
 LIPSCHITZ = frozenset(["sin", "cos", "abs", "max", "min", "neg", "real", "imag", "conj"])
-EXACT_ON_HALVES = frozenset(["max", "min", "neg", "abs", "sign", "floor", "ceil", "convert_element_type"])
+EXACT_ON_HALVES = frozenset(
+    ["max", "min", "neg", "abs", "sign", "floor", "ceil", "convert_element_type"]
+)
 
 
 @dataclass

@@ -38,7 +38,23 @@ MAX_SIZE = 400
 
 _DTYPES = [
     dtypes.from_short_name(name)
-    for name in ["f32", "i32", "bool", "bf16", "f64", "u32", "f16", "i64", "u8", "i16", "i8", "u16", "u64", "c64", "c128"]
+    for name in [
+        "f32",
+        "i32",
+        "bool",
+        "bf16",
+        "f64",
+        "u32",
+        "f16",
+        "i64",
+        "u8",
+        "i16",
+        "i8",
+        "u16",
+        "u64",
+        "c64",
+        "c128",
+    ]
 ]
 _INPUT_DTYPES = [F32] * 8 + _DTYPES[:10]
 _SIZES = [3, 2, 4, 1, 5, 7, 8, 0]
@@ -115,7 +131,9 @@ class _Writer:
     def pick(self, fits: Callable[[Var], bool] = lambda var: True) -> Var | None:
         """A known variable, most often one of the last; None where none fits."""
         found = [var for var in reversed(self.known) if fits(var)]
-        return self.choose(found) if found else None
+        if not found:
+            return None
+        return self.choose(found[: self.choose([2, 4, len(found)])])
 
     def pick_kind(self, kinds: str) -> Var | None:
         return self.pick(lambda var: dtypes.kind(var.aval.dtype) in kinds)
@@ -632,7 +650,10 @@ def cases(draw: st.DrawFn, max_steps: int = 16) -> Case:
     for _ in range(draw(st.integers(1, max_steps))):
         writer.step()
     known: list[Atom] = [*reversed(writer.known), Literal(Array(np.float32(1.5)))]
-    outs = draw(st.lists(st.sampled_from(known), min_size=1, max_size=5))
+    outs = draw(st.lists(st.sampled_from(known), max_size=3))
+    read = {atom for eqn in writer.eqns for atom in eqn.invars}
+    unread: list[Atom] = [var for eqn in writer.eqns for var in eqn.outvars if var not in read]
+    outs += unread[-draw(st.integers(1, 8)) :]
     consts = [Array(random_values(rng, var.aval, special)) for var in constvars]
     closed = ClosedJaxpr(Jaxpr(constvars, invars, outs, writer.eqns), consts)
     if draw(st.integers(0, 4)) == 4:

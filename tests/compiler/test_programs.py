@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
 from tests.compiler.bounds import assert_within, evaluate, exactly
 from tests.compiler.programs import Case, cases
 from tests.compiler.run import interpret, pipeline_of
 
+from funcdl.compiler.targets import CpuBackend
 from funcdl.config import config
 from funcdl.core.backend import ReferenceProgram
 from funcdl.core.checker import check_closed_jaxpr
+from funcdl.runtime.toolchain import find_compiler
+
+needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
 
 
 def check_passes(case: Case) -> None:
@@ -31,4 +37,37 @@ def check_passes(case: Case) -> None:
 @settings(max_examples=150)
 @given(cases())
 def test_passes_keep_the_meaning(case: Case) -> None:
+    check_passes(case)
+
+
+def check_compiled(case: Case) -> None:
+    wanted = evaluate(case.closed, case.args)
+    lowered = CpuBackend().lower(case.closed, name="program", donated=case.donated)
+    args = [np.array(x) for x in case.args]
+    results = lowered.compile()(args)
+    for number, want in enumerate(wanted):
+        assert_within(results[number], want, f"compiled, output {number}")
+    for x, before, donated in zip(args, case.args, case.donated, strict=True):
+        assert donated or x.tobytes() == before.tobytes(), "an input that was not given was written"
+
+
+@needs_compiler
+@settings(max_examples=60, derandomize=True, phases=[Phase.explicit, Phase.generate])
+@given(cases())
+def test_compiled_programs_mean_the_same(case: Case) -> None:
+    check_compiled(case)
+
+
+@pytest.mark.slow
+@needs_compiler
+@settings(max_examples=1000)
+@given(cases())
+def test_many_compiled_programs_mean_the_same(case: Case) -> None:
+    check_compiled(case)
+
+
+@pytest.mark.slow
+@settings(max_examples=10000)
+@given(cases())
+def test_passes_keep_the_meaning_of_many(case: Case) -> None:
     check_passes(case)

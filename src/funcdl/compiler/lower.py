@@ -157,6 +157,9 @@ class _Lowering:
         eqn = self._grouping.inlined.get(var)
         if eqn is None and var in self._members and self._group.kind != "update":
             eqn = self._members[var]
+        if eqn is None and var.aval.size == 0:
+            # Read at no point, and at no valid index.
+            return self.builder.const(0, compute_dtype(var.aval.dtype))
         if eqn is None:
             flat = flat_index(index, var.aval.shape)
             value = self.builder.load(self.buffer_of(var), flat, mask)

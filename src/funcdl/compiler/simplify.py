@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from funcdl.compiler.loops import close_bodies
 from funcdl.core.array import Array
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var, last_uses
 from funcdl.core.primitive import Primitive
 from funcdl.ops.convert import convert_element_type
-from funcdl.ops.lowering import HALF, compute_dtype
+from funcdl.ops.lowering import HALF, Loop, compute_dtype
+from funcdl.ops.shape import broadcast_in_dim
 
 Env = dict[Var, Atom]
 Rewrite = Callable[["_Simplifier", Eqn], Atom | None]
@@ -89,6 +91,9 @@ class _Simplifier:
             inner: ClosedJaxpr = eqn.params["jaxpr"]
             return self.inline(inner.jaxpr, [self._const(c) for c in inner.consts], invars)
         eqn = eqn.replace(invars=tuple(invars))
+        if isinstance(eqn.primitive.lower, Loop):
+            eqn = close_bodies(_map_bodies(eqn, simplify), self._const)
+            invars = list(eqn.invars)
         folded = _fold(eqn)
         if folded is not None:
             return folded
@@ -117,6 +122,17 @@ class _Simplifier:
         self.constvars.append(var)
         self.consts.append(value)
         return var
+
+
+def _map_bodies(eqn: Eqn, f: Callable[[ClosedJaxpr], ClosedJaxpr]) -> Eqn:
+    """The equation with every program among its parameters transformed."""
+
+    def apply(value: Any) -> Any:
+        if isinstance(value, ClosedJaxpr):
+            return f(value)
+        return tuple(map(apply, value)) if isinstance(value, tuple) else value
+
+    return eqn.replace(params={name: apply(value) for name, value in eqn.params.items()})
 
 
 def _atom_key(atom: Atom) -> Any:
@@ -210,6 +226,16 @@ def _broadcast(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
     return None
 
 
+def _dot(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
+    """A sum of no products is zero."""
+    if all(atom.aval.size for atom in eqn.invars):
+        return None
+    aval = eqn.outvars[0].aval
+    zero = Literal(Array(np.zeros((), aval.dtype), aval.weak_type))
+    params = {"shape": aval.shape, "broadcast_dimensions": ()}
+    return simplifier.emit(broadcast_in_dim, (zero,), eqn, **params)
+
+
 def _mul(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
     x, y = eqn.invars
     if _is(simplifier.scalar(y), 1):
@@ -261,6 +287,7 @@ _REWRITES: dict[str, Rewrite] = {
     "convert_element_type": _convert,
     "copy": _identity,
     "div": _div,
+    "dot_general": _dot,
     "integer_pow": _integer_pow,
     "mul": _mul,
     "neg": _neg,
