@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from funcdl.compiler.fuse import Grouping, fuse
 from funcdl.compiler.groups import format_groups
+from funcdl.compiler.loops import LoopStep
 from funcdl.compiler.memory import format_memory
 from funcdl.compiler.program import HostStep, Program, Scheduler, Step, build_program, lower_groups
 from funcdl.compiler.simplify import simplify
@@ -22,8 +23,8 @@ from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.printer import format_eqn
 from funcdl.errors import ArgumentError
 from funcdl.kir.checker import check
-from funcdl.kir.printer import format_kernel, format_schedule
-from funcdl.kir.program import KernelProgram
+from funcdl.kir.printer import format_kernel, format_program, format_schedule
+from funcdl.kir.program import KernelProgram, all_kernels
 
 T = TypeVar("T")
 
@@ -81,7 +82,10 @@ class Pipeline:
     def steps(self) -> list[Step]:
         """The kernels of each group."""
         return self._run(
-            "kernels", lambda: lower_groups(self.grouping), self._format_steps, self._check_steps
+            "kernels",
+            lambda: lower_groups(self.grouping, self._scheduler),
+            self._format_steps,
+            self._check_steps,
         )
 
     @cached_property
@@ -103,7 +107,8 @@ class Pipeline:
     @cached_property
     def sources(self) -> list[str]:
         """The rendered text of each native segment."""
-        self._dump("memory", 0.0, self._format_memory())
+        if config.dump:
+            self._dump("memory", 0.0, self._format_memory())
         return self._run(
             self._render_stage,
             lambda: [
@@ -160,7 +165,11 @@ class Pipeline:
 
     def _check_steps(self, steps: list[Step]) -> None:
         for step in steps:
-            if not isinstance(step, HostStep):
+            if isinstance(step, LoopStep):
+                for body in step.bodies:
+                    for kernel, _ in all_kernels(body.program):
+                        check(kernel)
+            elif not isinstance(step, HostStep):
                 for lowered in step:
                     check(lowered.kernel)
 
@@ -169,6 +178,9 @@ class Pipeline:
         for step in steps:
             if isinstance(step, HostStep):
                 parts.append(f"host {format_eqn(step.eqn, self.grouping.names)}\n")
+            elif isinstance(step, LoopStep):
+                parts.append(f"loop {step.eqn.primitive.name}\n")
+                parts += [format_program(body.program) for body in step.bodies]
             else:
                 parts += [format_kernel(lowered.kernel) for lowered in step]
         return "\n".join(parts)
@@ -188,5 +200,5 @@ def native_segments(program: Program) -> list[KernelProgram]:
 def _format_schedules(program: Program) -> str:
     lines = []
     for segment in native_segments(program):
-        lines += [f"{kernel.name}: {format_schedule(s)}" for kernel, s in segment.kernels]
+        lines += [f"{kernel.name}: {format_schedule(s)}" for kernel, s in all_kernels(segment)]
     return "\n".join(lines) + "\n"

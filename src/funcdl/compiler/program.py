@@ -1,7 +1,7 @@
 """The pass `program`: kernels in order, with an address for each of their buffers.
 
-A program runs in segments: kernels, called natively one after the other, and between them host
-steps for equations that no kernel can express.
+A program runs in segments: kernels and loops over kernels, called natively one after the other, and
+between them host steps for equations that no kernel can express.
 """
 
 from __future__ import annotations
@@ -9,15 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from funcdl.compiler.fuse import Grouping
+from funcdl.compiler.fuse import Grouping, fuse
+from funcdl.compiler.loops import (
+    CompiledBody,
+    LoopStep,
+    loop_call,
+    lower_loop,
+    with_own_outputs,
+)
 from funcdl.compiler.lower import LoweredKernel, describe_kernel, is_empty, lower
 from funcdl.compiler.memory import ArenaPlan, Lifetime, plan_arena
+from funcdl.compiler.split_reductions import split_reductions
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn, Jaxpr, Var
 from funcdl.kir.ir import AtomicUpdate, Buffer, Kernel, Load, Reduce, Store
 from funcdl.kir.passes import collapse_axes
 from funcdl.kir.printer import format_kernel
-from funcdl.kir.program import Address, Call, KernelProgram
+from funcdl.kir.program import Address, AnyCall, Call, KernelProgram
 from funcdl.kir.schedule import Schedule
+from funcdl.ops.lowering import Loop
 
 Scheduler = Callable[[Kernel], Schedule]
 
@@ -62,19 +71,41 @@ class Program:
         return [*labels, "arena"]
 
 
-Step = Sequence[LoweredKernel] | HostStep
+Step = Sequence[LoweredKernel] | HostStep | LoopStep
 
 
-def lower_groups(grouping: Grouping) -> list[Step]:
-    """The kernels or host step of each group that stores anything."""
+def lower_groups(grouping: Grouping, scheduler: Scheduler, prefix: str = "") -> list[Step]:
+    """The kernels, loop or host step of each group that stores anything."""
     steps: list[Step] = []
+
+    def compile_body(program: ClosedJaxpr, name: str) -> CompiledBody | None:
+        return _compile_body(program, scheduler, name)
+
     for group in grouping.groups:
+        eqn = group.members[0]
         if group.kind == "host":
-            steps.append(HostStep(group.members[0]))
+            loop = None
+            if isinstance(eqn.primitive.lower, Loop):
+                loop = lower_loop(eqn, f"{prefix}{eqn.primitive.name}{len(steps)}", compile_body)
+            steps.append(HostStep(eqn) if loop is None else loop)
         elif not is_empty(group):
-            name = f"k{len(steps)}_{describe_kernel(group)}"
+            name = f"{prefix}k{len(steps)}_{describe_kernel(group)}"
             steps.append([_collapse(k) for k in lower(grouping, group, name)])
     return steps
+
+
+def _compile_body(program: ClosedJaxpr, scheduler: Scheduler, name: str) -> CompiledBody | None:
+    """The kernels of a loop's body; None where it needs the host."""
+    closed = with_own_outputs(split_reductions(program))
+    grouping = fuse(closed.jaxpr)
+    steps = lower_groups(grouping, scheduler, f"{name}_")
+    if any(isinstance(step, HostStep) for step in steps):
+        return None
+    donated = [False] * len(closed.in_avals)
+    built = build_program(closed, grouping, steps, donated, scheduler, name)
+    (kernels,) = built.segments or (KernelProgram(name, (), (), built.arena_slot + 1),)
+    assert isinstance(kernels, KernelProgram)
+    return CompiledBody(kernels, built.arena.nbytes)
 
 
 def _collapse(lowered: LoweredKernel) -> LoweredKernel:
@@ -122,6 +153,9 @@ def _step_uses(step: Step) -> list[tuple[Var, bool]]:
     if isinstance(step, HostStep):
         uses = [(a, False) for a in step.eqn.invars if isinstance(a, Var)]
         return uses + [(var, True) for var in step.eqn.outvars]
+    if isinstance(step, LoopStep):
+        reads = [(a, False) for a in step.eqn.invars if isinstance(a, Var)]
+        return reads + [(var, True) for var in (*step.eqn.outvars, *step.scratch.values())]
     return [
         (var, buffer.role != "in")
         for lowered in step
@@ -177,7 +211,7 @@ def _plan_donations(
 
 def _in_place(step: Step, var: Var, out: Var) -> bool:
     """Whether a step that writes `out` reads `var` only at the element being written."""
-    if isinstance(step, HostStep):
+    if isinstance(step, HostStep | LoopStep):
         return False
     for lowered in step:
         kernel = lowered.kernel
@@ -209,7 +243,7 @@ def _segments(
 ) -> tuple[KernelProgram | HostStep, ...]:
     segments: list[KernelProgram | HostStep] = []
     kernels: list[tuple[Kernel, Schedule]] = []
-    calls: list[Call] = []
+    calls: list[AnyCall] = []
     known: dict[str, int] = {}
 
     def finish() -> None:
@@ -223,6 +257,10 @@ def _segments(
         if isinstance(step, HostStep):
             finish()
             segments.append(step)
+            continue
+        if isinstance(step, LoopStep):
+            loop_name = f"{name}_{step.eqn.primitive.name}{len(calls)}"
+            calls.append(loop_call(step, loop_name, addresses.__getitem__))
             continue
         for lowered in step:
             kernel = _mark_aliases(lowered, aliased)

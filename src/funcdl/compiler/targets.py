@@ -17,7 +17,7 @@ from funcdl.core.jaxpr import ClosedJaxpr, Literal, Var
 from funcdl.errors import ArgumentError, CompilerWarning
 from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
 from funcdl.kernels.cpu_c.render import ENTRY_POINT, render_program
-from funcdl.kir.program import Address
+from funcdl.kir.program import Address, all_kernels
 from funcdl.runtime import cpu_memory, shared_object
 from funcdl.runtime.toolchain import Compiler, CompilerError, Unit, find_compiler
 
@@ -194,7 +194,6 @@ def _triton_text(program: Program) -> str:
     sources = [
         render_kernel(kernel, schedule_gpu(kernel)).source
         for segment in native_segments(program)
-        for kernel, _ in segment.kernels
+        for kernel, _ in all_kernels(segment)
     ]
     return "\n\n".join(sources)
-

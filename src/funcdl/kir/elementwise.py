@@ -43,8 +43,10 @@ def define(op: ElementwiseOp) -> ElementwiseOp:
 
 
 def lookup(name: str) -> ElementwiseOp:
+    """The row of this name."""
     return _table[name]
 
 
 def names() -> tuple[str, ...]:
+    """All names in the table."""
     return tuple(_table)

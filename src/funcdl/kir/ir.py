@@ -169,9 +169,7 @@ class AtomicUpdate:
     mask: int | None = None
 
 
-ValueInstruction = (
-    Const | IndexValue | Load | Elementwise | Select | Cast | Bitcast | Reduce | Dot
-)
+ValueInstruction = Const | IndexValue | Load | Elementwise | Select | Cast | Bitcast | Reduce | Dot
 Effect = Store | AtomicUpdate
 Instruction = ValueInstruction | Effect
 
@@ -215,8 +213,9 @@ def operands(instruction: Instruction) -> tuple[int, ...]:
             return (arg,)
         case Dot(lhs=lhs, rhs=rhs):
             return lhs, rhs
-        case Store(value=value, index=index, mask=mask) | AtomicUpdate(
-            value=value, index=index, mask=mask
+        case (
+            Store(value=value, index=index, mask=mask)
+            | AtomicUpdate(value=value, index=index, mask=mask)
         ):
             return (value, *_present(mask), *sorted(index.values()))
 

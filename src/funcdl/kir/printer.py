@@ -31,7 +31,7 @@ from funcdl.kir.ir import (
     Store,
     ValueType,
 )
-from funcdl.kir.program import KernelProgram
+from funcdl.kir.program import Call, KernelProgram, bodies
 from funcdl.kir.schedule import Schedule
 
 
@@ -117,13 +117,18 @@ def format_program(program: KernelProgram) -> str:
     kernels, calls = len(program.kernels), len(program.calls)
     lines = [f"program {program.name}: {program.num_slots} slots, {kernels} kernels, {calls} calls"]
     for call in program.calls:
+        if not isinstance(call, Call):
+            inner = ", ".join(body.program.name for body in bodies(call))
+            lines.append(f"  {type(call).__name__} {call.name}: {inner}")
+            continue
         kernel, _ = program.kernels[call.kernel]
         args = ", ".join(
             f"{buffer.name}=slot{address.slot}+{address.offset}"
             for buffer, address in zip(kernel.buffers, call.args, strict=True)
         )
         lines.append(f"  call {kernel.name}({args})")
-    texts = [format_kernel(kernel, schedule) for kernel, schedule in program.kernels]
+    texts = [format_program(body.program) for call in program.calls for body in bodies(call)]
+    texts += [format_kernel(kernel, schedule) for kernel, schedule in program.kernels]
     return "\n".join(["\n".join(lines) + "\n", *texts])
 
 

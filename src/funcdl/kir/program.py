@@ -35,5 +35,103 @@ class KernelProgram:
 
     name: str
     kernels: tuple[tuple[Kernel, Schedule], ...]
-    calls: tuple[Call, ...]
+    calls: tuple[AnyCall, ...]
     num_slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What a slot of a loop's body points to in one step.
+
+    Step s (0, 1, …) of a scan of n steps works at position t (s, or n - 1 - s in reverse):
+
+    * in the first step `first` where given, in the last step `last` where given;
+    * otherwise `alternate[s % 2]` where given (a carried value moves between two buffers: what one
+      step writes, the next one reads);
+    * otherwise `base` + t · `stride` bytes.
+    """
+
+    base: Address
+    stride: int = 0
+    first: Address | None = None
+    last: Address | None = None
+    alternate: tuple[Address, Address] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A program called by another, and what each of its slots points to."""
+
+    program: KernelProgram
+    slots: tuple[Binding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """`nbytes` bytes from one address to another."""
+
+    source: Address
+    target: Address
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScanCall:
+    """A fixed number of steps of a body. Without steps, the `if_empty` copies happen instead."""
+
+    name: str
+    body: Body
+    length: int
+    reverse: bool
+    if_empty: tuple[Copy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WhileCall:
+    """Steps of a body while `condition` leaves a nonzero byte at `flag`.
+
+    After s steps the carried values are at the sources of ``results[0]`` (no step), or of
+    ``results[1 + (s - 1) % 2]``; those copies bring them to where they are wanted.
+    """
+
+    name: str
+    condition: Body
+    body: Body
+    flag: Address
+    results: tuple[tuple[Copy, ...], tuple[Copy, ...], tuple[Copy, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class BranchCall:
+    """One of several bodies, chosen by the int32 at `index`."""
+
+    name: str
+    index: Address
+    branches: tuple[Body, ...]
+
+
+AnyCall = Call | ScanCall | WhileCall | BranchCall
+
+
+def bodies(call: AnyCall) -> tuple[Body, ...]:
+    """The programs that a call runs."""
+    match call:
+        case ScanCall(body=body):
+            return (body,)
+        case WhileCall(condition=condition, body=body):
+            return condition, body
+        case BranchCall(branches=branches):
+            return branches
+        case Call():
+            return ()
+
+
+def all_kernels(program: KernelProgram) -> list[tuple[Kernel, Schedule]]:
+    """The kernels of a program and of the programs that it calls, innermost first."""
+    inner = [
+        entry
+        for call in program.calls
+        for body in bodies(call)
+        for entry in all_kernels(body.program)
+    ]
+    return [*inner, *program.kernels]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.dot_as_sum import dot_as_sum
 from funcdl.kernels.cpu_c.expressions import Expressions
+from funcdl.kernels.cpu_c.render_calls import pointer_type, render_bodies, render_entry
 from funcdl.kernels.cpu_c.render_dot import is_blocked, render_dot
 from funcdl.kernels.cpu_c.render_loops import render_loops
 from funcdl.kernels.cpu_c.render_updates import render_updates
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.ir import AtomicUpdate, Buffer, Effect, Kernel, Load
 from funcdl.kir.printer import format_kernel
-from funcdl.kir.program import KernelProgram
+from funcdl.kir.program import KernelProgram, all_kernels
 from funcdl.kir.schedule import Schedule
 
 ENTRY_POINT = "funcdl_run"
@@ -57,40 +57,29 @@ def render_program(program: KernelProgram) -> str:
     Raises:
         ValueError: two kernels of the program have one name.
     """
-    names = [kernel.name for kernel, _ in program.kernels]
+    kernels = all_kernels(program)
+    names = [kernel.name for kernel, _ in kernels]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"program {program.name}: two kernels are named {name!r}")
     writer = Writer()
     writer.comment(f"program {program.name}")
-    writer.line("#include <stdint.h>")
-    writer.line("#include <stdlib.h>")
+    for header in ("stdint.h", "stdlib.h", "string.h"):
+        writer.line(f"#include <{header}>")
     writer.line()
     for header in _HEADERS:
         writer.line(f'#include "{header}"')
     writer.line()
-    parts = [writer.text(), *(render_kernel(*entry) + "\n" for entry in program.kernels)]
+    parts = [writer.text(), *(render_kernel(*entry) + "\n" for entry in kernels)]
     writer = Writer()
+    for call in program.calls:
+        render_bodies(call, writer)
     writer.line(f'__attribute__((visibility("default"))) void {ENTRY_POINT}(void **slots);')
     writer.line()
-    with writer.block(f"void {ENTRY_POINT}(void **slots)"):
-        if not program.calls:
-            writer.line("(void)slots;")
-        for call in program.calls:
-            kernel, _ = program.kernels[call.kernel]
-            arguments = [
-                f"({_pointer(buffer)})((char *)slots[{address.slot}] + {address.offset})"
-                for buffer, address in zip(kernel.buffers, call.args, strict=True)
-            ]
-            writer.call(kernel.name, arguments)
+    render_entry(program, ENTRY_POINT, writer)
     return "".join([*parts, writer.text()])
-
-
-def _pointer(buffer: Buffer) -> str:
-    const = "const " if buffer.role == "in" else ""
-    return f"{const}{text.type_name(buffer.dtype)} *"
 
 
 def _parameter(buffer: Buffer, expressions: Expressions) -> str:
     restrict = "" if buffer.may_alias else "restrict "
-    return f"{_pointer(buffer)}{restrict}{expressions.buffer_name(buffer.name)}"
+    return f"{pointer_type(buffer)}{restrict}{expressions.buffer_name(buffer.name)}"

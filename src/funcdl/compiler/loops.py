@@ -1,0 +1,260 @@
+"""Control flow in compiled programs: bodies become programs of kernels, called in native loops.
+
+Each body of a scan, while loop or cond is compiled by the same passes as the program around it. In
+memory, a loop's body reads and writes slots of its own; the loop points them, step by step, at the
+operands, at slices of the stacked arrays, and for carried values at two buffers in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from funcdl.core.array import Array
+from funcdl.core.avals import ShapedArray
+from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var
+from funcdl.kir.program import (
+    Address,
+    AnyCall,
+    Binding,
+    Body,
+    BranchCall,
+    Copy,
+    KernelProgram,
+    ScanCall,
+    WhileCall,
+)
+from funcdl.ops.convert import copy
+
+AddressOf = Callable[[Var], Address]
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledBody:
+    """A body's kernels, and the size of its arena."""
+
+    program: KernelProgram
+    arena_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoopStep:
+    """A control flow equation with compiled bodies.
+
+    `scratch` are variables for memory that the step needs while it runs: two buffers for each
+    carried value, an arena for each body, a flag.
+    """
+
+    eqn: Eqn
+    bodies: tuple[CompiledBody, ...]
+    scratch: dict[str, Var]
+
+
+CompileBody = Callable[[ClosedJaxpr, str], CompiledBody | None]
+
+
+def close_bodies(eqn: Eqn, const_of: Callable[[Array], Atom]) -> Eqn:
+    """Make a body's constants, and literal operands, operands in memory."""
+    params, invars = dict(eqn.params), list(eqn.invars)
+    match eqn.primitive.name:
+        case "scan":
+            params["jaxpr"], values = _open(params["jaxpr"])
+            invars = [*map(const_of, values), *invars]
+            params["num_consts"] += len(values)
+        case "while":
+            params["cond"], for_cond = _open(params["cond"])
+            params["body"], for_body = _open(params["body"])
+            count = params["cond_consts"]
+            invars = [
+                *map(const_of, for_cond),
+                *invars[:count],
+                *map(const_of, for_body),
+                *invars[count:],
+            ]
+            params["cond_consts"] += len(for_cond)
+            params["body_consts"] += len(for_body)
+        case "cond":
+            opened = [_open(branch) for branch in params["branches"]]
+            total = [x for _, values in opened for x in values]
+            branches, start = [], 0
+            for branch, values in opened:
+                branches.append(_widen(branch, start, len(values), [x.aval for x in total]))
+                start += len(values)
+            params["branches"] = tuple(branches)
+            invars = [invars[0], *map(const_of, total), *invars[1:]]
+    invars = [const_of(a.value) if isinstance(a, Literal) else a for a in invars]
+    return eqn.replace(invars=tuple(invars), params=params)
+
+
+def _open(program: ClosedJaxpr) -> tuple[ClosedJaxpr, list[Array]]:
+    jaxpr = program.jaxpr
+    invars = (*jaxpr.constvars, *jaxpr.invars)
+    return ClosedJaxpr(jaxpr.replace(constvars=(), invars=invars, names=None)), list(program.consts)
+
+
+def _widen(
+    program: ClosedJaxpr, start: int, count: int, avals: Sequence[ShapedArray]
+) -> ClosedJaxpr:
+    """Take all branches' constants, and read only the own ones."""
+    jaxpr = program.jaxpr
+    own, rest = jaxpr.invars[:count], jaxpr.invars[count:]
+    before = [Var(aval) for aval in avals[:start]]
+    after = [Var(aval) for aval in avals[start + count :]]
+    return ClosedJaxpr(jaxpr.replace(invars=(*before, *own, *after, *rest)), program.consts)
+
+
+def with_own_outputs(program: ClosedJaxpr) -> ClosedJaxpr:
+    """Copy the outputs that are inputs, constants or each other, so that each has its memory."""
+    jaxpr = program.jaxpr
+    taken: set[Var] = {*jaxpr.invars, *jaxpr.constvars}
+    eqns, outvars = list(jaxpr.eqns), []
+    for atom in jaxpr.outvars:
+        if isinstance(atom, Literal) or atom in taken:
+            var = Var(atom.aval)
+            eqns.append(Eqn(copy, [atom], [var], {}))
+            atom = var
+        taken.add(atom)
+        outvars.append(atom)
+    return ClosedJaxpr(Jaxpr(jaxpr.constvars, jaxpr.invars, outvars, eqns), program.consts)
+
+
+def body_programs(eqn: Eqn) -> list[ClosedJaxpr]:
+    """The programs that an equation runs, in the order of `LoopStep.bodies`."""
+    match eqn.primitive.name:
+        case "scan":
+            return [eqn.params["jaxpr"]]
+        case "while":
+            return [eqn.params["cond"], eqn.params["body"]]
+        case _:
+            return list(eqn.params["branches"])
+
+
+def lower_loop(eqn: Eqn, name: str, compile_body: CompileBody) -> LoopStep | None:
+    """Compile the bodies; None where one of them needs the host."""
+    compiled = []
+    for number, program in enumerate(body_programs(eqn)):
+        body = compile_body(program, f"{name}_body{number}")
+        if body is None:
+            return None
+        compiled.append(body)
+    scratch: dict[str, Var] = {}
+    carried = _carried_avals(eqn)
+    for i, aval in enumerate(carried):
+        scratch[f"even{i}"], scratch[f"odd{i}"] = _bytes(aval.nbytes), _bytes(aval.nbytes)
+    for i, body in enumerate(compiled):
+        scratch[f"arena{i}"] = _bytes(body.arena_bytes)
+    if eqn.primitive.name == "while":
+        scratch["flag"] = _bytes(1)
+    return LoopStep(eqn, tuple(compiled), scratch)
+
+
+def _carried_avals(eqn: Eqn) -> list[ShapedArray]:
+    if eqn.primitive.name == "scan":
+        return [var.aval for var in eqn.outvars[: eqn.params["num_carry"]]]
+    return [var.aval for var in eqn.outvars] if eqn.primitive.name == "while" else []
+
+
+def _bytes(count: int) -> Var:
+    return Var(ShapedArray((count,), np.dtype(np.uint8)))
+
+
+def loop_call(step: LoopStep, name: str, address: AddressOf) -> AnyCall:
+    """The call of a loop, once every variable has an address."""
+    match step.eqn.primitive.name:
+        case "scan":
+            return _scan_call(step, name, address)
+        case "while":
+            return _while_call(step, name, address)
+        case _:
+            return _branch_call(step, name, address)
+
+
+def _inputs(step: LoopStep, address: AddressOf) -> list[Address]:
+    found = []
+    for atom in step.eqn.invars:
+        assert isinstance(atom, Var), "literal operands were turned into constants"
+        found.append(address(atom))
+    return found
+
+
+def _scan_call(step: LoopStep, name: str, address: AddressOf) -> ScanCall:
+    eqn, scratch = step.eqn, step.scratch
+    num_consts, num_carry = eqn.params["num_consts"], eqn.params["num_carry"]
+    inputs = _inputs(step, address)
+    outputs = [address(var) for var in eqn.outvars]
+    body_avals = eqn.params["jaxpr"].in_avals
+    slots = [Binding(a) for a in inputs[:num_consts]]
+    for i in range(num_carry):
+        even, odd = address(scratch[f"even{i}"]), address(scratch[f"odd{i}"])
+        # Step s reads what step s - 1 wrote.
+        slots.append(Binding(even, first=inputs[num_consts + i], alternate=(odd, even)))
+    for i in range(num_consts + num_carry, len(inputs)):
+        slots.append(Binding(inputs[i], stride=body_avals[i].nbytes))
+    for i in range(num_carry):
+        even, odd = address(scratch[f"even{i}"]), address(scratch[f"odd{i}"])
+        slots.append(Binding(even, last=outputs[i], alternate=(even, odd)))
+    for var, place in zip(eqn.outvars[num_carry:], outputs[num_carry:], strict=True):
+        length = max(eqn.params["length"], 1)
+        slots.append(Binding(place, stride=var.aval.nbytes // length))
+    slots.append(Binding(address(scratch["arena0"])))
+    if_empty = tuple(
+        Copy(source, target, var.aval.nbytes)
+        for source, target, var in zip(
+            inputs[num_consts:], outputs[:num_carry], eqn.outvars[:num_carry], strict=False
+        )
+    )
+    body = Body(step.bodies[0].program, tuple(slots))
+    return ScanCall(name, body, eqn.params["length"], eqn.params["reverse"], if_empty)
+
+
+def _while_call(step: LoopStep, name: str, address: AddressOf) -> WhileCall:
+    eqn, scratch = step.eqn, step.scratch
+    cond_consts, body_consts = eqn.params["cond_consts"], eqn.params["body_consts"]
+    inputs = _inputs(step, address)
+    init = inputs[cond_consts + body_consts :]
+    even = [address(scratch[f"even{i}"]) for i in range(len(init))]
+    odd = [address(scratch[f"odd{i}"]) for i in range(len(init))]
+    carried = [
+        Binding(e, first=first, alternate=(o, e))
+        for e, o, first in zip(even, odd, init, strict=True)
+    ]
+    written = [Binding(e, alternate=(e, o)) for e, o in zip(even, odd, strict=True)]
+    flag = address(scratch["flag"])
+    cond_slots = [
+        *(Binding(a) for a in inputs[:cond_consts]),
+        *carried,
+        Binding(flag),
+        Binding(address(scratch["arena0"])),
+    ]
+    body_slots = [
+        *(Binding(a) for a in inputs[cond_consts : cond_consts + body_consts]),
+        *carried,
+        *written,
+        Binding(address(scratch["arena1"])),
+    ]
+    outputs = [(address(var), var.aval.nbytes) for var in eqn.outvars]
+
+    def copies(sources: Sequence[Address]) -> tuple[Copy, ...]:
+        pairs = zip(sources, outputs, strict=True)
+        return tuple(Copy(source, target, nbytes) for source, (target, nbytes) in pairs)
+
+    return WhileCall(
+        name,
+        Body(step.bodies[0].program, tuple(cond_slots)),
+        Body(step.bodies[1].program, tuple(body_slots)),
+        flag,
+        (copies(init), copies(even), copies(odd)),
+    )
+
+
+def _branch_call(step: LoopStep, name: str, address: AddressOf) -> BranchCall:
+    index, *operands = _inputs(step, address)
+    outputs = [address(var) for var in step.eqn.outvars]
+    branches = []
+    for i, body in enumerate(step.bodies):
+        arena = address(step.scratch[f"arena{i}"])
+        slots = tuple(Binding(a) for a in (*operands, *outputs, arena))
+        branches.append(Body(body.program, slots))
+    return BranchCall(name, index, tuple(branches))

@@ -1,0 +1,133 @@
+"""The calls of a program in C: kernels in a row, and loops around programs of kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from funcdl.kernels.cpu_c import text
+from funcdl.kernels.cpu_c.text import Writer
+from funcdl.kir.ir import Buffer
+from funcdl.kir.program import (
+    Address,
+    AnyCall,
+    Body,
+    BranchCall,
+    Call,
+    Copy,
+    KernelProgram,
+    ScanCall,
+    WhileCall,
+    bodies,
+)
+
+
+def pointer_type(buffer: Buffer) -> str:
+    """The C type of a kernel's parameter."""
+    const = "const " if buffer.role == "in" else ""
+    return f"{const}{text.type_name(buffer.dtype)} *"
+
+
+def render_bodies(call: AnyCall, writer: Writer) -> None:
+    """Functions for the programs that a call runs, innermost first."""
+    for body in bodies(call):
+        for inner in body.program.calls:
+            render_bodies(inner, writer)
+        render_entry(body.program, body.program.name, writer, static=True)
+        writer.line()
+
+
+def render_entry(
+    program: KernelProgram, name: str, writer: Writer, *, static: bool = False
+) -> None:
+    """``void name(void **slots)``, which makes the program's calls in order."""
+    with writer.block(f"{'static ' if static else ''}void {name}(void **slots)"):
+        if not program.calls:
+            writer.line("(void)slots;")
+        for call in program.calls:
+            match call:
+                case Call():
+                    _render_kernel_call(program, call, writer)
+                case ScanCall():
+                    _render_scan(call, writer)
+                case WhileCall():
+                    _render_while(call, writer)
+                case BranchCall():
+                    _render_branches(call, writer)
+
+
+def _render_kernel_call(program: KernelProgram, call: Call, writer: Writer) -> None:
+    kernel, _ = program.kernels[call.kernel]
+    arguments = [
+        f"({pointer_type(buffer)})({_pointer(address)})"
+        for buffer, address in zip(kernel.buffers, call.args, strict=True)
+    ]
+    writer.call(kernel.name, arguments)
+
+
+def _render_scan(call: ScanCall, writer: Writer) -> None:
+    writer.comment(f"{call.name}: {call.length} steps" + (", last to first" * call.reverse))
+    if call.length == 0:
+        _render_copies(call.if_empty, writer)
+        return
+    with writer.block(f"for (int64_t step = 0; step < {call.length}; ++step)"):
+        position = "step"
+        if call.reverse:
+            position = "position"
+            writer.line(f"const int64_t position = {call.length - 1} - step;")
+        _render_body_call(call.body, position, call.length, writer)
+
+
+def _render_while(call: WhileCall, writer: Writer) -> None:
+    writer.comment(call.name)
+    with writer.block(""):
+        writer.line("int64_t step = 0;")
+        with writer.block("for (;; ++step)"):
+            _render_body_call(call.condition, "step", None, writer)
+            writer.line(f"if (!*(const uint8_t *)({_pointer(call.flag)})) break;")
+            _render_body_call(call.body, "step", None, writer)
+        for test, copies in zip(
+            ("step == 0", "step % 2 == 1", "step != 0 && step % 2 == 0"), call.results, strict=True
+        ):
+            with writer.block(f"if ({test})"):
+                _render_copies(copies, writer)
+
+
+def _render_branches(call: BranchCall, writer: Writer) -> None:
+    writer.comment(call.name)
+    with writer.block(f"switch (*(const int32_t *)({_pointer(call.index)}))"):
+        for number, body in enumerate(call.branches):
+            last = number == len(call.branches) - 1
+            with writer.block("default:" if last else f"case {number}:"):
+                _render_body_call(body, "0", None, writer)
+                writer.line("break;")
+
+
+def _render_body_call(body: Body, position: str, length: int | None, writer: Writer) -> None:
+    """Fill the body's slots for this step, and call it."""
+    with writer.block(""):
+        writer.line(f"void *inner[{max(len(body.slots), 1)}];")
+        for number, binding in enumerate(body.slots):
+            if binding.alternate is not None:
+                even, odd = map(_pointer, binding.alternate)
+                place = f"step % 2 ? {odd} : {even}"
+            elif binding.stride:
+                place = f"{_pointer(binding.base)} + {position} * {binding.stride}"
+            else:
+                place = _pointer(binding.base)
+            if binding.first is not None:
+                place = f"step == 0 ? {_pointer(binding.first)} : {place}"
+            if binding.last is not None and length is not None:
+                place = f"step == {length - 1} ? {_pointer(binding.last)} : {place}"
+            writer.line(f"inner[{number}] = {place};")
+        writer.line(f"{body.program.name}(inner);")
+
+
+def _render_copies(copies: Sequence[Copy], writer: Writer) -> None:
+    for copy in copies:
+        if copy.nbytes:
+            target, source = _pointer(copy.target), _pointer(copy.source)
+            writer.line(f"memmove({target}, {source}, {copy.nbytes});")
+
+
+def _pointer(address: Address) -> str:
+    return f"(char *)slots[{address.slot}] + {address.offset}"
