@@ -110,14 +110,15 @@ floor_divide = binary(
     },
     "Quotient rounded down, as Python's ``//``.",
 )
+_remainders: dict[str, Rule] = {
+    "b": numeric(_zero_for_zero(_remainder)),
+    "i": _zero_for_zero(_remainder),
+    "u": _zero_for_zero(ops.rem),
+    "f": _remainder,
+}
 remainder = binary(
     "remainder",
-    {
-        "b": numeric(_zero_for_zero(_remainder)),
-        "i": _zero_for_zero(_remainder),
-        "u": _zero_for_zero(ops.rem),
-        "f": _remainder,
-    },
+    _remainders,
     "What `floor_divide` leaves, as Python's ``%``: it has the sign of the divisor.",
 )
 mod = remainder

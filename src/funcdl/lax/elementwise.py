@@ -1,0 +1,205 @@
+"""Elementwise functions: the primitives, which take arrays of one shape and dtype."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+from funcdl.core import tree
+from funcdl.core.array import as_array
+from funcdl.core.dtypes import is_inexact
+from funcdl.core.primitive import Primitive
+from funcdl.errors import ShapeError
+from funcdl.lax.operands import ArrayLike, fit
+from funcdl.numpy.creation import DTypeLike, canonical
+from funcdl.numpy.promotion import array
+from funcdl.ops import (
+    arithmetic,
+    bits,
+    comparison,
+    complex_parts,
+    convert,
+    exponential,
+    rounding,
+    special,
+    trigonometric,
+)
+from funcdl.ops import select as selection
+from funcdl.ops.shape import full_like
+from funcdl.ops.stop_gradient import stop_gradient as _stop_gradient
+
+
+def _unary(name: str, primitive: Primitive, text: str) -> Callable[[ArrayLike], Any]:
+    def function(x: ArrayLike) -> Any:
+        return primitive.bind(array(name, x))
+
+    function.__name__ = function.__qualname__ = name
+    function.__module__ = "funcdl.lax"
+    function.__doc__ = f"{text}\n\nDtypes are those that the primitive takes; none is promoted."
+    return function
+
+
+def _binary(name: str, primitive: Primitive, text: str) -> Callable[[ArrayLike, ArrayLike], Any]:
+    def function(x: ArrayLike, y: ArrayLike) -> Any:
+        return primitive.bind(*fit(name, x, y))
+
+    function.__name__ = function.__qualname__ = name
+    function.__module__ = "funcdl.lax"
+    function.__doc__ = (
+        f"{text}\n\nBoth arrays have one shape and dtype; a Python scalar takes those of the other."
+    )
+    return function
+
+
+add = _binary("add", arithmetic.add, "Sum.")
+sub = _binary("sub", arithmetic.sub, "Difference.")
+mul = _binary("mul", arithmetic.mul, "Product.")
+div = _binary("div", arithmetic.div, "Quotient; of integers, truncated towards zero.")
+rem = _binary("rem", arithmetic.rem, "Remainder, with the sign of the dividend.")
+pow = _binary("pow", arithmetic.pow_, "Power.")
+max = _binary("max", arithmetic.max_, "The larger; NaN if one is NaN.")
+min = _binary("min", arithmetic.min_, "The smaller; NaN if one is NaN.")
+atan2 = _binary("atan2", trigonometric.atan2, "Angle of the point ``(y, x)``; `y` comes first.")
+nextafter = _binary("nextafter", rounding.nextafter, "The next number after `x` towards `y`.")
+complex = _binary("complex", complex_parts.complex_, "Complex number of its parts.")
+
+eq = _binary("eq", comparison.eq, "Whether equal.")
+ne = _binary("ne", comparison.ne, "Whether not equal.")
+lt = _binary("lt", comparison.lt, "Whether ``x < y``.")
+le = _binary("le", comparison.le, "Whether ``x <= y``.")
+gt = _binary("gt", comparison.gt, "Whether ``x > y``.")
+ge = _binary("ge", comparison.ge, "Whether ``x >= y``.")
+
+bitwise_and = _binary("bitwise_and", bits.and_, "Bits that both have.")
+bitwise_or = _binary("bitwise_or", bits.or_, "Bits that any has.")
+bitwise_xor = _binary("bitwise_xor", bits.xor, "Bits that one alone has.")
+bitwise_not = _unary("bitwise_not", bits.not_, "Every bit flipped.")
+shift_left = _binary("shift_left", bits.shift_left, "Bits moved up by `y` places.")
+shift_right_arithmetic = _binary(
+    "shift_right_arithmetic", bits.shift_right_arithmetic, "Bits moved down, the sign kept."
+)
+shift_right_logical = _binary(
+    "shift_right_logical", bits.shift_right_logical, "Bits moved down, zeros moved in."
+)
+population_count = _unary("population_count", bits.population_count, "How many bits are set.")
+clz = _unary("clz", bits.clz, "How many leading bits are not set.")
+
+neg = _unary("neg", arithmetic.neg, "The sign changed.")
+abs = _unary("abs", arithmetic.abs_, "Magnitude.")
+sign = _unary("sign", arithmetic.sign, "-1, 0 or 1; of a complex number, ``x / |x|``.")
+square = _unary("square", arithmetic.square, "``x * x``.")
+sqrt = _unary("sqrt", exponential.sqrt, "Square root.")
+rsqrt = _unary("rsqrt", exponential.rsqrt, "One over the square root.")
+cbrt = _unary("cbrt", exponential.cbrt, "Cube root.")
+exp = _unary("exp", exponential.exp, "e to the power `x`.")
+exp2 = _unary("exp2", exponential.exp2, "2 to the power `x`.")
+expm1 = _unary("expm1", exponential.expm1, "``exp(x) - 1``, exact near zero.")
+log = _unary("log", exponential.log, "Natural logarithm.")
+log1p = _unary("log1p", exponential.log1p, "``log(1 + x)``, exact near zero.")
+logistic = _unary("logistic", exponential.logistic, "``1 / (1 + exp(-x))``.")
+sin = _unary("sin", trigonometric.sin, "Sine.")
+cos = _unary("cos", trigonometric.cos, "Cosine.")
+tan = _unary("tan", trigonometric.tan, "Tangent.")
+asin = _unary("asin", trigonometric.asin, "Inverse sine.")
+acos = _unary("acos", trigonometric.acos, "Inverse cosine.")
+atan = _unary("atan", trigonometric.atan, "Inverse tangent.")
+sinh = _unary("sinh", trigonometric.sinh, "Hyperbolic sine.")
+cosh = _unary("cosh", trigonometric.cosh, "Hyperbolic cosine.")
+tanh = _unary("tanh", exponential.tanh, "Hyperbolic tangent.")
+asinh = _unary("asinh", trigonometric.asinh, "Inverse hyperbolic sine.")
+acosh = _unary("acosh", trigonometric.acosh, "Inverse hyperbolic cosine.")
+atanh = _unary("atanh", trigonometric.atanh, "Inverse hyperbolic tangent.")
+erf = _unary("erf", special.erf, "Error function.")
+erfc = _unary("erfc", special.erfc, "``1 - erf(x)``, exact for large `x`.")
+erf_inv = _unary("erf_inv", special.erf_inv, "Inverse of the error function.")
+lgamma = _unary("lgamma", special.lgamma, "Logarithm of the gamma function's magnitude.")
+digamma = _unary("digamma", special.digamma, "Derivative of `lgamma`.")
+floor = _unary("floor", rounding.floor, "Rounded down.")
+ceil = _unary("ceil", rounding.ceil, "Rounded up.")
+is_finite = _unary("is_finite", rounding.is_finite, "Whether neither infinite nor NaN.")
+real = _unary("real", complex_parts.real, "Real part of a complex number.")
+imag = _unary("imag", complex_parts.imag, "Imaginary part of a complex number.")
+
+
+def conj(x: ArrayLike) -> Any:
+    """Complex conjugate."""
+    return complex_parts.conj.bind(array("conj", x))
+
+
+def reciprocal(x: ArrayLike) -> Any:
+    """``1 / x``, of floats and complex numbers."""
+    x = array("reciprocal", x)
+    return arithmetic.div(full_like(x, 1), x)
+
+
+def integer_pow(x: ArrayLike, y: int) -> Any:
+    """`x` to the power of a Python integer.
+
+    Raises:
+      ArgumentError: `y` is no integer, or negative while `x` holds integers.
+    """
+    return arithmetic.integer_pow(array("integer_pow", x), y=y)
+
+
+class RoundingMethod(enum.IntEnum):
+    """Where halves are rounded to."""
+
+    AWAY_FROM_ZERO = 0
+    TO_NEAREST_EVEN = 1
+
+
+def round(x: ArrayLike, rounding_method: int = RoundingMethod.AWAY_FROM_ZERO) -> Any:
+    """Rounded to the nearest integer, of the same floating dtype."""
+    return rounding.round_(array("round", x), rounding_method=int(rounding_method))
+
+
+def clamp(min: ArrayLike, x: ArrayLike, max: ArrayLike) -> Any:
+    """`x` moved into the interval from `min` to `max`, which are scalars or of its shape."""
+    values = fit("clamp", x, min, max)
+    return selection.clamp(values[1], values[0], values[2])
+
+
+def select(pred: ArrayLike, on_true: ArrayLike, on_false: ArrayLike) -> Any:
+    """`on_true` where `pred` is true, else `on_false`.
+
+    Args:
+      pred: bools, of the others' shape or a scalar.
+      on_true, on_false: arrays of one shape and dtype.
+    """
+    on_true, on_false = fit("select", on_true, on_false)
+    return selection.select_n(array("select", pred), on_false, on_true)
+
+
+def select_n(which: ArrayLike, *cases: ArrayLike) -> Any:
+    """For each element, that of the case whose number `which` holds.
+
+    Args:
+      which: int32 numbers from 0, or bools for two cases; of the cases' shape or a scalar.
+      cases: arrays of one shape and dtype.
+    """
+    if not cases:
+        raise ShapeError("select_n: at least one case is needed")
+    return selection.select_n(array("select_n", which), *fit("select_n", *cases))
+
+
+def convert_element_type(operand: ArrayLike, new_dtype: DTypeLike) -> Any:
+    """The array in another dtype, as C converts; the result is not weakly typed."""
+    x = array("convert_element_type", operand)
+    return convert.convert_element_type(x, new_dtype=canonical(new_dtype), weak_type=False)
+
+
+def bitcast_convert_type(operand: ArrayLike, new_dtype: DTypeLike) -> Any:
+    """The same bits read as another dtype of the same width."""
+    x = array("bitcast_convert_type", operand)
+    return convert.bitcast_convert_type(x, new_dtype=canonical(new_dtype))
+
+
+def stop_gradient(x: Any) -> Any:
+    """The same values, which derivatives take for constants; of a pytree, every leaf."""
+
+    def stop(leaf: Any) -> Any:
+        value = as_array(leaf)
+        return _stop_gradient(value) if is_inexact(value.aval.dtype) else value
+
+    return tree.map(stop, x)

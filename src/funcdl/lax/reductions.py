@@ -1,0 +1,141 @@
+"""Reductions, contractions and running totals along axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from funcdl.core.primitive import Primitive
+from funcdl.errors import ShapeError
+from funcdl.lax.operands import ArrayLike
+from funcdl.lax.shaping import rev
+from funcdl.numpy import reductions
+from funcdl.numpy.creation import DTypeLike, canonical
+from funcdl.numpy.promotion import array
+from funcdl.numpy.reductions import normalize_axes, normalize_axis
+from funcdl.ops import arg_reduction, reduction
+from funcdl.ops import dot as contraction
+
+
+def _reduction(
+    name: str, primitive: Primitive, text: str
+) -> Callable[[ArrayLike, Sequence[int]], Any]:
+    def function(operand: ArrayLike, axes: Sequence[int]) -> Any:
+        x = array(name, operand)
+        return primitive(x, axes=normalize_axes(name, tuple(axes), x.ndim))
+
+    function.__name__ = function.__qualname__ = name
+    function.__module__ = "funcdl.lax"
+    function.__doc__ = f"{text} along some axes, which the result does not keep."
+    return function
+
+
+reduce_sum = _reduction("reduce_sum", reduction.reduce_sum, "Sum")
+reduce_prod = _reduction("reduce_prod", reduction.reduce_prod, "Product")
+reduce_max = _reduction("reduce_max", reduction.reduce_max, "Largest element")
+reduce_min = _reduction("reduce_min", reduction.reduce_min, "Smallest element")
+reduce_and = _reduction("reduce_and", reduction.reduce_and, "Conjunction, bit by bit,")
+reduce_or = _reduction("reduce_or", reduction.reduce_or, "Disjunction, bit by bit,")
+
+
+def argmax(operand: ArrayLike, axis: int, index_dtype: DTypeLike) -> Any:
+    """Where the largest element is along an axis: the first of equal ones, NaN before all."""
+    return _find("argmax", arg_reduction.argmax, operand, axis, index_dtype)
+
+
+def argmin(operand: ArrayLike, axis: int, index_dtype: DTypeLike) -> Any:
+    """Where the smallest element is along an axis: the first of equal ones, NaN before all."""
+    return _find("argmin", arg_reduction.argmin, operand, axis, index_dtype)
+
+
+def _find(
+    name: str, primitive: Primitive, operand: ArrayLike, axis: int, index_dtype: DTypeLike
+) -> Any:
+    x = array(name, operand)
+    axes = (normalize_axis(name, axis, x.ndim),)
+    return primitive(x, axes=axes, index_dtype=canonical(index_dtype))
+
+
+def cumsum(operand: ArrayLike, axis: int = 0, reverse: bool = False) -> Any:
+    """Sums of all elements up to each one along an axis, or from each one on if `reverse`."""
+    return _running("cumsum", reductions.cumsum, operand, axis, reverse)
+
+
+def cumprod(operand: ArrayLike, axis: int = 0, reverse: bool = False) -> Any:
+    """Products of all elements up to each one along an axis, or from it on if `reverse`."""
+    return _running("cumprod", reductions.cumprod, operand, axis, reverse)
+
+
+def _running(
+    name: str, function: Callable[..., Any], operand: ArrayLike, axis: int, reverse: bool
+) -> Any:
+    x = array(name, operand)
+    axis = normalize_axis(name, axis, x.ndim)
+    if not reverse:
+        return function(x, axis)
+    return rev(function(rev(x, (axis,)), axis), (axis,))
+
+
+def dot_general(
+    lhs: ArrayLike,
+    rhs: ArrayLike,
+    dimension_numbers: Any,
+    precision: Any = None,
+    preferred_element_type: DTypeLike = None,
+) -> Any:
+    """Products summed over some dimensions, for each index of others (`jax.lax.dot_general`).
+
+    Args:
+      lhs, rhs: arrays of one dtype.
+      dimension_numbers: ``((lhs_contract, rhs_contract), (lhs_batch, rhs_batch))``; the result has
+        the batch dimensions, then those left of lhs, then those left of rhs.
+      precision: has no effect.
+      preferred_element_type: the dtype to add up in and to return.
+
+    Raises:
+      ShapeError, DtypeError, ArgumentError: the operands or numbers do not fit.
+    """
+    (contract_l, contract_r), (batch_l, batch_r) = dimension_numbers
+    preferred = preferred_element_type
+    return contraction.dot_general(
+        array("dot_general", lhs),
+        array("dot_general", rhs),
+        dimension_numbers=(
+            (tuple(contract_l), tuple(contract_r)),
+            (tuple(batch_l), tuple(batch_r)),
+        ),
+        preferred_element_type=None if preferred is None else canonical(preferred),
+        precision=None,
+    )
+
+
+def dot(
+    lhs: ArrayLike,
+    rhs: ArrayLike,
+    *,
+    precision: Any = None,
+    preferred_element_type: DTypeLike = None,
+) -> Any:
+    """Product of vectors and matrices: the last dimension of lhs with the first of rhs.
+
+    Raises:
+      ShapeError: an operand is neither vector nor matrix, or sizes differ.
+    """
+    x, y = array("dot", lhs), array("dot", rhs)
+    if x.ndim not in (1, 2) or y.ndim not in (1, 2):
+        raise ShapeError(f"dot: vectors or matrices are needed, got {x.aval} and {y.aval}")
+    numbers = (((x.ndim - 1,), (0,)), ((), ()))
+    return dot_general(x, y, numbers, precision, preferred_element_type)
+
+
+def batch_matmul(lhs: ArrayLike, rhs: ArrayLike, precision: Any = None) -> Any:
+    """Products of matrices in the last two dimensions; the leading dimensions are equal."""
+    x, y = array("batch_matmul", lhs), array("batch_matmul", rhs)
+    if x.ndim < 2 or x.ndim != y.ndim:
+        raise ShapeError(
+            f"batch_matmul: equal numbers of dimensions, at least two, are needed, got {x.aval} "
+            f"and {y.aval}"
+        )
+    batch = tuple(range(x.ndim - 2))
+    numbers = (((x.ndim - 1,), (x.ndim - 2,)), (batch, batch))
+    return dot_general(x, y, numbers, precision)

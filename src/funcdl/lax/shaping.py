@@ -1,0 +1,197 @@
+"""Make, rearrange, cut and join arrays; sizes are Python integers."""
+
+from __future__ import annotations
+
+import builtins
+import itertools
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from funcdl.core.avals import Shape
+from funcdl.errors import ArgumentError, ShapeError
+from funcdl.lax.operands import ArrayLike
+from funcdl.numpy import creation, shaping
+from funcdl.numpy.creation import DTypeLike, ShapeLike, canonical, shape_of
+from funcdl.numpy.promotion import array, convert
+from funcdl.numpy.promotion import operand as to_operand
+from funcdl.numpy.reductions import normalize_axis
+from funcdl.ops import shape as ops
+from funcdl.ops import slicing
+
+full_like = creation.full_like
+
+
+def full(shape: ShapeLike, fill_value: ArrayLike, dtype: DTypeLike = None) -> Any:
+    """An array full of one scalar."""
+    value = array("full", fill_value)
+    if value.aval.shape:
+        raise ShapeError(f"full: fill_value must be a scalar, got {value.aval}")
+    return creation.full(shape, value, dtype)
+
+
+def iota(dtype: DTypeLike, size: int) -> Any:
+    """0, 1, 2, … up to, but without, `size`."""
+    return broadcasted_iota(dtype, (size,), 0)
+
+
+def broadcasted_iota(dtype: DTypeLike, shape: ShapeLike, dimension: int) -> Any:
+    """The position of each element along one dimension."""
+    return ops.iota(dtype=canonical(dtype), shape=shape_of(shape), dimension=dimension)
+
+
+def reshape(operand: ArrayLike, new_sizes: ShapeLike) -> Any:
+    """The same elements, in row-major order, in another shape."""
+    return ops.reshape(array("reshape", operand), new_sizes=shape_of(new_sizes, "new_sizes"))
+
+
+def transpose(operand: ArrayLike, permutation: Sequence[int]) -> Any:
+    """Dimensions in another order."""
+    return ops.transpose(array("transpose", operand), permutation=_dims(permutation))
+
+
+def broadcast(operand: ArrayLike, sizes: Sequence[int]) -> Any:
+    """Repeated along new leading dimensions of these sizes."""
+    x = array("broadcast", operand)
+    shape = (*shape_of(sizes, "sizes"), *x.aval.shape)
+    return ops.broadcast_to(x, shape)
+
+
+def broadcast_in_dim(
+    operand: ArrayLike, shape: ShapeLike, broadcast_dimensions: Sequence[int]
+) -> Any:
+    """Repeated along all dimensions of `shape` but those named, where the operand's go."""
+    return ops.broadcast_in_dim(
+        array("broadcast_in_dim", operand),
+        shape=shape_of(shape),
+        broadcast_dimensions=_dims(broadcast_dimensions),
+    )
+
+
+def rev(operand: ArrayLike, dimensions: Sequence[int]) -> Any:
+    """Reversed along some dimensions."""
+    return ops.rev(array("rev", operand), dimensions=_dims(dimensions))
+
+
+def expand_dims(array: ArrayLike, dimensions: Sequence[int]) -> Any:
+    """New dimensions of size 1 at these places of the result."""
+    return shaping.expand_dims(array, tuple(dimensions))
+
+
+def squeeze(array: ArrayLike, dimensions: Sequence[int]) -> Any:
+    """Without these dimensions, which must have size 1."""
+    return shaping.squeeze(array, tuple(dimensions))
+
+
+def collapse(operand: ArrayLike, start_dimension: int, stop_dimension: int | None = None) -> Any:
+    """The dimensions from start up to, but without, stop made one."""
+    x = array("collapse", operand)
+    start, stop = _bounds(start_dimension, stop_dimension, x.ndim)
+    shape = x.aval.shape
+    joined = (*shape[:start], math.prod(shape[start:stop]), *shape[stop:])
+    return ops.reshape(x, new_sizes=joined)
+
+
+def slice(
+    operand: ArrayLike,
+    start_indices: Sequence[int],
+    limit_indices: Sequence[int],
+    strides: Sequence[int] | None = None,
+) -> Any:
+    """Every stride-th element from start up to, but without, limit, along each dimension."""
+    return slicing.slice_(
+        array("slice", operand),
+        start_indices=_dims(start_indices),
+        limit_indices=_dims(limit_indices),
+        strides=None if strides is None else _dims(strides),
+    )
+
+
+def slice_in_dim(
+    operand: ArrayLike,
+    start_index: int | None,
+    limit_index: int | None,
+    stride: int = 1,
+    axis: int = 0,
+) -> Any:
+    """As `slice`, along one dimension; None is its end, negative numbers count from there."""
+    x = array("slice_in_dim", operand)
+    axis = normalize_axis("slice_in_dim", axis, x.ndim)
+    starts, limits, strides = [0] * x.ndim, list(x.aval.shape), [1] * x.ndim
+    start, limit = _bounds(start_index, limit_index, limits[axis])
+    starts[axis], limits[axis], strides[axis] = start, max(start, limit), stride
+    return slice(x, starts, limits, strides)
+
+
+def index_in_dim(operand: ArrayLike, index: int, axis: int = 0, keepdims: bool = True) -> Any:
+    """The elements at one place along a dimension."""
+    x = array("index_in_dim", operand)
+    axis = normalize_axis("index_in_dim", axis, x.ndim)
+    size = x.aval.shape[axis]
+    if not -size <= index < size:
+        raise IndexError(f"index {index} is out of range for axis {axis}, of size {size}")
+    out = slice_in_dim(x, index % size, index % size + 1, axis=axis)
+    return out if keepdims else squeeze(out, (axis,))
+
+
+def split(operand: ArrayLike, sizes: Sequence[int], axis: int = 0) -> list[Any]:
+    """Cut into parts of these sizes along a dimension.
+
+    Raises:
+      ShapeError: they do not add up to its size.
+    """
+    x = array("split", operand)
+    axis = normalize_axis("split", axis, x.ndim)
+    if sum(sizes) != x.aval.shape[axis]:
+        raise ShapeError(
+            f"split: sizes must add up to {x.aval.shape[axis]}, the size of axis {axis}, got "
+            f"{tuple(sizes)}"
+        )
+    ends = np.cumsum([0, *sizes]).tolist()
+    return [slice_in_dim(x, start, end, axis=axis) for start, end in itertools.pairwise(ends)]
+
+
+def pad(
+    operand: ArrayLike, padding_value: ArrayLike, padding_config: Sequence[tuple[int, int, int]]
+) -> Any:
+    """A scalar put before, after and between the elements.
+
+    Args:
+      operand: the array.
+      padding_value: the scalar, of its dtype.
+      padding_config: ``(before, after, between)`` for each dimension; the first two can be
+        negative, which cuts elements off.
+    """
+    x = array("pad", operand)
+    value = convert(to_operand("pad", padding_value), x.aval.dtype, x.aval.weak_type)
+    config = tuple((int(low), int(high), int(inner)) for low, high, inner in padding_config)
+    return slicing.pad(x, value, padding_config=config)
+
+
+def concatenate(operands: Sequence[ArrayLike], dimension: int) -> Any:
+    """Joined along a dimension.
+
+    Raises:
+      ArgumentError: there are no operands.
+    """
+    if not len(operands):
+        raise ArgumentError("concatenate: at least one operand is needed")
+    xs = [array("concatenate", x) for x in operands]
+    return slicing.concatenate(*xs, dimension=dimension) if len(xs) > 1 else xs[0]
+
+
+def broadcast_shapes(*shapes: ShapeLike) -> Shape:
+    """The shape to which these shapes broadcast."""
+    return shaping.broadcast_shapes(*shapes)
+
+
+def _dims(dims: Sequence[int]) -> tuple[int, ...]:
+    return tuple(map(operator.index, dims))
+
+
+def _bounds(start: int | None, stop: int | None, size: int) -> tuple[int, int]:
+    """The bounds of a Python slice, counted from the front."""
+    return builtins.slice(start, stop).indices(size)[:2]
