@@ -124,7 +124,9 @@ remainder = binary(
 mod = remainder
 fmod = binary(
     "fmod",
-    {"b": numeric(_zero_for_zero(ops.rem)), "f": ops.rem} | kinds("iu", _zero_for_zero(ops.rem)),
+    {"b": numeric(_zero_for_zero(ops.rem))}
+    | kinds("iu", _zero_for_zero(ops.rem))
+    | kinds("f", ops.rem),
     "What division truncated towards zero leaves: it has the sign of the dividend.",
 )
 
