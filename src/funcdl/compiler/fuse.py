@@ -40,6 +40,12 @@ MAX_MEMBERS = 96
 MAX_OPERANDS = 32
 CLONE_COST = 6
 
+# A value that is computed where it is read may go back through so many equations, and to so many
+# stored values; beyond, it is stored itself. Without a bound, programs such as repeated rolls
+# (slice, slice, concatenate) would grow exponentially.
+INLINE_DEPTH = 24
+INLINE_READS = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
@@ -66,6 +72,7 @@ class _Fuser:
         self._ancestors: list[int] = []  # by group number, as bits
         self._sources: dict[Var, int] = {}  # groups that a variable is computed from, as bits
         self._clone_cost: dict[Var, int] = {}
+        self._expansion: dict[Var, tuple[int, int]] = {}  # depth and reads of an inlined value
         self._outputs = {atom for atom in jaxpr.outvars if isinstance(atom, Var)}
         self._names = variable_names(jaxpr)
 
@@ -103,11 +110,12 @@ class _Fuser:
         must = any(var in stored for var in eqn.outvars)
         match eqn.primitive.lower:
             case View():
-                self._inline(eqn)
-                if must:
+                if self._is_short(eqn):
+                    self._inline(eqn)
+                if must or eqn.outvars[0] not in self._inlined:
                     self._place_pointwise(eqn)
             case Pointwise():
-                if self._can_clone(eqn):
+                if self._is_short(eqn) and self._can_clone(eqn):
                     self._inline(eqn)
                 if must or not all(var in self._inlined for var in eqn.outvars):
                     self._place_pointwise(eqn)
@@ -120,6 +128,17 @@ class _Fuser:
                 axes, position = domain_axes(shape)
                 group = self._open("update", axes, shape, position)
                 self._join(group, eqn, domain_axes(eqn.outvars[0].aval.shape)[1])
+
+    def _is_short(self, eqn: Eqn) -> bool:
+        """Whether an equation, with what is inlined into it, is small enough to be inlined."""
+        depth, reads = self._expanded(eqn)
+        return depth <= INLINE_DEPTH and reads <= INLINE_READS
+
+    def _expanded(self, eqn: Eqn) -> tuple[int, int]:
+        """How many equations deep, and from how many stored values, an equation is computed."""
+        operands = [self._expansion.get(a, (0, 1)) for a in eqn.invars if isinstance(a, Var)]
+        depth = max((depth for depth, _ in operands), default=0)
+        return depth + 1, sum(reads for _, reads in operands)
 
     def _can_clone(self, eqn: Eqn) -> bool:
         """Whether readers may compute a value themselves: scalars, and cheap values of inputs."""
@@ -149,8 +168,10 @@ class _Fuser:
             if isinstance(atom, Var):
                 sources |= self._sources[atom]
         costs = [self._clone_cost.get(a) for a in eqn.invars if isinstance(a, Var)]
+        expansion = self._expanded(eqn)
         for var in eqn.outvars:
             self._inlined[var] = eqn
+            self._expansion[var] = expansion
             self._sources[var] = sources
             if var not in self._clone_cost and None not in costs:
                 self._clone_cost[var] = sum(cost or 0 for cost in costs)
@@ -241,8 +262,13 @@ class _Fuser:
         if len(group.members) >= MAX_MEMBERS:
             return f"it has {MAX_MEMBERS} members already"
         others = 0
+
+        def expanded(var: Var) -> Eqn | None:
+            # A view is asked for its output, which may be stored rather than inlined.
+            return eqn if var in eqn.outvars else self._inlined.get(var)
+
         for atom, position in operands:
-            for read in reads_at(atom, position, group.axes, self._eqn_of_inlined):
+            for read in reads_at(atom, position, group.axes, expanded):
                 home = self._home.get(read.var)
                 if home is None or home is merging:
                     continue
