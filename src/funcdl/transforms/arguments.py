@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcdl.core import tree
-from funcdl.core.array import as_array
-from funcdl.errors import ArgumentError, LeafTypeError
+from funcdl.core.array import Array, as_array
+from funcdl.errors import ArgumentError, DeletedArrayError, LeafTypeError
 
 
 def function_name(f: Callable[..., Any]) -> str:
@@ -65,17 +65,23 @@ def as_arrays(name: str, value: Any, transform: str) -> tuple[list[Any], tree.Tr
 
     Raises:
       LeafTypeError: a leaf is no array; the message gives its path.
+      DeletedArrayError: a leaf has been deleted; likewise.
     """
     leaves, treedef = tree.flatten(value)
     try:
-        return [as_array(leaf) for leaf in leaves], treedef
+        arrays = [as_array(leaf) for leaf in leaves]
+        if not any(type(x) is Array and x.is_deleted() for x in arrays):
+            return arrays, treedef
     except LeafTypeError:
-        for path, leaf in zip(leaf_names(name, value), leaves, strict=True):
-            try:
-                as_array(leaf)
-            except LeafTypeError as error:
-                raise LeafTypeError(f"{transform}: argument {path}: {error}") from None
-        raise
+        pass  # found again below, with its path
+    for path, leaf in zip(leaf_names(name, value), leaves, strict=True):
+        try:
+            x = as_array(leaf)
+            if type(x) is Array:
+                _ = x.value
+        except (LeafTypeError, DeletedArrayError) as error:
+            raise type(error)(f"{transform}: argument {path}: {error}") from None
+    raise AssertionError(transform)
 
 
 def flatten_output(value: Any, transform: str, name: str) -> tuple[list[Any], tree.TreeDef]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +17,7 @@ from funcdl.core.array import Array, as_array, aval_of
 from funcdl.core.avals import ShapedArray, ShapeDtypeStruct
 from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.staging import hoist_consts, trace_to_jaxpr
-from funcdl.core.trace import context, eval_trace
+from funcdl.core.trace import Tracer, context, eval_trace, raise_leaked
 from funcdl.errors import ArgumentError, LeafTypeError, StaticArgumentError
 from funcdl.transforms.arguments import (
     argument_names,
@@ -23,9 +25,9 @@ from funcdl.transforms.arguments import (
     flatten_output,
     function_name,
     leaf_names,
-    normalize_argnums,
 )
 from funcdl.transforms.jit_primitive import compiled, jit_call
+from funcdl.transforms.selection import select_arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,19 @@ class _Entry:
         self.donated = tuple(i for i, flag in enumerate(staged.donated) if flag)
 
 
+_Caches = tuple[dict[Any, _Entry], dict[Any, Staged]]
+_caches: weakref.WeakKeyDictionary[Any, dict[Any, _Caches]] = weakref.WeakKeyDictionary()
+
+
+def _shared_caches(fun: Callable[..., Any], options: Any) -> _Caches:
+    """The caches of a function's jits with these options."""
+    try:
+        by_options = _caches.setdefault(fun, {})
+    except TypeError:  # neither every callable can be hashed, nor referred to weakly
+        return {}, {}
+    return by_options.setdefault(options, ({}, {}))
+
+
 class JitFunction:
     """A function compiled on demand; made by `jit`."""
 
@@ -65,16 +80,22 @@ class JitFunction:
     ) -> None:
         functools.update_wrapper(self, fun)
         self._fun = fun
-        self._name = function_name(fun)
-        self._static_argnums = _as_tuple(static_argnums)
-        self._static_argnames = frozenset(_as_tuple(static_argnames))
-        self._donate_argnums = _as_tuple(donate_argnums)
-        self._donate_argnames = frozenset(_as_tuple(donate_argnames))
+        self._name = name = function_name(fun)
+        self._static = select_arguments(fun, name, "static", static_argnums, static_argnames)
+        self._donate = select_arguments(fun, name, "donate", donate_argnums, donate_argnames)
+        both = self._static.names & self._donate.names
+        if both or self._static.positions & self._donate.positions:
+            raise ArgumentError(
+                f"jit of {name} cannot donate static arguments, which are no arrays: "
+                f"{', '.join(sorted(both)) or sorted(self._static.positions)}"
+            )
         self._inline = inline
         self._title = title
-        self._has_static = bool(self._static_argnums or self._static_argnames)
-        self._entries: dict[Any, _Entry] = {}
-        self._staged: dict[Any, Staged] = {}
+        self._has_static = bool(self._static)
+        # As in JAX, all jits of one function with the same options share their programs.
+        caches = _shared_caches(fun, (title, self._static, self._donate))
+        self._entries: dict[Any, _Entry] = caches[0]
+        self._staged: dict[Any, Staged] = caches[1]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the compiled program; trace and compile first where the types are new."""
@@ -110,8 +131,12 @@ class JitFunction:
         self, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any], static: tuple[Any, ...]
     ) -> tuple[Any, ...]:
         """The cache key of a leaf that is no live array; raises where it cannot be an argument."""
+        if isinstance(x, Tracer) and (context.trace is eval_trace or not x._trace.alive):
+            raise_leaked(x)
         try:
             aval = aval_of(x)
+            if isinstance(x, Array) and x.is_deleted():
+                raise LeafTypeError
         except LeafTypeError:
             for label, value in self._labelled(args, kwargs, static):
                 as_arrays(label, value, f"{self._title} of {self._name}")
@@ -171,22 +196,14 @@ class JitFunction:
     def _split_static(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any], tuple[Any, ...]]:
-        positions = normalize_argnums(
-            [i for i in self._static_argnums if i < len(args)],
-            len(args),
-            "static_argnums",
-            self._name,
-        )
-        names = argument_names(self._fun, args)
-        chosen = set(positions) | {
-            i for i, name in enumerate(names) if name in self._static_argnames
-        }
-        keywords = sorted(self._static_argnames & kwargs.keys())
-        static = [(i, args[i]) for i in sorted(chosen)] + [(k, kwargs[k]) for k in keywords]
+        chosen = sorted(i for i in self._static.positions if i < len(args))
+        keywords = sorted(self._static.names & kwargs.keys())
+        static = [(i, args[i]) for i in chosen] + [(k, kwargs[k]) for k in keywords]
         for place, value in static:
             try:
                 hash(value)
             except TypeError:
+                names = argument_names(self._fun, args)
                 label = names[place] if isinstance(place, int) else place
                 raise StaticArgumentError(
                     f"jit requires static arguments to be hashable, got {label} of "
@@ -230,7 +247,7 @@ class JitFunction:
         )
         program, captured = hoist_consts(jaxpr, consts)
         assert out_tree is not None
-        donated = (False,) * len(captured) + self._donated(call, labelled)
+        donated = (False,) * len(captured) + self._donated(call)
         return Staged(program, tuple(captured), out_tree, donated)
 
     def _labelled(
@@ -248,14 +265,13 @@ class JitFunction:
         count = len(args) + sum(isinstance(place, int) for place in fixed)
         return [fixed[i] if i in fixed else next(rest) for i in range(count)]
 
-    def _donated(self, call: _Call, labelled: list[tuple[str, Any]]) -> tuple[bool, ...]:
-        count = len(call.args)
-        chosen = set(normalize_argnums(self._donate_argnums, count, "donate_argnums", self._name))
-        flags: list[bool] = []
-        for i, (label, value) in enumerate(labelled):
-            donate = label in self._donate_argnames or (i < count and i in chosen)
-            flags += [donate] * len(tree.leaves(value))
-        return tuple(flags)
+    def _donated(self, call: _Call) -> tuple[bool, ...]:
+        """For each leaf of the dynamic arguments, whether it is donated."""
+        static = {place for place, _, _ in call.static}
+        places = (i for i in itertools.count() if i not in static)
+        values = [*zip(places, call.args), *sorted(call.kwargs.items())]  # noqa: B905  # endless
+        donate = self._donate.positions | self._donate.names
+        return tuple(place in donate for place, value in values for _ in tree.leaves(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,9 +416,3 @@ def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 def _struct(aval: ShapedArray) -> ShapeDtypeStruct:
     return ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
-
-
-def _as_tuple(x: Any) -> tuple[Any, ...]:
-    if x is None:
-        return ()
-    return (x,) if isinstance(x, int | str) else tuple(x)
