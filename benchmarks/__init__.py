@@ -1,0 +1,1 @@
+"""Benchmarks: side by side with peers, results checked before anything is timed."""
