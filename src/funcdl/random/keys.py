@@ -1,0 +1,295 @@
+"""Keys of the random number generator: typed arrays of them, and how to make and split them.
+
+The generator is Threefry-2x32 on counters; keys and bits are those of JAX (with
+``jax_threefry_partitionable``, its default since version 0.5).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from funcdl.core import dtypes, tree
+from funcdl.core.array import Array, ArrayOperators
+from funcdl.core.avals import Shape
+from funcdl.errors import ArgumentError, DtypeError, ShapeError
+from funcdl.numpy.creation import asarray, shape_of
+from funcdl.numpy.promotion import ArrayLike, array, convert
+from funcdl.ops.bits import shift_right_logical
+from funcdl.ops.convert import convert_element_type
+from funcdl.ops.random_bits import threefry2x32
+from funcdl.ops.reduction import reduce_and
+from funcdl.ops.shape import broadcast_to, full, full_like, iota, reshape
+from funcdl.ops.slicing import concatenate, slice_
+
+UINT32 = np.dtype(np.uint32)
+
+
+class KeyType:
+    """The dtype of typed keys; prints as JAX's, ``key<fry>``."""
+
+    name = "key<fry>"
+    itemsize = 8
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeyType)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+class KeyArray:
+    """An array of keys: a pytree whose only leaf is a uint32 array with one more dimension.
+
+    It can be indexed, iterated over, mapped by `vmap` over its leading dimensions, and passed
+    through every transform.
+    """
+
+    __slots__ = ("_data",)
+
+    dtype = KeyType()
+
+    def __init__(self, data: Any) -> None:
+        """Wrap key data of shape ``[..., 2]``; use `wrap_key_data`, which checks it."""
+        self._data = data
+
+    @property
+    def shape(self) -> Shape:
+        return tuple(self._data.shape[:-1])
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a single key")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[KeyArray]:
+        if not self.shape:
+            raise TypeError(
+                "a single key cannot be iterated over; make several with "
+                "funcdl.random.split(key, num)"
+            )
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: Any) -> KeyArray:
+        entries = index if isinstance(index, tuple) else (index,)
+        # The dimension of the data must stay whole, whatever is indexed before it.
+        if not any(entry is Ellipsis for entry in entries):
+            entries = (*entries, Ellipsis)
+        return KeyArray(self._data[(*entries, slice(None))])
+
+    def reshape(self, *shape: Any) -> KeyArray:
+        """The same keys in another shape."""
+        sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
+        return KeyArray(self._data.reshape((*sizes, 2)))
+
+    def __eq__(self, other: object) -> Any:
+        if not isinstance(other, KeyArray):
+            return NotImplemented
+        same = self._data == other._data
+        return reduce_and(same, axes=(same.ndim - 1,))
+
+    def __hash__(self) -> NoReturn:
+        raise TypeError("unhashable type: 'KeyArray'; keys compare elementwise, as arrays do")
+
+    def __repr__(self) -> str:
+        shape = ",".join(map(str, self.shape)) if hasattr(self._data, "shape") else "?"
+        return f"KeyArray({self.dtype}[{shape}], data={self._data!r})"
+
+
+tree.register_pytree_node(
+    KeyArray, lambda keys: ((keys._data,), None), lambda _, children: KeyArray(*children)
+)
+
+
+def key(seed: int | ArrayLike, *, impl: str | None = None) -> KeyArray:
+    """A key made of a seed (see `jax.random.key`).
+
+    Args:
+      seed: an integer; where the default integer type has 32 bits, its upper bits have no effect.
+      impl: the generator: None or "threefry2x32", the only one.
+
+    Raises:
+      ArgumentError: another generator.
+      DtypeError, ShapeError: the seed is no integer, or no scalar.
+    """
+    return KeyArray(PRNGKey(seed, impl=impl))
+
+
+def PRNGKey(seed: int | ArrayLike, *, impl: str | None = None) -> Any:
+    """As `key`, as raw data: a uint32 array of shape (2,) (see `jax.random.PRNGKey`)."""
+    _check_impl(impl)
+    if type(seed) is int:
+        if not -(2**63) <= seed < 2**63:
+            raise ArgumentError(f"seed must fit in 64 bits, got {seed}")
+        wide = dtypes.default_dtype("i").itemsize == 8
+        words = [seed >> 32 if wide else 0, seed]
+        return asarray(np.array([word & 0xFFFFFFFF for word in words], UINT32))
+    return _seed_data(array("key", seed))
+
+
+def _seed_data(seed: Any) -> Any:
+    """The upper and the lower 32 bits of an integer."""
+    aval = seed.aval
+    if not dtypes.is_integer(aval.dtype):
+        raise DtypeError(f"seed must be an integer, got {aval}")
+    if aval.shape:
+        raise ShapeError(
+            f"seed must be a scalar, got {aval}; for several keys, use split, or vmap over seeds"
+        )
+    low = convert_element_type(seed, new_dtype=UINT32, weak_type=False)
+    if aval.dtype.itemsize == 8:
+        upper = shift_right_logical(seed, full_like(seed, 32))
+        high = convert_element_type(upper, new_dtype=UINT32, weak_type=False)
+    else:
+        high = full((), 0, UINT32)
+    return _pair(high, low)
+
+
+def _pair(first: Any, second: Any) -> Any:
+    """Two arrays along a new last dimension."""
+    columns = [reshape(x, new_sizes=(*x.aval.shape, 1)) for x in (first, second)]
+    return concatenate(*columns, dimension=first.aval.ndim)
+
+
+def _check_impl(impl: str | None) -> None:
+    if impl not in (None, "threefry2x32", "fry"):
+        raise ArgumentError(f"impl must be 'threefry2x32' or None, got {impl!r}")
+
+
+def key_data(keys: Any) -> Any:
+    """The data of keys: a uint32 array with a last dimension of size 2."""
+    return keys._data if isinstance(keys, KeyArray) else _check_data("key_data", keys)
+
+
+def wrap_key_data(key_bits_array: ArrayLike, *, impl: str | None = None) -> KeyArray:
+    """Typed keys of their data; the inverse of `key_data`.
+
+    Raises:
+      DtypeError, ShapeError: the data is no uint32 array with a last dimension of size 2.
+    """
+    _check_impl(impl)
+    return KeyArray(_check_data("wrap_key_data", key_bits_array))
+
+
+def key_impl(keys: Any) -> str:
+    """The name of the keys' generator."""
+    key_data(keys)
+    return "threefry2x32"
+
+
+def clone(key: Any) -> Any:
+    """The key itself, to say that it is used again on purpose."""
+    return key
+
+
+def _check_data(name: str, data: Any) -> Any:
+    data = array(name, data)
+    aval = data.aval
+    if aval.dtype != UINT32:
+        raise DtypeError(
+            f"{name}: a key is needed, made by funcdl.random.key(seed), or its data in uint32; got "
+            f"{aval}"
+        )
+    if aval.shape[-1:] != (2,):
+        raise ShapeError(f"{name}: the data of keys has a last dimension of size 2, got {aval}")
+    return data
+
+
+def single_key(name: str, key: Any) -> Any:
+    """The data of one key, typed or raw.
+
+    Raises:
+      ShapeError: there are several.
+      DtypeError: it is no key.
+    """
+    if not isinstance(key, KeyArray | ArrayOperators | np.ndarray):
+        raise DtypeError(
+            f"{name}: key must be made by funcdl.random.key(seed), got {type(key).__name__}: "
+            f"{key!r}"
+        )
+    data = _check_data(name, key_data(key))
+    if data.aval.ndim != 1:
+        raise ShapeError(
+            f"{name}: one key is needed, got {data.aval.shape[:-1]} of them; use vmap over keys, or "
+            "take one: keys[0]"
+        )
+    return data
+
+
+def hash_counters(data: Any, high: Any, low: Any) -> tuple[Any, Any]:
+    """Threefry of counters, given as upper and lower words, under one key."""
+    shape = low.aval.shape
+    words = [
+        broadcast_to(
+            reshape(
+                slice_(data, start_indices=(i,), limit_indices=(i + 1,), strides=None),
+                new_sizes=(),
+            ),
+            shape,
+        )
+        for i in (0, 1)
+    ]
+    first, second = threefry2x32(*words, high, low)
+    return first, second
+
+
+def hash_positions(name: str, data: Any, shape: Shape) -> tuple[Any, Any]:
+    """Threefry of every position in an array of this shape, row-major, as 64-bit counters."""
+    size = math.prod(shape)
+    if size > 2**32:
+        raise ArgumentError(
+            f"{name}: at most 2**32 numbers can be drawn at once, got shape {shape}"
+        )
+    low = reshape(iota(dtype=UINT32, shape=(size,), dimension=0), new_sizes=shape)
+    return hash_counters(data, full(shape, 0, UINT32), low)
+
+
+def split(key: Any, num: int | Sequence[int] = 2) -> Any:
+    """New keys, independent of each other and of everything drawn from the old one.
+
+    Args:
+      key: one key, typed or raw, not to be used again.
+      num: how many; or a shape.
+
+    Returns:
+      Typed keys of shape ``[num]``, or raw ones ``[num, 2]`` if the key was raw.
+    """
+    data = single_key("split", key)
+    out = _pair(*hash_positions("split", data, shape_of(num, "num")))
+    return KeyArray(out) if isinstance(key, KeyArray) else out
+
+
+def fold_in(key: Any, data: int | ArrayLike) -> Any:
+    """A new key made of a key and an integer, such as a step's number.
+
+    Args:
+      key: one key, typed or raw.
+      data: a scalar integer, of which 32 bits are used.
+
+    Raises:
+      DtypeError, ShapeError: `data` is no integer, or no scalar.
+    """
+    own = single_key("fold_in", key)
+    if type(data) is int:
+        number = Array(np.array(data & 0xFFFFFFFF, UINT32))
+    else:
+        number = array("fold_in", data)
+        if not dtypes.is_integer(number.aval.dtype) or number.aval.shape:
+            raise DtypeError(f"fold_in: data must be a scalar integer, got {number.aval}")
+        number = convert(number, UINT32)
+    out = _pair(*hash_counters(own, full((), 0, UINT32), number))
+    return KeyArray(out) if isinstance(key, KeyArray) else out
