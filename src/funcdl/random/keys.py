@@ -224,8 +224,8 @@ def single_key(name: str, key: Any) -> Any:
     data = _check_data(name, key_data(key))
     if data.aval.ndim != 1:
         raise ShapeError(
-            f"{name}: one key is needed, got {data.aval.shape[:-1]} of them; use vmap over keys, or "
-            "take one: keys[0]"
+            f"{name}: one key is needed, got an array of them of shape {data.aval.shape[:-1]}; use "
+            "vmap over keys, or take one: keys[0]"
         )
     return data
 
@@ -251,9 +251,7 @@ def hash_positions(name: str, data: Any, shape: Shape) -> tuple[Any, Any]:
     """Threefry of every position in an array of this shape, row-major, as 64-bit counters."""
     size = math.prod(shape)
     if size > 2**32:
-        raise ArgumentError(
-            f"{name}: at most 2**32 numbers can be drawn at once, got shape {shape}"
-        )
+        raise ArgumentError(f"{name}: shape must have at most 2**32 elements, got {shape}")
     low = reshape(iota(dtype=UINT32, shape=(size,), dimension=0), new_sizes=shape)
     return hash_counters(data, full(shape, 0, UINT32), low)
 
