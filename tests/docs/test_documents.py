@@ -1,0 +1,54 @@
+"""Examples in the documents run and print what they show; links and paths lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.docs import documents
+from tests.docs.documents import DOCS, ROOT
+
+ARTICLES = sorted(path for path in DOCS.rglob("*.md") if path.stem != "architecture")
+PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def exists(name: str) -> bool:
+    return (ROOT / name).exists() or (ROOT / "src" / "funcdl" / name).exists()
+
+
+@pytest.mark.parametrize("path", ARTICLES, ids=relative)
+def test_examples_print_what_is_shown(path: Path) -> None:
+    documents.check(path)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=relative)
+def test_links_lead_somewhere(path: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text())
+    local = [target for target in targets if not target.startswith("https://")]
+    assert [target for target in local if not (path.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=relative)
+def test_files_that_are_named_exist(path: Path) -> None:
+    """Names in backticks with a folder in front, from the root or from `src/funcdl`."""
+    names = re.findall(r"`((?:[\w.]+/)+(?:\w+\.(?:py|h|txt|md))?)`", path.read_text())
+    assert [name for name in names if not exists(name)] == []
+
+
+def test_parts_are_chosen_by_pattern() -> None:
+    text = "first\nline\n\nsecond\n\nthird line\n"
+    assert documents.parts_with(text, "line") == "first\nline\n\nthird line\n"
+    with pytest.raises(AssertionError, match="no part"):
+        documents.parts_with(text, "fourth")
+
+
+def test_a_stale_output_is_replaced(tmp_path: Path) -> None:
+    page = "```python\nprint(1)\n```\n\n<!-- output{} -->\n```text\n{}```\n"
+    path = tmp_path / "page.md"
+    path.write_text(page.format("", "2\n"))
+    assert documents.renewed(path) == page.format("", "1\n")
