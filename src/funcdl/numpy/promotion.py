@@ -82,18 +82,46 @@ def strong(x: Any) -> Any:
 
 def promote_dtypes(name: str, *xs: ArrayLike) -> list[Any]:
     """The operands as arrays of one dtype, their join on the promotion lattice."""
+    if _agree(xs):
+        return list(xs)
     values = operands(name, xs)
+    if _share_dtype(values):
+        return values
     dtype, weak = dtypes.lattice_join(*map(dtypes.lattice_type, values))
     return [convert(x, dtype, weak) for x in values]
 
 
+def _share_dtype(values: Sequence[Any]) -> bool:
+    """Whether all are arrays of one dtype, which needs no look at the lattice."""
+    first = values[0] if values else None
+    if not isinstance(first, ArrayOperators):
+        return False
+    dtype = first.aval.dtype
+    return all(isinstance(x, ArrayOperators) and x.aval.dtype == dtype for x in values)
+
+
 def promote_inexact(name: str, *xs: ArrayLike) -> list[Any]:
     """As `promote_dtypes`; integers and bools go on to floats."""
+    if _agree(xs) and dtypes.is_inexact(xs[0].aval.dtype):
+        return list(xs)
     values = operands(name, xs)
     dtype, weak = dtypes.lattice_join(*map(dtypes.lattice_type, values))
     inexact = dtypes.to_inexact(dtype)
     # What was a strong integer makes a strong float; bool is never weak.
     return [convert(x, inexact, weak) for x in values]
+
+
+def _agree(xs: Sequence[ArrayLike]) -> bool:
+    """Whether these are arrays of one dtype, none of them weak: the usual case, found cheaply."""
+    dtype = None
+    for x in xs:
+        if not isinstance(x, ArrayOperators):
+            return False
+        aval = x.aval
+        if aval.weak_type or (dtype is not None and aval.dtype != dtype):
+            return False
+        dtype = aval.dtype
+    return dtype is not None
 
 
 def promote(name: str, *xs: ArrayLike) -> list[Any]:
@@ -113,6 +141,8 @@ def broadcast(name: str, *xs: Any) -> list[Any]:
       ShapeError: the shapes do not broadcast.
     """
     shapes = [x.aval.shape for x in xs]
+    if all(shape == shapes[0] for shape in shapes):
+        return list(xs)
     shape = broadcast_shapes(*shapes, name=name)
     return [broadcast_to(x, shape) for x in xs]
 
