@@ -48,7 +48,6 @@ from funcdl.ops.shape import full, inverse_permutation, move_to_front, reshape, 
 from funcdl.ops.sliding import Padding, Sliding, dilated_size
 
 NDArray = np.ndarray[Any, Any]
-Dims = tuple[int, ...]
 
 _BLOCK = 2**24
 """How many elements of windows the host writes out at a time."""
