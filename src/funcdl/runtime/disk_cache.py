@@ -116,7 +116,7 @@ class CacheDir:
         """
         now = time.time()
         entries = []
-        for path in self.root.glob("*/*"):
+        for path in self._files():
             with suppress(OSError):
                 status = path.stat()
                 if not path.parent.name.startswith(_TEMPORARY):
@@ -132,6 +132,12 @@ class CacheDir:
                 path.unlink()
                 freed += size
         return freed
+
+    def _files(self) -> Iterator[Path]:
+        """All files; folders may vanish meanwhile, as the scratch folders of other threads do."""
+        for folder in self.root.iterdir():
+            with suppress(OSError):
+                yield from list(folder.iterdir())
 
     def _folder(self, key: str) -> Path:
         return self.root / key[:2]
