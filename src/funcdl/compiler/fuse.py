@@ -178,12 +178,13 @@ class _Fuser:
 
     def _place_pointwise(self, eqn: Eqn) -> None:
         shape = eqn.outvars[0].aval.shape
-        reasons = []
+        reasons: list[Refusal] = []
         for group in self._candidates(eqn):
             reason = f"its loops do not fit shape {shape}"
             for position in group.placements(shape):
                 reason = self._refusal(group, eqn, self._operand_reads(eqn, position))
                 if not reason:
+                    group.why_not += reasons
                     self._join(group, eqn, position)
                     return
             reasons.append(self._explain(eqn, group, reason))
@@ -193,7 +194,7 @@ class _Fuser:
     def _place_reduction(self, eqn: Eqn) -> None:
         (operand,) = eqn.invars
         shape, dims = operand.aval.shape, tuple(sorted(eqn.params["axes"]))
-        reasons = []
+        reasons: list[Refusal] = []
         for group in self._candidates(eqn):
             if group.kind == "dot":
                 reason = "a reduction needs whole rows, and a dot computes tiles"
@@ -205,6 +206,7 @@ class _Fuser:
                 reason = self._refusal(group, eqn, [(operand, group.position)])
             if not reason:
                 group.reduce_dims = dims
+                group.why_not += reasons
                 self._join(group, eqn, group.reduced_position)
                 return
             reasons.append(self._explain(eqn, group, reason))

@@ -6,6 +6,7 @@ bit for bit, and shares equal equations; one backward walk drops what nothing re
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,7 +31,8 @@ def simplify(program: ClosedJaxpr) -> ClosedJaxpr:
     outs = simplifier.inline(jaxpr, jaxpr.constvars, jaxpr.invars)
     constvars = [*jaxpr.constvars, *simplifier.constvars]
     consts = [*program.consts, *simplifier.consts]
-    eqns, live = _live_eqns(simplifier.eqns, outs)
+    eqns, _ = _live_eqns(simplifier.eqns, outs)
+    eqns, live = _live_eqns(_turn_dots(eqns, outs), outs)
     kept = [(v, c) for v, c in zip(constvars, consts, strict=True) if v in live]
     pruned = Jaxpr([v for v, _ in kept], jaxpr.invars, outs, eqns, jaxpr.names)
     return ClosedJaxpr(pruned, [c for _, c in kept])
@@ -45,6 +47,35 @@ def _live_eqns(eqns: Sequence[Eqn], outs: Sequence[Atom]) -> tuple[list[Eqn], se
             kept.append(eqn)
             live.update(atom for atom in eqn.invars if isinstance(atom, Var))
     return kept[::-1], live
+
+
+def _turn_dots(eqns: Sequence[Eqn], outs: Sequence[Atom]) -> list[Eqn]:
+    """``transpose(dot(a, b))`` as ``dot(b, a)``, where the product has no other use."""
+    uses = Counter(atom for eqn in eqns for atom in eqn.invars) + Counter(outs)
+    products: dict[Atom, Eqn] = {}
+    turned = []
+    for eqn in eqns:
+        if eqn.primitive.name == "dot_general":
+            products[eqn.outvars[0]] = eqn
+        elif eqn.primitive.name == "transpose" and uses[eqn.invars[0]] == 1:
+            product = products.get(eqn.invars[0])
+            eqn = eqn if product is None else _swap_operands(eqn, product)
+        turned.append(eqn)
+    return turned
+
+
+def _swap_operands(eqn: Eqn, product: Eqn) -> Eqn:
+    """A transpose of a product as one product, if its permutation swaps what the operands give."""
+    lhs, rhs = product.invars
+    (lhs_k, rhs_k), (lhs_batch, rhs_batch) = product.params["dimension_numbers"]
+    batch, ndim = len(lhs_batch), len(eqn.params["permutation"])
+    m = len(lhs.aval.shape) - len(lhs_k) - batch
+    swapped = (*range(batch), *range(batch + m, ndim), *range(batch, batch + m))
+    if eqn.params["permutation"] != swapped:
+        return eqn
+    numbers = ((rhs_k, lhs_k), (rhs_batch, lhs_batch))
+    params = {**product.params, "dimension_numbers": numbers}
+    return product.replace(invars=(rhs, lhs), outvars=eqn.outvars, params=params)
 
 
 class _Simplifier:
@@ -190,22 +221,7 @@ def _transpose(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
     if inner is not None:
         composed = tuple(inner.params["permutation"][i] for i in order)
         return simplifier.emit(eqn.primitive, inner.invars, eqn, permutation=composed)
-    product = simplifier.origin(x, "dot_general")
-    return None if product is None else _swap_operands(simplifier, eqn, product)
-
-
-def _swap_operands(simplifier: _Simplifier, eqn: Eqn, product: Eqn) -> Atom | None:
-    """``transpose(dot(a, b))`` as ``dot(b, a)``, where the permutation does just that."""
-    lhs, rhs = product.invars
-    (lhs_k, rhs_k), (lhs_batch, rhs_batch) = product.params["dimension_numbers"]
-    batch, ndim = len(lhs_batch), len(eqn.params["permutation"])
-    m = len(lhs.aval.shape) - len(lhs_k) - batch
-    swapped = (*range(batch), *range(batch + m, ndim), *range(batch, batch + m))
-    if eqn.params["permutation"] != swapped:
-        return None
-    numbers = ((rhs_k, lhs_k), (rhs_batch, lhs_batch))
-    params = {**product.params, "dimension_numbers": numbers}
-    return simplifier.emit(product.primitive, (rhs, lhs), eqn, **params)
+    return None
 
 
 def _broadcast(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
