@@ -143,7 +143,9 @@ def scan_with_captured_weights(flow: Flow, h: Any, w: Any, xs: Any) -> Any:
     return flow.scan(lambda h, x: (fnp.tanh(h @ w + x), (h @ (w * w)).sum()), h, xs, reverse=True)
 
 
-@pair({"a": draw(2), "b": (draw(), None)}, {"u": draw(3, 2), "n": None, "v": draw(3)}, argnums=(0, 1))
+@pair(
+    {"a": draw(2), "b": (draw(), None)}, {"u": draw(3, 2), "n": None, "v": draw(3)}, argnums=(0, 1)
+)
 def scan_over_trees(flow: Flow, init: Any, xs: Any) -> Any:
     def step(carry: Any, x: Any) -> Any:
         a, (b, _) = carry["a"], carry["b"]

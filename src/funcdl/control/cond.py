@@ -12,7 +12,7 @@ from funcdl.core import dtypes, tree
 from funcdl.core.array import as_array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
-from funcdl.core.primitive import Primitive, never_weak
+from funcdl.core.primitive import Primitive, own_weak
 from funcdl.core.reference import run_reference
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
@@ -80,7 +80,7 @@ def _choose(
     leaves, in_tree = tree.flatten(tuple(operands))
     args = [as_array(x) for x in leaves]
     avals = [x.aval for x in args]
-    traced = [trace_body(f, in_tree, avals, what, function_name(f)) for f in funs]
+    traced = [trace_body(f, in_tree, avals, what) for f in funs]
     _check_branches(what, funs, traced)
     captured = [x for _, values, _ in traced for x in values]
     # Every branch takes the captured values of all, so that they share one operand list.
@@ -137,7 +137,8 @@ def _impl(
 
 
 def _shape(index: ShapedArray, *avals: ShapedArray, branches: Branches) -> list[ShapedArray]:
-    return branches[0].out_avals
+    types = zip(*(branch.out_avals for branch in branches), strict=True)
+    return [each[0].update(weak_type=all(aval.weak_type for aval in each)) for each in types]
 
 
 def _jvp(
@@ -162,6 +163,8 @@ def _jvp(
 def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str, Any]) -> Any:
     branches: Branches = params["branches"]
     index, operands = args[0], args[1:]
+    if trace.owns(index):
+        return trace.record(cond_primitive, args, params)
     unknown = tuple(map(trace.owns, operands))
     flags = [False] * len(branches[0].out_avals)
     for branch in branches:
@@ -299,7 +302,7 @@ def _batch(
 cond_primitive.impl = _impl
 cond_primitive.eval = lambda *args, **params: eval_compiled(cond_primitive, args, params)
 cond_primitive.shape = _shape
-cond_primitive.weak = never_weak
+cond_primitive.weak = own_weak
 cond_primitive.jvp = _jvp
 cond_primitive.partial_eval = _partial_eval
 cond_primitive.transpose = _transpose

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.primitive import Primitive
 from funcdl.core.staging import hoist_consts, trace_to_jaxpr
 from funcdl.core.trace import raise_leaked
-from funcdl.transforms.arguments import flatten_output
+from funcdl.transforms.arguments import flatten_output, function_name
 from funcdl.transforms.jit_primitive import compiled
 
 
@@ -22,24 +23,46 @@ def trace_body(
     in_tree: tree.TreeDef,
     avals: Sequence[ShapedArray],
     what: str,
-    name: str,
+    owner: Any = None,
 ) -> tuple[ClosedJaxpr, list[Any], tree.TreeDef]:
     """Trace a function of a pytree's leaves.
 
     Returns its program, the outer values that it captured (to be passed as leading inputs), and
     the structure of its output.
+
+    A program without captured values is kept as long as `owner`, the user's function behind `fun`
+    (by default `fun` itself), so that an eager loop over `scan` traces its body once.
     """
+    owner = fun if owner is None else owner
+    key = (what, in_tree, tuple(avals), config.x64)
+    kept = _traced_by(owner)
+    found = kept.get(key)
+    if found is not None:
+        return found[0], [], found[1]
     out_tree: tree.TreeDef | None = None
 
     def flat(*xs: Any) -> list[Any]:
         nonlocal out_tree
-        outs, out_tree = flatten_output(fun(*in_tree.unflatten(xs)), what, name)
+        outs, out_tree = flatten_output(fun(*in_tree.unflatten(xs)), what, function_name(owner))
         return outs
 
-    jaxpr, consts = trace_to_jaxpr(flat, avals, name=what)
+    jaxpr, consts = trace_to_jaxpr(flat, avals, name=f"{what} of {function_name(owner)}")
     program, captured = hoist_consts(jaxpr, consts)
     assert out_tree is not None
+    if not consts:
+        kept[key] = program, out_tree
     return program, captured, out_tree
+
+
+_Traced = dict[Any, tuple[ClosedJaxpr, tree.TreeDef]]
+_traced: weakref.WeakKeyDictionary[Any, _Traced] = weakref.WeakKeyDictionary()
+
+
+def _traced_by(owner: Any) -> _Traced:
+    try:
+        return _traced.setdefault(owner, {})
+    except TypeError:  # an object that cannot be hashed or weakly referenced
+        return {}
 
 
 def rearrange(
@@ -56,31 +79,40 @@ def rearrange(
 
 
 def eval_compiled(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
-    """Run one equation as a compiled program of its own, kept with the first program it holds."""
+    """Run one equation eagerly: on NumPy, or as a compiled program of its own, which is kept."""
     for x in args:
         if type(x) is not Array:
             raise_leaked(x)
-    avals = tuple(x.aval for x in args)
-    owner = next(
-        item
-        for value in params.values()
-        for item in (value if isinstance(value, tuple) else (value,))
-        if isinstance(item, ClosedJaxpr)
-    )
-    key = (primitive, avals, tuple(sorted((k, _identity(v)) for k, v in params.items())))
-    programs = _wrapped.setdefault(id(owner), {})
-    entry = programs.get(key)
+    avals = [x.aval for x in args]
+    values = [x.value for x in args]
+    if config.backend == "reference":
+        assert primitive.impl is not None
+        outs = primitive.impl(*values, **params)
+        out_avals = primitive.output_avals(avals, params)
+    else:
+        program = _as_program(primitive, avals, params)
+        run = compiled(program, primitive.name, (False,) * len(args), config.backend)
+        outs, out_avals = run(values), program.out_avals
+    return [Array(x, aval.weak_type) for x, aval in zip(outs, out_avals, strict=True)]
+
+
+def _as_program(
+    primitive: Primitive, avals: Sequence[ShapedArray], params: dict[str, Any]
+) -> ClosedJaxpr:
+    key = (primitive, tuple(avals), tuple(sorted((k, _identity(v)) for k, v in params.items())))
+    entry = _wrapped.pop(key, None)
     if entry is None:
         jaxpr, consts = trace_to_jaxpr(lambda *xs: primitive.bind(*xs, **params), avals)
-        # The entry keeps the owner alive, so that its id stays its own.
-        entry = programs[key] = (ClosedJaxpr(jaxpr, consts), owner)
-    program = entry[0]
-    run = compiled(program, primitive.name, (False,) * len(args), config.backend)
-    outs = run([x.value for x in args])
-    return [Array(x, aval.weak_type) for x, aval in zip(outs, program.out_avals, strict=True)]
+        # The entry keeps the programs in `params` alive, so that their ids stay their own.
+        entry = ClosedJaxpr(jaxpr, consts), params
+        if len(_wrapped) >= _MAX_WRAPPED:
+            del _wrapped[next(iter(_wrapped))]
+    _wrapped[key] = entry  # the last used is last
+    return entry[0]
 
 
-_wrapped: dict[int, dict[Any, tuple[ClosedJaxpr, ClosedJaxpr]]] = {}
+_MAX_WRAPPED = 256
+_wrapped: dict[Any, tuple[ClosedJaxpr, dict[str, Any]]] = {}
 
 
 def _identity(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -9,19 +10,25 @@ import numpy as np
 
 from funcdl.control.programs import eval_compiled, rearrange, select, split, trace_body
 from funcdl.core import tree
-from funcdl.core.array import as_array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr
-from funcdl.core.primitive import Primitive, never_weak
+from funcdl.core.primitive import Primitive, own_weak
 from funcdl.core.reference import run_reference
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.symbolic_zero import LinearInput, Zero, is_linear, is_zero
 from funcdl.core.trace import current_trace
 from funcdl.errors import ArgumentError, ShapeError, TreeError
 from funcdl.ops.arithmetic import add
+from funcdl.ops.convert import convert_element_type
 from funcdl.ops.lowering import Loop
 from funcdl.ops.shape import instantiate, zeros
-from funcdl.transforms.arguments import describe_trees, function_name
+from funcdl.transforms.arguments import (
+    as_arrays,
+    describe_trees,
+    function_name,
+    leaf_names,
+    show_tree,
+)
 from funcdl.transforms.batching import batch_jaxpr, place_batch
 from funcdl.transforms.jvp import jvp_jaxpr
 from funcdl.transforms.partial_eval import PartialEvalTrace, partial_eval_jaxpr
@@ -60,24 +67,36 @@ def scan(
       ArgumentError: no length is known, or lengths differ.
       TreeError, ShapeError: the carry that `f` returns differs from the one it got.
     """
-    name = function_name(f)
-    init_leaves, init_tree = tree.flatten(init)
-    xs_leaves = tree.leaves(xs)
-    carry = [as_array(x) for x in init_leaves]
-    inputs = [as_array(x) for x in xs_leaves]
-    count = _length(name, inputs, length)
+    return run_scan("scan", f, init, xs, length, reverse)
+
+
+def run_scan(
+    what: str,
+    f: Callable[[Any, Any], tuple[Any, Any]],
+    init: Any,
+    xs: Any,
+    length: int | None,
+    reverse: bool,
+    owner: Any = None,
+) -> tuple[Any, Any]:
+    """`scan` on behalf of `what`, which calls the user's function `owner` in `f`."""
+    owner = f if owner is None else owner
+    name = function_name(owner)
+    carry, init_tree = as_arrays("init", init, what)
+    inputs = as_arrays("xs", xs, what)[0]
+    count = _length(what, name, leaf_names("xs", xs), inputs, length)
     x_avals = [x.aval.update(shape=x.aval.shape[1:]) for x in inputs]
     in_tree = tree.structure((init, xs))
     while True:
         carry_avals = [x.aval for x in carry]
-        body, captured, out_tree = trace_body(f, in_tree, [*carry_avals, *x_avals], "scan", name)
+        body, captured, out_tree = trace_body(f, in_tree, [*carry_avals, *x_avals], what, owner)
         outs = body.out_avals
-        _check_pair(name, out_tree, init_tree, len(outs))
+        _check_pair(what, name, out_tree, init_tree)
         promoted = settle_weak_types(carry, outs[: len(carry)])
         if promoted is None:
             break
         carry = promoted
-    check_carry("scan", name, init, carry_avals, outs[: len(carry)])
+    check_carry(what, name, init, carry_avals, outs[: len(carry)])
     results = scan_loop.bind(
         *captured,
         *carry,
@@ -92,40 +111,47 @@ def scan(
     return final, ys
 
 
-def _length(name: str, inputs: Sequence[Any], length: int | None) -> int:
+def _length(
+    what: str, name: str, paths: Sequence[str], inputs: Sequence[Any], length: int | None
+) -> int:
     sizes: dict[str, int] = {}
-    for i, x in enumerate(inputs):
+    for path, x in zip(paths, inputs, strict=True):
         if not x.aval.shape:
-            raise ShapeError(f"scan of {name} requires xs with a leading axis, got {x.aval}")
-        sizes[f"xs leaf {i} of type {x.aval}"] = x.aval.shape[0]
+            raise ShapeError(
+                f"{what} of {name} requires xs with a leading axis to loop over, got {path} of "
+                f"type {x.aval}; capture it in {name}, or carry it"
+            )
+        sizes[f"{path} of type {x.aval}"] = x.aval.shape[0]
     if length is not None:
-        sizes["length"] = int(length)
+        sizes["length"] = operator.index(length)
+        if sizes["length"] < 0:
+            raise ArgumentError(f"{what} of {name} requires a length of 0 or more, got {length}")
     if not sizes:
-        raise ArgumentError(f"scan of {name} without xs requires length")
+        raise ArgumentError(
+            f"{what} of {name} does not know how many steps to run: xs has no arrays; pass length"
+        )
     if len(set(sizes.values())) > 1:
-        listing = "\n".join(f"  {what}: {size}" for what, size in sizes.items())
-        raise ArgumentError(f"scan of {name} requires one number of steps, got:\n{listing}")
+        listing = "\n".join(f"  {source}: {size}" for source, size in sizes.items())
+        raise ArgumentError(f"{what} of {name} requires one number of steps, got:\n{listing}")
     return next(iter(sizes.values()))
 
 
-def _check_pair(name: str, out_tree: tree.TreeDef, init_tree: tree.TreeDef, num_outs: int) -> None:
+def _check_pair(what: str, name: str, out_tree: tree.TreeDef, init_tree: tree.TreeDef) -> None:
     children = out_tree.children()
-    if out_tree.type is not tuple or len(children) != 2:
+    if out_tree.type not in (tuple, list) or len(children) != 2:
         raise TreeError(
-            f"scan requires {name} to return a pair (carry, y), got a container of {num_outs} "
-            "arrays; return (carry, None) if there is no output"
+            f"{what} requires {name} to return a pair (carry, y), got {show_tree(out_tree)}; "
+            "return (carry, None) if there is no output"
         )
     if children[0] != init_tree:
         raise TreeError(
-            f"scan requires {name} to return a carry with the structure that it got:\n"
+            f"{what} requires {name} to return a carry with the structure that it got:\n"
             + describe_trees(children[0], init_tree)
         )
 
 
 def settle_weak_types(carry: Sequence[Any], outs: Sequence[ShapedArray]) -> list[Any] | None:
     """Weakly typed initial values converted to the dtype that the body returns, if any must be."""
-    from funcdl.ops.convert import convert_element_type
-
     changed = False
     found = []
     for x, out in zip(carry, outs, strict=True):
@@ -175,11 +201,11 @@ def _impl(
 
 
 def _shape(
-    *avals: ShapedArray, jaxpr: ClosedJaxpr, num_carry: int, length: int, **_: Any
+    *avals: ShapedArray, jaxpr: ClosedJaxpr, num_consts: int, num_carry: int, length: int, **_: Any
 ) -> list[ShapedArray]:
-    outs = jaxpr.out_avals
-    stacked = [a.update(shape=(length, *a.shape)) for a in outs[num_carry:]]
-    return [*outs[:num_carry], *stacked]
+    carried = jaxpr.in_avals[num_consts : num_consts + num_carry]
+    stacked = [a.update(shape=(length, *a.shape)) for a in jaxpr.out_avals[num_carry:]]
+    return [*carried, *stacked]
 
 
 def _jvp(
@@ -462,7 +488,7 @@ def _batch(
 scan_loop.impl = _impl
 scan_loop.eval = lambda *args, **params: eval_compiled(scan_loop, args, params)
 scan_loop.shape = _shape
-scan_loop.weak = never_weak
+scan_loop.weak = own_weak
 scan_loop.jvp = _jvp
 scan_loop.partial_eval = _partial_eval
 scan_loop.transpose = _transpose

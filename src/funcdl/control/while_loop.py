@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from funcdl.control.programs import eval_compiled, rearrange, select, split, trace_body
-from funcdl.control.scan import check_carry, scan, settle_weak_types
+from funcdl.control.scan import check_carry, run_scan, settle_weak_types
 from funcdl.core import dtypes, tree
 from funcdl.core.array import Array, as_array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
-from funcdl.core.primitive import Primitive, never_weak
+from funcdl.core.primitive import Primitive, own_weak
 from funcdl.core.reference import run_reference
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.symbolic_zero import Zero, is_zero
-from funcdl.core.trace import Tracer, current_trace
-from funcdl.errors import NotDifferentiableError, ShapeError, TreeError
+from funcdl.core.trace import current_trace
+from funcdl.errors import DtypeError, NotDifferentiableError, ShapeError, TreeError
 from funcdl.ops.arithmetic import add
 from funcdl.ops.comparison import lt
 from funcdl.ops.convert import convert_element_type
@@ -26,7 +26,7 @@ from funcdl.ops.lowering import Loop
 from funcdl.ops.reduction import reduce_or
 from funcdl.ops.select import select_n
 from funcdl.ops.shape import broadcast_in_dim, full_like, instantiate
-from funcdl.transforms.arguments import describe_trees, function_name
+from funcdl.transforms.arguments import as_arrays, describe_trees, function_name
 from funcdl.transforms.batching import batch_jaxpr, place_batch
 from funcdl.transforms.jvp import jvp_jaxpr
 from funcdl.transforms.partial_eval import PartialEvalTrace, partial_eval_jaxpr
@@ -49,34 +49,36 @@ def while_loop(
       NotDifferentiableError: reverse-mode differentiation, which would need every step's value;
         use `scan`, or `fori_loop` with fixed bounds.
     """
-    name = function_name(body_fun)
-    leaves, treedef = tree.flatten(init_val)
-    carry = [as_array(x) for x in leaves]
+    return _run_while("while_loop", cond_fun, body_fun, init_val)
+
+
+def _run_while(
+    what: str,
+    cond_fun: Callable[[Any], Any],
+    body_fun: Callable[[Any], Any],
+    init_val: Any,
+    owner: Any = None,
+) -> Any:
+    """`while_loop` on behalf of `what`, which calls the user's function `owner` in `body_fun`."""
+    owner = body_fun if owner is None else owner
+    name = function_name(owner)
+    carry, treedef = as_arrays("init_val", init_val, what)
     in_tree = tree.structure((init_val,))
     while True:
         avals = [x.aval for x in carry]
-        body, body_captured, out_tree = trace_body(body_fun, in_tree, avals, "while_loop", name)
+        body, body_captured, out_tree = trace_body(body_fun, in_tree, avals, what, owner)
         if out_tree != treedef:
             raise TreeError(
-                f"while_loop requires {name} to return a value with the structure that it got:\n"
+                f"{what} requires {name} to return a value with the structure that it got:\n"
                 + describe_trees(out_tree, treedef)
             )
         promoted = settle_weak_types(carry, body.out_avals)
         if promoted is None:
             break
         carry = promoted
-    check_carry("while_loop", name, init_val, avals, body.out_avals)
-    cond_name = function_name(cond_fun)
-    cond, cond_captured, _ = trace_body(cond_fun, in_tree, avals, "while_loop", cond_name)
-    if (
-        len(cond.out_avals) != 1
-        or cond.out_avals[0].shape
-        or not dtypes.is_bool(cond.out_avals[0].dtype)
-    ):
-        raise ShapeError(
-            f"while_loop requires {cond_name} to return a bool scalar, got "
-            + ", ".join(map(str, cond.out_avals))
-        )
+    check_carry(what, name, init_val, avals, body.out_avals)
+    cond, cond_captured, _ = trace_body(cond_fun, in_tree, avals, f"condition of {what}")
+    _check_condition(what, function_name(cond_fun), cond.out_avals)
     outs = while_primitive.bind(
         *cond_captured,
         *body_captured,
@@ -89,33 +91,65 @@ def while_loop(
     return treedef.unflatten(outs)
 
 
+def _check_condition(what: str, name: str, avals: Sequence[ShapedArray]) -> None:
+    if len(avals) == 1 and not avals[0].shape and dtypes.is_bool(avals[0].dtype):
+        return
+    found = ", ".join(map(str, avals)) or "nothing"
+    fix = "return a comparison, such as x > 0"
+    if len(avals) == 1 and dtypes.is_bool(avals[0].dtype):
+        fix = "reduce it with .any() or .all()"
+    raise ShapeError(f"{what} requires {name} to return a bool scalar, got {found}; {fix}")
+
+
 def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_val: Any) -> Any:
     """``val = body_fun(i, val)`` for i from `lower` up to `upper` (see `jax.lax.fori_loop`).
 
-    With Python integers as bounds the loop is a `scan`, and so differentiable in reverse mode.
+    With bounds that are known (no tracers) the loop is a `scan`, and so differentiable in reverse
+    mode; otherwise it is a `while_loop`.
+
+    Args:
+      lower, upper: integer scalars. The index is weakly typed where both are Python integers.
+      body_fun: ``body_fun(i, val) -> val``, which keeps structure, shapes and dtypes.
+      init_val: the first value, a pytree of arrays.
+
+    Raises:
+      DtypeError: a bound is no integer scalar.
+      TreeError, ShapeError: `body_fun` returns something else than it got.
     """
-    if not isinstance(lower, Array | Tracer) and not isinstance(upper, Array | Tracer):
-        start, count = int(lower), max(int(upper) - int(lower), 0)
-        index = as_array(np.asarray(start, dtypes.default_dtype("i")))
+    bounds = [_bound(which, x) for which, x in (("lower", lower), ("upper", upper))]
+    dtype = dtypes.result_type(*bounds)
+    weak = all(x.aval.weak_type for x in bounds)
+    if all(type(x) is Array for x in bounds):
+        start, stop = (int(x) for x in bounds)
+        index = Array(np.asarray(start, dtype), weak)
 
         def step(state: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
             i, val = state
             return (add(i, full_like(i, 1)), body_fun(i, val)), None
 
-        return scan(step, (index, init_val), None, length=count)[0][1]
-    dtype = dtypes.result_type(lower, upper)
-    first, last = (
-        convert_element_type(as_array(x), new_dtype=dtype, weak_type=False) for x in (lower, upper)
-    )
-
-    def cond_fun(state: tuple[Any, Any, Any]) -> Any:
-        return lt(state[0], state[1])
+        count = max(stop - start, 0)
+        state = (index, init_val)
+        return run_scan("fori_loop", step, state, None, count, False, body_fun)[0][1]
+    first, last = (convert_element_type(x, new_dtype=dtype, weak_type=weak) for x in bounds)
 
     def body(state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         i, end, val = state
         return add(i, full_like(i, 1)), end, body_fun(i, val)
 
-    return while_loop(cond_fun, body, (first, last, init_val))[2]
+    return _run_while("fori_loop", _below, body, (first, last, init_val), body_fun)[2]
+
+
+def _below(state: tuple[Any, Any, Any]) -> Any:
+    return lt(state[0], state[1])
+
+
+def _bound(which: str, x: Any) -> Any:
+    value = as_array(x)
+    if value.aval.shape or not dtypes.is_integer(value.aval.dtype):
+        raise DtypeError(
+            f"fori_loop requires integer scalars as bounds, got {which} of type {value.aval}"
+        )
+    return value
 
 
 def _impl(
@@ -131,8 +165,8 @@ def _impl(
     return carry
 
 
-def _shape(*avals: ShapedArray, body: ClosedJaxpr, **_: Any) -> list[ShapedArray]:
-    return body.out_avals
+def _shape(*avals: ShapedArray, body: ClosedJaxpr, body_consts: int, **_: Any) -> list[ShapedArray]:
+    return body.in_avals[body_consts:]
 
 
 def _jvp(
@@ -195,13 +229,15 @@ def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str
     """Run the known part now; record the whole loop again for what is unknown."""
     cond, body = params["cond"], params["body"]
     cond_consts, body_consts = params["cond_consts"], params["body_consts"]
-    _, consts_un, carry_un = split(list(map(trace.owns, args)), cond_consts, body_consts)
+    cond_un, consts_un, carry_un = split(list(map(trace.owns, args)), cond_consts, body_consts)
     while True:
         parts = partial_eval_jaxpr(body, (*consts_un, *carry_un), tuple(carry_un))
         found = [a or b for a, b in zip(carry_un, parts.unknown_out, strict=True)]
         if found == carry_un:
             break
         carry_un = found
+    if any(cond_un) or _reads(cond, cond_consts, carry_un):
+        return trace.record(while_primitive, args, params)
     for_cond, for_body, carry = split(args, cond_consts, body_consts)
     num_known = carry_un.count(False)
     known_body = rearrange(parts.known, None, range(num_known))
@@ -220,6 +256,13 @@ def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str
     recorded = trace.record(while_primitive, args, params)
     known = iter(known_outs)
     return [x if flag else next(known) for x, flag in zip(recorded, carry_un, strict=True)]
+
+
+def _reads(cond: ClosedJaxpr, cond_consts: int, flags: Sequence[bool]) -> bool:
+    """Whether the condition depends on any of the flagged carried values."""
+    flagged = select(cond.jaxpr.invars[cond_consts:], flags)
+    read = {atom for eqn in cond.eqns for atom in eqn.invars} | set(cond.jaxpr.outvars)
+    return not read.isdisjoint(flagged)
 
 
 def _reading(cond: ClosedJaxpr, cond_consts: int, dropped: Sequence[bool]) -> ClosedJaxpr:
@@ -303,7 +346,7 @@ def _any_lane(
 while_primitive.impl = _impl
 while_primitive.eval = lambda *args, **params: eval_compiled(while_primitive, args, params)
 while_primitive.shape = _shape
-while_primitive.weak = never_weak
+while_primitive.weak = own_weak
 while_primitive.jvp = _jvp
 while_primitive.partial_eval = _partial_eval
 while_primitive.transpose = _transpose
