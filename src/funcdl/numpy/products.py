@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
+from funcdl.core.array import Array
+from funcdl.core.trace import context, eval_trace
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.arithmetic import multiply
 from funcdl.numpy.creation import DTypeLike, canonical
@@ -20,6 +22,9 @@ from funcdl.ops.dot import dot_general
 from funcdl.ops.shape import reshape
 
 Dims = tuple[int, ...]
+
+_AS_NUMPY = frozenset(map(np.dtype, ("f4", "f8", "c8", "c16")))
+"""Dtypes of which `dot_general` is NumPy's own product, so that small eager ones can be quick."""
 
 
 def _contract(
@@ -70,6 +75,8 @@ def matmul(
     Raises:
       ShapeError: an operand is a scalar, or sizes do not fit.
     """
+    if preferred_element_type is None and (quick := _eager_product(a, b)) is not None:
+        return quick
     x, y = promote_dtypes("matmul", a, b)
     if x.ndim == 0 or y.ndim == 0:
         raise ShapeError(
@@ -86,6 +93,18 @@ def matmul(
             out = moveaxis(out, 0, -2)
         return out
     return _batched(x, y, preferred_element_type)
+
+
+def _eager_product(a: Any, b: Any) -> Array | None:
+    """The product of two matrices of one dtype, by NumPy; None for other operands."""
+    if type(a) is not Array or type(b) is not Array or context.trace is not eval_trace:
+        return None
+    x, y = a.value, b.value
+    fits = x.ndim == y.ndim == 2 and x.shape[1] == y.shape[0]
+    if not fits or x.dtype is not y.dtype or x.dtype not in _AS_NUMPY:
+        return None
+    with np.errstate(all="ignore"):
+        return Array(np.matmul(x, y), a.weak_type and b.weak_type)
 
 
 def _batched(x: Any, y: Any, preferred: DTypeLike) -> Any:
