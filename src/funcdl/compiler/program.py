@@ -227,8 +227,10 @@ def _in_place(step: Step, var: Var, out: Var) -> bool:
         )
         if not same:
             return False
-        # A value that is read before a reduction must be read again after it.
-        if any(isinstance(i, Reduce) for i in kernel.body):
+        # A value read before a reduction must be read again after it, so only what is read once
+        # the reduction is done may be overwritten.
+        reduced = {axis for i in kernel.body if isinstance(i, Reduce) for axis in i.axes}
+        if reduced & set().union(*(i.index.axes() for i in (*stores, *loads))):
             return False
     return True
 
