@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from funcdl.control import scan_reverse as scan_reverse  # registers its rules
 from funcdl.control.cond import cond, switch
 from funcdl.control.scan import scan
 from funcdl.control.while_loop import fori_loop, while_loop

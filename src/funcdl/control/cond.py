@@ -27,6 +27,7 @@ from funcdl.transforms.batching import batch_jaxpr, place_batch
 from funcdl.transforms.jvp import jvp_jaxpr
 from funcdl.transforms.partial_eval import PartialEvalTrace, partial_eval_jaxpr
 from funcdl.transforms.transpose import transpose_jaxpr
+from funcdl.transforms.weak_cache import cached_on_first
 
 cond_primitive = Primitive("cond", multiple_results=True)
 
@@ -83,11 +84,12 @@ def _choose(
     traced = [trace_body(f, in_tree, avals, what) for f in funs]
     _check_branches(what, funs, traced)
     captured = [x for _, values, _ in traced for x in values]
+    types = tuple(x.aval for x in captured)
     # Every branch takes the captured values of all, so that they share one operand list.
     branches = []
     start = 0
     for program, values, _ in traced:
-        branches.append(_widen(program, start, len(values), [x.aval for x in captured], avals))
+        branches.append(_widen(program, start, len(values), types))
         start += len(values)
     outs = cond_primitive.bind(index, *captured, *args, branches=tuple(branches))
     return traced[0][2].unflatten(outs)
@@ -115,18 +117,19 @@ def _check_branches(what: str, funs: Sequence[Callable[..., Any]], traced: Seque
             )
 
 
+@cached_on_first
 def _widen(
-    program: ClosedJaxpr,
-    start: int,
-    count: int,
-    captured: Sequence[ShapedArray],
-    avals: Sequence[ShapedArray],
+    program: ClosedJaxpr, start: int, count: int, captured: tuple[ShapedArray, ...]
 ) -> ClosedJaxpr:
+    """The program with all branches' captured values as inputs, of which `count` are its own."""
+    if count == len(captured):
+        return program
+
     def run(*xs: Any) -> list[Any]:
         own = [*xs[start : start + count], *xs[len(captured) :]]
         return eval_jaxpr(program.jaxpr, program.consts, own)
 
-    jaxpr, consts = trace_to_jaxpr(run, [*captured, *avals])
+    jaxpr, consts = trace_to_jaxpr(run, [*captured, *program.in_avals[count:]])
     return ClosedJaxpr(jaxpr, consts)
 
 
@@ -174,16 +177,15 @@ def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str
     known_ops = select(operands, unknown, False)
     num_known = flags.count(False)
     # Each branch returns its own residuals, and zeros in the places of the others'.
-    residual_avals = [
-        [_residual_aval(part, kind, i) for kind, i in part.residuals] for part in parts
-    ]
-    known = tuple(
-        _pad_residuals(part, number, residual_avals, num_known) for number, part in enumerate(parts)
+    residual_avals = tuple(
+        tuple(_residual_aval(part, kind, i) for kind, i in part.residuals) for part in parts
     )
-    unknown_avals = [x.aval for x in select(operands, unknown)]
-    wide = tuple(
-        _take_residuals(part.unknown, number, residual_avals, unknown_avals)
+    known = tuple(
+        _pad_residuals(part.known, part.residuals, number, residual_avals, num_known)
         for number, part in enumerate(parts)
+    )
+    wide = tuple(
+        _take_residuals(part.unknown, number, residual_avals) for number, part in enumerate(parts)
     )
     assert trace.parent is not None
     with current_trace(trace.parent):
@@ -202,12 +204,19 @@ def _residual_aval(part: Any, kind: str, i: int) -> ShapedArray:
     return part.known.in_avals[i] if kind == "in" else part.known.out_avals[i]  # type: ignore[no-any-return]
 
 
+@cached_on_first
 def _pad_residuals(
-    part: Any, number: int, residual_avals: Sequence[Sequence[ShapedArray]], num_known: int
+    known: ClosedJaxpr,
+    residuals: tuple[tuple[str, int], ...],
+    number: int,
+    residual_avals: tuple[tuple[ShapedArray, ...], ...],
+    num_known: int,
 ) -> ClosedJaxpr:
+    """The known part of a branch, returning the residuals of all branches after its outputs."""
+
     def run(*xs: Any) -> list[Any]:
-        outs = eval_jaxpr(part.known.jaxpr, part.known.consts, xs)
-        own = [xs[i] if kind == "in" else outs[i] for kind, i in part.residuals]
+        outs = eval_jaxpr(known.jaxpr, known.consts, xs)
+        own = [xs[i] if kind == "in" else outs[i] for kind, i in residuals]
         padded = [
             x
             for n, avals in enumerate(residual_avals)
@@ -215,16 +224,15 @@ def _pad_residuals(
         ]
         return [*outs[:num_known], *padded]
 
-    jaxpr, consts = trace_to_jaxpr(run, part.known.in_avals)
+    jaxpr, consts = trace_to_jaxpr(run, known.in_avals)
     return ClosedJaxpr(jaxpr, consts)
 
 
+@cached_on_first
 def _take_residuals(
-    program: ClosedJaxpr,
-    number: int,
-    residual_avals: Sequence[Sequence[ShapedArray]],
-    unknown_avals: Sequence[ShapedArray],
+    program: ClosedJaxpr, number: int, residual_avals: tuple[tuple[ShapedArray, ...], ...]
 ) -> ClosedJaxpr:
+    """The unknown part of a branch, given the residuals of all branches."""
     start = sum(map(len, residual_avals[:number]))
     count = len(residual_avals[number])
     all_avals = [aval for avals in residual_avals for aval in avals]
@@ -233,14 +241,14 @@ def _take_residuals(
         own = [*xs[start : start + count], *xs[len(all_avals) :]]
         return eval_jaxpr(program.jaxpr, program.consts, own)
 
-    jaxpr, consts = trace_to_jaxpr(run, [*all_avals, *unknown_avals])
+    jaxpr, consts = trace_to_jaxpr(run, [*all_avals, *program.in_avals[count:]])
     return ClosedJaxpr(jaxpr, consts)
 
 
 def _transpose(cts: Sequence[Any], index: Any, *args: Any, branches: Branches) -> list[Any]:
     linear = tuple(map(is_linear, args))
     nonzero = tuple(not is_zero(ct) for ct in cts)
-    ct_avals = [x.aval.to_tangent() for x in select(args, linear)]
+    ct_avals = tuple(x.aval.to_tangent() for x in select(args, linear))
     programs = []
     for branch in branches:
         program, flags = transpose_jaxpr(branch, linear, nonzero)
@@ -250,9 +258,12 @@ def _transpose(cts: Sequence[Any], index: Any, *args: Any, branches: Branches) -
     return [None, *(next(found) if flag else None for flag in linear)]
 
 
+@cached_on_first
 def _fill_zeros(
-    program: ClosedJaxpr, flags: Sequence[bool], avals: Sequence[ShapedArray]
+    program: ClosedJaxpr, flags: tuple[bool, ...], avals: tuple[ShapedArray, ...]
 ) -> ClosedJaxpr:
+    """The program with a zero for each output that it leaves out, so that branches agree."""
+
     def run(*xs: Any) -> list[Any]:
         found = iter(eval_jaxpr(program.jaxpr, program.consts, xs))
         return [

@@ -16,6 +16,7 @@ from funcdl.core.staging import hoist_consts, trace_to_jaxpr
 from funcdl.core.trace import raise_leaked
 from funcdl.transforms.arguments import flatten_output, function_name
 from funcdl.transforms.jit_primitive import compiled
+from funcdl.transforms.weak_cache import cached_on_first
 
 
 def trace_body(
@@ -65,8 +66,9 @@ def _traced_by(owner: Any) -> _Traced:
         return {}
 
 
+@cached_on_first
 def rearrange(
-    program: ClosedJaxpr, inputs: Sequence[int] | None, outputs: Sequence[int] | None
+    program: ClosedJaxpr, inputs: tuple[int, ...] | None, outputs: tuple[int, ...] | None
 ) -> ClosedJaxpr:
     """The program with its inputs and outputs in another order, given by old positions."""
     jaxpr = program.jaxpr

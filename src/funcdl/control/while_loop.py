@@ -30,6 +30,7 @@ from funcdl.transforms.arguments import as_arrays, describe_trees, function_name
 from funcdl.transforms.batching import batch_jaxpr, place_batch
 from funcdl.transforms.jvp import jvp_jaxpr
 from funcdl.transforms.partial_eval import PartialEvalTrace, partial_eval_jaxpr
+from funcdl.transforms.weak_cache import cached_on_first
 
 while_primitive = Primitive("while", multiple_results=True)
 
@@ -189,19 +190,19 @@ def _jvp(
     num_carry, num_dots = len(carry_nz), sum(carry_nz)
     for_cond, for_body, carry = split(primals, cond_consts, body_consts)
     _, const_t, carry_t = split(tangents, cond_consts, body_consts)
-    order = [
+    order = (
         *range(body_consts),
         *range(body_consts + num_carry, body_consts + num_carry + sum(consts_nz)),
         *range(body_consts, body_consts + num_carry),
         *range(body_consts + num_carry + sum(consts_nz), len(program.in_avals)),
-    ]
+    )
     outs = while_primitive.bind(
         *for_cond,
         *for_body,
         *select(const_t, consts_nz),
         *carry,
         *(instantiate(t) for t in select(carry_t, carry_nz)),
-        cond=_ignoring(cond, [a.to_tangent() for a in select(body.out_avals, carry_nz)]),
+        cond=_ignoring(cond, tuple(a.to_tangent() for a in select(body.out_avals, carry_nz))),
         body=rearrange(program, order, None),
         cond_consts=cond_consts,
         body_consts=body_consts + sum(consts_nz),
@@ -214,7 +215,8 @@ def _jvp(
     ]
 
 
-def _ignoring(program: ClosedJaxpr, avals: Sequence[ShapedArray]) -> ClosedJaxpr:
+@cached_on_first
+def _ignoring(program: ClosedJaxpr, avals: tuple[ShapedArray, ...]) -> ClosedJaxpr:
     """The program with more inputs, which it does not read."""
     count = len(program.in_avals)
 
@@ -240,7 +242,7 @@ def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str
         return trace.record(while_primitive, args, params)
     for_cond, for_body, carry = split(args, cond_consts, body_consts)
     num_known = carry_un.count(False)
-    known_body = rearrange(parts.known, None, range(num_known))
+    known_body = rearrange(parts.known, None, tuple(range(num_known)))
     known_cond = _reading(cond, cond_consts, carry_un)
     assert trace.parent is not None
     with current_trace(trace.parent):
@@ -267,7 +269,7 @@ def _reads(cond: ClosedJaxpr, cond_consts: int, flags: Sequence[bool]) -> bool:
 
 def _reading(cond: ClosedJaxpr, cond_consts: int, dropped: Sequence[bool]) -> ClosedJaxpr:
     """The condition without the carried values that it cannot depend on."""
-    keep = [*range(cond_consts), *(cond_consts + i for i, d in enumerate(dropped) if not d)]
+    keep = (*range(cond_consts), *(cond_consts + i for i, d in enumerate(dropped) if not d))
     return rearrange(cond, keep, None)
 
 
@@ -319,6 +321,7 @@ def _batch(
     return outs, [0 if flag else None for flag in carry_b]
 
 
+@cached_on_first
 def _any_lane(
     cond: ClosedJaxpr, body: ClosedJaxpr, cond_consts: int, body_consts: int, axis_size: int
 ) -> tuple[ClosedJaxpr, ClosedJaxpr]:
