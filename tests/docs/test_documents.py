@@ -9,6 +9,8 @@ import pytest
 from tests.docs import documents
 from tests.docs.documents import DOCS, ROOT
 
+from funcdl import errors
+
 PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "README.md"]
 # The README runs in a process of its own, in tests/test_project.py.
 CHECKED = [path for path in PAGES if path.stem not in ("architecture", "README")]
@@ -53,3 +55,9 @@ def test_a_stale_output_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "page.md"
     path.write_text(page.format("", "2\n"))
     assert documents.renewed(path) == page.format("", "1\n")
+
+
+def test_every_kind_of_mistake_is_listed() -> None:
+    listed = set(re.findall(r"`(\w+(?:Error|Warning))`", (DOCS / "errors.md").read_text()))
+    kinds = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
+    assert listed == kinds | {"TypeError"}
