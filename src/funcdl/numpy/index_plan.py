@@ -233,7 +233,7 @@ def _slice_bounds(entry: slice, size: int) -> tuple[int, int, int]:
         if isinstance(bound, Tracer):
             raise ConcretizationError(
                 f"the bounds of a slice must not be traced, since they decide the result's shape; "
-                f"got {bound.aval} in {entry}.\nUse funcdl.lax.dynamic_slice, whose size is fixed, "
+                f"got {bound.aval}.\nUse funcdl.lax.dynamic_slice, whose size is fixed, "
                 "or x[start + funcdl.numpy.arange(size)]."
             )
     return entry.indices(size)
