@@ -102,6 +102,7 @@ class Pipeline:
                 self.name,
             ),
             _format_schedules,
+            _check_program,
         )
 
     @cached_property
@@ -195,6 +196,13 @@ class Pipeline:
 def native_segments(program: Program) -> list[KernelProgram]:
     """The parts of a program that run natively."""
     return [segment for segment in program.segments if isinstance(segment, KernelProgram)]
+
+
+def _check_program(program: Program) -> None:
+    # Again, since kernels now say which of their buffers may share memory.
+    for segment in native_segments(program):
+        for kernel, _ in segment.kernels:
+            check(kernel)
 
 
 def _format_schedules(program: Program) -> str:

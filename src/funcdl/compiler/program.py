@@ -134,8 +134,8 @@ def build_program(
     arena_slot = len(given) + len(out_vars)
     for var, offset in arena.offsets.items():
         addresses[var] = Address(arena_slot, offset)
-    donations, aliased = _plan_donations(jaxpr, donated, out_vars, steps)
-    segments = _segments(steps, addresses, scheduler, arena_slot + 1, name, aliased)
+    donations, takers = _plan_donations(jaxpr, donated, out_vars, steps)
+    segments = _segments(steps, addresses, scheduler, arena_slot + 1, name, takers)
     return Program(
         grouping,
         segments,
@@ -179,15 +179,15 @@ def _plan_donations(
     donated: Sequence[bool],
     out_vars: Sequence[Var],
     steps: Sequence[Step],
-) -> tuple[dict[int, int], set[Var]]:
-    """Outputs that can take over a donated input's memory, as slots; and the variables involved.
+) -> tuple[dict[int, int], dict[Var, Var]]:
+    """Outputs that can take over a donated input's memory: as slots, and from input to output.
 
     Nothing may read the input after the output's kernel, and that kernel must read each element
     only where it writes it. An input that is itself a result keeps its memory.
     """
     first_out = len(jaxpr.invars) + len(jaxpr.constvars)
     donations: dict[int, int] = {}
-    aliased: set[Var] = set()
+    takers: dict[Var, Var] = {}
     free = [
         (slot, var)
         for slot, (var, flag) in enumerate(zip(jaxpr.invars, donated, strict=True))
@@ -203,10 +203,10 @@ def _plan_donations(
             readers = [i for i, step in enumerate(steps) if (var, False) in _step_uses(step)]
             if all(i <= writers[0] for i in readers) and _in_place(steps[writers[0]], var, out):
                 donations[first_out + number] = slot
-                aliased |= {var, out}
+                takers[var] = out
                 free.remove((slot, var))
                 break
-    return donations, aliased
+    return donations, takers
 
 
 def _in_place(step: Step, var: Var, out: Var) -> bool:
@@ -230,7 +230,7 @@ def _in_place(step: Step, var: Var, out: Var) -> bool:
         # A value read before a reduction must be read again after it, so only what is read once
         # the reduction is done may be overwritten.
         reduced = {axis for i in kernel.body if isinstance(i, Reduce) for axis in i.axes}
-        if reduced & set().union(*(i.index.axes() for i in (*stores, *loads))):
+        if reduced & stores[0].index.axes():
             return False
     return True
 
@@ -241,7 +241,7 @@ def _segments(
     scheduler: Scheduler,
     num_slots: int,
     name: str,
-    aliased: set[Var],
+    takers: dict[Var, Var],
 ) -> tuple[KernelProgram | HostStep, ...]:
     segments: list[KernelProgram | HostStep] = []
     kernels: list[tuple[Kernel, Schedule]] = []
@@ -265,7 +265,7 @@ def _segments(
             calls.append(loop_call(step, loop_name, addresses.__getitem__))
             continue
         for lowered in step:
-            kernel = _mark_aliases(lowered, aliased)
+            kernel = _mark_aliases(lowered, takers)
             key = _anonymous(kernel)
             if key not in known:
                 known[key] = len(kernels)
@@ -275,13 +275,18 @@ def _segments(
     return tuple(segments)
 
 
-def _mark_aliases(lowered: LoweredKernel, aliased: set[Var]) -> Kernel:
-    marked = [var in aliased for var in lowered.variables]
-    if sum(marked) < 2:
+def _mark_aliases(lowered: LoweredKernel, takers: dict[Var, Var]) -> Kernel:
+    """Mark the buffers of one memory: an input, and the output that takes its place."""
+    shared: set[Var] = set()
+    for var in lowered.variables:
+        taker = takers.get(var)
+        if taker in lowered.variables:
+            shared |= {var, taker}
+    if not shared:
         return lowered.kernel
     buffers = tuple(
-        replace(buffer, may_alias=flag)
-        for buffer, flag in zip(lowered.kernel.buffers, marked, strict=True)
+        replace(buffer, may_alias=var in shared)
+        for buffer, var in zip(lowered.kernel.buffers, lowered.variables, strict=True)
     )
     return replace(lowered.kernel, buffers=buffers)
 
