@@ -1,0 +1,73 @@
+"""Neural networks as pure functions over pytrees: initialisers, activations, losses, layers.
+
+Nothing here holds state. A layer is two functions: ``<layer>_init(key, sizes...)`` returns its
+parameters as a pytree of arrays, ``<layer>_apply(params, x)`` computes it:
+
+    params = nn.mlp_init(key, [784, 512, 10])
+    logits = nn.mlp_apply(params, x)
+    loss = nn.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+Names and formulas of initialisers and activations are those of `jax.nn`, of losses those of optax.
+There is no rule for derivatives here: functions are written so that the derivative of what is
+written is cheap and finite (`where` around what may overflow, `stop_gradient` around a maximum that
+cancels), and so that the compiler can fuse it.
+
+A module of this package may import `funcdl.numpy`, `funcdl.lax`, `funcdl.random` and what stands
+below them, and never `funcdl.optim` or `funcdl.data`.
+
+Designs rejected:
+
+* Layers as objects that own their arrays: a gradient is then no longer simply a pytree like the
+  parameters. Modules that are pytrees themselves can be added later as a shell around these
+  functions, which they would call.
+* Layers as combinators, pairs of functions that `serial` composes: it reads well for a chain, but a
+  residual connection or a shared weight needs a combinator of its own, where a function is enough.
+"""
+
+from __future__ import annotations
+
+from funcdl.nn import initializers
+from funcdl.nn.activations import (
+    elu,
+    gelu,
+    leaky_relu,
+    relu,
+    sigmoid,
+    silu,
+    softplus,
+    swish,
+    tanh,
+)
+from funcdl.nn.linear import linear_apply, linear_init
+from funcdl.nn.losses import (
+    mse,
+    softmax_cross_entropy,
+    softmax_cross_entropy_with_integer_labels,
+)
+from funcdl.nn.mlp import mlp_apply, mlp_init
+from funcdl.nn.one_hot import one_hot
+from funcdl.nn.softmax import log_softmax, logsumexp, softmax
+
+__all__ = [
+    "elu",
+    "gelu",
+    "initializers",
+    "leaky_relu",
+    "linear_apply",
+    "linear_init",
+    "log_softmax",
+    "logsumexp",
+    "mlp_apply",
+    "mlp_init",
+    "mse",
+    "one_hot",
+    "relu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_with_integer_labels",
+    "softplus",
+    "swish",
+    "tanh",
+]

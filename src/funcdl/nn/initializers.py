@@ -1,0 +1,225 @@
+"""Initialisers of parameters, with the names and meanings of `jax.nn.initializers`.
+
+An initialiser is a function ``init(key, shape, dtype=None)`` that returns an array. `zeros` and
+`ones` are initialisers; every other name here makes one.
+
+Those named after a person keep the variance of what flows through a layer. All of them are
+`variance_scaling`; their sources:
+
+* `lecun_*`, variance 1 / fan_in: LeCun, Bottou, Orr and Müller, "Efficient backprop" (1998).
+* `glorot_*` or `xavier_*`, 2 / (fan_in + fan_out): Glorot and Bengio, "Understanding the difficulty
+  of training deep feedforward neural networks" (2010).
+* `he_*` or `kaiming_*`, 2 / fan_in: He, Zhang, Ren and Sun, "Delving deep into rectifiers" (2015).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import funcdl.numpy as fnp
+from funcdl import random
+from funcdl.core import dtypes
+from funcdl.errors import ArgumentError, DtypeError
+
+__all__ = [
+    "Initializer",
+    "constant",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "kaiming_normal",
+    "kaiming_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "normal",
+    "ones",
+    "truncated_normal",
+    "uniform",
+    "variance_scaling",
+    "xavier_normal",
+    "xavier_uniform",
+    "zeros",
+]
+
+Axes = int | Sequence[int]
+
+# The standard deviation of a standard normal variable that is cut off at -2 and 2.
+_TRUNCATED_STDDEV = 0.87962566103423978
+
+_MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
+_DISTRIBUTIONS = ("truncated_normal", "normal", "uniform")
+
+
+class Initializer(Protocol):
+    """Makes an array of a shape and dtype (None means the initialiser's own) from a random key."""
+
+    def __call__(self, key: Any, shape: Sequence[int], dtype: Any = None) -> Any: ...
+
+
+def zeros(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:
+    """An initialiser: an array of zeros."""
+    return fnp.zeros(tuple(shape), _dtype(dtype))
+
+
+def ones(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:
+    """An initialiser: an array of ones."""
+    return fnp.ones(tuple(shape), _dtype(dtype))
+
+
+def constant(value: Any, dtype: Any = None) -> Initializer:
+    """An initialiser: an array full of `value`, a scalar or an array that broadcasts."""
+    own_dtype = dtype
+
+    def init(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:
+        return fnp.full(tuple(shape), value, _dtype(dtype, own_dtype))
+
+    return init
+
+
+def normal(stddev: Any = 1e-2, dtype: Any = None) -> Initializer:
+    """An initialiser: normal numbers with mean 0."""
+    own_dtype = dtype
+
+    def init(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:
+        return stddev * random.normal(key, tuple(shape), _float("normal", dtype, own_dtype))
+
+    return init
+
+
+def truncated_normal(
+    stddev: Any = 1e-2, dtype: Any = None, lower: float = -2.0, upper: float = 2.0
+) -> Initializer:
+    """An initialiser: normal numbers, those outside ``(lower, upper) * stddev`` drawn again.
+
+    `stddev` is the deviation before the cut, as in JAX.
+    """
+    own_dtype = dtype
+
+    def init(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:
+        dtype = _float("truncated_normal", dtype, own_dtype)
+        return stddev * random.truncated_normal(key, lower, upper, tuple(shape), dtype)
+
+    return init
+
+
+def uniform(scale: Any = 1e-2, dtype: Any = None) -> Initializer:
+    """An initialiser: uniform numbers in ``[0, scale)``."""
+    own_dtype = dtype
+
+    def init(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:
+        return scale * random.uniform(key, tuple(shape), _float("uniform", dtype, own_dtype))
+
+    return init
+
+
+def variance_scaling(
+    scale: float,
+    mode: str,
+    distribution: str,
+    in_axis: Axes = -2,
+    out_axis: Axes = -1,
+    batch_axis: Axes = (),
+    dtype: Any = None,
+) -> Initializer:
+    """An initialiser with mean 0 and variance ``scale / fan``.
+
+    Axes in none of the three groups below are a receptive field, such as the spatial axes of a
+    convolution, and count towards both fans.
+
+    Args:
+      scale: positive.
+      mode: the fan: ``"fan_in"``, ``"fan_out"``, or their ``"fan_avg"`` or ``"fan_geo_avg"``.
+      distribution: ``"truncated_normal"`` (cut at two standard deviations and widened to have the
+        variance all the same), ``"normal"`` or ``"uniform"``.
+      in_axis, out_axis: the axes of inputs and outputs in the array.
+      batch_axis: axes that count towards neither fan.
+      dtype: the default dtype of the result.
+
+    Raises:
+      ArgumentError: an unknown mode or distribution; when called, an array without these axes.
+    """
+    if mode not in _MODES:
+        raise ArgumentError(f"mode must be one of {', '.join(_MODES)}; got {mode!r}")
+    if distribution not in _DISTRIBUTIONS:
+        allowed = ", ".join(_DISTRIBUTIONS)
+        raise ArgumentError(f"distribution must be one of {allowed}; got {distribution!r}")
+    own_dtype = dtype
+
+    def init(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:
+        shape = tuple(shape)
+        dtype = _float("variance_scaling", dtype, own_dtype)
+        fan_in, fan_out = _fans(shape, in_axis, out_axis, batch_axis)
+        fan = {
+            "fan_in": fan_in,
+            "fan_out": fan_out,
+            "fan_avg": (fan_in + fan_out) / 2,
+            "fan_geo_avg": math.sqrt(fan_in * fan_out),
+        }[mode]
+        # The fan is 0 only of an array without elements.
+        stddev = math.sqrt(scale / max(fan, 1))
+        if distribution == "normal":
+            return stddev * random.normal(key, shape, dtype)
+        if distribution == "uniform":
+            return math.sqrt(3) * stddev * random.uniform(key, shape, dtype, -1)
+        return stddev / _TRUNCATED_STDDEV * random.truncated_normal(key, -2, 2, shape, dtype)
+
+    return init
+
+
+def _fans(
+    shape: tuple[int, ...], in_axis: Axes, out_axis: Axes, batch_axis: Axes
+) -> tuple[int, int]:
+    groups = [(axes,) if isinstance(axes, int) else axes for axes in (in_axis, out_axis)]
+    groups.append((batch_axis,) if isinstance(batch_axis, int) else batch_axis)
+    ndim = len(shape)
+    if any(not -ndim <= axis < ndim for group in groups for axis in group):
+        raise ArgumentError(
+            f"variance_scaling requires an array with axes in_axis={in_axis}, "
+            f"out_axis={out_axis} and batch_axis={batch_axis}; got shape {shape}. For vectors, "
+            "such as biases, use zeros, constant or normal"
+        )
+    in_axes, out_axes, batch_axes = ({axis % ndim for axis in group} for group in groups)
+
+    def fan(other: set[int]) -> int:
+        return math.prod(n for i, n in enumerate(shape) if i not in other | batch_axes)
+
+    return fan(out_axes), fan(in_axes)
+
+
+def _dtype(*choices: Any) -> Any:
+    """The first dtype that was given, or the default float."""
+    given = [choice for choice in choices if choice is not None]
+    return dtypes.as_dtype(given[0]) if given else dtypes.default_dtype("f")
+
+
+def _float(name: str, *choices: Any) -> Any:
+    dtype = _dtype(*choices)
+    if not dtypes.is_float(dtype):
+        raise DtypeError(f"{name} makes floating-point numbers, got dtype {dtype.name}")
+    return dtype
+
+
+def _person(name: str, scale: float, mode: str, distribution: str) -> Any:
+    def make(
+        in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
+    ) -> Initializer:
+        return variance_scaling(scale, mode, distribution, in_axis, out_axis, batch_axis, dtype)
+
+    make.__name__ = make.__qualname__ = name
+    make.__doc__ = (
+        f"An initialiser: `variance_scaling` with scale {scale}, {mode} and {distribution} numbers."
+    )
+    return make
+
+
+lecun_normal = _person("lecun_normal", 1.0, "fan_in", "truncated_normal")
+lecun_uniform = _person("lecun_uniform", 1.0, "fan_in", "uniform")
+glorot_normal = _person("glorot_normal", 1.0, "fan_avg", "truncated_normal")
+glorot_uniform = _person("glorot_uniform", 1.0, "fan_avg", "uniform")
+he_normal = _person("he_normal", 2.0, "fan_in", "truncated_normal")
+he_uniform = _person("he_uniform", 2.0, "fan_in", "uniform")
+xavier_normal, xavier_uniform = glorot_normal, glorot_uniform
+kaiming_normal, kaiming_uniform = he_normal, he_uniform

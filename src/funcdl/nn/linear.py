@@ -1,0 +1,43 @@
+"""The affine map, the layer that all others are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from funcdl.nn import initializers
+from funcdl.nn.initializers import Initializer
+
+LinearParams = dict[str, Any]
+"""``{"w": (in_features, out_features), "b": (out_features,)}``; ``"b"`` may be absent."""
+
+
+def linear_init(
+    key: Any,
+    in_features: int,
+    out_features: int,
+    *,
+    w_init: Initializer | None = None,
+    b_init: Initializer | None = initializers.zeros,
+    dtype: Any = None,
+) -> LinearParams:
+    """Parameters of an affine map.
+
+    Args:
+      key: a random key; all of it goes to the weights, so give `b_init` none that needs one.
+      in_features, out_features: sizes.
+      w_init: an initialiser; None means `initializers.lecun_normal`, which keeps the variance.
+      b_init: an initialiser; None means no bias.
+      dtype: of the parameters; None means the default float.
+    """
+    if w_init is None:
+        w_init = initializers.lecun_normal()
+    params = {"w": w_init(key, (in_features, out_features), dtype)}
+    if b_init is not None:
+        params["b"] = b_init(key, (out_features,), dtype)
+    return params
+
+
+def linear_apply(params: LinearParams, x: Any) -> Any:
+    """``x @ w + b`` for `x` of shape ``(..., in_features)``."""
+    out = x @ params["w"]
+    return out + params["b"] if "b" in params else out

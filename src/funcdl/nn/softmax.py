@@ -1,0 +1,84 @@
+"""Normalised exponentials, and the logarithm of their sum.
+
+All subtract the maximum first, so nothing overflows. The maximum cancels in exact arithmetic, so no
+derivative flows through it. Entries of minus infinity have no weight; `where` gives entries none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import funcdl.numpy as fnp
+from funcdl import lax
+from funcdl.numpy.promotion import promote_inexact
+
+Axis = int | tuple[int, ...] | None
+
+
+def softmax(x: Any, axis: Axis = -1, where: Any = None) -> Any:
+    """``exp(x) / sum(exp(x))`` along an axis (see `jax.nn.softmax`).
+
+    Args:
+      x: an array.
+      axis: an axis, a tuple of axes, or None for all.
+      where: a bool array that broadcasts with `x`: which entries take part. The others are 0 in the
+        result, and so is a row in which none takes part.
+    """
+    x = _masked("softmax", x, where)
+    exp = fnp.exp(x - _maximum(x, axis))
+    return exp / _total(exp, axis, where)
+
+
+def log_softmax(x: Any, axis: Axis = -1, where: Any = None) -> Any:
+    """The logarithm of `softmax`, exact where that is tiny (see `jax.nn.log_softmax`).
+
+    Args:
+      x: an array.
+      axis: an axis, a tuple of axes, or None for all.
+      where: which entries take part; the others are minus infinity in the result.
+    """
+    x = _masked("log_softmax", x, where)
+    shifted = x - _maximum(x, axis)
+    return shifted - fnp.log(_total(fnp.exp(shifted), axis, where))
+
+
+def logsumexp(
+    a: Any, axis: Axis = None, b: Any = None, keepdims: bool = False, where: Any = None
+) -> Any:
+    """``log(sum(b * exp(a)))`` along axes (see `jax.nn.logsumexp`).
+
+    Args:
+      a: an array.
+      axis: an axis, a tuple of axes, or None for all.
+      b: weights that broadcast with `a`; None means 1. A weight of 0 hides its entry, even an
+        infinite one, and has no derivative, as in JAX.
+      keepdims: whether reduced axes remain, with size 1.
+      where: which entries take part.
+    """
+    if b is not None:
+        a, b = fnp.broadcast_arrays(*promote_inexact("logsumexp", a, b))
+        a = fnp.where(b == 0, -np.inf, a)
+    a = _masked("logsumexp", a, where)
+    top = _maximum(a, axis)
+    exp = fnp.exp(a - top)
+    out = fnp.log(fnp.sum(exp if b is None else b * exp, axis=axis, keepdims=True)) + top
+    return out if keepdims else fnp.squeeze(out, axis=axis)
+
+
+def _masked(name: str, x: Any, where: Any) -> Any:
+    (x,) = promote_inexact(name, x)
+    return x if where is None else fnp.where(where, x, -np.inf)
+
+
+def _maximum(x: Any, axis: Axis) -> Any:
+    """The maximum along an axis, or 0 where subtracting it would give NaN."""
+    top = fnp.max(x, axis=axis, keepdims=True)
+    return lax.stop_gradient(fnp.where(fnp.isfinite(top), top, 0))
+
+
+def _total(exp: Any, axis: Axis, where: Any) -> Any:
+    total = fnp.sum(exp, axis=axis, keepdims=True)
+    # Without a mask an empty row is a mistake, and stays NaN.
+    return total if where is None else fnp.where(total == 0, 1, total)
