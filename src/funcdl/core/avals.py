@@ -59,7 +59,7 @@ class ShapedArray:
     def to_tangent(self) -> ShapedArray:
         """The aval of a tangent or cotangent: the same, or float0 where there is no derivative."""
         if dtypes.is_inexact(self.dtype):
-            return self.strengthen()
+            return self
         return ShapedArray(self.shape, dtypes.float0)
 
     def same_type(self, other: ShapedArray) -> bool:

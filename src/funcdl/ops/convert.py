@@ -41,11 +41,12 @@ def _convert_jvp(
     out = convert_element_type(x, new_dtype=new_dtype, weak_type=weak_type)
     if is_zero(t) or not dtypes.is_inexact(new_dtype):
         return out, Zero(out.aval.to_tangent())
-    return out, convert_element_type(t, new_dtype=new_dtype, weak_type=False)
+    return out, convert_element_type(t, new_dtype=new_dtype, weak_type=weak_type)
 
 
 def _convert_transpose(ct: Any, x: Any, *, new_dtype: DType, weak_type: bool) -> list[Any]:
-    return [convert_element_type(ct, new_dtype=x.aval.dtype, weak_type=False)]
+    aval = x.aval
+    return [convert_element_type(ct, new_dtype=aval.dtype, weak_type=aval.weak_type)]
 
 
 def _convert_lower(

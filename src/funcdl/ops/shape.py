@@ -275,7 +275,8 @@ def zeros(aval: ShapedArray) -> Any:
     """The array of zeros of this type (an empty one for float0)."""
     if aval.dtype == dtypes.float0:
         return Array(np.zeros(aval.shape, dtypes.float0))
-    return full(aval.shape, 0, aval.dtype)
+    zero = Array(np.zeros((), aval.dtype), aval.weak_type)
+    return broadcast_to(zero, aval.shape)
 
 
 def instantiate(x: Any) -> Any:

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from funcdl.transforms.custom_rules import custom_gradient, custom_jvp, custom_vjp
-from funcdl.transforms.derivatives import (
-    grad,
-    jvp,
-    linear_transpose,
-    linearize,
-    value_and_grad,
-    vjp,
-)
+from funcdl.transforms.derivatives import jvp, linear_transpose, linearize, vjp
+from funcdl.transforms.gradient import grad, value_and_grad
 from funcdl.transforms.jit import Compiled, JitFunction, Lowered, eval_shape, jit, make_jaxpr
 from funcdl.transforms.vmap import vmap
 

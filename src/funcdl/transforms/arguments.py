@@ -24,7 +24,7 @@ def normalize_argnums(
     Raises:
       ArgumentError: a position is no integer, or there is no such argument.
     """
-    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    positions: tuple[Any, ...] = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     for i in positions:
         if not isinstance(i, int) or isinstance(i, bool):
             raise ArgumentError(f"{what} must be an int or a sequence of ints, got {argnums!r}")

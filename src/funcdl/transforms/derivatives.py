@@ -1,8 +1,7 @@
-"""Derivatives of functions over pytrees: jvp, linearize, vjp, grad and value_and_grad."""
+"""Derivatives of functions over pytrees: jvp, linearize, vjp and linear_transpose."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -15,11 +14,11 @@ from funcdl.core.trace import context, new_trace
 from funcdl.errors import (
     ArgumentError,
     DtypeError,
-    NotDifferentiableError,
     ShapeError,
     TreeError,
 )
-from funcdl.ops.shape import full, instantiate, zeros
+from funcdl.ops.convert import convert_element_type
+from funcdl.ops.shape import instantiate, zeros
 from funcdl.transforms.arguments import (
     argument_names,
     as_arrays,
@@ -27,7 +26,6 @@ from funcdl.transforms.arguments import (
     flatten_output,
     function_name,
     leaf_names,
-    normalize_argnums,
 )
 from funcdl.transforms.jvp import jvp_flat
 from funcdl.transforms.partial_eval import PartialEvalTrace
@@ -73,7 +71,7 @@ def jvp(
         _check_tangent("jvp", "tangent", name, x.aval, t)
         for name, x, t in zip(names, flat, flat_tangents, strict=True)
     ]
-    flat_fun = _FlatFunction(fun, treedef, has_aux, "jvp")
+    flat_fun = FlatFunction(fun, treedef, has_aux, "jvp")
     outs, out_tangents = jvp_flat(flat_fun, flat, given, name=flat_fun.title)
     out = flat_fun.out_tree.unflatten(outs[: flat_fun.num_outs])
     tangent = flat_fun.out_tree.unflatten(
@@ -91,8 +89,8 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     `fun` again.
     """
     flat, treedef, names = _flatten_args(fun, primals, "linearize")
-    flat_fun = _FlatFunction(fun, treedef, has_aux, "linearize")
-    linear = _Linearized(flat_fun, flat)
+    flat_fun = FlatFunction(fun, treedef, has_aux, "linearize")
+    linear = Linearized(flat_fun, flat)
 
     def f_jvp(*tangents: Any) -> Any:
         given, tangent_tree = _flatten_args(fun, tangents, "linearize")[:2]
@@ -122,8 +120,8 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
       each of `primals` (float0 zeros for integers and bools).
     """
     flat, treedef, _ = _flatten_args(fun, primals, "vjp")
-    flat_fun = _FlatFunction(fun, treedef, has_aux, "vjp")
-    linear = _Linearized(flat_fun, flat)
+    flat_fun = FlatFunction(fun, treedef, has_aux, "vjp")
+    linear = Linearized(flat_fun, flat)
     out_avals = [out.aval for out in linear.outs[: flat_fun.num_outs]]
 
     def f_vjp(cotangent: Any) -> Any:
@@ -146,73 +144,6 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     return out, f_vjp
 
 
-def value_and_grad(
-    fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
-) -> Callable[..., Any]:
-    """A function that returns `fun`'s value and its gradient (see `jax.value_and_grad`).
-
-    Args:
-      fun: returns a real scalar of floating dtype (or a pair with `aux` second, if `has_aux`).
-      argnums: which positional arguments to differentiate; their leaves must be floats.
-      has_aux: whether `fun` returns a pair ``(value, aux)``.
-
-    Returns:
-      A function with `fun`'s arguments that returns ``(value, gradient)``, or
-      ``((value, aux), gradient)``. The gradient has the structure of the argument, or is a tuple
-      of gradients when `argnums` is a sequence.
-
-    Raises (when called):
-      NotDifferentiableError: `fun` returns no scalar float, or a leaf to differentiate is no float.
-      ArgumentError: `argnums` is out of range.
-    """
-
-    @functools.wraps(fun)
-    def value_and_grad_f(*args: Any, **kwargs: Any) -> Any:
-        name = function_name(fun)
-        positions = normalize_argnums(argnums, len(args), "argnums", name)
-        chosen = tuple(args[i] for i in positions)
-        arg_names = argument_names(fun, args)
-        _check_inputs([arg_names[i] for i in positions], chosen)
-
-        def restricted(*values: Any) -> Any:
-            full_args = list(args)
-            for i, value in zip(positions, values, strict=True):
-                full_args[i] = value
-            return fun(*full_args, **kwargs)
-
-        functools.update_wrapper(restricted, fun)
-        flat, treedef = tree.flatten(chosen)
-        flat_fun = _FlatFunction(restricted, treedef, has_aux, "grad")
-        linear = _Linearized(flat_fun, [as_array(x) for x in flat])
-        _check_scalar_output(name, linear.outs[: flat_fun.num_outs], flat_fun.out_tree)
-        value = linear.outs[0]
-        gradient = treedef.unflatten(linear.pull([full((), 1, value.aval.dtype)]))
-        if isinstance(argnums, int):
-            (gradient,) = gradient
-        if has_aux:
-            return (value, flat_fun.unflatten_aux(linear.outs)), gradient
-        return value, gradient
-
-    return value_and_grad_f
-
-
-def grad(
-    fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
-) -> Callable[..., Any]:
-    """A function that returns `fun`'s gradient (see `jax.grad`, and `value_and_grad` here).
-
-    With `has_aux` it returns ``(gradient, aux)``.
-    """
-    with_value = value_and_grad(fun, argnums, has_aux)
-
-    @functools.wraps(fun)
-    def grad_f(*args: Any, **kwargs: Any) -> Any:
-        value, gradient = with_value(*args, **kwargs)
-        return (gradient, value[1]) if has_aux else gradient
-
-    return grad_f
-
-
 def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[[Any], tuple[Any, ...]]:
     """The transpose of a linear function (see `jax.linear_transpose`).
 
@@ -221,7 +152,7 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[[Any], 
       primals: its arguments, or `ShapeDtypeStruct`s of them; only types matter.
     """
     leaves, treedef = tree.flatten(primals)
-    flat_fun = _FlatFunction(fun, treedef, False, "linear_transpose")
+    flat_fun = FlatFunction(fun, treedef, False, "linear_transpose")
 
     def transposed(cotangent: Any) -> tuple[Any, ...]:
         cts, _ = tree.flatten(cotangent)
@@ -231,7 +162,7 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[[Any], 
     return transposed
 
 
-class _FlatFunction:
+class FlatFunction:
     """A function of flat arguments; remembers the structure of what it returned."""
 
     def __init__(
@@ -266,10 +197,10 @@ class _FlatFunction:
         return self._aux_tree.unflatten(outs[self.num_outs :])
 
 
-class _Linearized:
+class Linearized:
     """A function's outputs at a point, and its derivative there as a linear program."""
 
-    def __init__(self, fun: _FlatFunction, primals: Sequence[Any]) -> None:
+    def __init__(self, fun: FlatFunction, primals: Sequence[Any]) -> None:
         trace = PartialEvalTrace(fun.title, context.trace)
         self._in_avals = [x.aval for x in primals]
         self._varied = [dtypes.is_inexact(aval.dtype) for aval in self._in_avals]
@@ -299,6 +230,14 @@ class _Linearized:
             instantiate(next(found)) if varied else zeros(aval.to_tangent())
             for aval, varied in zip(self._in_avals, self._varied, strict=True)
         ]
+
+
+def _with_weak_type(ct: Any, aval: ShapedArray) -> Any:
+    """A cotangent with the weak type of its primal: a weakly typed scalar meets stronger operands
+    without a conversion that could be transposed."""
+    if ct.weak_type == aval.weak_type:
+        return ct
+    return convert_element_type(ct, new_dtype=aval.dtype, weak_type=aval.weak_type)
 
 
 def _flatten_args(
@@ -331,46 +270,8 @@ def _check_tangent(transform: str, what: str, name: str, aval: ShapedArray, tang
     if found.dtype == wanted.dtype:
         return tangent
     if getattr(tangent, "weak_type", False) and dtypes.is_inexact(found.dtype):
-        from funcdl.ops.convert import convert_element_type
-
         return convert_element_type(tangent, new_dtype=wanted.dtype, weak_type=False)
     raise DtypeError(
         f"{transform} requires a {what} of dtype {dtypes.short_name(wanted.dtype)} for {name} "
         f"(of type {aval}), got {found}; convert it with .astype({wanted.dtype.name!r})"
     )
-
-
-def _check_inputs(names: Sequence[str], args: Sequence[Any]) -> None:
-    for name, arg in zip(names, args, strict=True):
-        leaves, _ = as_arrays(name, arg, "grad")
-        for path, leaf in zip(leaf_names(name, arg), leaves, strict=True):
-            dtype = leaf.aval.dtype
-            if dtypes.is_float(dtype):
-                continue
-            fix = (
-                "take the gradient of real and imaginary parts"
-                if dtypes.is_complex(dtype)
-                else "pass a float (1.0 rather than 1), convert it with .astype('float32'), or "
-                "choose other arguments by argnums"
-            )
-            raise NotDifferentiableError(
-                f"grad requires floating-point inputs, got {path} of type {leaf.aval}; {fix}"
-            )
-
-
-def _check_scalar_output(name: str, outs: Sequence[Any], out_tree: tree.TreeDef) -> None:
-    if len(outs) != 1 or out_tree.num_nodes != 1:
-        raise NotDifferentiableError(
-            f"grad requires {name} to return one scalar, got a container of {len(outs)} arrays; "
-            "use has_aux=True to return other values beside the scalar, or vjp"
-        )
-    aval = outs[0].aval
-    if aval.shape != ():
-        raise NotDifferentiableError(
-            f"grad requires {name} to return a scalar, got {aval}; reduce it with .sum() or "
-            ".mean(), or use vjp or vmap for derivatives of arrays"
-        )
-    if not dtypes.is_float(aval.dtype):
-        raise NotDifferentiableError(
-            f"grad requires {name} to return a real floating-point scalar, got {aval}"
-        )
