@@ -215,19 +215,17 @@ def _extreme(name: str, combine: np.ufunc, select_prim: str, lowest: bool) -> Pr
     return primitive
 
 
-def _selected(name: str, operand: NDArray, select_prim: str, windows: Sliding) -> NDArray:
+def _selected(operand: NDArray, select_prim: str, windows: Sliding) -> NDArray:
     """For each window the row-major number of the element that it selects; -1 where it has none."""
     better = {"ge": np.greater, "le": np.less}[select_prim]
-    numbers = np.arange(operand.size).reshape(operand.shape)
-    numbers = windows.padded(numbers, -1)
-    padded = windows.padded(operand, 0)
-    best = np.zeros(windows.counts, operand.dtype)
+    numbers = windows.padded(np.arange(operand.size).reshape(operand.shape), -1)
+    padded = windows.padded(operand.astype(compute_dtype(operand.dtype), copy=False), 0)
+    best = np.zeros(windows.counts, padded.dtype)
     found = np.full(windows.counts, -1)
     if found.size:
         for place in windows.elements():
             value, number = padded[place], numbers[place]
-            # Only NaN differs from itself.
-            ahead = better(value, best) | ((value != value) & (best == best)) | (found < 0)
+            ahead = better(value, best) | (np.isnan(value) & ~np.isnan(best)) | (found < 0)
             ahead &= number >= 0
             best, found = np.where(ahead, value, best), np.where(ahead, number, found)
     return found
@@ -290,7 +288,7 @@ def _gather_impl(
 ) -> NDArray:
     name = "select_and_gather_add"
     _check_select(name, operand, tangents, operand.shape, select_prim, registry.FLOATS)
-    found = _selected(name, operand, select_prim, _windows(name, operand.shape, **params))
+    found = _selected(operand, select_prim, _windows(name, operand.shape, **params))
     if tangents.size == 0:
         return np.zeros(found.shape, tangents.dtype)
     return np.where(found >= 0, tangents.reshape(-1)[found], tangents.dtype.type(0))
@@ -330,7 +328,7 @@ def _scatter_impl(source: NDArray, operand: NDArray, *, select_prim: str, **para
     name = "select_and_scatter_add"
     windows = _windows(name, operand.shape, **params)
     _check_select(name, operand, source, windows.counts, select_prim, registry.FLOATS)
-    found = _selected(name, operand, select_prim, windows)
+    found = _selected(operand, select_prim, windows)
     out = np.zeros(operand.size, compute_dtype(source.dtype))
     inside = found >= 0
     np.add.at(out, found[inside], source[inside].astype(out.dtype, copy=False))
