@@ -20,6 +20,7 @@ from funcdl.compiler.loops import (
 from funcdl.compiler.lower import LoweredKernel, describe_kernel, is_empty, lower
 from funcdl.compiler.memory import ArenaPlan, Lifetime, plan_arena
 from funcdl.compiler.split_reductions import split_reductions
+from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn, Jaxpr, Var
 from funcdl.kir.ir import AtomicUpdate, Buffer, Kernel, Load, Reduce, Store
 from funcdl.kir.passes import collapse_axes
@@ -129,6 +130,8 @@ def build_program(
     outs = [atom for atom in jaxpr.outvars if isinstance(atom, Var) and atom in computed]
     out_vars = tuple(dict.fromkeys(outs))
     addresses = {var: Address(slot) for slot, var in enumerate([*given, *out_vars])}
+    given_up = {var for var, flag in zip(jaxpr.invars, donated, strict=True) if flag}
+    steps = _late_updates(steps, given_up) if given_up else steps
     lifetimes = _lifetimes(steps, addresses)
     arena = plan_arena(lifetimes)
     arena_slot = len(given) + len(out_vars)
@@ -163,6 +166,47 @@ def _step_uses(step: Step) -> list[tuple[Var, bool]]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Uses:
+    """The numbers of the steps that read and that write each variable."""
+
+    reads: dict[Var, list[int]]
+    writes: dict[Var, list[int]]
+
+
+def _all_uses(steps: Sequence[Step]) -> _Uses:
+    uses = _Uses({}, {})
+    for number, step in enumerate(steps):
+        for var, writes in dict.fromkeys(_step_uses(step)):
+            (uses.writes if writes else uses.reads).setdefault(var, []).append(number)
+    return uses
+
+
+def _late_updates(steps: Sequence[Step], donated: set[Var]) -> list[Step]:
+    """Steps in an order in which more results can take over the memory of donated inputs.
+
+    A step that writes such a result, and nothing that another step reads, moves behind the last
+    reader of that input: the update of weights behind the gradient that still needs the old ones.
+    """
+    uses = _all_uses(steps)
+    places = []
+    for number, step in enumerate(steps):
+        touched = _step_uses(step)
+        written = [var for var, writes in touched if writes]
+        place = number
+        if not isinstance(step, HostStep) and not any(var in uses.reads for var in written):
+            for var, writes in touched:
+                if not writes and var in donated and any(map(var.aval.same_type, _avals(written))):
+                    place = max(place, uses.reads[var][-1])
+        # What moves comes after the step that stands there.
+        places.append((place, place > number, number))
+    return [steps[number] for _, _, number in sorted(places)]
+
+
+def _avals(variables: Sequence[Var]) -> list[ShapedArray]:
+    return [var.aval for var in variables]
+
+
 def _lifetimes(steps: Sequence[Step], addresses: dict[Var, Address]) -> list[Lifetime]:
     first: dict[Var, int] = {}
     last: dict[Var, int] = {}
@@ -188,20 +232,23 @@ def _plan_donations(
     first_out = len(jaxpr.invars) + len(jaxpr.constvars)
     donations: dict[int, int] = {}
     takers: dict[Var, Var] = {}
+    uses = _all_uses(steps)
     free = [
         (slot, var)
         for slot, (var, flag) in enumerate(zip(jaxpr.invars, donated, strict=True))
         if flag and var not in jaxpr.outvars
     ]
     for number, out in enumerate(out_vars):
-        writers = [i for i, step in enumerate(steps) if (out, True) in _step_uses(step)]
+        writers = uses.writes.get(out, [])
         if len(writers) != 1:
             continue
+        (writer,) = writers
         for slot, var in free:
-            if not var.aval.same_type(out.aval):
-                continue
-            readers = [i for i, step in enumerate(steps) if (var, False) in _step_uses(step)]
-            if all(i <= writers[0] for i in readers) and _in_place(steps[writers[0]], var, out):
+            if (
+                var.aval.same_type(out.aval)
+                and all(reader <= writer for reader in uses.reads.get(var, []))
+                and _in_place(steps[writer], var, out)
+            ):
                 donations[first_out + number] = slot
                 takers[var] = out
                 free.remove((slot, var))
