@@ -23,7 +23,7 @@ from funcdl.ops.gather import gather
 from funcdl.ops.lowering import compute_dtype
 from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.rows import broadcast_batch
-from funcdl.ops.shape import iota, move_to_front, reshape
+from funcdl.ops.shape import full, iota, move_to_front, reshape
 from funcdl.ops.windows import GatherDimensionNumbers, GatherScatterMode
 
 NDArray = np.ndarray[Any, Any]
@@ -36,6 +36,8 @@ def take_along(x: Any, index: Any, axis: int) -> Any:
 
     As `numpy.take_along_axis` without broadcasting; positions must be inside.
     """
+    if 0 in index.shape:
+        return full(index.shape, 0, x.dtype)
     others = tuple(d for d in range(x.ndim) if d != axis)
     numbers = GatherDimensionNumbers((), (axis,), (axis,), others, others)
     return gather(
