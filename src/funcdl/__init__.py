@@ -8,6 +8,9 @@ from funcdl.core.array import Array
 from funcdl.core.avals import ShapeDtypeStruct
 from funcdl.core.placement import block_until_ready, device_get, device_put
 from funcdl.transforms import (
+    checkpoint,
+    checkpoint_name,
+    checkpoint_policies,
     custom_gradient,
     custom_jvp,
     custom_vjp,
@@ -18,6 +21,7 @@ from funcdl.transforms import (
     linear_transpose,
     linearize,
     make_jaxpr,
+    remat,
     value_and_grad,
     vjp,
     vmap,
@@ -41,6 +45,9 @@ __all__ = [
     "ShapeDtypeStruct",
     "__version__",
     "block_until_ready",
+    "checkpoint",
+    "checkpoint_name",
+    "checkpoint_policies",
     "config",
     "custom_gradient",
     "custom_jvp",
@@ -54,6 +61,7 @@ __all__ = [
     "linear_transpose",
     "linearize",
     "make_jaxpr",
+    "remat",
     "tree",
     "value_and_grad",
     "vjp",

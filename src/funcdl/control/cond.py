@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.control.programs import eval_compiled, select, trace_body
+from funcdl.control.programs import eval_compiled, select
 from funcdl.core import dtypes, tree
 from funcdl.core.array import as_array
 from funcdl.core.avals import ShapedArray
@@ -26,6 +26,7 @@ from funcdl.transforms.arguments import describe_trees, function_name
 from funcdl.transforms.batching import batch_jaxpr, place_batch
 from funcdl.transforms.jvp import jvp_jaxpr
 from funcdl.transforms.partial_eval import PartialEvalTrace, partial_eval_jaxpr
+from funcdl.transforms.programs import trace_body
 from funcdl.transforms.transpose import transpose_jaxpr
 from funcdl.transforms.weak_cache import cached_on_first
 

@@ -1,69 +1,19 @@
-"""Helpers for primitives that hold programs: tracing bodies, reordering inputs and outputs."""
+"""Helpers for control flow: reordering programs' inputs and outputs, running them eagerly."""
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from funcdl.config import config
-from funcdl.core import tree
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.primitive import Primitive
-from funcdl.core.staging import hoist_consts, trace_to_jaxpr
+from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.trace import raise_leaked
-from funcdl.transforms.arguments import flatten_output, function_name
 from funcdl.transforms.jit_primitive import compiled
 from funcdl.transforms.weak_cache import cached_on_first
-
-
-def trace_body(
-    fun: Callable[..., Any],
-    in_tree: tree.TreeDef,
-    avals: Sequence[ShapedArray],
-    what: str,
-    owner: Any = None,
-) -> tuple[ClosedJaxpr, list[Any], tree.TreeDef]:
-    """Trace a function of a pytree's leaves.
-
-    Returns its program, the outer values that it captured (to be passed as leading inputs), and
-    the structure of its output.
-
-    A program without captured values is kept as long as `owner`, the user's function behind `fun`
-    (by default `fun` itself), so that an eager loop over `scan` traces its body once.
-    """
-    owner = fun if owner is None else owner
-    key = (what, in_tree, tuple(avals), config.x64)
-    kept = _traced_by(owner)
-    found = kept.get(key)
-    if found is not None:
-        return found[0], [], found[1]
-    out_tree: tree.TreeDef | None = None
-
-    def flat(*xs: Any) -> list[Any]:
-        nonlocal out_tree
-        outs, out_tree = flatten_output(fun(*in_tree.unflatten(xs)), what, function_name(owner))
-        return outs
-
-    jaxpr, consts = trace_to_jaxpr(flat, avals, name=f"{what} of {function_name(owner)}")
-    program, captured = hoist_consts(jaxpr, consts)
-    assert out_tree is not None
-    if not consts:
-        kept[key] = program, out_tree
-    return program, captured, out_tree
-
-
-_Traced = dict[Any, tuple[ClosedJaxpr, tree.TreeDef]]
-_traced: weakref.WeakKeyDictionary[Any, _Traced] = weakref.WeakKeyDictionary()
-
-
-def _traced_by(owner: Any) -> _Traced:
-    try:
-        return _traced.setdefault(owner, {})
-    except TypeError:  # an object that cannot be hashed or weakly referenced
-        return {}
 
 
 @cached_on_first

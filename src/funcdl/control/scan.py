@@ -6,7 +6,6 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from funcdl.control.programs import trace_body
 from funcdl.control.scan_primitive import scan_loop
 from funcdl.core import tree
 from funcdl.core.avals import ShapedArray
@@ -19,6 +18,7 @@ from funcdl.transforms.arguments import (
     leaf_names,
     show_tree,
 )
+from funcdl.transforms.programs import trace_body
 
 
 def scan(

@@ -19,6 +19,7 @@ from funcdl.core.trace import current_trace
 from funcdl.ops.arithmetic import add
 from funcdl.ops.shape import instantiate, zeros
 from funcdl.transforms.partial_eval import PartialEvalTrace, partial_eval_jaxpr
+from funcdl.transforms.programs import without_unused
 from funcdl.transforms.transpose import backward_pass
 from funcdl.transforms.weak_cache import cached_on_first
 
@@ -150,7 +151,7 @@ def _plan_residuals(
     loop = jaxpr.replace(outvars=outvars)
     return _Residuals(
         ClosedJaxpr(loop, known.consts),
-        _without_unused(ClosedJaxpr(fixed, known.consts)),
+        without_unused(ClosedJaxpr(fixed, known.consts)),
         tuple(places),
     )
 
@@ -164,17 +165,6 @@ def _fixed_part(known: ClosedJaxpr, num_consts: int) -> tuple[list[Eqn], set[Var
             eqns.append(eqn)
             fixed.update(eqn.outvars)
     return eqns, fixed
-
-
-def _without_unused(program: ClosedJaxpr) -> ClosedJaxpr:
-    """The program without equations that no output depends on."""
-    needed = set(program.jaxpr.outvars)
-    eqns = []
-    for eqn in reversed(program.eqns):
-        if not needed.isdisjoint(eqn.outvars):
-            eqns.append(eqn)
-            needed.update(eqn.invars)
-    return ClosedJaxpr(program.jaxpr.replace(eqns=eqns[::-1]), program.consts)
 
 
 def _transpose(

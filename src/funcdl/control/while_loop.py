@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.control.programs import eval_compiled, rearrange, select, split, trace_body
+from funcdl.control.programs import eval_compiled, rearrange, select, split
 from funcdl.control.scan import check_carry, run_scan, settle_weak_types
 from funcdl.core import dtypes, tree
 from funcdl.core.array import Array, as_array
@@ -30,6 +30,7 @@ from funcdl.transforms.arguments import as_arrays, describe_trees, function_name
 from funcdl.transforms.batching import batch_jaxpr, place_batch
 from funcdl.transforms.jvp import jvp_jaxpr
 from funcdl.transforms.partial_eval import PartialEvalTrace, partial_eval_jaxpr
+from funcdl.transforms.programs import trace_body
 from funcdl.transforms.weak_cache import cached_on_first
 
 while_primitive = Primitive("while", multiple_results=True)

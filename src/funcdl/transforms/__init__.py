@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from funcdl.ops.barrier import checkpoint_name
+from funcdl.transforms import checkpoint_policies
+from funcdl.transforms.checkpoint import checkpoint, remat
 from funcdl.transforms.custom_rules import custom_gradient, custom_jvp, custom_vjp
 from funcdl.transforms.derivatives import jvp, linear_transpose, linearize, vjp
 from funcdl.transforms.gradient import grad, value_and_grad
@@ -12,6 +15,9 @@ __all__ = [
     "Compiled",
     "JitFunction",
     "Lowered",
+    "checkpoint",
+    "checkpoint_name",
+    "checkpoint_policies",
     "custom_gradient",
     "custom_jvp",
     "custom_vjp",
@@ -22,6 +28,7 @@ __all__ = [
     "linear_transpose",
     "linearize",
     "make_jaxpr",
+    "remat",
     "value_and_grad",
     "vjp",
     "vmap",
