@@ -34,7 +34,7 @@ Buffers = dict[str, Array]
 
 GOLDEN = Path(__file__).parent / "golden_c"
 # Set it to write the golden files anew, then read their difference before committing it.
-UPDATE = "UPDATE_GOLDEN" in os.environ
+UPDATE = "FUNCDL_UPDATE_GOLDEN" in os.environ
 
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Werror")
 CASES = all_cases()

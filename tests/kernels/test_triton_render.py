@@ -24,7 +24,7 @@ from funcdl.kir.schedule import Schedule, Step
 GOLDEN = Path(__file__).parent / "golden_triton"
 
 # Set it to write the golden files anew, then read their difference before committing it.
-UPDATE = "UPDATE_GOLDEN" in os.environ
+UPDATE = "FUNCDL_UPDATE_GOLDEN" in os.environ
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from funcdl.config import config
+from funcdl.runtime.thread_pool import thread_pool
 
 
 class Entry:
@@ -54,6 +55,10 @@ class SharedObject:
         self._library = ctypes.CDLL(os.fspath(self.path))
         if hasattr(self._library, "fd_set_num_threads"):
             _setters[self.path] = self._library.fd_set_num_threads
+            pool = thread_pool()
+            if pool is not None and hasattr(self._library, "fd_set_pool"):
+                pool.resize(num_threads())
+                self._library.fd_set_pool(ctypes.c_void_p(pool.run))
             self._library.fd_set_num_threads(num_threads())
 
     def entry(self, symbol: str, num_pointers: int) -> Entry:
@@ -78,7 +83,7 @@ def load(path: str | os.PathLike[str], symbol: str, num_pointers: int) -> Entry:
 def num_threads() -> int:
     """Return how many threads a parallel region gets: ``config.num_threads``, or one per core.
 
-    Always 1 in a forked child: its OpenMP would wait for workers that exist in the parent only.
+    Always 1 in a forked child, of which there are usually many: one for each core.
     """
     if _forked:
         return 1
@@ -91,6 +96,9 @@ _forked = False
 
 
 def _apply_to_all(_: object = None) -> None:
+    pool = thread_pool() if _setters else None
+    if pool is not None:
+        pool.resize(num_threads())
     for set_num_threads in list(_setters.values()):
         set_num_threads(num_threads())
 

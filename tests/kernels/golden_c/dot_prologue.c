@@ -9,55 +9,52 @@ static void dot_prologue(const float *restrict x, const float *restrict y,
   const size_t rhs_bytes = ((size_t)512 * rhs_columns * sizeof(float) + 63) / 64 * 64;
   float *const rhs_panels = aligned_alloc(64, rhs_bytes);
   if (rhs_panels == NULL) abort();
-  #pragma omp parallel num_threads(fd_num_threads)
-  {
-    /* panels of v7 */
-    #pragma omp for schedule(static) collapse(2)
-    for (int64_t k_tile = 0; k_tile < 512; k_tile += 256) {
-      for (int64_t n_tile = 0; n_tile < 100; n_tile += 96) {
-        const int64_t n_end = n_tile + 96 < 100 ? n_tile + 96 : 100;
-        float rhs_values[256 * 96];
-        for (int64_t k = k_tile; k < k_tile + 256; ++k) {
-          const int32_t v4 = (int32_t)k % 2;
-          const uint8_t v6 = v4 == 0;
-          #pragma omp simd
-          for (int64_t n = n_tile; n < n_end; ++n) {
-            const float v7 = v6 ? y[k * 100 + n] : 0.5f;
-            rhs_values[(k - k_tile) * 96 + n - n_tile] = v7;
-          }
-        }
-        fd_pack_b_f32(rhs_panels + k_tile * rhs_columns + n_tile * 256, rhs_values, 96, 1, 256,
-                      n_end - n_tile);
-      }
-    }
-    /* tiles of v8, and what follows from them */
-    #pragma omp for schedule(static)
-    for (int64_t m_tile = 0; m_tile < 512; m_tile += 48) {
-      const int64_t m_end = m_tile + 48 < 512 ? m_tile + 48 : 512;
-      _Alignas(64) float lhs_panels[tile_rows * 256];
-      _Alignas(64) float product[tile_rows * tile_columns];
-      for (int64_t k_tile = 0; k_tile < 512; k_tile += 256) {
-        float lhs_values[256 * 48];
-        for (int64_t k = k_tile; k < k_tile + 256; ++k) {
-          #pragma omp simd
-          for (int64_t m = m_tile; m < m_end; ++m) {
-            const float v0 = x[k * 512 + m];
-            const float v1 = row[m];
-            const float v2 = v0 * v1;
-            const float v3 = fd_exp_f32(v2);
-            lhs_values[(k - k_tile) * 48 + m - m_tile] = v3;
-          }
-        }
-        fd_pack_a_f32(lhs_panels, lhs_values, 1, 48, m_end - m_tile, 256);
-        fd_gemm_tile_f32(m_end - m_tile, 100, 256, lhs_panels, rhs_panels + k_tile * rhs_columns,
-                         product, tile_columns, k_tile > 0);
-      }
-      for (int64_t m = m_tile; m < m_end; ++m) {
+  /* panels of v7 */
+  #pragma omp parallel for num_threads(fd_num_threads) schedule(static) collapse(2)
+  for (int64_t k_tile = 0; k_tile < 512; k_tile += 256) {
+    for (int64_t n_tile = 0; n_tile < 100; n_tile += 96) {
+      const int64_t n_end = n_tile + 96 < 100 ? n_tile + 96 : 100;
+      float rhs_values[256 * 96];
+      for (int64_t k = k_tile; k < k_tile + 256; ++k) {
+        const int32_t v4 = (int32_t)k % 2;
+        const uint8_t v6 = v4 == 0;
         #pragma omp simd
-        for (int64_t n = 0; n < 100; ++n) {
-          const float v8 = product[(m - m_tile) * tile_columns + n];
-          out0[m * 100 + n] = v8;
+        for (int64_t n = n_tile; n < n_end; ++n) {
+          const float v7 = v6 ? y[k * 100 + n] : 0.5f;
+          rhs_values[(k - k_tile) * 96 + n - n_tile] = v7;
         }
+      }
+      fd_pack_b_f32(rhs_panels + k_tile * rhs_columns + n_tile * 256, rhs_values, 96, 1, 256,
+                    n_end - n_tile);
+    }
+  }
+  /* tiles of v8, and what follows from them */
+  #pragma omp parallel for num_threads(fd_num_threads) schedule(static)
+  for (int64_t m_tile = 0; m_tile < 512; m_tile += 48) {
+    const int64_t m_end = m_tile + 48 < 512 ? m_tile + 48 : 512;
+    _Alignas(64) float lhs_panels[tile_rows * 256];
+    _Alignas(64) float product[tile_rows * tile_columns];
+    for (int64_t k_tile = 0; k_tile < 512; k_tile += 256) {
+      float lhs_values[256 * 48];
+      for (int64_t k = k_tile; k < k_tile + 256; ++k) {
+        #pragma omp simd
+        for (int64_t m = m_tile; m < m_end; ++m) {
+          const float v0 = x[k * 512 + m];
+          const float v1 = row[m];
+          const float v2 = v0 * v1;
+          const float v3 = fd_exp_f32(v2);
+          lhs_values[(k - k_tile) * 48 + m - m_tile] = v3;
+        }
+      }
+      fd_pack_a_f32(lhs_panels, lhs_values, 1, 48, m_end - m_tile, 256);
+      fd_gemm_tile_f32(m_end - m_tile, 100, 256, lhs_panels, rhs_panels + k_tile * rhs_columns,
+                       product, tile_columns, k_tile > 0);
+    }
+    for (int64_t m = m_tile; m < m_end; ++m) {
+      #pragma omp simd
+      for (int64_t n = 0; n < 100; ++n) {
+        const float v8 = product[(m - m_tile) * tile_columns + n];
+        out0[m * 100 + n] = v8;
       }
     }
   }

@@ -102,7 +102,9 @@ def compile_flags(isa: str | None = None, *, openmp: bool = True) -> tuple[str, 
     if chosen is None or not chosen.cpu_flags <= host.cpu_flags:
         usable = [name for name, known in ISAS.items() if known.cpu_flags <= host.cpu_flags]
         raise ValueError(f"isa={isa!r} cannot run on this machine; use one of {usable}")
-    return (*COMMON_FLAGS, *chosen.flags, "-fopenmp" if openmp else "-fopenmp-simd", "-lm")
+    # As needed: fd_runtime.h takes the place of gcc's OpenMP library, which is then not loaded.
+    threads = ("-fopenmp", "-Wl,--as-needed") if openmp else ("-fopenmp-simd",)
+    return (*COMMON_FLAGS, *chosen.flags, *threads, "-lm")
 
 
 def include_dir() -> Path:

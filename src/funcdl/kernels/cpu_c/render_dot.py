@@ -29,8 +29,6 @@ STACK_BYTES = 256 * 1024
 # right operand are packed at a time.
 COLUMN_UNIT = 96
 
-SHARE = "#pragma omp for schedule(static)"
-
 
 def is_blocked(kernel: Kernel, schedule: Schedule) -> bool:
     """Whether the kernel has a product whose k is tiled once, and then left to the micro-kernel."""
@@ -143,7 +141,7 @@ class _DotRenderer:
         self.writer.line(f"enum {{ tile_rows = {_round_up(self.m.size, rows)} }};")
         self.writer.line(f"enum {{ tile_columns = {_round_up(self.n.size, columns)} }};")
         if self.pack_once or not self.share_batch:
-            with self.panels(), self.region():
+            with self.panels():
                 if self.pack_once:
                     self.pack_rhs()
                 self.nest.write(self.batch_loops(), inside=self.batch_element)
@@ -166,16 +164,6 @@ class _DotRenderer:
         self.writer.line("if (rhs_panels == NULL) abort();")
         yield
         self.writer.line("free(rhs_panels);")
-
-    @contextmanager
-    def region(self) -> Iterator[None]:
-        """Threads that share the tiles of each batch element."""
-        if not self.share_tiles:
-            yield
-            return
-        self.writer.line("#pragma omp parallel num_threads(fd_num_threads)")
-        with self.writer.block():
-            yield
 
     def batch_loops(self) -> list[Loop]:
         names = [self.expressions.axis_name(axis) for axis in self.batch]
@@ -208,13 +196,9 @@ class _DotRenderer:
         self.share([*self.m.tiles(), *self.n.tiles()], self.tile)
 
     def share(self, loops: list[Loop], inside: Callable[[], None]) -> None:
-        """Loops that the threads of a region share; without any, one thread does the work."""
-        if self.share_tiles and not loops:
-            self.writer.line("#pragma omp single")
-            with self.writer.block():
-                inside()
-            return
-        self.nest.write(share(loops, SHARE) if self.share_tiles else loops, inside=inside)
+        """Loops that threads share, in a parallel region of their own: regions have no barriers."""
+        shared = self.share_tiles and bool(loops)
+        self.nest.write(share(loops, PARALLEL) if shared else loops, inside=inside)
 
     def tile(self) -> None:
         """One tile of the product, and what follows from it."""

@@ -1,12 +1,61 @@
-/* What the runtime tells a loaded unit: how many threads its parallel regions may use. */
+/* What the runtime tells a loaded unit: how many threads its parallel regions may use, and where
+ * the pool is that they run on. */
 #ifndef FD_RUNTIME_H
 #define FD_RUNTIME_H
 
 static int fd_num_threads = 1;
 
-/* The only symbol besides the entry points. Called by the loader, and with 1 in a forked child,
- * where a region with more threads would wait for workers that were not copied by the fork. */
+/* Called by the loader, and with 1 in a forked child. */
 __attribute__((visibility("default"))) void fd_set_num_threads(int count);
 void fd_set_num_threads(int count) { fd_num_threads = count; }
+
+#if defined(_OPENMP) && defined(__GNUC__) && !defined(__clang__)
+/* gcc makes a parallel region a function and a call of GOMP_parallel, and asks for a thread's number
+ * to find its share of the loop. These definitions take the place of libgomp's: a region's members
+ * are parts of its work, more than there are threads, and the pool's threads claim them one by one.
+ * Regions must not contain barriers; "parallel for" has none inside. With clang, its own OpenMP
+ * library does the work. */
+typedef void fd_member_function(void *context, int member, int members);
+typedef void fd_pool_function(fd_member_function *function, void *context, int members);
+
+enum { FD_MEMBERS_PER_THREAD = 4 };
+
+static fd_pool_function *fd_pool_run = 0;
+static _Thread_local int fd_member = 0;
+static _Thread_local int fd_members = 1;
+
+__attribute__((visibility("default"))) void fd_set_pool(fd_pool_function *run);
+void fd_set_pool(fd_pool_function *run) { fd_pool_run = run; }
+
+struct fd_region {
+  void (*body)(void *);
+  void *data;
+};
+
+static void fd_run_member(void *context, int member, int members) {
+  const struct fd_region *region = context;
+  fd_member = member;
+  fd_members = members;
+  region->body(region->data);
+}
+
+__attribute__((visibility("hidden"))) void GOMP_parallel(void (*body)(void *), void *data,
+                                                         unsigned threads, unsigned flags);
+void GOMP_parallel(void (*body)(void *), void *data, unsigned threads, unsigned flags) {
+  struct fd_region region = {body, data};
+  (void)flags;
+  if (threads < 2 || fd_pool_run == 0) {
+    fd_run_member(&region, 0, 1);
+  } else {
+    fd_pool_run(fd_run_member, &region, (int)threads * FD_MEMBERS_PER_THREAD);
+  }
+}
+
+__attribute__((visibility("hidden"))) int omp_get_thread_num(void);
+int omp_get_thread_num(void) { return fd_member; }
+
+__attribute__((visibility("hidden"))) int omp_get_num_threads(void);
+int omp_get_num_threads(void) { return fd_members; }
+#endif
 
 #endif

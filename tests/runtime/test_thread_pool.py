@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from funcdl.config import config
+from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
+from funcdl.runtime.cpu_memory import address
+from funcdl.runtime.shared_object import load
+from funcdl.runtime.thread_pool import thread_pool
+from funcdl.runtime.toolchain import find_compiler
+
+COMPILER = find_compiler()
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
+
+SOURCE = """
+#include <stdint.h>
+#include "fd_runtime.h"
+__attribute__((visibility("default"))) void square(void **slots);
+void square(void **slots) {
+  const int64_t n = *(const int64_t *)slots[2];
+  const double *x = slots[0];
+  double *out = slots[1];
+  #pragma omp parallel for num_threads(fd_num_threads) schedule(static)
+  for (int64_t i = 0; i < n; ++i) out[i] += x[i] * x[i];
+}
+"""
+
+
+def path() -> Path:
+    assert COMPILER is not None
+    return COMPILER.build(SOURCE, flags=compile_flags(), include_dirs=[include_dir()])
+
+
+def check(n: int, repeats: int) -> bool:
+    """Every element is worked on exactly once in each region."""
+    entry = load(path(), "square", 3)
+    x, out, count = np.arange(float(n)), np.zeros(n), np.array(n, np.int64)
+    for _ in range(repeats):
+        entry([address(x), address(out), address(count)])
+    return np.array_equal(out, repeats * x * x)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("n", [0, 1, 3, 1000])
+def test_every_part_is_done_once(threads: int, n: int) -> None:
+    with config.override(num_threads=threads):
+        assert check(n, 500)
+
+
+def test_regions_of_several_threads_at_once() -> None:
+    results: list[bool] = []
+    with config.override(num_threads=3):
+        threads = [
+            threading.Thread(target=lambda: results.append(check(2000, 500))) for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert results == [True] * 4
+
+
+def test_sleeping_threads_wake_up() -> None:
+    with config.override(num_threads=3):
+        for _ in range(20):
+            assert check(100, 1)
+            threading.Event().wait(0.005)
+
+
+FORK = """
+import os
+from funcdl.config import config
+from tests.runtime.test_thread_pool import check
+config.num_threads = 3
+assert check(1000, 50)
+pid = os.fork()
+if pid == 0:
+    os._exit(0 if check(1000, 50) else 1)
+_, status = os.waitpid(pid, 0)
+assert os.waitstatus_to_exitcode(status) == 0
+assert check(1000, 50)
+"""
+
+
+def test_parent_and_child_work_on_after_a_fork() -> None:
+    root = Path(__file__).parents[2]
+    result = subprocess.run(
+        [sys.executable, "-c", FORK], cwd=root, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_programs_do_not_load_another_openmp_library() -> None:
+    load(path(), "square", 3)
+    pool = thread_pool()
+    assert pool is not None
+    with open(f"/proc/{os.getpid()}/maps") as maps:
+        libraries = {line.split()[-1] for line in maps if ".so" in line}
+    needed = subprocess.run(
+        ["readelf", "-d", str(path())], capture_output=True, text=True, check=False
+    ).stdout
+    assert "gomp" not in needed
+    assert any("thread_pool" in name or str(pool.library._name) == name for name in libraries)
