@@ -1,65 +1,106 @@
-"""The pass `split_reductions`: long reductions with few results become two short ones.
+"""The pass `split_reductions`: long reductions with few results become short ones.
 
 A kernel is parallel over its results only, so that sums have the same bits for any number of
 threads. A reduction of everything to one number would then run on one thread; cut into a fixed
-number of chunks it does not.
+number of chunks it does not. Rows that are left over when all chunks have one size are reduced by
+themselves.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Var
 from funcdl.core.primitive import Primitive
-from funcdl.ops.lowering import Reduction
+from funcdl.ops.arithmetic import add, max_, min_, mul
+from funcdl.ops.bits import and_, or_
+from funcdl.ops.convert import convert_element_type
+from funcdl.ops.lowering import Reduction, compute_dtype
 from funcdl.ops.shape import reshape
+from funcdl.ops.slicing import slice_
 
 CHUNKS = 32
 MIN_ELEMENTS = 1 << 16
-_SPLITTABLE = frozenset({"sum", "prod", "max", "min", "and", "or"})
+_JOIN: dict[str, Primitive] = {
+    "sum": add,
+    "prod": mul,
+    "max": max_,
+    "min": min_,
+    "and": and_,
+    "or": or_,
+}
 
 
 def split_reductions(program: ClosedJaxpr) -> ClosedJaxpr:
     """Cut every long reduction to fewer than `CHUNKS` results into `CHUNKS` parts."""
     eqns: list[Eqn] = []
-    changed = False
     for eqn in program.jaxpr.eqns:
-        parts = _split(eqn)
-        changed |= parts is not None
-        eqns += [eqn] if parts is None else parts
-    return (
-        ClosedJaxpr(program.jaxpr.replace(eqns=tuple(eqns)), program.consts) if changed else program
-    )
+        eqns += _split(eqn) if _is_long(eqn) else [eqn]
+    if len(eqns) == len(program.jaxpr.eqns):
+        return program
+    return ClosedJaxpr(program.jaxpr.replace(eqns=tuple(eqns)), program.consts)
 
 
-def _split(eqn: Eqn) -> list[Eqn] | None:
+def _is_long(eqn: Eqn) -> bool:
     form = eqn.primitive.lower
-    if not isinstance(form, Reduction) or form.op not in _SPLITTABLE:
-        return None
-    (x,), (out,) = eqn.invars, eqn.outvars
+    if not isinstance(form, Reduction) or form.op not in _JOIN:
+        return False
     axes = tuple(sorted(eqn.params["axes"]))
-    count = math.prod(x.aval.shape[d] for d in axes)
-    if out.aval.size >= CHUNKS or count < MIN_ELEMENTS or axes != tuple(range(len(axes))):
-        return None
-    chunks = next((c for c in range(CHUNKS, 1, -1) if count % c == 0), 1)
-    if chunks == 1:
-        return None
-    rest = x.aval.shape[len(axes) :]
-    parts, cut = _new(eqn, reshape, x, (chunks, count // chunks, *rest), new_sizes=True)
-    partial, reduced = _new(eqn, eqn.primitive, cut, (chunks, *rest), axes=(1,))
-    final = eqn.replace(invars=(reduced,), params={**eqn.params, "axes": (0,)})
-    return [parts, partial, final]
+    count = math.prod(eqn.invars[0].aval.shape[d] for d in axes)
+    leading = axes == tuple(range(len(axes)))
+    return leading and count >= MIN_ELEMENTS and eqn.outvars[0].aval.size < CHUNKS
 
 
-def _new(
-    eqn: Eqn,
-    primitive: Primitive,
-    operand: Atom,
-    shape: tuple[int, ...],
-    *,
-    axes: tuple[int, ...] = (),
-    new_sizes: bool = False,
-) -> tuple[Eqn, Var]:
-    var = Var(operand.aval.update(shape=shape))
-    params = {"new_sizes": shape} if new_sizes else {**eqn.params, "axes": axes}
-    return Eqn(primitive, [operand], [var], params, eqn.source), var
+def _split(eqn: Eqn) -> list[Eqn]:
+    parts = _Parts(eqn)
+    (x,), (out,) = eqn.invars, eqn.outvars
+    reduced = len(eqn.params["axes"])
+    count, rest = math.prod(x.aval.shape[:reduced]), x.aval.shape[reduced:]
+    length, left = divmod(count, CHUNKS)
+    wide = compute_dtype(x.aval.dtype)
+    weak = out.aval.weak_type
+    if wide != x.aval.dtype:
+        # Partial results are rounded no more than the result.
+        x = parts.add(convert_element_type, x, new_dtype=wide, weak_type=weak)
+    rows = parts.add(reshape, x, new_sizes=(count, *rest))
+    head = parts.rows(rows, 0, count - left)
+    cut = parts.add(reshape, head, new_sizes=(CHUNKS, length, *rest))
+    result = parts.reduce(parts.reduce(cut, 1), 0)
+    if left:
+        join = _JOIN[eqn.primitive.lower.op]
+        result = parts.add(join, result, parts.reduce(parts.rows(rows, count - left, count), 0))
+    if wide != out.aval.dtype:
+        result = parts.add(convert_element_type, result, new_dtype=out.aval.dtype, weak_type=weak)
+    last = parts.eqns.pop()
+    return [*parts.eqns, last.replace(outvars=(out,))]
+
+
+class _Parts:
+    """The equations that take the place of one."""
+
+    def __init__(self, eqn: Eqn) -> None:
+        self._eqn = eqn
+        self.eqns: list[Eqn] = []
+
+    def add(self, primitive: Primitive, *operands: Atom, **params: Any) -> Var:
+        (aval,) = primitive.output_avals([atom.aval for atom in operands], params)
+        out = Var(aval)
+        self.eqns.append(Eqn(primitive, operands, [out], params, self._eqn.source))
+        return out
+
+    def reduce(self, x: Var, axis: int) -> Var:
+        return self.add(self._eqn.primitive, x, **{**self._eqn.params, "axes": (axis,)})
+
+    def rows(self, x: Var, start: int, limit: int) -> Var:
+        """Some of the positions along the first dimension."""
+        rest = x.aval.shape[1:]
+        if limit - start == x.aval.shape[0]:
+            return x
+        return self.add(
+            slice_,
+            x,
+            start_indices=(start, *(0 for _ in rest)),
+            limit_indices=(limit, *rest),
+            strides=None,
+        )
