@@ -233,6 +233,7 @@ def _plan_donations(
     donations: dict[int, int] = {}
     takers: dict[Var, Var] = {}
     uses = _all_uses(steps)
+    accesses: dict[int, list[_Accesses]] = {}
     free = [
         (slot, var)
         for slot, (var, flag) in enumerate(zip(jaxpr.invars, donated, strict=True))
@@ -240,14 +241,16 @@ def _plan_donations(
     ]
     for number, out in enumerate(out_vars):
         writers = uses.writes.get(out, [])
-        if len(writers) != 1:
+        if len(writers) != 1 or isinstance(step := steps[writers[0]], HostStep | LoopStep):
             continue
         (writer,) = writers
+        if writer not in accesses:
+            accesses[writer] = list(map(_Accesses, step))
         for slot, var in free:
             if (
                 var.aval.same_type(out.aval)
                 and all(reader <= writer for reader in uses.reads.get(var, []))
-                and _in_place(steps[writer], var, out)
+                and all(kernel.is_local(var, out) for kernel in accesses[writer])
             ):
                 donations[first_out + number] = slot
                 takers[var] = out
@@ -256,30 +259,41 @@ def _plan_donations(
     return donations, takers
 
 
-def _in_place(step: Step, var: Var, out: Var) -> bool:
-    """Whether a step that writes `out` reads `var` only at the element being written."""
-    if isinstance(step, HostStep | LoopStep):
-        return False
-    for lowered in step:
+class _Accesses:
+    """Where a kernel reads and writes each variable."""
+
+    def __init__(self, lowered: LoweredKernel) -> None:
         kernel = lowered.kernel
-        names = {v: b.name for v, b in zip(lowered.variables, kernel.buffers, strict=True)}
-        if var not in names:
-            continue
-        if out not in names or any(isinstance(i, AtomicUpdate) for i in kernel.body):
+        names = {b.name: v for b, v in zip(kernel.buffers, lowered.variables, strict=True)}
+        self.loads: dict[Var, list[Load]] = {}
+        self.stores: dict[Var, list[Store]] = {}
+        self.reduced: set[str] = set()
+        self.updates = False
+        for instruction in kernel.body:
+            match instruction:
+                case Load():
+                    self.loads.setdefault(names[instruction.buffer], []).append(instruction)
+                case Store():
+                    self.stores.setdefault(names[instruction.buffer], []).append(instruction)
+                case Reduce():
+                    self.reduced |= set(instruction.axes)
+                case AtomicUpdate():
+                    self.updates = True
+
+    def is_local(self, var: Var, out: Var) -> bool:
+        """Whether each element of `var` is read at most by the point that then writes `out` there.
+
+        A value read before a reduction must be read again after it, so only what is read once the
+        reduction is done may be overwritten.
+        """
+        if var not in self.loads:
+            return True
+        stores = self.stores.get(out, [])
+        if len(stores) != 1 or self.updates:
             return False
-        stores = [i for i in kernel.body if isinstance(i, Store) and i.buffer == names[out]]
-        loads = [i for i in kernel.body if isinstance(i, Load) and i.buffer == names[var]]
-        same = len(stores) == 1 and all(
-            load.index == stores[0].index and load.mask is None for load in loads
-        )
-        if not same:
-            return False
-        # A value read before a reduction must be read again after it, so only what is read once
-        # the reduction is done may be overwritten.
-        reduced = {axis for i in kernel.body if isinstance(i, Reduce) for axis in i.axes}
-        if reduced & stores[0].index.axes():
-            return False
-    return True
+        index = stores[0].index
+        same = all(load.index == index and load.mask is None for load in self.loads[var])
+        return same and not self.reduced & index.axes()
 
 
 def _segments(
