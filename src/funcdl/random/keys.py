@@ -221,7 +221,7 @@ def single_key(name: str, key: Any) -> Any:
             f"{name}: key must be made by funcdl.random.key(seed), got {type(key).__name__}: "
             f"{key!r}"
         )
-    data = _check_data(name, key_data(key))
+    data = _check_data(name, key._data if isinstance(key, KeyArray) else key)
     if data.aval.ndim != 1:
         raise ShapeError(
             f"{name}: one key is needed, got an array of them of shape {data.aval.shape[:-1]}; use "

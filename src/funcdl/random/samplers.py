@@ -329,7 +329,10 @@ def categorical(key: Any, logits: ArrayLike, axis: int = -1, shape: ShapeLike = 
     batch = own[:axis] + own[axis + 1 :]
     sizes = batch if shape is None else shape_of(shape)
     extra = len(sizes) - len(batch)
-    if extra < 0 or broadcast_shapes(sizes[extra:], batch, name="categorical") != sizes[extra:]:
+    fits = extra >= 0 and all(
+        size in (1, wanted) for size, wanted in zip(batch, sizes[extra:], strict=True)
+    )
+    if not fits:
         raise ShapeError(
             f"categorical: shape must end in a shape to which {batch} broadcasts, that of the "
             f"logits without axis {axis}; got {sizes}"
