@@ -6,6 +6,13 @@ What `funcdl.numpy` does beyond NumPy, or leaves to the caller in exactness, is 
 from __future__ import annotations
 
 from funcdl.control import cond, fori_loop, scan, switch, while_loop
+from funcdl.lax.convolution import (
+    conv,
+    conv_general_dilated,
+    conv_transpose,
+    conv_with_general_padding,
+    reduce_window,
+)
 from funcdl.lax.elementwise import (
     RoundingMethod,
     abs,
@@ -130,10 +137,18 @@ from funcdl.lax.shaping import (
     squeeze,
     transpose,
 )
+from funcdl.lax.sorting import cumlogsumexp, cummax, cummin, sort, sort_key_val, top_k
+from funcdl.ops.convolution_dimensions import (
+    ConvDimensionNumbers,
+    conv_dimension_numbers,
+    conv_general_permutations,
+)
 from funcdl.ops.scatter import ScatterDimensionNumbers
+from funcdl.ops.sliding import padtype_to_pads
 from funcdl.ops.windows import GatherDimensionNumbers, GatherScatterMode
 
 __all__ = [
+    "ConvDimensionNumbers",
     "GatherDimensionNumbers",
     "GatherScatterMode",
     "RoundingMethod",
@@ -168,9 +183,18 @@ __all__ = [
     "concatenate",
     "cond",
     "conj",
+    "conv",
+    "conv_dimension_numbers",
+    "conv_general_dilated",
+    "conv_general_permutations",
+    "conv_transpose",
+    "conv_with_general_padding",
     "convert_element_type",
     "cos",
     "cosh",
+    "cumlogsumexp",
+    "cummax",
+    "cummin",
     "cumprod",
     "cumsum",
     "digamma",
@@ -216,6 +240,7 @@ __all__ = [
     "neg",
     "nextafter",
     "pad",
+    "padtype_to_pads",
     "population_count",
     "pow",
     "real",
@@ -226,6 +251,7 @@ __all__ = [
     "reduce_or",
     "reduce_prod",
     "reduce_sum",
+    "reduce_window",
     "rem",
     "reshape",
     "rev",
@@ -247,6 +273,8 @@ __all__ = [
     "sinh",
     "slice",
     "slice_in_dim",
+    "sort",
+    "sort_key_val",
     "split",
     "sqrt",
     "square",
@@ -256,6 +284,7 @@ __all__ = [
     "switch",
     "tan",
     "tanh",
+    "top_k",
     "transpose",
     "while_loop",
 ]

@@ -46,9 +46,11 @@ from funcdl.nn.losses import (
 )
 from funcdl.nn.mlp import mlp_apply, mlp_init
 from funcdl.nn.one_hot import one_hot
+from funcdl.nn.pooling import avg_pool, max_pool, min_pool, pool
 from funcdl.nn.softmax import log_softmax, logsumexp, softmax
 
 __all__ = [
+    "avg_pool",
     "elu",
     "gelu",
     "initializers",
@@ -57,10 +59,13 @@ __all__ = [
     "linear_init",
     "log_softmax",
     "logsumexp",
+    "max_pool",
+    "min_pool",
     "mlp_apply",
     "mlp_init",
     "mse",
     "one_hot",
+    "pool",
     "relu",
     "sigmoid",
     "silu",

@@ -224,6 +224,7 @@ from funcdl.numpy.shaping import (
     swapaxes,
     transpose,
 )
+from funcdl.numpy.sorting import argsort, lexsort, sort
 from funcdl.numpy.statistics import (
     average,
     mean,
@@ -299,6 +300,7 @@ __all__ = [
     "arctanh",
     "argmax",
     "argmin",
+    "argsort",
     "around",
     "array",
     "array_equal",
@@ -415,6 +417,7 @@ __all__ = [
     "left_shift",
     "less",
     "less_equal",
+    "lexsort",
     "linspace",
     "log",
     "log1p",
@@ -481,6 +484,7 @@ __all__ = [
     "sin",
     "sinh",
     "size",
+    "sort",
     "split",
     "sqrt",
     "square",

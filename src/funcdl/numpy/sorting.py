@@ -1,0 +1,88 @@
+"""Sorting, and the permutations that sort."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from funcdl.core import dtypes
+from funcdl.errors import ArgumentError
+from funcdl.numpy.promotion import ArrayLike, array, convert
+from funcdl.numpy.reductions import normalize_axis
+from funcdl.ops import sort as ordering
+from funcdl.ops.arithmetic import sub
+from funcdl.ops.shape import full_like, iota, reshape, rev
+
+
+def sort(
+    a: ArrayLike,
+    axis: int | None = -1,
+    *,
+    kind: None = None,
+    order: None = None,
+    stable: bool = True,
+    descending: bool = False,
+) -> Any:
+    """The elements in order along an axis; NaN counts as largest (see `jax.numpy.sort`).
+
+    Args:
+      a: the array.
+      axis: the axis; None sorts all elements as one row.
+      kind, order: must be None.
+      stable: has no effect, since equal elements always keep their order.
+      descending: whether the largest come first.
+    """
+    x, axis = _operand("sort", a, axis, kind, order)
+    (out,) = ordering.sort(x, dimension=axis, is_stable=stable, num_keys=1)
+    return rev(out, dimensions=(axis,)) if descending else out
+
+
+def argsort(
+    a: ArrayLike,
+    axis: int | None = -1,
+    *,
+    kind: None = None,
+    order: None = None,
+    stable: bool = True,
+    descending: bool = False,
+) -> Any:
+    """Where the elements of the sorted array are in `a`; the arguments are those of `sort`."""
+    x, axis = _operand("argsort", a, axis, kind, order)
+    if descending:
+        # From the end, so that equal elements keep their order in the reversed result.
+        x = rev(x, dimensions=(axis,))
+    found = ordering.argsort(x, axis)
+    if descending:
+        last = full_like(found, x.shape[axis] - 1)
+        found = rev(sub(last, found), dimensions=(axis,))
+    return convert(found, dtypes.default_dtype("i"))
+
+
+def lexsort(keys: Sequence[ArrayLike], axis: int = -1) -> Any:
+    """The permutation that sorts by several keys, of which the last decides first.
+
+    Args:
+      keys: arrays of one shape, or an array whose first axis runs over the keys.
+      axis: the axis of each key to sort along.
+
+    Raises:
+      ArgumentError: there are no keys.
+    """
+    columns = [array("lexsort", key) for key in keys][::-1]
+    if not columns:
+        raise ArgumentError("lexsort: at least one key is needed")
+    shape = columns[0].shape
+    axis = normalize_axis("lexsort", axis, len(shape))
+    places = iota(dtype=dtypes.default_dtype("i"), shape=shape, dimension=axis)
+    return ordering.sort(*columns, places, dimension=axis, is_stable=True, num_keys=len(columns))[
+        -1
+    ]
+
+
+def _operand(name: str, a: ArrayLike, axis: int | None, kind: Any, order: Any) -> tuple[Any, int]:
+    if kind is not None or order is not None:
+        raise ArgumentError(f"{name}: kind and order must be None; sorting is always stable")
+    x = array(name, a)
+    if axis is None:
+        return reshape(x, new_sizes=(x.aval.size,)), 0
+    return x, normalize_axis(name, axis, x.ndim)
