@@ -11,8 +11,8 @@ class FuncdlError(Exception):
     """Base class of all errors that a user's program can cause."""
 
 
-class ShapeError(FuncdlError, TypeError):
-    """Operands whose shapes do not fit the operation."""
+class ShapeError(FuncdlError, TypeError, ValueError):
+    """Operands whose shapes do not fit the operation (NumPy raises the one, JAX either)."""
 
 
 class DtypeError(FuncdlError, TypeError):

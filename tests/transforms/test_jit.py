@@ -441,8 +441,13 @@ def test_lowering_for_types_alone() -> None:
         compiled(fnp.ones((3, 1)), fnp.ones((4, 3)))
     assert str(caught.value) == (
         "this program was compiled for other argument types:\n"
-        "  found:  f32[3,1], f32[4,3]\n  wanted: f32[3,2], f32[4,3]"
+        "  w: found f32[3,1], wanted f32[3,2]\n"
+        "Call the jitted function instead, which compiles for each type."
     )
+    with pytest.raises(ArgumentError, match=r"compiled for 2 arrays, called with 1$"):
+        compiled(fnp.ones((3, 2)))
+    with pytest.raises(ArgumentError, match="cannot be differentiated, mapped or traced"):
+        fd.grad(compiled)(fnp.ones((3, 2)), fnp.ones((4, 3)))
 
 
 def test_compiled_programs_take_dynamic_arguments_only() -> None:

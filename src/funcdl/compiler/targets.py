@@ -12,7 +12,7 @@ import numpy as np
 from funcdl.compiler.pipeline import Pipeline, native_segments
 from funcdl.compiler.program import HostStep, Program
 from funcdl.compiler.schedule_cpu import schedule_cpu
-from funcdl.core import backend
+from funcdl.core import backend, source
 from funcdl.core.jaxpr import ClosedJaxpr, Literal, Var
 from funcdl.errors import ArgumentError, CompilerWarning
 from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
@@ -57,13 +57,7 @@ class CpuProgram:
         """Compile and load; on failure, one warning and the reference executable."""
         compiler = find_compiler()
         if compiler is None:
-            warnings.warn(
-                "no C compiler found (gcc, clang or cc on the PATH, or FUNCDL_CC): jitted "
-                "functions run on the NumPy reference back end, many times slower. Install one, "
-                "or set FUNCDL_BACKEND=reference to choose this without a warning.",
-                CompilerWarning,
-                stacklevel=2,
-            )
+            _warn_of_missing_compiler()
             return backend.ReferenceProgram(self._closed)
         try:
             return self._build(compiler)
@@ -71,7 +65,7 @@ class CpuProgram:
             warnings.warn(
                 f"{error}\nThis program runs on the NumPy reference back end instead.",
                 CompilerWarning,
-                stacklevel=2,
+                stacklevel=source.stacklevel(),
             )
             return backend.ReferenceProgram(self._closed)
 
@@ -94,6 +88,24 @@ class CpuProgram:
             for segment in program.segments
         ]
         return CpuExecutable(pipeline.simplified, program, steps)
+
+
+_warned_of_missing_compiler = False
+
+
+def _warn_of_missing_compiler() -> None:
+    """Warn once, however many programs there are: the reason is the machine's."""
+    global _warned_of_missing_compiler
+    if _warned_of_missing_compiler:
+        return
+    _warned_of_missing_compiler = True
+    warnings.warn(
+        "no C compiler found (gcc, clang or cc on the PATH, or FUNCDL_CC): jitted functions run "
+        "on the NumPy reference back end, many times slower. Install one, or set "
+        "FUNCDL_BACKEND=reference to choose this without a warning.",
+        CompilerWarning,
+        stacklevel=source.stacklevel(),
+    )
 
 
 Step = Callable[[bytes, list[NDArray]], None]

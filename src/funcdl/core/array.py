@@ -63,6 +63,13 @@ class ArrayOperators:
             "write        x = x.at[index].set(value)"
         )
 
+    def __delitem__(self, index: Any) -> NoReturn:
+        raise ImmutableArrayError(
+            f"arrays are immutable, so deleting elements of {self.aval} is not possible.\n"
+            "Instead of   del x[index]\n"
+            "write        x = x[kept]   with the positions that stay"
+        )
+
     def __hash__(self) -> int:
         raise TypeError(
             f"unhashable type: {type(self).__name__!r} ({self.aval}); arrays compare elementwise. "
@@ -257,8 +264,14 @@ def as_array(x: Any, dtype: Any = None) -> Any:
 
 def _leaf_dtype(x: np.ndarray[Any, Any] | np.generic) -> np.dtype[Any]:
     """The dtype that a NumPy leaf gets; tangents of integers keep float0."""
-    dtype = x.dtype
-    return dtype if dtype == dtypes.float0 else dtypes.canonicalize(dtypes.as_dtype(dtype))
+    if x.dtype == dtypes.float0:
+        return x.dtype
+    try:
+        return dtypes.canonicalize(dtypes.as_dtype(x.dtype))
+    except TypeError as error:
+        raise LeafTypeError(
+            f"expected numbers, got a NumPy array of shape {x.shape}: {error}"
+        ) from None
 
 
 def aval_of(x: Any) -> ShapedArray:

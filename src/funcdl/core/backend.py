@@ -63,7 +63,7 @@ class ReferenceProgram:
             return str(self._program)
         raise ArgumentError(
             f"the reference back end has no stage {stage!r}; it has: 'jaxpr'. "
-            "The stages of the compiler need a C compiler on this machine."
+            "The compiler's stages are those of funcdl.config.backend = 'cpu'."
         )
 
     def compile(self) -> ReferenceProgram:

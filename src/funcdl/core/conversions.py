@@ -107,21 +107,23 @@ def _refuse(x: Tracer, kind: type[Exception], what: str, advice: str) -> NoRetur
         lines = [f"{what} was asked of a traced array ({x.aval}), but {name} knows only its type."]
         static = kind is not TracerArrayError and name.startswith(("jit", "make_jaxpr"))
         way_out = ", or make the argument static (static_argnums, static_argnames)" * static
-    names = _arguments_behind(x)
+    names, is_argument = _arguments_behind(x)
     if names:
-        lines.append(f"It depends on {_join(names)}.")
+        lines.append(f"It {'is' if is_argument else 'depends on'} {_join(names)}.")
     if x.source is not None:
-        lines.append(f"It was created at {x.source.describe()}")
+        made = "passed" if is_argument else "created"
+        lines.append(f"It was {made} at {x.source.describe()}")
     raise kind("\n".join([*lines, f"{advice}{way_out}."]))
 
 
-def _arguments_behind(x: Any) -> list[str]:
+def _arguments_behind(x: Any) -> tuple[list[str], bool]:
+    """The arguments that a value depends on, and whether it is one itself."""
     while isinstance(x, TracerConversions):
-        names: list[str] = x._trace.arguments_behind(x)  # type: ignore[attr-defined]
-        if names:
-            return names
+        trace: Any = x._trace  # type: ignore[attr-defined]
+        if names := trace.arguments_behind(x):
+            return names, trace.is_argument(x)
         x = x.inner()
-    return []
+    return [], False
 
 
 def _join(names: list[str], limit: int = 4) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from funcdl.core import tree
 from funcdl.core.array import as_array
 from funcdl.core.trace import Tracer
-from funcdl.errors import ArgumentError
+from funcdl.errors import ArgumentError, LeafTypeError
 
 
 def device_put(x: Any, device: str | None = None) -> Any:
@@ -23,7 +23,14 @@ def device_put(x: Any, device: str | None = None) -> Any:
     """
     if device not in (None, "cpu"):
         raise ArgumentError(f"device_put: there is no device {device!r}; devices are: 'cpu'")
-    return tree.map(as_array, x)
+
+    def put(path: tuple[Any, ...], leaf: Any) -> Any:
+        try:
+            return as_array(leaf)
+        except LeafTypeError as error:
+            raise LeafTypeError(f"device_put: x{tree.format_path(path)}: {error}") from None
+
+    return tree.map_with_path(put, x)
 
 
 def device_get(x: Any) -> Any:

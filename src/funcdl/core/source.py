@@ -5,6 +5,9 @@ from __future__ import annotations
 import linecache
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -13,14 +16,16 @@ _internal: dict[str, bool] = {}
 
 
 class SourceLine(NamedTuple):
-    """One line of the user's program."""
+    """One line of the user's program, and the named scopes that it ran in."""
 
     file: str
     line: int
     function: str
+    scope: str = ""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line} ({self.function})"
+        scope = f" in scope {self.scope}" if self.scope else ""
+        return f"{self.file}:{self.line} ({self.function}){scope}"
 
     @property
     def text(self) -> str:
@@ -43,12 +48,42 @@ def is_internal(filename: str) -> bool:
     return known
 
 
+class _Place(threading.local):
+    scope: str = ""
+    line: SourceLine | None = None
+
+
+place = _Place()
+"""`place.scope` is the path of the named scopes entered; `place.line`, where set, the line of an
+equation that is being run again, by which the equations that come from it are known too."""
+
+
+def stacklevel() -> int:
+    """The `stacklevel` with which the caller's `warnings.warn` shows the user's line."""
+    level, frame = 1, sys._getframe(1)
+    while is_internal(frame.f_code.co_filename) and frame.f_back is not None:
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+@contextmanager
+def no_line() -> Iterator[None]:
+    """Run the user's code meanwhile, whose equations are known by their own lines."""
+    line, place.line = place.line, None
+    try:
+        yield
+    finally:
+        place.line = line
+
+
 def current() -> SourceLine | None:
     """The innermost line outside this library in the present call stack."""
+    if place.line is not None:
+        return place.line
     frame = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
         if not is_internal(code.co_filename):
-            return SourceLine(code.co_filename, frame.f_lineno, code.co_qualname)
+            return SourceLine(code.co_filename, frame.f_lineno, code.co_qualname, place.scope)
         frame = frame.f_back  # type: ignore[assignment]  # the outermost frame's is None
     return None

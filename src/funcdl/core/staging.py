@@ -94,6 +94,9 @@ class JaxprTrace(Trace):
         pairs = zip(self._names, self._invars, strict=True)
         return [name for name, var in pairs if var in needed]
 
+    def is_argument(self, x: Any) -> bool:
+        return x.var in self._invars
+
     def to_jaxpr(
         self, outs: Sequence[Any], names: Sequence[str] | None = None
     ) -> tuple[Jaxpr, list[Any]]:

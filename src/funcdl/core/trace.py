@@ -41,6 +41,10 @@ class Trace:
         """Names of the traced function's arguments that a tracer depends on, where known."""
         return []
 
+    def is_argument(self, x: Any) -> bool:
+        """Whether a tracer is one of the traced function's arguments."""
+        return False
+
 
 class EvalTrace(Trace):
     """The bottom of every chain of traces: computes with NumPy at once."""

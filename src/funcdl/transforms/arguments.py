@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcdl.core import tree
-from funcdl.core.array import Array, as_array
+from funcdl.core.array import Array, ArrayOperators, as_array
 from funcdl.errors import ArgumentError, DeletedArrayError, LeafTypeError
 
 
@@ -101,6 +101,13 @@ def flatten_output(value: Any, transform: str, name: str) -> tuple[list[Any], tr
                 f"{transform} requires {name} to return arrays; output{path}: {error}"
             ) from None
     return arrays, treedef
+
+
+def describe(value: Any) -> str:
+    """What kind of value something is, for messages."""
+    if isinstance(value, ArrayOperators):
+        return f"an array of type {value.aval}"
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def describe_trees(found: tree.TreeDef, wanted: tree.TreeDef) -> str:

@@ -14,6 +14,7 @@ from funcdl.ops.shape import zeros
 from funcdl.transforms.arguments import (
     argument_names,
     as_arrays,
+    describe,
     describe_trees,
     flatten_output,
     function_name,
@@ -130,7 +131,7 @@ class custom_jvp(_CustomFunction):
             if not isinstance(pair, tuple | list) or len(pair) != 2:
                 raise ArgumentError(
                     f"the jvp rule {rule_name} of {self._name} must return a pair "
-                    f"(output, output_tangent), got {type(pair).__name__}"
+                    f"(output, output_tangent), got {describe(pair)}"
                 )
             outs, out_tree = flatten_output(pair[0], "custom_jvp", rule_name)
             tangents, tangent_tree = flatten_output(pair[1], "custom_jvp", rule_name)
@@ -195,7 +196,7 @@ class custom_vjp(_CustomFunction):
             if not isinstance(pair, tuple | list) or len(pair) != 2:
                 raise ArgumentError(
                     f"the forward rule {function_name(fwd)} of {self._name} must return a pair "
-                    f"(output, residuals), got {type(pair).__name__}"
+                    f"(output, residuals), got {describe(pair)}"
                 )
             outs, out_tree = flatten_output(pair[0], "custom_vjp", function_name(fwd))
             residuals, residual_tree = flatten_output(pair[1], "custom_vjp", function_name(fwd))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from funcdl.core import dtypes, tree
-from funcdl.core.array import as_array, aval_of
+from funcdl.core.array import aval_of
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Jaxpr, eval_jaxpr
 from funcdl.core.symbolic_zero import LinearInput, Zero, is_zero
@@ -22,6 +22,7 @@ from funcdl.ops.shape import instantiate, zeros
 from funcdl.transforms.arguments import (
     argument_names,
     as_arrays,
+    describe,
     describe_trees,
     flatten_output,
     function_name,
@@ -125,16 +126,17 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     out_avals = [out.aval for out in linear.outs[: flat_fun.num_outs]]
 
     def f_vjp(cotangent: Any) -> Any:
-        given, ct_tree = tree.flatten(cotangent)
+        ct_tree = tree.structure(cotangent)
         if ct_tree != flat_fun.out_tree:
             raise TreeError(
                 f"the vjp of {function_name(fun)} requires a cotangent with its output's "
                 "structure:\n" + describe_trees(ct_tree, flat_fun.out_tree)
             )
         names = leaf_names("output", cotangent)
+        arrays, _ = as_arrays("cotangent", cotangent, "vjp")
         checked = [
-            _check_tangent("vjp", "cotangent", name, aval, as_array(ct))
-            for name, aval, ct in zip(names, out_avals, given, strict=True)
+            _check_tangent("vjp", "cotangent", name, aval, ct)
+            for name, aval, ct in zip(names, out_avals, arrays, strict=True)
         ]
         return treedef.unflatten(linear.pull(checked))
 
@@ -184,7 +186,7 @@ class FlatFunction:
             if not isinstance(out, tuple) or len(out) != 2:
                 raise ArgumentError(
                     f"{self._transform} with has_aux=True requires {name} to return a pair "
-                    f"(output, aux), got {type(out).__name__}"
+                    f"(output, aux), got {describe(out)}"
                 )
             out, aux = out
         outs, self.out_tree = flatten_output(out, self._transform, name)

@@ -336,13 +336,12 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves = [as_array(x) for x in tree.leaves((args, kwargs) if kwargs else args)]
-        wanted = self._staged.program.in_avals
-        found = [x.aval for x in leaves]
-        if len(found) != len(wanted) or not all(map(ShapedArray.same_type, found, wanted)):
+        if any(isinstance(x, Tracer) for x in leaves):
             raise ArgumentError(
-                "this program was compiled for other argument types:\n"
-                f"  found:  {', '.join(map(str, found))}\n  wanted: {', '.join(map(str, wanted))}"
+                "a compiled program cannot be differentiated, mapped or traced; call the jitted "
+                "function that it was lowered from"
             )
+        self._check_types([x.aval for x in leaves])
         outs = self._executable([x.value for x in leaves])
         for x, flag in zip(leaves, self._staged.donated, strict=True):
             if flag:
@@ -351,6 +350,26 @@ class Compiled:
         return self._staged.out_tree.unflatten(
             [Array(x, aval.weak_type) for x, aval in zip(outs, avals, strict=True)]
         )
+
+    def _check_types(self, found: list[ShapedArray]) -> None:
+        program = self._staged.program
+        wanted, names = program.in_avals, program.jaxpr.names
+        if len(found) != len(wanted):
+            raise ArgumentError(
+                f"this program was compiled for {len(wanted)} arrays, called with {len(found)}"
+            )
+        assert names is not None
+        lines = [
+            f"  {name}: found {have}, wanted {want}"
+            for name, have, want in zip(names, found, wanted, strict=True)
+            if not have.same_type(want)
+        ]
+        if lines:
+            raise ArgumentError(
+                "this program was compiled for other argument types:\n"
+                + "\n".join(lines)
+                + "\nCall the jitted function instead, which compiles for each type."
+            )
 
 
 def jit(

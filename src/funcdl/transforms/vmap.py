@@ -14,6 +14,7 @@ from funcdl.transforms.arguments import (
     flatten_output,
     function_name,
     leaf_names,
+    show_tree,
 )
 from funcdl.transforms.batching import batch_flat, place_batch
 
@@ -120,8 +121,9 @@ def _leaf_axes(
         axes = _broadcast_axes(axis, arg)
     except ValueError:
         raise TreeError(
-            f"vmap requires each entry of in_axes to be a tree prefix of its argument; the entry "
-            f"for {label} is {axis!r}, which does not fit {label}"
+            "vmap requires each entry of in_axes to be a tree prefix of its argument; the entry "
+            f"for {label} does not fit:\n  in_axes: {axis!r}\n  {label}: "
+            f"{show_tree(tree.structure(arg))}"
         ) from None
     for i, (entry, leaf, path) in enumerate(zip(axes, leaves, paths, strict=True)):
         if not _is_axis(entry):
@@ -187,7 +189,7 @@ def _output_axes(
     except ValueError:
         raise TreeError(
             f"vmap requires out_axes to be a tree prefix of the output of {name}; "
-            f"out_axes={out_axes!r} does not fit an output with {len(outs)} leaves"
+            f"it does not fit:\n  out_axes: {out_axes!r}\n  output: {show_tree(out_tree)}"
         ) from None
     for i, (axis, out, dim) in enumerate(zip(axes, outs, dims, strict=True)):
         path = tree.format_path(tree.paths(out_tree)[i])
