@@ -14,12 +14,13 @@ Every refusal is kept as text, beside the groups, for people and for tests.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from funcdl.compiler.groups import Group, Refusal, buffer_names, domain_axes
 from funcdl.compiler.reads import leaf_vars, operand_position, reads_at
 from funcdl.core.avals import Shape
+from funcdl.core.effects import Effect, eqn_effect
 from funcdl.core.jaxpr import Atom, Eqn, Jaxpr, Literal, Var
 from funcdl.core.printer import Names, variable_names
 from funcdl.kir import index as kindex
@@ -70,9 +71,11 @@ class _Fuser:
         self._home: dict[Var, Group] = {}
         self._inlined: dict[Var, Eqn] = {}
         self._ancestors: list[int] = []  # by group number, as bits
+        self._depended_on = 0  # groups that are some group's ancestors, as bits
         self._sources: dict[Var, int] = {}  # groups that a variable is computed from, as bits
         self._clone_cost: dict[Var, int] = {}
         self._expansion: dict[Var, tuple[int, int]] = {}  # depth and reads of an inlined value
+        self._last_ordered = 0  # the last group with an ordered effect, as a bit
         self._outputs = {atom for atom in jaxpr.outvars if isinstance(atom, Var)}
         self._names = variable_names(jaxpr)
 
@@ -105,7 +108,11 @@ class _Fuser:
     def _place(self, eqn: Eqn, stored: set[Var]) -> None:
         if not _runs_in_kernel(eqn):
             group = self._open("host")
-            self._join(group, eqn, ())
+            if eqn_effect(eqn) is Effect.ORDERED:
+                self._join(group, eqn, (), self._last_ordered)
+                self._last_ordered = 1 << group.number
+            else:
+                self._join(group, eqn, ())
             return
         must = any(var in stored for var in eqn.outvars)
         match eqn.primitive.lower:
@@ -303,9 +310,10 @@ class _Fuser:
         self._ancestors.append(0)
         return group
 
-    def _join(self, group: Group, eqn: Eqn, position: Position) -> None:
+    def _join(self, group: Group, eqn: Eqn, position: Position, after: int = 0) -> None:
+        """Make an equation a member; `after` are groups, as bits, that must run before it."""
         group.members.append(eqn)
-        needed = 0
+        needed = after
         for atom in eqn.invars:
             if isinstance(atom, Var):
                 needed |= self._sources[atom]
@@ -318,9 +326,11 @@ class _Fuser:
             new |= self._ancestors[number]
         if new & ~self._ancestors[group.number]:
             self._ancestors[group.number] |= new
-            for number, ancestors in enumerate(self._ancestors):
-                if ancestors & bit:
-                    self._ancestors[number] |= new
+            if self._depended_on & bit:
+                for number, ancestors in enumerate(self._ancestors):
+                    if ancestors & bit:
+                        self._ancestors[number] |= new
+        self._depended_on |= new
         for var in eqn.outvars:
             group.placement[var] = position
             self._home[var] = group
@@ -412,20 +422,21 @@ class _Fuser:
 
     def _ordered(self) -> list[Group]:
         """Groups such that each follows those it depends on, otherwise by number."""
-        done: set[int] = set()
+        done = 0
         order: list[Group] = []
 
         def visit(number: int) -> None:
+            nonlocal done
             pending = [number]
             while pending:
                 current = pending[-1]
-                missing = [n for n in _bits(self._ancestors[current]) if n not in done]
+                missing = self._ancestors[current] & ~done
                 if missing:
-                    pending.append(missing[0])
+                    pending.append(next(_bits(missing)))
                     continue
                 pending.pop()
-                if current not in done:
-                    done.add(current)
+                if not done >> current & 1:
+                    done |= 1 << current
                     if self._groups[current].members:
                         order.append(self._groups[current])
 
@@ -452,7 +463,7 @@ def _product(sizes: Shape) -> int:
     return total
 
 
-def _bits(mask: int) -> Iterable[int]:
+def _bits(mask: int) -> Iterator[int]:
     while mask:
         low = mask & -mask
         yield low.bit_length() - 1

@@ -14,6 +14,7 @@ import numpy as np
 
 from funcdl.compiler.loops import close_bodies
 from funcdl.core.array import Array
+from funcdl.core.effects import eqn_effect
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var, last_uses
 from funcdl.core.primitive import Primitive
 from funcdl.ops.convert import convert_element_type
@@ -39,11 +40,11 @@ def simplify(program: ClosedJaxpr) -> ClosedJaxpr:
 
 
 def _live_eqns(eqns: Sequence[Eqn], outs: Sequence[Atom]) -> tuple[list[Eqn], set[Var]]:
-    """The equations that an output depends on, and the variables that are read."""
+    """The equations that an output depends on or that have effects, and the variables read."""
     live = {atom for atom in outs if isinstance(atom, Var)}
     kept = []
     for eqn in reversed(eqns):
-        if any(var in live for var in eqn.outvars):
+        if any(var in live for var in eqn.outvars) or eqn_effect(eqn):
             kept.append(eqn)
             live.update(atom for atom in eqn.invars if isinstance(atom, Var))
     return kept[::-1], live
@@ -134,7 +135,7 @@ class _Simplifier:
             if atom is not None:
                 return [atom]
         key = (eqn.primitive.name, tuple(map(_atom_key, eqn.invars)), _freeze(eqn.params))
-        shared = self._shared.get(key)
+        shared = None if eqn_effect(eqn) else self._shared.get(key)
         if shared is None:
             # Replaced operands may have other weak types, so the outputs are typed anew.
             avals = eqn.primitive.output_avals([atom.aval for atom in invars], eqn.params)
@@ -181,6 +182,8 @@ def _fold(eqn: Eqn) -> list[Atom] | None:
     primitive = eqn.primitive
     scalars = all(isinstance(a, Literal) for a in eqn.invars) and eqn.invars
     if not scalars or primitive.impl is None or any(v.aval.shape for v in eqn.outvars):
+        return None
+    if primitive.effect is not None:  # a user's function, to be run when the program is
         return None
     values = [a.value.value for a in eqn.invars if isinstance(a, Literal)]
     out = primitive.impl(*values, **eqn.params)

@@ -12,6 +12,7 @@ from typing import Any
 from funcdl.control.programs import rearrange, select, split
 from funcdl.control.scan_primitive import scan_loop
 from funcdl.core.avals import ShapedArray
+from funcdl.core.effects import eqn_effect
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Literal, Var, eval_jaxpr
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.symbolic_zero import LinearInput, is_linear, is_zero
@@ -157,11 +158,15 @@ def _plan_residuals(
 
 
 def _fixed_part(known: ClosedJaxpr, num_consts: int) -> tuple[list[Eqn], set[Var]]:
-    """The equations that depend on the loop's constants only, and everything so fixed."""
+    """The equations that depend on the loop's constants only, and everything so fixed.
+
+    Those with effects run in every step, and so are not among them.
+    """
     fixed = {*known.jaxpr.constvars, *known.jaxpr.invars[:num_consts]}
     eqns = []
     for eqn in known.eqns:
-        if all(isinstance(atom, Literal) or atom in fixed for atom in eqn.invars):
+        constant = all(isinstance(atom, Literal) or atom in fixed for atom in eqn.invars)
+        if constant and not eqn_effect(eqn):
             eqns.append(eqn)
             fixed.update(eqn.outvars)
     return eqns, fixed

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
-from funcdl.core.source import SourceLine
+from funcdl.core.source import SourceLine, place
 
 if TYPE_CHECKING:
     from funcdl.core.primitive import Primitive
@@ -143,14 +143,19 @@ def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list
 
     env.update(zip(jaxpr.constvars, consts, strict=True))
     env.update(zip(jaxpr.invars, args, strict=True))
-    for position, eqn in enumerate(jaxpr.eqns):
-        out = eqn.primitive.bind(*map(read, eqn.invars), **eqn.params)
-        if eqn.primitive.multiple_results:
-            env.update(zip(eqn.outvars, out, strict=True))
-        else:
-            env[eqn.outvars[0]] = out
-        for var in last_use.get(position, ()):
-            env.pop(var, None)
+    caller = place.line
+    try:
+        for position, eqn in enumerate(jaxpr.eqns):
+            place.line = eqn.source or caller
+            out = eqn.primitive.bind(*map(read, eqn.invars), **eqn.params)
+            if eqn.primitive.multiple_results:
+                env.update(zip(eqn.outvars, out, strict=True))
+            else:
+                env[eqn.outvars[0]] = out
+            for var in last_use.get(position, ()):
+                env.pop(var, None)
+    finally:
+        place.line = caller
     return [read(atom) for atom in jaxpr.outvars]
 
 

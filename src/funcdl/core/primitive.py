@@ -7,10 +7,13 @@ the transform in question refuses the primitive with an error that says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from funcdl.core.avals import ShapedArray
 from funcdl.core.trace import context, eval_trace
+
+if TYPE_CHECKING:
+    from funcdl.core.effects import Effect
 
 Params = dict[str, Any]
 
@@ -48,6 +51,8 @@ class Primitive:
     * ``eval(*args)``: instead of `impl`, for primitives that work on `Array`s or call functions.
     * ``partial_eval(trace, args, params)`` and ``stage(trace, args, params)``: for primitives that
       hold programs or functions; see `transforms.partial_eval` and `core.staging`.
+    * ``effect(params)``: what an application does besides computing its outputs (none where the
+      slot is None); see `core.effects`.
     * ``lower``: how the compiler writes it in the kernel IR; see `compiler.lower`.
 
     Primitives with `multiple_results` return lists everywhere.
@@ -56,6 +61,7 @@ class Primitive:
     __slots__ = (
         "ad_note",
         "batch",
+        "effect",
         "eval",
         "impl",
         "jvp",
@@ -81,6 +87,7 @@ class Primitive:
         self.batch: Callable[..., Any] | None = None
         self.partial_eval: Callable[..., Any] | None = None
         self.stage: Callable[..., Any] | None = None
+        self.effect: Callable[[Params], Effect] | None = None
         self.lower: Any = None
         self.ad_note: str | None = None
 

@@ -92,7 +92,8 @@ def format_eqn(eqn: Eqn, names: Names, *, indent: int = 0, source: bool = False)
     words = [outs, "=", eqn.primitive.name + _params(eqn.params, indent, source)]
     words += [format_atom(atom, names) for atom in eqn.invars]
     if source and eqn.source is not None:
-        words.append(f" # {os.path.basename(eqn.source.file)}:{eqn.source.line}")
+        scope = f" {eqn.source.scope}" if eqn.source.scope else ""
+        words.append(f" # {os.path.basename(eqn.source.file)}:{eqn.source.line}{scope}")
     return " ".join(words)
 
 

@@ -5,14 +5,25 @@ This is the meaning of every program, the back end of last resort, and the oracl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from funcdl.core.jaxpr import Atom, ClosedJaxpr, Literal, Var, last_uses
+from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var, last_uses
 
 NDArray = np.ndarray[Any, Any]
+
+
+class _Watch(threading.local):
+    after: Callable[[Jaxpr, Eqn, Sequence[NDArray], Sequence[NDArray]], None] | None = None
+
+
+watch = _Watch()
+"""`watch.after(jaxpr, eqn, operands, outputs)`, where set, sees every equation that has run, those
+of loops' bodies included. Equations without outputs, which exist for their effects, are left out
+meanwhile."""
 
 
 def run_reference(program: ClosedJaxpr, args: Sequence[NDArray]) -> list[NDArray]:
@@ -26,12 +37,19 @@ def run_reference(program: ClosedJaxpr, args: Sequence[NDArray]) -> list[NDArray
     env.update(zip(jaxpr.constvars, (c.value for c in program.consts), strict=True))
     env.update(zip(jaxpr.invars, args, strict=True))
     dying = last_uses(jaxpr)
+    after = watch.after
     for position, eqn in enumerate(jaxpr.eqns):
         assert eqn.primitive.impl is not None, eqn.primitive.name
-        out = eqn.primitive.impl(*map(read, eqn.invars), **eqn.params)
-        outs = out if eqn.primitive.multiple_results else [out]
+        if after is not None and not eqn.outvars:
+            continue
+        values = [read(atom) for atom in eqn.invars]
+        out = eqn.primitive.impl(*values, **eqn.params)
         # NumPy turns 0-d results into scalars.
-        env.update(zip(eqn.outvars, map(np.asarray, outs), strict=True))
+        outs = [np.asarray(x) for x in (out if eqn.primitive.multiple_results else [out])]
+        if after is not None:
+            after(jaxpr, eqn, values, outs)
+        env.update(zip(eqn.outvars, outs, strict=True))
+        del values, outs, out
         for var in dying.get(position, ()):
             env.pop(var, None)
     return [read(atom) for atom in jaxpr.outvars]

@@ -7,6 +7,7 @@ from typing import Any
 
 from funcdl.core.array import as_array
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var
+from funcdl.core.source import place
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.symbolic_zero import LinearInput, Zero, is_linear, is_zero
 from funcdl.errors import MissingRuleError
@@ -23,6 +24,17 @@ def backward_pass(
 
     Equations that do not depend on a linear input are evaluated forwards first.
     """
+    caller = place.line
+    try:
+        return _run_backwards(jaxpr, consts, args, cotangents)
+    finally:
+        place.line = caller
+
+
+def _run_backwards(
+    jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], cotangents: Sequence[Cotangent]
+) -> list[Cotangent]:
+    caller = place.line
     env: dict[Var, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
     env.update(zip(jaxpr.invars, args, strict=True))
     linear_eqns: list[Eqn] = []
@@ -32,6 +44,7 @@ def backward_pass(
             linear_eqns.append(eqn)
             env.update((var, LinearInput(var.aval)) for var in eqn.outvars)
         else:
+            place.line = eqn.source or caller
             out = eqn.primitive.bind(*values, **eqn.params)
             outs = out if eqn.primitive.multiple_results else [out]
             env.update(zip(eqn.outvars, outs, strict=True))
@@ -44,6 +57,7 @@ def backward_pass(
         if all(ct is None for ct in outs):
             continue
         values = [_read(env, atom) for atom in eqn.invars]
+        place.line = eqn.source or caller
         for atom, ct in zip(eqn.invars, _transpose_eqn(eqn, outs, values), strict=True):
             _accumulate(gathered, env, atom, ct)
     return [
