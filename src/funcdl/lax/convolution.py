@@ -13,7 +13,7 @@ from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax import elementwise
 from funcdl.lax.operands import ArrayLike
 from funcdl.numpy.creation import DTypeLike, canonical
-from funcdl.numpy.promotion import array, convert
+from funcdl.numpy.promotion import array, convert, operands
 from funcdl.ops import convolution, window_reduction
 from funcdl.ops.convolution_dimensions import conv_dimension_numbers
 from funcdl.ops.reduction import extreme_identity
@@ -51,7 +51,7 @@ def conv_general_dilated(
         flipped.
       window_strides: n steps from one window to the next.
       padding: ``"SAME"``, ``"SAME_LOWER"``, ``"VALID"``, or n pairs: how many zeros to put before
-        and after. Negative numbers cut off.
+        and after. Negative numbers cut off. Pairs only where lhs is dilated.
       lhs_dilation: n steps from one element of lhs to the next, zeros between; None means 1.
       rhs_dilation: n steps from one element of the kernel to the next; None means 1.
       dimension_numbers: the layouts: three strings such as ``("NHWC", "HWIO", "NHWC")``; None
@@ -78,6 +78,11 @@ def conv_general_dilated(
     rhs_dilation = ones if rhs_dilation is None else _numbers(rhs_dilation)
     sizes = [x.shape[d] for d in numbers.lhs_spec[2:]]
     window = [kernel.shape[d] for d in numbers.rhs_spec[2:]]
+    if isinstance(padding, str) and lhs_dilation != ones:
+        raise ArgumentError(
+            f"conv_general_dilated: padding={padding!r} has no meaning with "
+            f"lhs_dilation={lhs_dilation}.\nGive pairs (low, high), or use conv_transpose."
+        )
     preferred = preferred_element_type
     return convolution.conv_general_dilated(
         x,
@@ -294,7 +299,11 @@ def reduce_window(
         "base_dilation": base,
         "window_dilation": spread,
     }
-    start = convert(array("reduce_window", init_value), x.dtype)
+    start = operands("reduce_window", [init_value])[0]
+    if isinstance(start, Array):
+        # At once, so that the value is known under jit as well.
+        start = Array(start.value.astype(x.dtype))
+    start = convert(start, x.dtype)
     if computation in (elementwise.add, fnp.add):
         if not isinstance(start, Array) or np.any(start.value != 0):
             raise ArgumentError(
