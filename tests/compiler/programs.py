@@ -34,7 +34,6 @@ DType = np.dtype[Any]
 P: dict[str, Primitive] = registry.primitives()
 F32 = np.dtype(np.float32)
 BOOL = np.dtype(bool)
-MAX_SIZE = 400
 
 _DTYPES = [
     dtypes.from_short_name(name)
@@ -57,7 +56,8 @@ _DTYPES = [
     ]
 ]
 _INPUT_DTYPES = [F32] * 8 + _DTYPES[:10]
-_SIZES = [3, 2, 4, 1, 5, 7, 8, 0]
+SMALL = (3, 2, 4, 1, 5, 7, 8, 0)
+LARGE = (33, 17, 64, 1, 5, 100, 8, 130)  # of several vectors, or tiles, and of parts of them
 
 # Functions are taken of values near 0, where they are neither flat nor steep.
 _FUNCTIONS = ["exp", "tanh", "logistic", "sin", "cos", "log1p", "sqrt"]
@@ -92,8 +92,10 @@ class Case:
 class _Writer:
     """A program being written, equation by equation."""
 
-    def __init__(self, draw: st.DrawFn) -> None:
+    def __init__(self, draw: st.DrawFn, sizes: Sequence[int]) -> None:
         self.draw = draw
+        self.sizes = sizes
+        self.most = max(sizes) ** 2 * 6  # elements of one array
         self.eqns: list[Eqn] = []
         self.known: list[Var] = []
         # Whose elements are the same bits whatever the order of sums.
@@ -336,7 +338,7 @@ class _Writer:
             shape = list(x.aval.shape)
             shape.insert(self.integer(0, len(shape)), self.choose([1, 2, 3, 4]))
             shape = tuple(shape)
-        if math.prod(shape) <= MAX_SIZE:
+        if math.prod(shape) <= self.most:
             self.stretch(x, shape)
 
     def transpose(self) -> None:
@@ -389,7 +391,7 @@ class _Writer:
             low + high + size + max(size - 1, 0) * interior
             for size, (low, high, interior) in zip(x.aval.shape, config, strict=True)
         ]
-        if math.prod(shape) > MAX_SIZE:
+        if math.prod(shape) > self.most:
             return
         value: Atom | None = self.pick(
             lambda var: var.aval.shape == () and var.aval.dtype == x.aval.dtype
@@ -414,7 +416,7 @@ class _Writer:
             )
 
         parts = [x, *(self.pick(fits) for _ in range(self.integer(0, 3)))]
-        if sum(part.aval.size for part in parts if part is not None) <= MAX_SIZE:
+        if sum(part.aval.size for part in parts if part is not None) <= self.most:
             self.emit("concatenate", *parts, dimension=d)  # type: ignore[arg-type]
 
     def rev(self) -> None:
@@ -452,7 +454,7 @@ class _Writer:
         )
         left = [s for i, s in enumerate(x.aval.shape) if all(i != a for a, _ in contract)]
         right = [s for j, s in enumerate(y.aval.shape) if all(j != b for _, b in contract + batch)]
-        if math.prod(left) * math.prod(right) > MAX_SIZE or len(left) + len(right) > 5:
+        if math.prod(left) * math.prod(right) > self.most or len(left) + len(right) > 5:
             return
         preferred = None
         if x.aval.dtype in (*HALF, np.int32) and self.flip():
@@ -526,7 +528,7 @@ class _Writer:
             return
         indices = self.indices(self.integer(1, 6), x.aval.shape[d])
         sizes = tuple(1 if i == d else size for i, size in enumerate(x.aval.shape))
-        if math.prod(sizes) * indices.aval.size > MAX_SIZE:
+        if math.prod(sizes) * indices.aval.size > self.most:
             return
         mode = self.choose(list(GatherScatterMode))
         numbers = GatherDimensionNumbers(tuple(range(1, x.aval.ndim)), (d,), (d,))
@@ -552,7 +554,7 @@ class _Writer:
         indices = self.indices(self.integer(1, 5), x.aval.shape[d])
         count = indices.aval.size
         shape = (count, *(size for i, size in enumerate(x.aval.shape) if i != d))
-        if math.prod(shape) > MAX_SIZE:
+        if math.prod(shape) > self.most:
             return
         updates = self.pick(lambda var: var.aval.same_type(ShapedArray(shape, x.aval.dtype)))
         if updates is None:
@@ -577,7 +579,7 @@ class _Writer:
         uint32 = np.dtype(np.uint32)
         x = self.pick(lambda var: var.aval.dtype == uint32)
         if x is None:
-            shape = (self.choose(_SIZES),)
+            shape = (self.choose(self.sizes),)
             x = self.emit("iota", dtype=uint32, shape=shape, dimension=0)
         key = [self.full(x.aval) for _ in range(2)]
         self.emit_all(P["threefry2x32"], [*key, x, self.like(x)], {})
@@ -630,15 +632,17 @@ def random_values(rng: np.random.Generator, aval: ShapedArray, special: bool) ->
 
 
 @st.composite
-def cases(draw: st.DrawFn, max_steps: int = 16) -> Case:
-    """Programs with their operands."""
-    writer = _Writer(draw)
-    sizes = draw(st.lists(st.sampled_from(_SIZES), min_size=1, max_size=3))
+def cases(draw: st.DrawFn, of: Sequence[int] = SMALL) -> Case:
+    """Programs with their operands, whose dimensions have a few of the sizes `of`."""
+    writer = _Writer(draw, of)
+    sizes = draw(st.lists(st.sampled_from(of), min_size=1, max_size=3))
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     special = draw(st.integers(0, 9)) == 9
 
     def new_var() -> Var:
         shape = tuple(draw(st.lists(st.sampled_from(sizes), max_size=3)))
+        while math.prod(shape) > writer.most:
+            shape = shape[1:]
         return Var(ShapedArray(shape, draw(st.sampled_from(_INPUT_DTYPES))))
 
     invars = [new_var() for _ in range(draw(st.integers(1, 4)))]
@@ -647,7 +651,7 @@ def cases(draw: st.DrawFn, max_steps: int = 16) -> Case:
     ]
     writer.known += [*constvars, *invars]
     writer.exact.update(writer.known)
-    for _ in range(draw(st.integers(1, max_steps))):
+    for _ in range(draw(st.integers(1, 16))):
         writer.step()
     known: list[Atom] = [*reversed(writer.known), Literal(Array(np.float32(1.5)))]
     outs = draw(st.lists(st.sampled_from(known), max_size=3))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from tests.compiler.bounds import assert_within, evaluate, exactly
-from tests.compiler.programs import Case, cases
+from tests.compiler.programs import LARGE, Case, cases
 from tests.compiler.run import interpret, pipeline_of
 
 from funcdl.compiler.targets import CpuBackend
@@ -63,6 +63,14 @@ def test_compiled_programs_mean_the_same(case: Case) -> None:
 @settings(max_examples=1000)
 @given(cases())
 def test_many_compiled_programs_mean_the_same(case: Case) -> None:
+    check_compiled(case)
+
+
+@pytest.mark.slow
+@needs_compiler
+@settings(max_examples=1000)
+@given(cases(LARGE))
+def test_compiled_programs_on_large_arrays_mean_the_same(case: Case) -> None:
     check_compiled(case)
 
 
