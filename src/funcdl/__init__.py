@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
+
+from funcdl import numpy
 from funcdl.config import config
 from funcdl.core import backend, traceback_filter, tree
 from funcdl.core.array import Array
@@ -35,6 +39,20 @@ def _cpu_backend() -> backend.Backend:
     return CpuBackend()
 
 
+_SUBMODULES = frozenset({"lax", "nn", "optim", "random"})
+
+
+def __getattr__(name: str) -> ModuleType:
+    # The other layers come when they are first named, as in `funcdl.nn.relu`.
+    if name in _SUBMODULES:
+        return importlib.import_module(f"funcdl.{name}")
+    raise AttributeError(f"module 'funcdl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SUBMODULES})
+
+
 backend.register("cpu", _cpu_backend)
 traceback_filter.install()
 
@@ -61,6 +79,7 @@ __all__ = [
     "linear_transpose",
     "linearize",
     "make_jaxpr",
+    "numpy",
     "remat",
     "tree",
     "value_and_grad",
