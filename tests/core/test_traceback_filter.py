@@ -222,7 +222,11 @@ def test_code_without_a_file_is_the_users() -> None:
 def test_typed_input_is_the_users_wherever_python_was_started() -> None:
     code = "from funcdl.core import source\nprint(source.current())"
     result = subprocess.run(
-        [sys.executable, "-"], input=code, cwd=source.PACKAGE_FOLDER, capture_output=True, text=True
+        [sys.executable, "-"],
+        input=code,
+        cwd=source.PACKAGE_FOLDER + "core",  # the package's own folder has a module named numpy
+        capture_output=True,
+        text=True,
     )
     assert result.stdout == "<stdin>:2 (<module>)\n", result.stderr
 

@@ -87,12 +87,3 @@ def current() -> SourceLine | None:
             return SourceLine(code.co_filename, frame.f_lineno, code.co_qualname, place.scope)
         frame = frame.f_back  # type: ignore[assignment]  # the outermost frame's is None
     return None
-
-
-def warn(message: str, category: type[Warning]) -> None:
-    """Warn at the user's own line."""
-    where = current()
-    if where is None:
-        warnings.warn(message, category, stacklevel=2)
-    else:
-        warnings.warn_explicit(message, category, where.file, where.line)
