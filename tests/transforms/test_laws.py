@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.transforms.compare import assert_same, pair
+from tests.transforms.table import softplus
 
 import funcdl as fd
 import funcdl.numpy as fnp
+from funcdl import lax
 
 SIZE = 3
 
@@ -33,6 +35,12 @@ UNARY: dict[str, Callable[[Any], Any]] = {
     "jit": lambda x: fd.jit(lambda y: fnp.sin(y) * y)(x),
     "vmap": lambda x: fd.vmap(lambda y: y * fnp.cos(x))(x).sum(axis=0),
     "grad": lambda x: fd.grad(lambda y: (fnp.sin(y) * x).sum())(x),
+    "scan": lambda x: lax.scan(lambda c, e: (c + fnp.sin(e), c * e), x[0], x)[1],
+    "fori": lambda x: lax.fori_loop(0, 3, lambda i, y: fnp.sin(y) + x / (i + 1.0), x),
+    "cond": lambda x: lax.cond(x[0] > 0, lambda y: y * y, lambda y: fnp.cos(y) + x, x),
+    "switch": lambda x: lax.switch(fnp.argmax(x), [fnp.sin, fnp.cos, lambda y: y * x], x),
+    "remat": lambda x: fd.checkpoint(lambda y: fnp.sin(fnp.sin(y) * x))(x),
+    "softplus": lambda x: softplus(x),
 }
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda x, y: x + y,
