@@ -45,7 +45,7 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     ),
 }
 for _padding in ("SAME", "VALID", [(1, 2), (0, 1)]):
-    for _strides in ((2, 3), (1, 2), (4, 1)):
+    for _strides in ((2, 3), (4, 1)):
         for _flip in (False, True):
             # Transposing the kernel exchanges its features, so both counts are 3.
             CASES[f"conv_transpose {_padding} {_strides} {_flip}"] = (

@@ -243,7 +243,7 @@ def test_values_and_derivatives_agree_with_jax() -> None:
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("dtype", ["i8", "u16", "bf16", "f16", "c64"])
+@pytest.mark.parametrize("dtype", ["i8", "bf16", "c64"])
 def test_samples_agree_with_jax(dtype: str) -> None:
     seed = np.random.default_rng(7)
     found = list(

@@ -121,7 +121,7 @@ def test_integers_wrap_around() -> None:
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("dtype", ["i8", "u32", "f16", "bf16", "f32", "f64", "c64"])
+@pytest.mark.parametrize("dtype", ["i8", "bf16", "f32", "c64"])
 def test_samples_agree_with_jax(dtype: str) -> None:
     for name in NAMES:
         op = registry.ops()[name]

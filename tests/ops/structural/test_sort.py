@@ -139,7 +139,7 @@ def test_argsort_sorts() -> None:
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("dtype", ["bool", "i8", "u16", "bf16", "f32", "c64"])
+@pytest.mark.parametrize("dtype", ["bool", "i8", "bf16", "c64"])
 def test_samples_agree_with_jax(dtype: str) -> None:
     calls = [
         (name, sample)

@@ -207,7 +207,7 @@ def test_integers_and_bools() -> None:
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("dtype", ["bool", "i8", "u16", "bf16", "f64", "c64"])
+@pytest.mark.parametrize("dtype", ["bool", "i8", "bf16", "c64"])
 def test_samples_agree_with_jax(dtype: str) -> None:
     calls = [
         (name, sample)
@@ -230,7 +230,7 @@ def test_samples_agree_with_jax(dtype: str) -> None:
         out = registry.ops()[name].primitive.impl(*sample.args, **sample.params)
         assert (out.shape, out.dtype) == (peer.shape, peer.dtype)
         # JAX adds bfloat16 in bfloat16.
-        tolerance = {"bf16": 0.1, "c64": 1e-5, "f64": 1e-12}.get(dtype, 0)
+        tolerance = {"bf16": 0.1, "c64": 1e-5}.get(dtype, 0)
         np.testing.assert_allclose(
             out.astype(np.complex128), peer.astype(np.complex128), rtol=tolerance, atol=tolerance
         )
