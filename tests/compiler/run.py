@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from funcdl.compiler.pipeline import Pipeline, native_segments
-from funcdl.compiler.program import HostStep
-from funcdl.compiler.schedule_cpu import schedule_cpu
+from funcdl.compiler.program import HostStep, Scheduler
 from funcdl.core.jaxpr import ClosedJaxpr, Literal, Var
 from funcdl.kir.interpreter import run_program
+from funcdl.kir.schedule import Schedule
 
 NDArray = np.ndarray[Any, Any]
 
@@ -19,14 +19,16 @@ POISON = 0xA5
 
 
 def pipeline_of(
-    closed: ClosedJaxpr, donated: Sequence[bool] | None = None, name: str = "program"
+    closed: ClosedJaxpr,
+    donated: Sequence[bool] | None = None,
+    scheduler: Scheduler = lambda kernel: Schedule(()),
 ) -> Pipeline:
-    """The passes on a program, with the CPU's schedules and without rendering."""
+    """The passes on a program, without schedules (they change no meaning) and rendering."""
     return Pipeline(
         closed,
-        name=name,
+        name="program",
         donated=[False] * len(closed.jaxpr.invars) if donated is None else donated,
-        scheduler=schedule_cpu,
+        scheduler=scheduler,
         renderer=("c", lambda program: ""),
     )
 

@@ -11,6 +11,7 @@ from tests.compiler.programs import P
 from tests.compiler.run import interpret, kernels_of, pipeline_of
 
 from funcdl import make_jaxpr
+from funcdl.compiler.schedule_cpu import schedule_cpu
 from funcdl.compiler.split_reductions import CHUNKS, MIN_ELEMENTS, split_reductions
 from funcdl.compiler.targets import CpuBackend
 from funcdl.core.backend import ReferenceProgram
@@ -29,7 +30,7 @@ def closed_reduction(name: str, x: Any, axes: tuple[int, ...]) -> ClosedJaxpr:
 
 def threads_of(closed: ClosedJaxpr) -> int:
     """Of the largest kernel, the parallel iterations."""
-    (segment,) = pipeline_of(closed).program.segments
+    (segment,) = pipeline_of(closed, scheduler=schedule_cpu).program.segments
     kernel, schedule = max(
         segment.kernels,  # type: ignore[union-attr]
         key=lambda found: max(buffer.size for buffer in found[0].buffers),
