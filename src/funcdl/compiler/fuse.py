@@ -270,7 +270,6 @@ class _Fuser:
         """Why an equation (of a group `merging` with this one) cannot join, or an empty string."""
         if len(group.members) >= MAX_MEMBERS:
             return f"it has {MAX_MEMBERS} members already"
-        others = 0
 
         def expanded(var: Var) -> Eqn | None:
             # A view is asked for its output, which may be stored rather than inlined.
@@ -279,15 +278,16 @@ class _Fuser:
         for atom, position in operands:
             for read in reads_at(atom, position, group.axes, expanded):
                 home = self._home.get(read.var)
-                if home is None or home is merging:
-                    continue
                 if home is not group:
-                    others |= 1 << home.number
-                elif read.masked or read.index != group.placement[read.var]:
+                    continue
+                if read.masked or read.index != group.placement[read.var]:
                     return f"it computes {self._names[read.var]} at another index than is read"
-        bit = 1 << group.number
-        for number in _bits(others):
-            if self._ancestors[number] & bit:
+        # Not only what is read: a barrier makes its readers wait for more.
+        for var in leaf_vars(eqn.invars, self._eqn_of_inlined):
+            home = self._home.get(var)
+            if home is None or home is group or home is merging:
+                continue
+            if self._ancestors[home.number] & (1 << group.number):
                 return "another operand comes from a group that depends on it"
         operands_read = {v for e in [*group.members, eqn] for v in e.invars if isinstance(v, Var)}
         if len(operands_read) > MAX_OPERANDS + len(group.members):
