@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from tests.compiler.writer import BOOL, F32, NDArray, P, Writer, broadcasts
 
-import funcdl.ops
 from funcdl.core import dtypes
 from funcdl.core.array import Array
 from funcdl.core.avals import Shape, ShapedArray
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var
-from funcdl.core.primitive import Primitive
 from funcdl.ops import registry
 from funcdl.ops.gather import GatherDimensionNumbers
 from funcdl.ops.lowering import HALF
@@ -25,37 +21,11 @@ from funcdl.ops.scatter import ScatterDimensionNumbers
 from funcdl.ops.windows import GatherScatterMode
 from funcdl.transforms.jit_primitive import jit_call
 
-for module in pkgutil.iter_modules(funcdl.ops.__path__, "funcdl.ops."):
-    importlib.import_module(module.name)
-
-NDArray = np.ndarray[Any, Any]
-DType = np.dtype[Any]
-
-P: dict[str, Primitive] = registry.primitives()
-F32 = np.dtype(np.float32)
-BOOL = np.dtype(bool)
-
-_DTYPES = [
+DTYPES = [
     dtypes.from_short_name(name)
-    for name in [
-        "f32",
-        "i32",
-        "bool",
-        "bf16",
-        "f64",
-        "u32",
-        "f16",
-        "i64",
-        "u8",
-        "i16",
-        "i8",
-        "u16",
-        "u64",
-        "c64",
-        "c128",
-    ]
+    for name in "f32 i32 bool bf16 f64 u32 f16 i64 u8 i16 i8 u16 u64 c64 c128".split()  # noqa: SIM905
 ]
-_INPUT_DTYPES = [F32] * 8 + _DTYPES[:10]
+INPUT_DTYPES = [F32] * 8 + DTYPES[:10]
 SMALL = (3, 2, 4, 1, 5, 7, 8, 0)
 LARGE = (33, 17, 64, 1, 5, 100, 8, 130)  # of several vectors, or tiles, and of parts of them
 
@@ -89,102 +59,8 @@ class Case:
         )
 
 
-class _Writer:
-    """A program being written, equation by equation."""
-
-    def __init__(self, draw: st.DrawFn, sizes: Sequence[int]) -> None:
-        self.draw = draw
-        self.sizes = sizes
-        self.most = max(sizes) ** 2 * 6  # elements of one array
-        self.eqns: list[Eqn] = []
-        self.known: list[Var] = []
-        # Whose elements are the same bits whatever the order of sums.
-        self.exact: set[Var] = set()
-
-    def choose(self, options: Sequence[Any]) -> Any:
-        return self.draw(st.sampled_from(options))
-
-    def integer(self, low: int, high: int) -> int:
-        return self.draw(st.integers(low, high))
-
-    def flip(self) -> bool:
-        return self.draw(st.booleans())
-
-    def emit(self, name: str, *operands: Atom, approximate: bool = False, **params: Any) -> Var:
-        return self.emit_all(P[name], operands, params, approximate)[0]
-
-    def emit_all(
-        self,
-        primitive: Primitive,
-        operands: Sequence[Atom],
-        params: dict[str, Any],
-        approximate: bool = False,
-    ) -> list[Var]:
-        outvars = [Var(a) for a in primitive.output_avals([x.aval for x in operands], params)]
-        self.eqns.append(Eqn(primitive, operands, outvars, params))
-        exact = all(isinstance(x, Literal) or x in self.exact for x in operands)
-        for var in outvars:
-            inexact = dtypes.is_inexact(var.aval.dtype)
-            if not inexact or (exact and not approximate):
-                self.exact.add(var)
-        self.known += outvars
-        return outvars
-
-    def pick(self, fits: Callable[[Var], bool] = lambda var: True) -> Var | None:
-        """A known variable, most often one of the last; None where none fits."""
-        found = [var for var in reversed(self.known) if fits(var)]
-        if not found:
-            return None
-        return self.choose(found[: self.choose([2, 4, len(found)])])
-
-    def pick_kind(self, kinds: str) -> Var | None:
-        return self.pick(lambda var: dtypes.kind(var.aval.dtype) in kinds)
-
-    def cast(self, x: Var, dtype: DType) -> Var:
-        if x.aval.dtype == dtype:
-            return x
-        return self.emit("convert_element_type", x, new_dtype=dtype, weak_type=False)
-
-    def can_cast(self, x: Var, dtype: DType) -> bool:
-        return x in self.exact or dtypes.is_inexact(dtype)
-
-    def literal(self, value: Any, dtype: DType) -> Literal:
-        return Literal(Array(np.asarray(value).astype(dtype)))
-
-    def scalar_of(self, dtype: DType) -> Literal:
-        value = self.choose([0, 1, 2, 3, -1, 0.5, -1.5])
-        return self.literal(abs(int(value)) if dtypes.kind(dtype) in "biu" else value, dtype)
-
-    def full(self, aval: ShapedArray) -> Var:
-        value = self.scalar_of(aval.dtype)
-        return self.emit("broadcast_in_dim", value, shape=aval.shape, broadcast_dimensions=())
-
-    def like(self, x: Var) -> Atom:
-        """Another operand of the shape and dtype of `x`."""
-        aval = x.aval
-        options: list[Callable[[], Atom]] = [lambda: x, lambda: self.full(aval)]
-        if aval.shape == ():
-            options.append(lambda: self.scalar_of(aval.dtype))
-        twin = self.pick(lambda var: var.aval.same_type(aval))
-        assert twin is not None
-        options = [lambda: twin] * 3 + options
-        shaped = self.pick(lambda var: var.aval.shape == aval.shape)
-        if shaped is not None and self.can_cast(shaped, aval.dtype):
-            options += [lambda: self.cast(shaped, aval.dtype)] * 2
-        lower = self.pick(
-            lambda var: (
-                0 < var.aval.ndim < aval.ndim and bool(_dimensions(var.aval.shape, aval.shape))
-            )
-        )
-        if lower is not None and self.can_cast(lower, aval.dtype):
-            options += [lambda: self.stretch(self.cast(lower, aval.dtype), aval.shape)] * 4
-        return self.choose(options)()
-
-    def stretch(self, x: Var, shape: Shape) -> Var:
-        dimensions = self.choose(_dimensions(x.aval.shape, shape))
-        return self.emit("broadcast_in_dim", x, shape=shape, broadcast_dimensions=dimensions)
-
-    # One method for each kind of step; a step that finds no operands adds nothing.
+class _Steps(Writer):
+    """One method for each kind of step; a step that finds no operands adds nothing."""
 
     def binary(self) -> None:
         x = self.pick_kind("iufb")
@@ -257,7 +133,7 @@ class _Writer:
         self.emit("select_n", which, x, self.like(x))
 
     def cast_step(self) -> None:
-        x, dtype = self.pick(), self.choose(_DTYPES)
+        x, dtype = self.pick(), self.choose(DTYPES)
         if x is not None and self.can_cast(x, dtype):
             weak = self.integer(0, 7) == 7
             self.emit("convert_element_type", x, new_dtype=dtype, weak_type=weak)
@@ -331,7 +207,7 @@ class _Writer:
         x = self.pick(lambda var: var.aval.ndim < 3)
         if x is None:
             return
-        target = self.pick(lambda var: bool(_dimensions(x.aval.shape, var.aval.shape)))
+        target = self.pick(lambda var: bool(broadcasts(x.aval.shape, var.aval.shape)))
         if target is not None and self.flip():
             shape = target.aval.shape
         else:
@@ -605,18 +481,6 @@ class _Writer:
         method()
 
 
-def _dimensions(small: Shape, shape: Shape) -> list[tuple[int, ...]]:
-    """The ways in which `small` can be broadcast to `shape`."""
-    if not small:
-        return [()]
-    found = []
-    for d in range(len(shape) - len(small) + 1):
-        if small[0] in (1, shape[d]):
-            rest = _dimensions(small[1:], shape[d + 1 :])
-            found += [(d, *(e + d + 1 for e in others)) for others in rest]
-    return found
-
-
 def random_values(rng: np.random.Generator, aval: ShapedArray, special: bool) -> NDArray:
     """Small multiples of 1/8, which sums and products often keep exact; some inf and NaN."""
     x = np.asarray(registry.random_array(rng, aval.shape, aval.dtype))
@@ -634,7 +498,7 @@ def random_values(rng: np.random.Generator, aval: ShapedArray, special: bool) ->
 @st.composite
 def cases(draw: st.DrawFn, of: Sequence[int] = SMALL) -> Case:
     """Programs with their operands, whose dimensions have a few of the sizes `of`."""
-    writer = _Writer(draw, of)
+    writer = _Steps(draw, of)
     sizes = draw(st.lists(st.sampled_from(of), min_size=1, max_size=3))
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     special = draw(st.integers(0, 9)) == 9
@@ -643,7 +507,7 @@ def cases(draw: st.DrawFn, of: Sequence[int] = SMALL) -> Case:
         shape = tuple(draw(st.lists(st.sampled_from(sizes), max_size=3)))
         while math.prod(shape) > writer.most:
             shape = shape[1:]
-        return Var(ShapedArray(shape, draw(st.sampled_from(_INPUT_DTYPES))))
+        return Var(ShapedArray(shape, draw(st.sampled_from(INPUT_DTYPES))))
 
     invars = [new_var() for _ in range(draw(st.integers(1, 4)))]
     constvars = [
