@@ -16,6 +16,12 @@ DEFAULTS = {
     "num_threads": 0,
     "traceback_filtering": True,
     "keep_source": False,
+    "debug_nans": False,
+    "debug_infs": False,
+    "disable_jit": False,
+    "log_compiles": False,
+    "explain_cache_misses": False,
+    "check_tracer_leaks": False,
 }
 
 # (flag, given, stored); what is text is accepted from the environment as well.

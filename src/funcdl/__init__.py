@@ -5,26 +5,35 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from funcdl import numpy
+from funcdl import debug, numpy
 from funcdl.config import config
 from funcdl.core import backend, traceback_filter, tree
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapeDtypeStruct
 from funcdl.core.placement import block_until_ready, device_get, device_put
 from funcdl.transforms import (
+    checking_leaks,
     checkpoint,
     checkpoint_name,
     checkpoint_policies,
     custom_gradient,
     custom_jvp,
     custom_vjp,
+    debug_infs,
+    debug_nans,
+    disable_jit,
     eval_shape,
+    explain_cache_misses,
     grad,
+    io_callback,
     jit,
     jvp,
     linear_transpose,
     linearize,
+    log_compiles,
     make_jaxpr,
+    named_scope,
+    pure_callback,
     remat,
     value_and_grad,
     vjp,
@@ -63,6 +72,7 @@ __all__ = [
     "ShapeDtypeStruct",
     "__version__",
     "block_until_ready",
+    "checking_leaks",
     "checkpoint",
     "checkpoint_name",
     "checkpoint_policies",
@@ -70,16 +80,25 @@ __all__ = [
     "custom_gradient",
     "custom_jvp",
     "custom_vjp",
+    "debug",
+    "debug_infs",
+    "debug_nans",
     "device_get",
     "device_put",
+    "disable_jit",
     "eval_shape",
+    "explain_cache_misses",
     "grad",
+    "io_callback",
     "jit",
     "jvp",
     "linear_transpose",
     "linearize",
+    "log_compiles",
     "make_jaxpr",
+    "named_scope",
     "numpy",
+    "pure_callback",
     "remat",
     "tree",
     "value_and_grad",

@@ -114,6 +114,26 @@ FLAGS: dict[str, Flag] = dict(
             "hide the library's own frames in tracebacks",
         ),
         _flag("keep_source", False, _boolean, "True or False", "keep the generated source files"),
+        _flag("debug_nans", False, _boolean, "True or False", "raise where the first NaN is made"),
+        _flag(
+            "debug_infs", False, _boolean, "True or False", "raise where the first infinity is made"
+        ),
+        _flag("disable_jit", False, _boolean, "True or False", "run jitted functions eagerly"),
+        _flag("log_compiles", False, _boolean, "True or False", "log every trace and compilation"),
+        _flag(
+            "explain_cache_misses",
+            False,
+            _boolean,
+            "True or False",
+            "log why a jitted function is traced again",
+        ),
+        _flag(
+            "check_tracer_leaks",
+            False,
+            _boolean,
+            "True or False",
+            "raise where a traced value outlives its trace",
+        ),
     ]
 )
 
@@ -148,6 +168,12 @@ class Config:
     num_threads: int
     traceback_filtering: bool
     keep_source: bool
+    debug_nans: bool
+    debug_infs: bool
+    disable_jit: bool
+    log_compiles: bool
+    explain_cache_misses: bool
+    check_tracer_leaks: bool
     _listeners: dict[str, list[Callable[[Any], None]]]
 
     def __init__(self, environ: Mapping[str, str]) -> None:

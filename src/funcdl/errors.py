@@ -55,6 +55,10 @@ class StaticArgumentError(FuncdlError, ValueError):
     """A static argument that cannot be hashed."""
 
 
+class NonFiniteError(FuncdlError, FloatingPointError):
+    """A NaN or an infinity, while ``config.debug_nans`` or ``debug_infs`` looks for them."""
+
+
 class ImmutableArrayError(FuncdlError, TypeError):
     """Item assignment on an array."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from funcdl.config import config
 from funcdl.core import source
 from funcdl.core.array import Array, as_array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var
+from funcdl.core.leaks import check_leaks
 from funcdl.core.primitive import Primitive
 from funcdl.core.trace import Trace, Tracer, check_alive, context, new_trace, raise_leaked
 
@@ -122,9 +124,12 @@ def trace_to_jaxpr(
     with new_trace(trace):
         args = [trace.new_input(aval) for aval in avals]
         outs = f(*args)
-        for out in outs:
-            check_alive(out)
-        return trace.to_jaxpr(outs, names)
+        check_alive(*outs)
+        traced = trace.to_jaxpr(outs, names)
+    if config.check_tracer_leaks:
+        del args, outs
+        check_leaks(trace)
+    return traced
 
 
 def hoist_consts(jaxpr: Jaxpr, consts: Sequence[Any]) -> tuple[ClosedJaxpr, list[Any]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from funcdl.config import config
 from funcdl.core.array import Array, ArrayOperators
 from funcdl.core.avals import ShapedArray
 from funcdl.core.conversions import TracerConversions
@@ -149,16 +150,18 @@ class Tracer(TracerConversions, ArrayOperators):
 
 def where_made(*inner: Any) -> SourceLine | None:
     """The source line of a new tracer that wraps these values: theirs where they have one."""
-    for x in inner:
-        if isinstance(x, Tracer) and x.source is not None:
-            return x.source
+    if not config.check_tracer_leaks:  # theirs is quick to tell, and near enough otherwise
+        for x in inner:
+            if isinstance(x, Tracer) and x.source is not None:
+                return x.source
     return current()
 
 
-def check_alive(x: Any) -> None:
+def check_alive(*xs: Any) -> None:
     """Raise `LeakedTracerError` for a tracer whose transform has ended."""
-    if isinstance(x, Tracer) and not x._trace.alive:
-        raise_leaked(x)
+    for x in xs:
+        if isinstance(x, Tracer) and not x._trace.alive:
+            raise_leaked(x)
 
 
 def raise_leaked(x: Any) -> None:

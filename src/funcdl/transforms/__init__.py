@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from funcdl.ops.barrier import checkpoint_name
 from funcdl.transforms import checkpoint_policies
+from funcdl.transforms.callback import io_callback, pure_callback
 from funcdl.transforms.checkpoint import checkpoint, remat
 from funcdl.transforms.custom_rules import custom_gradient, custom_jvp, custom_vjp
+from funcdl.transforms.debugging import (
+    checking_leaks,
+    debug_infs,
+    debug_nans,
+    disable_jit,
+    explain_cache_misses,
+    log_compiles,
+    named_scope,
+)
 from funcdl.transforms.derivatives import jvp, linear_transpose, linearize, vjp
 from funcdl.transforms.gradient import grad, value_and_grad
 from funcdl.transforms.jit import Compiled, JitFunction, Lowered, eval_shape, jit, make_jaxpr
@@ -15,19 +25,28 @@ __all__ = [
     "Compiled",
     "JitFunction",
     "Lowered",
+    "checking_leaks",
     "checkpoint",
     "checkpoint_name",
     "checkpoint_policies",
     "custom_gradient",
     "custom_jvp",
     "custom_vjp",
+    "debug_infs",
+    "debug_nans",
+    "disable_jit",
     "eval_shape",
+    "explain_cache_misses",
     "grad",
+    "io_callback",
     "jit",
     "jvp",
     "linear_transpose",
     "linearize",
+    "log_compiles",
     "make_jaxpr",
+    "named_scope",
+    "pure_callback",
     "remat",
     "value_and_grad",
     "vjp",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from funcdl.config import config
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
+from funcdl.core.leaks import check_leaks
 from funcdl.core.primitive import Primitive
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.trace import Trace, Tracer, context, current_trace, new_trace, where_made
@@ -82,6 +84,9 @@ def batch_flat(
     with new_trace(trace):
         inputs = [trace.join(x, d) for x, d in zip(args, dims, strict=True)]
         pairs = [trace.split(out) for out in f(*inputs)]
+    if config.check_tracer_leaks:
+        del inputs
+        check_leaks(trace)
     return [x for x, _ in pairs], [d for _, d in pairs]
 
 

@@ -16,6 +16,7 @@ from funcdl.core import backend, tree
 from funcdl.core.array import Array, as_array, aval_of
 from funcdl.core.avals import ShapedArray, ShapeDtypeStruct
 from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.nan_check import checked
 from funcdl.core.staging import hoist_consts, trace_to_jaxpr
 from funcdl.core.trace import Tracer, context, eval_trace, raise_leaked
 from funcdl.errors import ArgumentError, LeafTypeError, StaticArgumentError
@@ -26,6 +27,7 @@ from funcdl.transforms.arguments import (
     function_name,
     leaf_names,
 )
+from funcdl.transforms.explain import explain_miss, logged
 from funcdl.transforms.jit_primitive import compiled, jit_call
 from funcdl.transforms.selection import select_arguments
 
@@ -52,6 +54,21 @@ class _Entry:
         self.donated = tuple(i for i, flag in enumerate(staged.donated) if flag)
 
 
+class _Mode:
+    """The flags that executables depend on, as one value, since every call reads it."""
+
+    __slots__ = ("key",)
+
+    def __init__(self) -> None:
+        self.update()
+        for flag in ("x64", "backend", "debug_nans", "debug_infs"):
+            config.on_change(flag, self.update)
+
+    def update(self, _: Any = None) -> None:
+        self.key = (config.x64, config.backend, config.debug_nans, config.debug_infs)
+
+
+_mode = _Mode()
 _Caches = tuple[dict[Any, _Entry], dict[Any, Staged]]
 _caches: weakref.WeakKeyDictionary[Any, dict[Any, _Caches]] = weakref.WeakKeyDictionary()
 
@@ -99,6 +116,8 @@ class JitFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the compiled program; trace and compile first where the types are new."""
+        if config.disable_jit:
+            return self._fun(*args, **kwargs)
         if context.trace is not eval_trace:
             return self._call_traced(args, kwargs)
         static: tuple[Any, ...] = ()
@@ -115,7 +134,7 @@ class JitFunction:
                 for x in leaves
             ]
         )
-        key = (types, treedef, static, config.x64, config.backend)
+        key = (types, treedef, static, _mode.key)
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = self._compile(self._bind(args, kwargs, static))
@@ -145,7 +164,11 @@ class JitFunction:
 
     def _compile(self, call: _Call) -> _Entry:
         staged = self._stage(call)
-        return _Entry(staged, compiled(staged.program, self._name, staged.donated, config.backend))
+
+        def compile(donated: tuple[bool, ...]) -> backend.Executable:
+            return compiled(staged.program, self._name, donated, config.backend)
+
+        return _Entry(staged, checked(compile, staged.program, self._name, staged.donated))
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """Trace for the types of these arguments (arrays or `ShapeDtypeStruct`s)."""
@@ -222,10 +245,24 @@ class JitFunction:
     def _stage(self, call: _Call) -> Staged:
         staged = self._staged.get(call.key)
         if staged is None:
+            if config.explain_cache_misses and self._title == "jit":
+                self._explain_miss(call)
             staged = self._trace(call)
             if not staged.captured:
                 self._staged[call.key] = staged
         return staged
+
+    def _explain_miss(self, call: _Call) -> None:
+        def leaves() -> list[str]:
+            labelled = self._labelled(call.args, call.kwargs, call.static)
+            return [leaf for label, value in labelled for leaf in leaf_names(label, value)]
+
+        def statics() -> list[str]:
+            fixed = {place: value for place, _, value in call.static}
+            labels = argument_names(self._fun, self._all_args(call.args, fixed))
+            return [labels[place] if isinstance(place, int) else place for place in fixed]
+
+        explain_miss(self._name, self._fun, call.key, self._staged, leaves, statics)
 
     def _trace(self, call: _Call) -> Staged:
         out_tree: tree.TreeDef | None = None
@@ -242,9 +279,10 @@ class JitFunction:
             outs, out_tree = flatten_output(out, f"{self._title} of {self._name}", self._name)
             return outs
 
-        jaxpr, consts = trace_to_jaxpr(
-            flat_fun, call.types, name=f"{self._title} of {self._name}", names=names
-        )
+        with logged(f"{self._name} was traced", names, call.types):
+            jaxpr, consts = trace_to_jaxpr(
+                flat_fun, call.types, name=f"{self._title} of {self._name}", names=names
+            )
         program, captured = hoist_consts(jaxpr, consts)
         assert out_tree is not None
         donated = (False,) * len(captured) + self._donated(call)

@@ -16,6 +16,7 @@ from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.core.trace import current_trace, raise_leaked
 from funcdl.ops.shape import move_to_front
 from funcdl.transforms.batching import batch_jaxpr
+from funcdl.transforms.explain import logged
 from funcdl.transforms.jvp import jvp_jaxpr
 from funcdl.transforms.partial_eval import PartialEvalTrace, known_args, partial_eval_jaxpr
 from funcdl.transforms.transpose import transpose_jaxpr
@@ -29,7 +30,8 @@ def compiled(
     program: ClosedJaxpr, name: str, donated: tuple[bool, ...], backend_name: str
 ) -> backend.Executable:
     """The executable of a program, made once."""
-    return backend.get(backend_name).lower(program, name=name, donated=donated).compile()
+    with logged(f"{name} was compiled", program.jaxpr.names or (), program.in_avals):
+        return backend.get(backend_name).lower(program, name=name, donated=donated).compile()
 
 
 def _eval(*args: Any, jaxpr: ClosedJaxpr, name: str, donated: tuple[bool, ...]) -> list[Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from funcdl.config import config
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
+from funcdl.core.leaks import check_leaks
 from funcdl.core.primitive import Primitive
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.symbolic_zero import Zero, is_zero
@@ -85,6 +87,9 @@ def jvp_flat(
     with new_trace(trace):
         args = [trace.join(p, t) for p, t in zip(primals, tangents, strict=True)]
         pairs = [trace.split(out) for out in f(*args)]
+    if config.check_tracer_leaks:
+        del args
+        check_leaks(trace)
     return [p for p, _ in pairs], [t for _, t in pairs]
 
 
