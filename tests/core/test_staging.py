@@ -132,7 +132,8 @@ def test_errors_of_the_function_end_the_trace() -> None:
 LEAK = """a traced value of type f32[3] was used outside the function that was being traced by jit.
 It was created at {where}: {text}
 It leaked through a side effect, such as a global, an attribute, or a list of an outer scope that \
-the traced function wrote to. Return the value from the function instead."""
+the traced function wrote to: return the value from the function instead. \
+Or a custom derivative rule defined inside that function uses it: pass it as an argument."""
 
 
 def leak() -> tuple[Any, str]:

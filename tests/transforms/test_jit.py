@@ -113,12 +113,18 @@ def test_keyword_and_positional_calls() -> None:
 
 
 def test_the_x64_flag_is_part_of_the_type() -> None:
-    f = Counted(lambda x: x + fnp.arange(3))
+    f = Counted(lambda x: fnp.arange(x.size))
     jitted = fd.jit(f)
-    assert jitted(1).dtype == np.int32
+    x = fnp.ones(3, "float32")
+
+    def dtypes() -> list[Any]:
+        found = [jitted(x), fd.vmap(jitted, axis_size=2, in_axes=None)(x), jitted.eval_shape(x)]
+        return [out.dtype for out in found]
+
+    assert dtypes() == [np.int32] * 3
     with fd.config.override(x64="on"):
-        assert jitted(1).dtype == np.int64
-    assert jitted(1).dtype == np.int32
+        assert dtypes() == [np.int64] * 3
+    assert dtypes() == [np.int32] * 3
     assert f.count == 2
 
 

@@ -109,6 +109,11 @@ class ClosedJaxpr:
 
     def __init__(self, jaxpr: Jaxpr, consts: Sequence[Any] = ()) -> None:
         assert len(jaxpr.constvars) == len(consts)
+        for x in consts:
+            if not isinstance(x, Array):
+                from funcdl.core.trace import raise_leaked
+
+                raise_leaked(x)
         self.jaxpr = jaxpr
         self.consts = tuple(consts)
 

@@ -63,13 +63,20 @@ class JaxprTrace(Trace):
             _ = x.value  # a deleted array must fail here, at the user's line
             if x.aval.shape == ():
                 return Literal(x)
-        elif not x._trace.alive:
+        elif not self.reaches(x._trace):
             raise_leaked(x)
         known = self._consts.get(id(x))
         if known is None:
             # The dict also keeps `x` alive, so that its id stays its own.
             known = self._consts[id(x)] = (Var(x.aval), x)
         return known[0]
+
+    def reaches(self, trace: Trace) -> bool:
+        """Whether a trace is alive and further out, so that its values may be constants here."""
+        outer = self.parent
+        while outer is not None and outer is not trace:
+            outer = outer.parent
+        return outer is trace and trace.alive
 
     def process(self, primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         if primitive.stage is not None:

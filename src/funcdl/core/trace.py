@@ -174,5 +174,6 @@ def raise_leaked(x: Any) -> None:
         f"a traced value of type {x.aval} was used outside the function that was being traced "
         f"by {x._trace.name}.{where}\n"
         "It leaked through a side effect, such as a global, an attribute, or a list of an outer "
-        "scope that the traced function wrote to. Return the value from the function instead."
+        "scope that the traced function wrote to: return the value from the function instead. "
+        "Or a custom derivative rule defined inside that function uses it: pass it as an argument."
     )
