@@ -68,7 +68,7 @@ def run_scan(
     name = function_name(owner)
     carry, init_tree = as_arrays("init", init, what)
     inputs = as_arrays("xs", xs, what)[0]
-    count = _length(what, name, leaf_names("xs", xs), inputs, length)
+    count = steps_of(what, name, xs, inputs, length)
     x_avals = [x.aval.update(shape=x.aval.shape[1:]) for x in inputs]
     in_tree = tree.structure((init, xs))
     while True:
@@ -95,9 +95,9 @@ def run_scan(
     return final, ys
 
 
-def _length(
-    what: str, name: str, paths: Sequence[str], inputs: Sequence[Any], length: int | None
-) -> int:
+def steps_of(what: str, name: str, xs: Any, inputs: Sequence[Any], length: int | None) -> int:
+    """The number of steps of a loop over `xs`, whose leaves are the arrays `inputs`."""
+    paths = leaf_names("xs", xs)
     sizes: dict[str, int] = {}
     for path, x in zip(paths, inputs, strict=True):
         if not x.aval.shape:

@@ -5,7 +5,15 @@ What `funcdl.numpy` does beyond NumPy, or leaves to the caller in exactness, is 
 
 from __future__ import annotations
 
-from funcdl.control import cond, fori_loop, scan, switch, while_loop
+from funcdl.control import (
+    associative_scan,
+    cond,
+    fori_loop,
+    map,
+    scan,
+    switch,
+    while_loop,
+)
 from funcdl.lax.convolution import (
     conv,
     conv_general_dilated,
@@ -161,6 +169,7 @@ __all__ = [
     "argmin",
     "asin",
     "asinh",
+    "associative_scan",
     "atan",
     "atan2",
     "atanh",
@@ -233,6 +242,7 @@ __all__ = [
     "log1p",
     "logistic",
     "lt",
+    "map",
     "max",
     "min",
     "mul",

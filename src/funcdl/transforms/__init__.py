@@ -18,6 +18,7 @@ from funcdl.transforms.debugging import (
 )
 from funcdl.transforms.derivatives import jvp, linear_transpose, linearize, vjp
 from funcdl.transforms.gradient import grad, value_and_grad
+from funcdl.transforms.jacobians import hessian, jacfwd, jacobian, jacrev
 from funcdl.transforms.jit import Compiled, JitFunction, Lowered, eval_shape, jit, make_jaxpr
 from funcdl.transforms.vmap import vmap
 
@@ -38,7 +39,11 @@ __all__ = [
     "eval_shape",
     "explain_cache_misses",
     "grad",
+    "hessian",
     "io_callback",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
     "jit",
     "jvp",
     "linear_transpose",
