@@ -146,7 +146,6 @@ def test_found(f: Callable[..., Any]) -> None:
 
 
 @pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
-@pytest.mark.xfail(raises=RuntimeError, reason="CPU schedules of updates need an axis")
 def test_one_update_at_a_computed_place() -> None:
     check(one_update, [array(3), np.array([[2]], np.int32)])
 

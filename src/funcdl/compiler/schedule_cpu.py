@@ -201,7 +201,7 @@ def _schedule_updates(kernel: Kernel) -> Schedule:
     steps = [Step(axis.name, "loop") for axis in kernel.axes]
     last = kernel.axes[-1].name if kernel.axes else ""
     updates = [i for i in kernel.body if isinstance(i, Effect)]
-    if all(_is_injective(kernel, update.index, last) for update in updates):
+    if last and all(_is_injective(kernel, update.index, last) for update in updates):
         steps[-1] = Step(last, "vector")
     return Schedule(tuple(steps))
 
