@@ -10,7 +10,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.array import Array
-from funcdl.core.trace import context, eval_trace
+from funcdl.core.trace import EvalTrace, context
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.arithmetic import multiply
 from funcdl.numpy.creation import DTypeLike, canonical
@@ -97,7 +97,7 @@ def matmul(
 
 def _eager_product(a: Any, b: Any) -> Array | None:
     """The product of two matrices of one dtype, by NumPy; None for other operands."""
-    if type(a) is not Array or type(b) is not Array or context.trace is not eval_trace:
+    if type(a) is not Array or type(b) is not Array or type(context.trace) is not EvalTrace:
         return None
     x, y = a.value, b.value
     fits = x.ndim == y.ndim == 2 and x.shape[1] == y.shape[0]

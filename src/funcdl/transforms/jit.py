@@ -117,7 +117,7 @@ class JitFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the compiled program; trace and compile first where the types are new."""
         if config.disable_jit:
-            return self._fun(*args, **kwargs)
+            return self._call_eagerly(args, kwargs)
         if context.trace is not eval_trace:
             return self._call_traced(args, kwargs)
         static: tuple[Any, ...] = ()
@@ -190,6 +190,15 @@ class JitFunction:
 
     def __repr__(self) -> str:
         return f"<jit of {self._name}>"
+
+    def _call_eagerly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the function itself, with its arguments as arrays, as a trace would have them."""
+        call = self._split_and_bind(args, kwargs)
+        rebuilt: Any = call.treedef.unflatten(map(as_array, call.leaves))
+        args, kwargs = rebuilt if call.kwargs else (rebuilt, {})
+        fixed = {place: value for place, _, value in call.static}
+        kwargs = kwargs | {k: v for k, v in fixed.items() if isinstance(k, str)}
+        return self._fun(*self._all_args(args, fixed), **kwargs)
 
     def _call_traced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call = self._split_and_bind(args, kwargs)
