@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +14,8 @@ from funcdl.errors import ArgumentError, DeletedArrayError, LeafTypeError
 
 def function_name(f: Callable[..., Any]) -> str:
     """A function's name for messages and generated code."""
+    while isinstance(f, functools.partial):
+        f = f.func
     return str(getattr(f, "__name__", type(f).__name__))
 
 

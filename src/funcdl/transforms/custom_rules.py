@@ -65,6 +65,9 @@ class _CustomFunction:
 class custom_jvp(_CustomFunction):
     """A function with its own rule for jvp, and so for every derivative (see `jax.custom_jvp`).
 
+    A traced value that the rule needs must be an argument: the rule may run when the trace of an
+    enclosing function has ended.
+
     Example::
 
         @funcdl.custom_jvp
@@ -159,7 +162,8 @@ class custom_vjp(_CustomFunction):
 
     Forward mode through it is an error. ``defvjp(fwd, bwd)``: ``fwd(*args)`` returns
     ``(output, residuals)``; ``bwd(*nondiff_args, residuals, cotangent)`` returns a tuple with one
-    cotangent (or None, for zero) for each argument with a derivative.
+    cotangent (or None, for zero) for each argument with a derivative. Traced values that they need
+    must be arguments, as with `custom_jvp`.
     """
 
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: Sequence[int] = ()) -> None:
