@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.transforms.compare import assert_same
 from tests.transforms.table import CASES, Case, Point, draw
@@ -53,6 +53,7 @@ def test_both_modes_agree_and_have_the_documented_shapes(case: Case) -> None:
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
+@settings(max_examples=15)
 @given(st.integers(1, 4), st.integers(0, 2**31))
 def test_a_hessian_is_symmetric_and_does_not_depend_on_the_modes(n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -93,13 +94,12 @@ def test_jacobians_under_vmap_jit_and_each_other() -> None:
 
 
 @pytest.mark.parametrize("jacobian", [fd.jacfwd, fd.jacrev])
-def test_aux_and_keywords(jacobian: Any) -> None:
+def test_keywords_and_trees_of_arguments(jacobian: Any) -> None:
     def f(x: Any, y: Any, *, scale: Any) -> Any:
-        return {"r": x * y * scale}, ("aux", x.shape)[1:] and {"y": y, "n": 3}
+        return {"r": x * y * scale}
 
-    (dx, dy), aux = jacobian(f, (0, 1), has_aux=True)(draw(2), fnp.float64(3.0), scale=2.0)["r"], 0
-    assert_same((dx, dy), (6.0 * fnp.eye(2, dtype="float64"), 2 * draw(2)))
-    assert aux == 0
+    found = jacobian(f, (0, 1))(draw(2), fnp.float64(3.0), scale=2.0)
+    assert_same(found, {"r": (6.0 * fnp.eye(2, dtype="float64"), 2 * draw(2))})
 
 
 @pytest.mark.parametrize("jacobian", [fd.jacfwd, fd.jacrev, fd.hessian])
@@ -168,7 +168,7 @@ def test_as_jax(name: str) -> None:
         return g
 
     w, x = np.arange(6, dtype="float32").reshape(2, 3) / 7, np.ones(3, "float32") * 0.3
-    for argnums in (0, 1, (1,), (1, 0)):
+    for argnums in (0, (1, 0)):
         p = {"w": w, "c": np.float32(2)}
         wanted = getattr(jax, name)(program(jnp), argnums)(
             {k: jnp.asarray(v) for k, v in p.items()}, jnp.asarray(x)
