@@ -17,7 +17,7 @@ from funcdl.core.array import Array
 from funcdl.core.primitive import Primitive
 from funcdl.core.trace import EvalTrace, context
 from funcdl.errors import DtypeError
-from funcdl.numpy.promotion import array, convert, promote, strong
+from funcdl.numpy.promotion import array, broadcast_shapes, convert, promote, strong
 
 Unary = Callable[[Any], Any]
 Binary = Callable[[Any, Any], Any]
@@ -92,7 +92,10 @@ def binary(name: str, rules: Rules, text: str) -> Binary:
                     pass
                 elif right is Array:
                     b = y.value
-                    if a.dtype is b.dtype and a.shape == b.shape:
+                    if a.dtype is b.dtype:
+                        if a.shape != b.shape:
+                            shape = broadcast_shapes(a.shape, b.shape, name=name)
+                            a, b = _stretch(a, shape), _stretch(b, shape)
                         return Array(known[0](a, b), x.weak_type and y.weak_type and known[1])
                 elif _keeps_dtype(right, y, a.dtype):
                     b = _repeat(y, a.dtype, a.shape)
@@ -120,6 +123,18 @@ def _keeps_dtype(kind: type, scalar: Any, dtype: np.dtype[Any]) -> bool:
     if kind is int:
         return dtype in _INEXACT or (-128 <= scalar < 128 and dtype in _SIGNED)
     return kind is float and dtype in _INEXACT
+
+
+def _stretch(x: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """A view of this shape; `np.broadcast_to` takes ten times as long for small arrays."""
+    if x.shape == shape:
+        return x
+    if x.size == 0 or 0 in shape:
+        return np.empty(shape, x.dtype)
+    x = np.ascontiguousarray(x)
+    missing = len(shape) - x.ndim
+    kept = [0 if size == 1 else step for size, step in zip(x.shape, x.strides, strict=True)]
+    return np.ndarray(shape, x.dtype, x, 0, [0] * missing + kept)
 
 
 def _repeat(value: float, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
