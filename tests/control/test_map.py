@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.transforms.compare import assert_same
 from tests.transforms.table import draw
@@ -84,16 +84,14 @@ def prefixes(fn: Callable[[Any, Any], Any], elems: list[Any]) -> list[Any]:
     return found
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 20), st.booleans(), st.integers(0, 1), st.integers(0, 99))
 def test_associative_scan_gives_prefixes(n: int, reverse: bool, axis: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     shape = (n, 2) if axis == 0 else (2, n)
     elems = tuple(fnp.asarray(rng.uniform(0.5, 1.5, shape)) for _ in range(2))
     columns = [tuple(fnp.take(x, i, axis=axis) for x in elems) for i in range(n)]
-    if reverse:
-        wanted = prefixes(affine, columns[::-1])[::-1]
-    else:
-        wanted = prefixes(affine, columns)
+    wanted = prefixes(affine, columns[::-1])[::-1] if reverse else prefixes(affine, columns)
     stacked = fd.tree.map(lambda *parts: fnp.stack(parts, axis=axis), *wanted)
     assert_same(associative_scan(affine, elems, reverse, axis - 2 * (seed % 2)), stacked, 100)
 

@@ -34,7 +34,8 @@ def associative_scan(
       fn: ``fn(a, b)``, associative, on trees like `elems` with any number of elements along `axis`,
         which it combines elementwise. It returns the structure, shapes and dtypes that it got.
       elems: a pytree of arrays of equal size along `axis`.
-      reverse: whether to go from the last element back: ``fn(…fn(elems[-1], elems[-2])…, elems[i])``.
+      reverse: whether to go from the last element back, ``fn(…fn(elems[-1], elems[-2])…,
+        elems[i])``.
       axis: the axis to scan along.
 
     Raises:

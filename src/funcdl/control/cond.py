@@ -22,7 +22,7 @@ from funcdl.ops.convert import convert_element_type
 from funcdl.ops.lowering import Loop
 from funcdl.ops.select import clamp, select_n
 from funcdl.ops.shape import broadcast_in_dim, full_like, instantiate, zeros
-from funcdl.transforms.arguments import describe_trees, function_name
+from funcdl.transforms.arguments import as_arrays, function_name, show_tree
 from funcdl.transforms.batching import batch_jaxpr, place_batch
 from funcdl.transforms.jvp import jvp_jaxpr
 from funcdl.transforms.partial_eval import PartialEvalTrace, partial_eval_jaxpr
@@ -52,7 +52,10 @@ def cond(
     """
     value = as_array(pred)
     if value.aval.shape:
-        raise ShapeError(f"cond requires a scalar predicate, got {value.aval}; use where, or vmap")
+        raise ShapeError(
+            f"cond requires a scalar predicate, got {value.aval}; reduce it with .any() or .all(), "
+            "choose elements with where, or map with vmap"
+        )
     if not dtypes.is_bool(value.aval.dtype):
         value = convert_element_type(value, new_dtype=np.dtype(bool), weak_type=False)
     index = convert_element_type(value, new_dtype=np.dtype(np.int32), weak_type=False)
@@ -79,8 +82,7 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
 def _choose(
     what: str, index: Any, funs: Sequence[Callable[..., Any]], operands: Sequence[Any]
 ) -> Any:
-    leaves, in_tree = tree.flatten(tuple(operands))
-    args = [as_array(x) for x in leaves]
+    args, in_tree = as_arrays("operands", tuple(operands), what)
     avals = [x.aval for x in args]
     traced = [trace_body(f, in_tree, avals, what) for f in funs]
     _check_branches(what, funs, traced)
@@ -97,24 +99,28 @@ def _choose(
 
 
 def _check_branches(what: str, funs: Sequence[Callable[..., Any]], traced: Sequence[Any]) -> None:
-    first_program, _, first_tree = traced[0]
-    for fun, (program, _, out_tree) in zip(funs[1:], traced[1:], strict=True):
-        names = f"{function_name(funs[0])} and {function_name(fun)}"
+    pairs = list(zip(map(function_name, funs), traced, strict=True))
+    if what == "cond":
+        pairs.reverse()  # as the user gave them: the one for true first
+    first_name, (first, _, first_tree) = pairs[0]
+    for name, (program, _, out_tree) in pairs[1:]:
         if out_tree != first_tree:
+            width = max(len(first_name), len(name)) + 2
             raise TreeError(
-                f"{what} requires branches that return the same structure; {names} differ:\n"
-                + describe_trees(out_tree, first_tree)
+                f"{what} requires branches that return the same structure; {first_name} and {name} "
+                f"differ:\n  {first_name + ':':<{width}}{show_tree(first_tree)}\n"
+                f"  {name + ':':<{width}}{show_tree(out_tree)}"
             )
         paths = [tree.format_path(path) for path in tree.paths(first_tree)]
         wrong = [
             f"  output{path}: {a} and {b}"
-            for path, a, b in zip(paths, first_program.out_avals, program.out_avals, strict=True)
+            for path, a, b in zip(paths, first.out_avals, program.out_avals, strict=True)
             if not a.same_type(b)
         ]
         if wrong:
             raise ShapeError(
-                f"{what} requires branches that return the same types; {names} differ:\n"
-                + "\n".join(wrong)
+                f"{what} requires branches that return the same types; {first_name} and {name} "
+                "differ:\n" + "\n".join(wrong)
             )
 
 

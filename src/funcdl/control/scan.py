@@ -62,8 +62,12 @@ def run_scan(
     length: int | None,
     reverse: bool,
     owner: Any = None,
+    own: int = 0,
 ) -> tuple[Any, Any]:
-    """`scan` on behalf of `what`, which calls the user's function `owner` in `f`."""
+    """`scan` on behalf of `what`, which calls the user's function `owner` in `f`.
+
+    The first `own` parts of `init` are the loop's; errors speak of the part after them.
+    """
     owner = f if owner is None else owner
     name = function_name(owner)
     carry, init_tree = as_arrays("init", init, what)
@@ -75,12 +79,12 @@ def run_scan(
         carry_avals = [x.aval for x in carry]
         body, captured, out_tree = trace_body(f, in_tree, [*carry_avals, *x_avals], what, owner)
         outs = body.out_avals
-        _check_pair(what, name, out_tree, init_tree)
+        _check_pair(what, name, out_tree, init_tree, own)
         promoted = settle_weak_types(carry, outs[: len(carry)])
         if promoted is None:
             break
         carry = promoted
-    check_carry(what, name, init, carry_avals, outs[: len(carry)])
+    check_carry(what, name, init, carry_avals, outs[: len(carry)], own)
     results = scan_loop.bind(
         *captured,
         *carry,
@@ -120,7 +124,9 @@ def steps_of(what: str, name: str, xs: Any, inputs: Sequence[Any], length: int |
     return next(iter(sizes.values()))
 
 
-def _check_pair(what: str, name: str, out_tree: tree.TreeDef, init_tree: tree.TreeDef) -> None:
+def _check_pair(
+    what: str, name: str, out_tree: tree.TreeDef, init_tree: tree.TreeDef, own: int
+) -> None:
     children = out_tree.children()
     if out_tree.type not in (tuple, list) or len(children) != 2:
         raise TreeError(
@@ -128,10 +134,16 @@ def _check_pair(what: str, name: str, out_tree: tree.TreeDef, init_tree: tree.Tr
             "return (carry, None) if there is no output"
         )
     if children[0] != init_tree:
+        found, wanted = users_part(children[0], own), users_part(init_tree, own)
         raise TreeError(
             f"{what} requires {name} to return a carry with the structure that it got:\n"
-            + describe_trees(children[0], init_tree)
+            + describe_trees(found, wanted)
         )
+
+
+def users_part(treedef: tree.TreeDef, own: int) -> tree.TreeDef:
+    """The structure after the first `own` parts; all of it where there are none."""
+    return treedef.children()[own] if own else treedef
 
 
 def settle_weak_types(carry: Sequence[Any], outs: Sequence[ShapedArray]) -> list[Any] | None:
@@ -148,12 +160,17 @@ def settle_weak_types(carry: Sequence[Any], outs: Sequence[ShapedArray]) -> list
 
 
 def check_carry(
-    what: str, name: str, init: Any, avals: Sequence[ShapedArray], outs: Sequence[ShapedArray]
+    what: str,
+    name: str,
+    init: Any,
+    avals: Sequence[ShapedArray],
+    outs: Sequence[ShapedArray],
+    own: int = 0,
 ) -> None:
     """Raise `ShapeError` where a loop's body does not return the types that it got."""
-    paths = [tree.format_path(path) for path, _ in tree.leaves_with_path(init)]
+    paths = [path[1:] if own else path for path, _ in tree.leaves_with_path(init)]
     wrong = [
-        f"  carry{path}: got {found}, returned {out}"
+        f"  carry{tree.format_path(path)}: got {found}, returned {out}"
         for path, found, out in zip(paths, avals, outs, strict=True)
         if not found.same_type(out)
     ]

@@ -41,11 +41,10 @@ def _impl(
 
 
 def _shape(
-    *avals: ShapedArray, jaxpr: ClosedJaxpr, num_consts: int, num_carry: int, length: int, **_: Any
+    *avals: ShapedArray, jaxpr: ClosedJaxpr, num_carry: int, length: int, **_: Any
 ) -> list[ShapedArray]:
-    carried = jaxpr.in_avals[num_consts : num_consts + num_carry]
-    stacked = [a.update(shape=(length, *a.shape)) for a in jaxpr.out_avals[num_carry:]]
-    return [*carried, *stacked]
+    outs = jaxpr.out_avals
+    return [*outs[:num_carry], *(a.update(shape=(length, *a.shape)) for a in outs[num_carry:])]
 
 
 def _jvp(

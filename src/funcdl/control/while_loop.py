@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.control.programs import eval_compiled, rearrange, select, split
-from funcdl.control.scan import check_carry, run_scan, settle_weak_types
+from funcdl.control.scan import check_carry, run_scan, settle_weak_types, users_part
 from funcdl.core import dtypes, tree
 from funcdl.core.array import Array, as_array
 from funcdl.core.avals import ShapedArray
@@ -60,8 +60,12 @@ def _run_while(
     body_fun: Callable[[Any], Any],
     init_val: Any,
     owner: Any = None,
+    own: int = 0,
 ) -> Any:
-    """`while_loop` on behalf of `what`, which calls the user's function `owner` in `body_fun`."""
+    """`while_loop` on behalf of `what`, which calls the user's function `owner` in `body_fun`.
+
+    The first `own` parts of `init_val` are the loop's; errors speak of the part after them.
+    """
     owner = body_fun if owner is None else owner
     name = function_name(owner)
     carry, treedef = as_arrays("init_val", init_val, what)
@@ -70,15 +74,16 @@ def _run_while(
         avals = [x.aval for x in carry]
         body, body_captured, out_tree = trace_body(body_fun, in_tree, avals, what, owner)
         if out_tree != treedef:
+            found, wanted = users_part(out_tree, own), users_part(treedef, own)
             raise TreeError(
                 f"{what} requires {name} to return a value with the structure that it got:\n"
-                + describe_trees(out_tree, treedef)
+                + describe_trees(found, wanted)
             )
         promoted = settle_weak_types(carry, body.out_avals)
         if promoted is None:
             break
         carry = promoted
-    check_carry(what, name, init_val, avals, body.out_avals)
+    check_carry(what, name, init_val, avals, body.out_avals, own)
     cond, cond_captured, _ = trace_body(cond_fun, in_tree, avals, f"condition of {what}")
     _check_condition(what, function_name(cond_fun), cond.out_avals)
     outs = while_primitive.bind(
@@ -110,7 +115,8 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
     mode; otherwise it is a `while_loop`.
 
     Args:
-      lower, upper: integer scalars. The index is weakly typed where both are Python integers.
+      lower, upper: integer scalars. The index has the dtype of both, and is weakly typed
+        where `lower` is.
       body_fun: ``body_fun(i, val) -> val``, which keeps structure, shapes and dtypes.
       init_val: the first value, a pytree of arrays.
 
@@ -120,7 +126,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
     """
     bounds = [_bound(which, x) for which, x in (("lower", lower), ("upper", upper))]
     dtype = dtypes.result_type(*bounds)
-    weak = all(x.aval.weak_type for x in bounds)
+    weak = bounds[0].aval.weak_type and bounds[0].aval.dtype == dtype
     if all(type(x) is Array for x in bounds):
         start, stop = (int(x) for x in bounds)
         index = Array(np.asarray(start, dtype), weak)
@@ -131,14 +137,14 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
 
         count = max(stop - start, 0)
         state = (index, init_val)
-        return run_scan("fori_loop", step, state, None, count, False, body_fun)[0][1]
+        return run_scan("fori_loop", step, state, None, count, False, body_fun, 1)[0][1]
     first, last = (convert_element_type(x, new_dtype=dtype, weak_type=weak) for x in bounds)
 
     def body(state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         i, end, val = state
         return add(i, full_like(i, 1)), end, body_fun(i, val)
 
-    return _run_while("fori_loop", _below, body, (first, last, init_val), body_fun)[2]
+    return _run_while("fori_loop", _below, body, (first, last, init_val), body_fun, 2)[2]
 
 
 def _below(state: tuple[Any, Any, Any]) -> Any:
@@ -167,8 +173,8 @@ def _impl(
     return carry
 
 
-def _shape(*avals: ShapedArray, body: ClosedJaxpr, body_consts: int, **_: Any) -> list[ShapedArray]:
-    return body.in_avals[body_consts:]
+def _shape(*avals: ShapedArray, body: ClosedJaxpr, **_: Any) -> list[ShapedArray]:
+    return body.out_avals
 
 
 def _jvp(
@@ -276,8 +282,8 @@ def _reading(cond: ClosedJaxpr, cond_consts: int, dropped: Sequence[bool]) -> Cl
 
 def _transpose(cts: Sequence[Any], *args: Any, **params: Any) -> list[Any]:
     raise NotDifferentiableError(
-        "reverse-mode differentiation (grad, vjp) of while_loop is not possible: the number of "
-        "steps is unknown, so their values cannot be kept.\n"
+        "reverse-mode differentiation (grad, vjp) of while_loop, or of fori_loop with traced "
+        "bounds, is not possible: the number of steps is unknown, so their values cannot be kept.\n"
         "Use scan, or fori_loop with Python integers as bounds; or forward mode (jvp, jacfwd)."
     )
 
