@@ -191,3 +191,13 @@ def test_donated_memory_that_cannot_be_written_is_left_alone() -> None:
     (found,) = run_in_c(lambda x: x + 1, [x], donated=True)
     np.testing.assert_array_equal(found, before + 1)
     np.testing.assert_array_equal(x, before)
+
+
+@needs_compiler
+def test_an_array_that_is_passed_twice_is_not_written_to() -> None:
+    x = array(100)
+    before = x.copy()
+    total, turned = run_in_c(lambda x, y: (x + 1, x * y[::-1]), [x, x], donated=True)
+    np.testing.assert_array_equal(total, before + 1)
+    np.testing.assert_array_equal(turned, before * before[::-1])
+    np.testing.assert_array_equal(x, before)

@@ -121,6 +121,7 @@ class CpuExecutable:
             (var.aval.shape, var.aval.dtype, program.donations.get(first_out + i))
             for i, var in enumerate(program.out_vars)
         ]
+        self._donates = bool(program.donations)
         self._arena_bytes = program.arena.nbytes
         self._steps = tuple(steps)
         self._pack = struct.Struct(f"{program.arena_slot + 1}P").pack
@@ -135,10 +136,12 @@ class CpuExecutable:
     def __call__(self, args: Sequence[NDArray]) -> Sequence[NDArray]:
         """Run on flat inputs of the traced shapes and dtypes."""
         inputs = [x if x.flags.c_contiguous else np.ascontiguousarray(x) for x in args]
+        # An array that is passed twice may be read after the program has written to it.
+        donates = self._donates and len(set(map(id, inputs))) == len(inputs)
         outs = [
-            cpu_memory.empty_array(shape, dtype)
-            if donor is None or not inputs[donor].flags.writeable
-            else inputs[donor]
+            inputs[donor]
+            if donates and donor is not None and inputs[donor].flags.writeable
+            else cpu_memory.empty_array(shape, dtype)
             for shape, dtype, donor in self._outputs
         ]
         arena = cpu_memory.empty(self._arena_bytes)
