@@ -85,9 +85,8 @@ def run(body: Body, flow: Flow, w: Any, init: Any, xs: Any) -> Any:
         for name, a, b in body.steps:
             values.append(OPS[name](as_float(values[a]), as_float(values[b])))
         if body.nested:
-            inner = flow.scan(
-                lambda c, e: (c * 0.5 + e, c * e), values[-1] * 1.0, fnp.stack([w, w])
-            )
+            start, pairs = as_float(values[-1]), fnp.stack([w, w])
+            inner = flow.scan(lambda c, e: (c * 0.5 + e, c * e), start, pairs)
             values.append(as_float(inner[0] + inner[1].sum(axis=0)))
         new = [
             old + 1 if width == 0 else as_float(values[i])
