@@ -3,7 +3,6 @@ from __future__ import annotations
 import functools
 import itertools
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import ml_dtypes
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.core import programs, toy
+from tests.work import count_calls
 
 from funcdl.core import dtypes
 from funcdl.core.array import Array
@@ -142,20 +142,14 @@ def test_literals(value: Any, weak: bool, text: str) -> None:
     assert format_atom(Literal(Array(np.asarray(value), weak)), Names()) == text
 
 
-def test_time_is_linear_in_the_length() -> None:
-    def chain(length: int) -> float:
+def test_work_is_linear_in_the_length() -> None:
+    def chain(length: int) -> int:
         def f(x: Any) -> list[Any]:
             for _ in range(length):
                 x = toy.mul(x, x)
             return [x]
 
         jaxpr, _ = trace_to_jaxpr(f, [toy.f32()])
-        times = []
-        for _ in range(3):
-            begin = perf_counter()
-            format_jaxpr(jaxpr)
-            times.append(perf_counter() - begin)
-        return min(times)
+        return count_calls(lambda: format_jaxpr(jaxpr))
 
-    # 16 times the length: 16 times the time, where quadratic would be 256 times.
-    assert chain(8000) < 80 * chain(500)
+    assert chain(4000) < 9 * chain(500)
