@@ -109,7 +109,7 @@ def compiled(program: Program) -> tuple[Pipeline, ClosedJaxpr]:
     return pipeline_of(closed, [True] * len(shapes)), closed
 
 
-# A program, the most calls an equation that its passes may make (twice what they make), and kernels.
+# A program, the most calls an equation its passes may make (twice what they make), and kernels.
 PROGRAMS: dict[str, tuple[Program, int, int]] = {
     "chain": (chain(1000, (8, 8)), 1000, 25),
     "chain of scalars": (chain(1000, ()), 600, 25),
