@@ -303,6 +303,7 @@ def _is(value: Any, constant: int) -> bool:
 _CALLS = frozenset({"jit", "custom_call", "checkpoint"})
 _REWRITES: dict[str, Rewrite] = {
     "broadcast_in_dim": _broadcast,
+    "checkpoint_name": _identity,
     "convert_element_type": _convert,
     "copy": _identity,
     "div": _div,
