@@ -10,6 +10,7 @@ import math
 import mmap
 import os
 import threading
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,7 @@ class Pool:
     def __init__(self, max_cached_bytes: int) -> None:
         self.max_cached_bytes = max_cached_bytes
         self._free: dict[int, list[memoryview]] = {}  # size classes, the last used at the end
+        self._returned: deque[memoryview] = deque()  # blocks on their way back to `_free`
         self._cached_bytes = self._hits = self._misses = 0
         self._reset_lock()
         # At a fork, a thread that the child does not have may hold the lock.
@@ -92,16 +94,19 @@ class Pool:
     def clear(self) -> None:
         """Give all cached blocks back to the system."""
         with self._lock:
+            self._returned.clear()
             self._free.clear()
             self._cached_bytes = 0
 
     def stats(self) -> PoolStats:
         """Return the counters."""
         with self._lock:
+            self._collect()
             return PoolStats(self._cached_bytes, self._hits, self._misses)
 
     def _take(self, size: int) -> memoryview:
         with self._lock:
+            self._collect()
             if blocks := self._free.get(size):
                 self._hits += 1
                 self._cached_bytes -= size
@@ -110,8 +115,20 @@ class Pool:
         return _allocate(size)
 
     def _take_back(self, block: memoryview) -> None:
-        size = block.nbytes
-        with self._lock:
+        # A garbage collection may end a lease anywhere, also inside the pool's own methods: so the
+        # block is only queued here, by one atomic step, and put away by whoever has the lock.
+        self._returned.append(block)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._collect()
+            finally:
+                self._lock.release()
+
+    def _collect(self) -> None:
+        """Put returned blocks where they can be taken from; the lock is held."""
+        while self._returned:
+            block = self._returned.popleft()
+            size = block.nbytes
             self._free[size] = blocks = self._free.pop(size, None) or []
             blocks.append(block)
             self._cached_bytes += size
@@ -124,8 +141,7 @@ class Pool:
                     del self._free[oldest]
 
     def _reset_lock(self) -> None:
-        # Re-entrant: a collection that starts inside may end a lease in the same thread.
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
 
 
 def _size_class(nbytes: int) -> int:
