@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -13,7 +12,6 @@ from funcdl.config import config
 from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
 from funcdl.runtime.cpu_memory import address
 from funcdl.runtime.shared_object import load
-from funcdl.runtime.thread_pool import thread_pool
 from funcdl.runtime.toolchain import find_compiler
 
 COMPILER = find_compiler()
@@ -98,13 +96,8 @@ def test_parent_and_child_work_on_after_a_fork() -> None:
 
 
 def test_programs_do_not_load_another_openmp_library() -> None:
-    load(path(), "square", 3)
-    pool = thread_pool()
-    assert pool is not None
-    with open(f"/proc/{os.getpid()}/maps") as maps:
-        libraries = {line.split()[-1] for line in maps if ".so" in line}
     needed = subprocess.run(
-        ["readelf", "-d", str(path())], capture_output=True, text=True, check=False
+        ["readelf", "-d", str(path())], capture_output=True, text=True, check=True
     ).stdout
+    assert "Dynamic section" in needed  # or the text is not what this test takes it for
     assert "gomp" not in needed
-    assert any("thread_pool" in name or str(pool.library._name) == name for name in libraries)
