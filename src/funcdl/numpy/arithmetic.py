@@ -16,6 +16,41 @@ from funcdl.ops.complex_parts import complex_, imag, real
 from funcdl.ops.select import clamp, select_n
 from funcdl.ops.shape import full_like
 
+__all__ = [
+    "abs",
+    "absolute",
+    "add",
+    "around",
+    "ceil",
+    "clip",
+    "divide",
+    "divmod",
+    "fabs",
+    "float_power",
+    "floor",
+    "floor_divide",
+    "fmax",
+    "fmin",
+    "fmod",
+    "maximum",
+    "minimum",
+    "mod",
+    "multiply",
+    "negative",
+    "positive",
+    "pow",
+    "power",
+    "reciprocal",
+    "remainder",
+    "rint",
+    "round",
+    "sign",
+    "square",
+    "subtract",
+    "true_divide",
+    "trunc",
+]
+
 add = binary(
     "add",
     {"b": bits.or_} | kinds("iufc", ops.add),

@@ -28,6 +28,24 @@ from funcdl.ops.shape import broadcast_in_dim, broadcast_to, iota, reshape
 from funcdl.ops.shape import full_like as fill_like
 from funcdl.ops.slicing import concatenate
 
+__all__ = [
+    "arange",
+    "array",
+    "asarray",
+    "astype",
+    "copy",
+    "empty",
+    "empty_like",
+    "full",
+    "full_like",
+    "linspace",
+    "meshgrid",
+    "ones",
+    "ones_like",
+    "zeros",
+    "zeros_like",
+]
+
 DTypeLike = Any
 ShapeLike = Any
 

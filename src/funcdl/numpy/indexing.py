@@ -24,6 +24,15 @@ from funcdl.ops.shape import broadcast_to, full_like, reshape, rev
 from funcdl.ops.slicing import slice_
 from funcdl.ops.windows import GatherDimensionNumbers, GatherScatterMode
 
+__all__ = [
+    "flatnonzero",
+    "nonzero",
+    "select",
+    "take",
+    "take_along_axis",
+    "where",
+]
+
 Mode = str | GatherScatterMode | None
 
 _BASIC = frozenset([int, slice, type(None), type(Ellipsis)])

@@ -28,6 +28,23 @@ from funcdl.numpy.shaping import (
 from funcdl.ops import slicing
 from funcdl.ops.shape import broadcast_in_dim
 
+__all__ = [
+    "append",
+    "array_split",
+    "column_stack",
+    "concat",
+    "concatenate",
+    "dstack",
+    "hstack",
+    "pad",
+    "repeat",
+    "split",
+    "stack",
+    "tile",
+    "unstack",
+    "vstack",
+]
+
 
 def _parts(name: str, arrays: Any, dtype: DTypeLike) -> list[Any]:
     """The arrays to join, of one dtype; an array stands for its rows."""

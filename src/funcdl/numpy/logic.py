@@ -19,6 +19,39 @@ from funcdl.ops.reduction import reduce_and
 from funcdl.ops.rounding import is_finite
 from funcdl.ops.shape import full_like
 
+__all__ = [
+    "allclose",
+    "array_equal",
+    "array_equiv",
+    "bitwise_and",
+    "bitwise_invert",
+    "bitwise_left_shift",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
+    "equal",
+    "greater",
+    "greater_equal",
+    "invert",
+    "isclose",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "isneginf",
+    "isposinf",
+    "left_shift",
+    "less",
+    "less_equal",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "not_equal",
+    "right_shift",
+    "signbit",
+]
+
 _BOOL = np.dtype(bool)
 
 equal = binary("equal", kinds("biufc", comparison.eq), "Whether elements are equal.")

@@ -20,6 +20,20 @@ from funcdl.ops.select import select_n
 from funcdl.ops.shape import broadcast_in_dim, broadcast_to, full_like, iota
 from funcdl.ops.slicing import pad
 
+__all__ = [
+    "diag",
+    "diag_indices",
+    "diagonal",
+    "eye",
+    "identity",
+    "trace",
+    "tri",
+    "tril",
+    "tril_indices",
+    "triu",
+    "triu_indices",
+]
+
 
 def _places(shape: Shape, k: int) -> tuple[Any, Any]:
     """Row number plus `k`, and column number, for each element of a matrix."""

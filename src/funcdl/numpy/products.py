@@ -21,6 +21,17 @@ from funcdl.numpy.shaping import moveaxis, ravel, transpose
 from funcdl.ops.dot import dot_general
 from funcdl.ops.shape import reshape
 
+__all__ = [
+    "dot",
+    "inner",
+    "kron",
+    "matmul",
+    "outer",
+    "tensordot",
+    "vdot",
+    "vecdot",
+]
+
 Dims = tuple[int, ...]
 
 _AS_NUMPY = frozenset(map(np.dtype, ("f4", "f8", "c8", "c16")))

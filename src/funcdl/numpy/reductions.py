@@ -22,6 +22,22 @@ from funcdl.ops.select import select_n
 from funcdl.ops.shape import broadcast_to, full_like, reshape
 from funcdl.ops.slicing import pad, slice_
 
+__all__ = [
+    "all",
+    "amax",
+    "amin",
+    "any",
+    "argmax",
+    "argmin",
+    "count_nonzero",
+    "cumprod",
+    "cumsum",
+    "max",
+    "min",
+    "prod",
+    "sum",
+]
+
 Axis = int | Sequence[int] | None
 
 

@@ -18,6 +18,32 @@ from funcdl.numpy.reductions import normalize_axes, normalize_axis
 from funcdl.ops import shape as ops
 from funcdl.ops.slicing import concatenate, slice_
 
+__all__ = [
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
+    "broadcast_arrays",
+    "broadcast_shapes",
+    "broadcast_to",
+    "expand_dims",
+    "flip",
+    "fliplr",
+    "flipud",
+    "matrix_transpose",
+    "moveaxis",
+    "ndim",
+    "permute_dims",
+    "ravel",
+    "reshape",
+    "roll",
+    "rot90",
+    "shape",
+    "size",
+    "squeeze",
+    "swapaxes",
+    "transpose",
+]
+
 
 def shape(a: ArrayLike) -> Shape:
     """The sizes of an array's dimensions."""

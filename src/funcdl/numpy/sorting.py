@@ -13,6 +13,12 @@ from funcdl.ops import sort as ordering
 from funcdl.ops.arithmetic import sub
 from funcdl.ops.shape import full_like, iota, reshape, rev
 
+__all__ = [
+    "argsort",
+    "lexsort",
+    "sort",
+]
+
 
 def sort(
     a: ArrayLike,

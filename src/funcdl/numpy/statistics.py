@@ -23,6 +23,14 @@ from funcdl.ops.select import select_n
 from funcdl.ops.shape import broadcast_in_dim, broadcast_to, full_like, reshape
 from funcdl.ops.stop_gradient import stop_gradient
 
+__all__ = [
+    "average",
+    "mean",
+    "ptp",
+    "std",
+    "var",
+]
+
 
 def _count(
     name: str, x: Any, axes: tuple[int, ...], keepdims: bool, where: ArrayLike | None, like: Any
