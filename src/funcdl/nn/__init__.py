@@ -28,13 +28,19 @@ from __future__ import annotations
 
 from funcdl.nn import initializers
 from funcdl.nn.activations import (
+    celu,
     elu,
     gelu,
-    leaky_relu,
-    relu,
+    glu,
+    log1mexp,
+    log_sigmoid,
+    mish,
+    selu,
     sigmoid,
     silu,
+    soft_sign,
     softplus,
+    squareplus,
     swish,
     tanh,
 )
@@ -46,33 +52,64 @@ from funcdl.nn.losses import (
 )
 from funcdl.nn.mlp import mlp_apply, mlp_init
 from funcdl.nn.one_hot import one_hot
+from funcdl.nn.piecewise import (
+    hard_sigmoid,
+    hard_silu,
+    hard_swish,
+    hard_tanh,
+    identity,
+    leaky_relu,
+    relu,
+    relu6,
+    sparse_plus,
+    sparse_sigmoid,
+)
 from funcdl.nn.pooling import avg_pool, max_pool, min_pool, pool
-from funcdl.nn.softmax import log_softmax, logsumexp, softmax
+from funcdl.nn.softmax import log_softmax, logmeanexp, logsumexp, softmax
+from funcdl.nn.standardize import standardize
 
 __all__ = [
     "avg_pool",
+    "celu",
     "elu",
     "gelu",
+    "glu",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_swish",
+    "hard_tanh",
+    "identity",
     "initializers",
     "leaky_relu",
     "linear_apply",
     "linear_init",
+    "log1mexp",
+    "log_sigmoid",
     "log_softmax",
+    "logmeanexp",
     "logsumexp",
     "max_pool",
     "min_pool",
+    "mish",
     "mlp_apply",
     "mlp_init",
     "mse",
     "one_hot",
     "pool",
     "relu",
+    "relu6",
+    "selu",
     "sigmoid",
     "silu",
+    "soft_sign",
     "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
     "softplus",
+    "sparse_plus",
+    "sparse_sigmoid",
+    "squareplus",
+    "standardize",
     "swish",
     "tanh",
 ]

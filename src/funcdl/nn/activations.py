@@ -1,36 +1,61 @@
 """Elementwise activation functions, as in `jax.nn`.
 
 Integers and bools become floats where the function needs it. Values and derivatives are finite for
-every finite argument for which the true ones are, however large it is.
+every finite argument for which the true ones are, however large it is; at infinity they are the
+limits, never NaN. At kinks the derivative is JAX's. Piecewise linear functions are in
+`funcdl.nn.piecewise`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 import funcdl.numpy as fnp
 from funcdl import lax
+from funcdl.errors import ShapeError
+from funcdl.nn.piecewise import relu
 from funcdl.numpy import tanh
 from funcdl.numpy.promotion import promote_inexact
 
-__all__ = ["elu", "gelu", "leaky_relu", "relu", "sigmoid", "silu", "softplus", "swish", "tanh"]
+__all__ = [
+    "celu",
+    "elu",
+    "gelu",
+    "glu",
+    "log1mexp",
+    "log_sigmoid",
+    "mish",
+    "selu",
+    "sigmoid",
+    "silu",
+    "soft_sign",
+    "softplus",
+    "squareplus",
+    "swish",
+    "tanh",
+]
 
 # From here on the tanh in gelu is 1 even in float64, while the square of the argument still fits in
 # float16.
 _GELU_SATURATED = 10.0
 
 
-def relu(x: Any) -> Any:
-    """The positive part, ``max(x, 0)``; its derivative at 0 is 0."""
-    # Not maximum, whose derivative at a tie is shared. The test is false for NaN, which so passes.
-    return fnp.where(fnp.less_equal(x, 0), 0, x)
+# For the inputs of SELU networks mean 0 and variance 1 are a fixed point with these constants.
+_SELU_ALPHA = 1.6732632423543772
+_SELU_SCALE = 1.0507009873554805
 
 
-def leaky_relu(x: Any, negative_slope: Any = 0.01) -> Any:
-    """``x`` where it is at least 0, else ``negative_slope * x``."""
-    (x,) = promote_inexact("leaky_relu", x)
-    return fnp.where(x >= 0, x, negative_slope * x)
+def _with_limits(f: Callable[[Any], Any], x: Any) -> Any:
+    """`f`, which goes to 0 on the left and to ``x`` on the right, with these limits at infinity.
+
+    A product such as ``x * sigmoid(x)`` is NaN there, and so is its derivative.
+    """
+    finite = fnp.isfinite(x)
+    return fnp.where(finite, f(fnp.where(finite, x, 0)), relu(x))
 
 
 def sigmoid(x: Any) -> Any:
@@ -46,7 +71,7 @@ def silu(x: Any) -> Any:
     approximation in reinforcement learning" (2018).
     """
     (x,) = promote_inexact("silu", x)
-    return x * lax.logistic(x)
+    return _with_limits(lambda x: x * lax.logistic(x), x)
 
 
 swish = silu
@@ -63,9 +88,15 @@ def gelu(x: Any, approximate: bool = True) -> Any:
         the error function.
     """
     (x,) = promote_inexact("gelu", x)
-    if not approximate:
-        # erfc rather than 1 + erf, which cancels for negative arguments.
-        return 0.5 * x * lax.erfc(-x * math.sqrt(0.5))
+    return _with_limits(_tanh_gelu if approximate else _exact_gelu, x)
+
+
+def _exact_gelu(x: Any) -> Any:
+    # erfc rather than 1 + erf, which cancels for negative arguments.
+    return 0.5 * x * lax.erfc(-x * math.sqrt(0.5))
+
+
+def _tanh_gelu(x: Any) -> Any:
     # (1 + tanh(u)) / 2 is sigmoid(2 u), which does not cancel. The bounds keep the cube finite.
     bound = fnp.asarray(_GELU_SATURATED, dtype=x.dtype)
     inner = lax.clamp(-bound, x, bound)
@@ -91,3 +122,97 @@ def elu(x: Any, alpha: Any = 1.0) -> Any:
     positive = x > 0
     # The inner choice keeps the branch that is not taken, and so its derivative, finite.
     return fnp.where(positive, x, alpha * fnp.expm1(fnp.where(positive, 0, x)))
+
+
+def celu(x: Any, alpha: Any = 1.0) -> Any:
+    """``x`` where it is positive, else ``alpha * (exp(x / alpha) - 1)``.
+
+    From Barron, "Continuously differentiable exponential linear units" (2017).
+    """
+    (x,) = promote_inexact("celu", x)
+    positive = x > 0
+    return fnp.where(positive, x, alpha * fnp.expm1(fnp.where(positive, 0, x) / alpha))
+
+
+def selu(x: Any) -> Any:
+    """`elu` with constants that keep the variance of a deep network's activations at 1.
+
+    From Klambauer et al., "Self-normalizing neural networks" (2017).
+    """
+    return _SELU_SCALE * elu(x, _SELU_ALPHA)
+
+
+def log_sigmoid(x: Any) -> Any:
+    """``log(sigmoid(x))``, exact where that is close to 0 or very negative."""
+    (x,) = promote_inexact("log_sigmoid", x)
+    return -softplus(-x)
+
+
+def mish(x: Any) -> Any:
+    """``x * tanh(softplus(x))``; from Misra, "Mish: a self regularized activation" (2019)."""
+    (x,) = promote_inexact("mish", x)
+    return _with_limits(lambda x: x * fnp.tanh(softplus(x)), x)
+
+
+def soft_sign(x: Any) -> Any:
+    """``x / (1 + |x|)``."""
+    (x,) = promote_inexact("soft_sign", x)
+    finite = fnp.isfinite(x)
+    inner = fnp.where(finite, x, 0)
+    return fnp.where(finite, inner / (fnp.abs(inner) + 1), fnp.sign(x))
+
+
+def squareplus(x: Any, b: Any = 4) -> Any:
+    """``(x + sqrt(x**2 + b)) / 2``, a smooth `relu` that is algebraic.
+
+    From Barron, "Squareplus: a softplus-like algebraic rectifier" (2021). Neither large arguments
+    overflow nor negative ones cancel.
+
+    Args:
+      x: an array.
+      b: how round the bend is; 0 gives `relu`.
+    """
+    x, b = promote_inexact("squareplus", x, b)
+
+    def apply(x: Any) -> Any:
+        # The scale cancels, and so needs no derivative. It keeps the squares in range.
+        scale = fnp.maximum(fnp.abs(x), fnp.sqrt(b))
+        scale = lax.stop_gradient(fnp.where(scale == 0, 1, scale))
+        root = scale * fnp.sqrt(fnp.square(x / scale) + b / scale / scale)
+        positive = x > 0
+        # Multiplied by the sum of both terms over itself, the difference becomes a quotient.
+        below = fnp.where(positive, 1, root - x)
+        return fnp.where(positive, (x + root) / 2, b / (2 * fnp.where(below == 0, 1, below)))
+
+    return _with_limits(apply, x)
+
+
+def log1mexp(x: Any) -> Any:
+    """``log(1 - exp(-x))`` for positive `x`; minus infinity at 0, NaN below.
+
+    From Maechler, "Accurately computing log(1 - exp(-|a|))" (2012): two forms, which meet where
+    ``exp(-x)`` is one half.
+    """
+    (x,) = promote_inexact("log1mexp", x)
+    small = x < math.log(2)
+    near = fnp.log(-fnp.expm1(-fnp.where(small, x, 1)))
+    # A logarithm of negative numbers is NaN, and its derivative there no number either.
+    near = fnp.where(x < 0, np.nan, near)
+    return fnp.where(small, near, fnp.log1p(-fnp.exp(-fnp.where(small, 1, x))))
+
+
+def glu(x: Any, axis: int = -1) -> Any:
+    """The first half along an axis, times the `sigmoid` of the second half.
+
+    From Dauphin et al., "Language modeling with gated convolutional networks" (2017).
+
+    Raises:
+      ShapeError: the axis has an odd size.
+    """
+    (x,) = promote_inexact("glu", x)
+    size = x.shape[axis]
+    if size % 2:
+        raise ShapeError(f"glu requires an even size along axis {axis}, to be halved; got {x.aval}")
+    half = size // 2
+    value = lax.slice_in_dim(x, 0, half, axis=axis)
+    return value * lax.logistic(lax.slice_in_dim(x, half, size, axis=axis))

@@ -45,7 +45,12 @@ def log_softmax(x: Any, axis: Axis = -1, where: Any = None) -> Any:
 
 
 def logsumexp(
-    a: Any, axis: Axis = None, b: Any = None, keepdims: bool = False, where: Any = None
+    a: Any,
+    axis: Axis = None,
+    b: Any = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+    where: Any = None,
 ) -> Any:
     """``log(sum(b * exp(a)))`` along axes (see `jax.nn.logsumexp`).
 
@@ -55,6 +60,8 @@ def logsumexp(
       b: weights that broadcast with `a`; None means 1. A weight of 0 hides its entry, even an
         infinite one, and has no derivative, as in JAX.
       keepdims: whether reduced axes remain, with size 1.
+      return_sign: whether to return ``(log(abs(sum)), sign(sum))``; without it the logarithm of a
+        negative sum is NaN.
       where: which entries take part.
     """
     if b is not None:
@@ -63,8 +70,30 @@ def logsumexp(
     a = _masked("logsumexp", a, where)
     top = _maximum(a, axis)
     exp = fnp.exp(a - top)
-    out = fnp.log(fnp.sum(exp if b is None else b * exp, axis=axis, keepdims=True)) + top
-    return out if keepdims else fnp.squeeze(out, axis=axis)
+    total = fnp.sum(exp if b is None else b * exp, axis=axis, keepdims=True)
+    sign = lax.stop_gradient(fnp.sign(total))
+    out = fnp.log(sign * total if return_sign else total) + top
+    if not keepdims:
+        out, sign = fnp.squeeze(out, axis=axis), fnp.squeeze(sign, axis=axis)
+    return (out, sign) if return_sign else out
+
+
+def logmeanexp(a: Any, axis: Axis = None, where: Any = None, keepdims: bool = False) -> Any:
+    """``log(mean(exp(a)))`` along axes (see `jax.nn.logmeanexp`).
+
+    Args:
+      a: an array.
+      axis: an axis, a tuple of axes, or None for all.
+      where: which entries take part; NaN comes out where none does.
+      keepdims: whether reduced axes remain, with size 1.
+    """
+    (a,) = promote_inexact("logmeanexp", a)
+    total = logsumexp(a, axis=axis, keepdims=keepdims, where=where)
+    taking_part = fnp.ones(a.shape, bool) if where is None else fnp.broadcast_to(where, a.shape)
+    # In 32 bits at least: half types cannot count far.
+    wide = fnp.promote_types(a.dtype, np.float32)
+    count = fnp.sum(taking_part, axis=axis, keepdims=keepdims, dtype=wide)
+    return total - fnp.where(count == 0, np.nan, fnp.log(count)).astype(a.dtype)
 
 
 def _masked(name: str, x: Any, where: Any) -> Any:
