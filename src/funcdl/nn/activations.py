@@ -101,7 +101,9 @@ def _tanh_gelu(x: Any) -> Any:
     bound = fnp.asarray(_GELU_SATURATED, dtype=x.dtype)
     inner = lax.clamp(-bound, x, bound)
     scale = 2 * math.sqrt(2 / math.pi)
-    return x * lax.logistic(inner * (scale + (scale * 0.044715) * fnp.square(inner)))
+    # Neither is a large argument to be multiplied with what is left of the probability.
+    value = fnp.where(x < -bound, -bound, x)
+    return value * lax.logistic(inner * (scale + (scale * 0.044715) * fnp.square(inner)))
 
 
 def softplus(x: Any) -> Any:
@@ -182,7 +184,7 @@ def squareplus(x: Any, b: Any = 4) -> Any:
         positive = x > 0
         # Multiplied by the sum of both terms over itself, the difference becomes a quotient.
         below = fnp.where(positive, 1, root - x)
-        return fnp.where(positive, (x + root) / 2, b / (2 * fnp.where(below == 0, 1, below)))
+        return fnp.where(positive, x / 2 + root / 2, b / (2 * fnp.where(below == 0, 1, below)))
 
     return _with_limits(apply, x)
 

@@ -2,6 +2,7 @@
 
 All subtract the maximum first, so nothing overflows. The maximum cancels in exact arithmetic, so no
 derivative flows through it. Entries of minus infinity have no weight; `where` gives entries none.
+Half types are computed with in float32, as their sums would overflow or stop growing.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ def softmax(x: Any, axis: Axis = -1, where: Any = None) -> Any:
       where: a bool array that broadcasts with `x`: which entries take part. The others are 0 in the
         result, and so is a row in which none takes part.
     """
-    x = _masked("softmax", x, where)
+    x, dtype = _masked("softmax", x, where)
     exp = fnp.exp(x - _maximum(x, axis))
-    return exp / _total(exp, axis, where)
+    return (exp / _total(exp, axis, where)).astype(dtype)
 
 
 def log_softmax(x: Any, axis: Axis = -1, where: Any = None) -> Any:
@@ -39,9 +40,9 @@ def log_softmax(x: Any, axis: Axis = -1, where: Any = None) -> Any:
       axis: an axis, a tuple of axes, or None for all.
       where: which entries take part; the others are minus infinity in the result.
     """
-    x = _masked("log_softmax", x, where)
+    x, dtype = _masked("log_softmax", x, where)
     shifted = x - _maximum(x, axis)
-    return shifted - fnp.log(_total(fnp.exp(shifted), axis, where))
+    return (shifted - fnp.log(_total(fnp.exp(shifted), axis, where))).astype(dtype)
 
 
 def logsumexp(
@@ -67,7 +68,7 @@ def logsumexp(
     if b is not None:
         a, b = fnp.broadcast_arrays(*promote_inexact("logsumexp", a, b))
         a = fnp.where(b == 0, -np.inf, a)
-    a = _masked("logsumexp", a, where)
+    a, dtype = _masked("logsumexp", a, where)
     top = _maximum(a, axis)
     exp = fnp.exp(a - top)
     total = fnp.sum(exp if b is None else b * exp, axis=axis, keepdims=True)
@@ -75,7 +76,7 @@ def logsumexp(
     out = fnp.log(sign * total if return_sign else total) + top
     if not keepdims:
         out, sign = fnp.squeeze(out, axis=axis), fnp.squeeze(sign, axis=axis)
-    return (out, sign) if return_sign else out
+    return (out.astype(dtype), sign.astype(dtype)) if return_sign else out.astype(dtype)
 
 
 def logmeanexp(a: Any, axis: Axis = None, where: Any = None, keepdims: bool = False) -> Any:
@@ -88,17 +89,19 @@ def logmeanexp(a: Any, axis: Axis = None, where: Any = None, keepdims: bool = Fa
       keepdims: whether reduced axes remain, with size 1.
     """
     (a,) = promote_inexact("logmeanexp", a)
-    total = logsumexp(a, axis=axis, keepdims=keepdims, where=where)
-    taking_part = fnp.ones(a.shape, bool) if where is None else fnp.broadcast_to(where, a.shape)
-    # In 32 bits at least: half types cannot count far.
     wide = fnp.promote_types(a.dtype, np.float32)
+    total = logsumexp(a.astype(wide), axis=axis, keepdims=keepdims, where=where)
+    taking_part = fnp.ones(a.shape, bool) if where is None else fnp.broadcast_to(where, a.shape)
     count = fnp.sum(taking_part, axis=axis, keepdims=keepdims, dtype=wide)
-    return total - fnp.where(count == 0, np.nan, fnp.log(count)).astype(a.dtype)
+    return (total - fnp.where(count == 0, np.nan, fnp.log(count))).astype(a.dtype)
 
 
-def _masked(name: str, x: Any, where: Any) -> Any:
+def _masked(name: str, x: Any, where: Any) -> tuple[Any, Any]:
+    """The operand, wide enough to compute with and masked, and the dtype of the result."""
     (x,) = promote_inexact(name, x)
-    return x if where is None else fnp.where(where, x, -np.inf)
+    dtype = x.dtype
+    x = x.astype(fnp.promote_types(dtype, np.float32))
+    return x if where is None else fnp.where(where, x, -np.inf), dtype
 
 
 def _maximum(x: Any, axis: Axis) -> Any:
