@@ -10,6 +10,7 @@ from __future__ import annotations
 from funcdl.core.array import Array
 from funcdl.numpy import (
     arithmetic,
+    contractions,
     creation,
     functions,
     indexing,
@@ -25,6 +26,7 @@ from funcdl.numpy import (
     types,
 )
 from funcdl.numpy.arithmetic import *
+from funcdl.numpy.contractions import *
 from funcdl.numpy.creation import *
 from funcdl.numpy.functions import *
 from funcdl.numpy.indexing import *
@@ -40,6 +42,7 @@ from funcdl.numpy.types import *
 
 __all__ = ["Array"]
 __all__ += arithmetic.__all__
+__all__ += contractions.__all__
 __all__ += creation.__all__
 __all__ += functions.__all__
 __all__ += indexing.__all__

@@ -26,10 +26,12 @@ __all__ = [
     "inner",
     "kron",
     "matmul",
+    "matvec",
     "outer",
     "tensordot",
     "vdot",
     "vecdot",
+    "vecmat",
 ]
 
 Dims = tuple[int, ...]
@@ -178,14 +180,20 @@ def dot(
     return _contract(x, y, ((inner[0],), (inner[1],)), preferred=preferred_element_type)
 
 
-def inner(a: ArrayLike, b: ArrayLike) -> Any:
+def inner(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    precision: Any = None,
+    preferred_element_type: DTypeLike = None,
+) -> Any:
     """The last dimensions of both multiplied and added up (see `numpy.inner`)."""
     x, y = promote_dtypes("inner", a, b)
     if x.ndim == 0 or y.ndim == 0:
-        return multiply(x, y)
+        return dot(x, y, preferred_element_type=preferred_element_type)
     if x.aval.shape[-1] != y.aval.shape[-1]:
         raise _sizes_differ("inner", x, y, x.ndim - 1, y.ndim - 1)
-    return _contract(x, y, ((x.ndim - 1,), (y.ndim - 1,)))
+    return _contract(x, y, ((x.ndim - 1,), (y.ndim - 1,)), preferred=preferred_element_type)
 
 
 def outer(a: ArrayLike, b: ArrayLike, out: None = None) -> Any:
@@ -196,13 +204,28 @@ def outer(a: ArrayLike, b: ArrayLike, out: None = None) -> Any:
     return multiply(reshape(x, new_sizes=(x.size, 1)), ravel(y))
 
 
-def vdot(a: ArrayLike, b: ArrayLike) -> Any:
+def vdot(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    precision: Any = None,
+    preferred_element_type: DTypeLike = None,
+) -> Any:
     """Inner product of all elements, those of `a` conjugated."""
     x, y = (ravel(z) for z in promote_dtypes("vdot", a, b))
-    return dot(conj(x) if dtypes.is_complex(x.aval.dtype) else x, y)
+    x = conj(x) if dtypes.is_complex(x.aval.dtype) else x
+    return dot(x, y, preferred_element_type=preferred_element_type)
 
 
-def vecdot(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Any:
+def vecdot(
+    x1: ArrayLike,
+    x2: ArrayLike,
+    /,
+    *,
+    axis: int = -1,
+    precision: Any = None,
+    preferred_element_type: DTypeLike = None,
+) -> Any:
     """Inner products along an axis, the other dimensions broadcast; ``x1`` is conjugated."""
     x, y = promote_dtypes("vecdot", x1, x2)
     if x.ndim == 0 or y.ndim == 0:
@@ -213,8 +236,47 @@ def vecdot(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Any:
     x = conj(x) if dtypes.is_complex(x.aval.dtype) else x
     rows = reshape(x, new_sizes=(*x.aval.shape[:-1], 1, x.aval.shape[-1]))
     columns = reshape(y, new_sizes=(*y.aval.shape, 1))
-    out = matmul(rows, columns)
+    out = matmul(rows, columns, preferred_element_type=preferred_element_type)
     return reshape(out, new_sizes=out.aval.shape[:-2])
+
+
+def matvec(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+    """Matrices ``[..., m, n]`` times vectors ``[..., n]`` (see `jax.numpy.matvec`).
+
+    Raises:
+      ShapeError: dimensions are missing, or sizes do not fit.
+    """
+    x, y = promote_dtypes("matvec", x1, x2)
+    if x.ndim < 2 or y.ndim < 1:
+        raise ShapeError(f"matvec: a matrix and a vector are needed, got {x.aval} and {y.aval}")
+    return _times_vector("matvec", x, y)
+
+
+def vecmat(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+    """Vectors ``[..., n]``, conjugated, times matrices ``[..., n, m]`` (see `jax.numpy.vecmat`).
+
+    Raises:
+      ShapeError: dimensions are missing, or sizes do not fit.
+    """
+    x, y = promote_dtypes("vecmat", x1, x2)
+    if x.ndim < 1 or y.ndim < 2:
+        raise ShapeError(f"vecmat: a vector and a matrix are needed, got {x.aval} and {y.aval}")
+    x = conj(x) if dtypes.is_complex(x.aval.dtype) else x
+    return _times_vector("vecmat", moveaxis(y, -1, -2), x)
+
+
+def _times_vector(name: str, matrix: Any, vector: Any) -> Any:
+    """``[..., m, n]`` and ``[..., n]`` to ``[..., m]``."""
+    if matrix.aval.shape[-1] != vector.aval.shape[-1]:
+        raise ShapeError(
+            f"{name}: the vectors have {vector.aval.shape[-1]} elements, the matrices "
+            f"{matrix.aval.shape[-1]} places for them"
+        )
+    if vector.ndim == 1:
+        return matmul(matrix, vector)
+    columns = reshape(vector, new_sizes=(*vector.aval.shape, 1))
+    out = matmul(matrix, columns)
+    return reshape(out, new_sizes=out.aval.shape[:-1])
 
 
 def tensordot(
