@@ -53,7 +53,7 @@ def test_type_information_is_shipped() -> None:
 
 def test_run_time_dependencies_stay_light() -> None:
     names = {re.split(r"[<>=!~; \[]", text)[0] for text in PYPROJECT["project"]["dependencies"]}
-    assert names == {"cffi", "ml_dtypes", "numpy", "optree"}
+    assert names == {"cffi", "ml_dtypes", "numpy", "opt_einsum", "optree", "scipy"}
 
 
 def test_every_folder_is_a_package() -> None:
