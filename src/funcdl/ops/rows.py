@@ -252,7 +252,7 @@ def _install_derivative(primitive: Primitive, derivative: Derivative, arity: int
         case NoDerivative():
             primitive.jvp = zero_jvp(primitive)
         case NotDifferentiable(reason):
-            primitive.jvp = _refuse_jvp(primitive, reason)
+            primitive.jvp = refuse_jvp(primitive, reason)
 
 
 def _jvp_from_rules(
@@ -313,7 +313,9 @@ def zero_jvp(primitive: Primitive) -> Callable[..., tuple[Any, Any]]:
     return jvp
 
 
-def _refuse_jvp(primitive: Primitive, reason: str) -> Callable[..., tuple[Any, Any]]:
+def refuse_jvp(primitive: Primitive, reason: str) -> Callable[..., tuple[Any, Any]]:
+    """The jvp rule of operations that have no derivative, for this reason."""
+
     def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
         raise NotDifferentiableError(
             f"{primitive.name} cannot be differentiated: {reason}.\n"
