@@ -92,7 +92,12 @@ def test_narrow_derivatives_agree_with_double_precision(name: str, dtype: str) -
 def derivatives(name: str, sample: Sample) -> list[Any]:
     """The tangents of all outputs and the cotangents of all operands, along ones."""
     positions = differentiable(sample)
-    f = function_of(name, sample, positions)
+    call = function_of(name, sample, positions)
+
+    def f(*xs: Any) -> Any:
+        out = call(*xs)
+        return [x for x in out if dtypes.is_inexact(x.dtype)] if isinstance(out, list) else out
+
     primals = [Array(sample.args[i]) for i in positions]
     ones = [Array(np.ones(x.shape, x.dtype)) for x in primals]
     out, tangents = jvp(f, primals, ones)
