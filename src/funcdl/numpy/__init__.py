@@ -13,6 +13,7 @@ from funcdl.numpy import (
     contractions,
     creation,
     functions,
+    histograms,
     indexing,
     joining,
     logic,
@@ -20,6 +21,8 @@ from funcdl.numpy import (
     operators,
     products,
     reductions,
+    searching,
+    sets,
     shaping,
     sorting,
     statistics,
@@ -29,12 +32,15 @@ from funcdl.numpy.arithmetic import *
 from funcdl.numpy.contractions import *
 from funcdl.numpy.creation import *
 from funcdl.numpy.functions import *
+from funcdl.numpy.histograms import *
 from funcdl.numpy.indexing import *
 from funcdl.numpy.joining import *
 from funcdl.numpy.logic import *
 from funcdl.numpy.matrices import *
 from funcdl.numpy.products import *
 from funcdl.numpy.reductions import *
+from funcdl.numpy.searching import *
+from funcdl.numpy.sets import *
 from funcdl.numpy.shaping import *
 from funcdl.numpy.sorting import *
 from funcdl.numpy.statistics import *
@@ -45,12 +51,15 @@ __all__ += arithmetic.__all__
 __all__ += contractions.__all__
 __all__ += creation.__all__
 __all__ += functions.__all__
+__all__ += histograms.__all__
 __all__ += indexing.__all__
 __all__ += joining.__all__
 __all__ += logic.__all__
 __all__ += matrices.__all__
 __all__ += products.__all__
 __all__ += reductions.__all__
+__all__ += searching.__all__
+__all__ += sets.__all__
 __all__ += shaping.__all__
 __all__ += sorting.__all__
 __all__ += statistics.__all__

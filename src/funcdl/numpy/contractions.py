@@ -328,7 +328,7 @@ def _multiply(
         preferred_element_type=preferred,
         precision=None,
     )
-    free_labels = [n for t in sides for n in t.labels if n not in shared]
+    free_labels = [n for t in (left, right) for n in t.labels if n not in shared]
     return _Term(value, (*batch, *free_labels))
 
 

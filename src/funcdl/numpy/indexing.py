@@ -1,4 +1,4 @@
-"""Read elements by index: ``x[index]``, take, take_along_axis, where, nonzero."""
+"""Read elements by index: ``x[index]``, take, take_along_axis, where."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.array import Array
-from funcdl.core.trace import Tracer, context, eval_trace
-from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeError
+from funcdl.core.trace import context, eval_trace
+from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.numpy import promotion
 from funcdl.numpy.index_plan import Plan, plan_index, wrap
 from funcdl.numpy.logic import truth
 from funcdl.numpy.promotion import ArrayLike, array, promote_dtypes
 from funcdl.numpy.reductions import normalize_axis
+from funcdl.numpy.searching import find_nonzero
 from funcdl.ops.arithmetic import add, rem
 from funcdl.ops.comparison import lt
 from funcdl.ops.dynamic import dynamic_slice
@@ -25,8 +26,6 @@ from funcdl.ops.slicing import slice_
 from funcdl.ops.windows import GatherDimensionNumbers, GatherScatterMode
 
 __all__ = [
-    "flatnonzero",
-    "nonzero",
     "select",
     "take",
     "take_along_axis",
@@ -257,45 +256,27 @@ def where(
     x: ArrayLike | None = None,
     y: ArrayLike | None = None,
     /,
+    *,
+    size: int | None = None,
+    fill_value: Any = None,
 ) -> Any:
     """Elements of `x` where the condition is true, else of `y` (see `jax.numpy.where`).
 
     The three broadcast; the dtypes of `x` and `y` are promoted. With the condition alone, as
-    `nonzero`.
+    `nonzero`, which `size` and `fill_value` are for.
 
     Raises:
-      ArgumentError: one of `x` and `y` is missing.
+      ArgumentError: one of `x` and `y` is missing, or `size` or `fill_value` are given with both.
     """
     if x is None and y is None:
-        return nonzero(condition)
+        return find_nonzero("where with one argument", condition, size, fill_value)
+    if size is not None or fill_value is not None:
+        raise ArgumentError("where: size and fill_value are for where with one argument")
     if x is None or y is None:
         raise ArgumentError("where: give both x and y, or neither")
     x, y = promote_dtypes("where", x, y)
     mask, x, y = promotion.broadcast("where", truth("where", condition), x, y)
     return select_n(mask, y, x)
-
-
-def nonzero(a: ArrayLike) -> tuple[Any, ...]:
-    """The places of elements that differ from zero: one index array for each dimension.
-
-    Raises:
-      ConcretizationError: the array is traced: the size of the result would depend on its values.
-    """
-    a = array("nonzero", a)
-    if isinstance(a, Tracer):
-        raise ConcretizationError(
-            "nonzero, and where with one argument, cannot be traced: the number of elements that "
-            f"differ from zero would be part of the result's type; got {a.aval}.\n"
-            "Use where(condition, x, y), or masks, for results of fixed shape."
-        )
-    kind = dtypes.default_dtype("i")
-    return tuple(Array(places.astype(kind)) for places in np.nonzero(np.atleast_1d(a.value)))
-
-
-def flatnonzero(a: ArrayLike) -> Any:
-    """The row-major places of elements that differ from zero; see `nonzero`."""
-    a = array("flatnonzero", a)
-    return nonzero(reshape(a, new_sizes=(a.aval.size,)))[0]
 
 
 def select(condlist: Any, choicelist: Any, default: ArrayLike = 0) -> Any:

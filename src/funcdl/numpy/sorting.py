@@ -13,11 +13,7 @@ from funcdl.ops import sort as ordering
 from funcdl.ops.arithmetic import sub
 from funcdl.ops.shape import full_like, iota, reshape, rev
 
-__all__ = [
-    "argsort",
-    "lexsort",
-    "sort",
-]
+__all__ = ["argpartition", "argsort", "lexsort", "partition", "sort", "sort_complex"]
 
 
 def sort(
@@ -83,6 +79,37 @@ def lexsort(keys: Sequence[ArrayLike], axis: int = -1) -> Any:
     return ordering.sort(*columns, places, dimension=axis, is_stable=True, num_keys=len(columns))[
         -1
     ]
+
+
+def partition(a: ArrayLike, kth: int, axis: int = -1) -> Any:
+    """Elements such that those before place `kth` are no larger, and those behind no smaller.
+
+    They come in full order, which is one such arrangement.
+
+    Raises:
+      ArgumentError: there is no place `kth` along the axis.
+    """
+    x, axis = _operand("partition", a, axis, None, None)
+    _check_place("partition", kth, x.aval.shape[axis])
+    return sort(x, axis)
+
+
+def argpartition(a: ArrayLike, kth: int, axis: int = -1) -> Any:
+    """Where the elements of `partition` are in `a`."""
+    x, axis = _operand("argpartition", a, axis, None, None)
+    _check_place("argpartition", kth, x.aval.shape[axis])
+    return argsort(x, axis)
+
+
+def _check_place(name: str, kth: int, size: int) -> None:
+    if not -size <= kth < size:
+        raise ArgumentError(f"{name}: kth={kth} is no place along an axis of {size} elements")
+
+
+def sort_complex(a: ArrayLike) -> Any:
+    """The elements along the last axis ordered by real, then imaginary part; always complex."""
+    x = sort(a)
+    return convert(x, dtypes.complex_dtype(x.aval.dtype))
 
 
 def _operand(name: str, a: ArrayLike, axis: int | None, kind: Any, order: Any) -> tuple[Any, int]:
