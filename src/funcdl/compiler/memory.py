@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from funcdl.core.jaxpr import Var
 from funcdl.kir.program import Address
 
@@ -35,33 +37,47 @@ class ArenaPlan:
 
 
 def plan_arena(lifetimes: Sequence[Lifetime]) -> ArenaPlan:
-    """Place temporaries so that those alive together do not overlap, largest first."""
-    placed: list[tuple[int, int, Lifetime]] = []
+    """Place temporaries so that those alive together do not overlap, largest first.
+
+    The activations of a training step all live at its middle, so the pairs alive together grow with
+    the square of their number: they are compared by NumPy, in arrays kept in the order of addresses.
+    """
+    placed = _Placed(len(lifetimes))
     offsets: dict[Var, int] = {}
-    total = 0
     for item in sorted(lifetimes, key=lambda x: -x.nbytes):
         size = -(-max(item.nbytes, 1) // ALIGNMENT) * ALIGNMENT
-        busy = sorted(
-            (begin, finish)
-            for begin, finish, other in placed
-            if other.start <= item.end and item.start <= other.end
-        )
-        offset = _smallest_gap(busy, size)
-        placed.append((offset, offset + size, item))
-        offsets[item.var] = offset
-        total = max(total, offset + size)
-    return ArenaPlan(offsets, total, tuple(lifetimes))
+        offsets[item.var] = placed.add(item, size)
+    return ArenaPlan(offsets, placed.end, tuple(lifetimes))
 
 
-def _smallest_gap(busy: Sequence[tuple[int, int]], size: int) -> int:
-    best: tuple[int, int] | None = None
-    cursor = 0
-    for begin, finish in busy:
-        gap = begin - cursor
-        if gap >= size and (best is None or gap < best[0]):
-            best = (gap, cursor)
-        cursor = max(cursor, finish)
-    return cursor if best is None else best[1]
+class _Placed:
+    """The temporaries placed so far, by address."""
+
+    def __init__(self, capacity: int) -> None:
+        self.count = 0
+        self.end = 0
+        # Rows: first byte, byte past the end, first step, last step.
+        self.table = np.empty((4, capacity), np.int64)
+
+    def add(self, item: Lifetime, size: int) -> int:
+        """Place one in the smallest gap that fits while it lives; its address."""
+        begin, finish, start, end = self.table[:, : self.count]
+        alive = np.flatnonzero((start <= item.end) & (item.start <= end))
+        reached = np.maximum.accumulate(finish[alive])
+        before = np.concatenate([[0], reached[:-1]])
+        gaps = begin[alive] - before
+        gaps[gaps < size] = np.iinfo(np.int64).max
+        best = int(np.argmin(gaps)) if len(gaps) else 0
+        if len(gaps) and gaps[best] < np.iinfo(np.int64).max:
+            offset = int(before[best])
+        else:
+            offset = int(reached[-1]) if len(reached) else 0
+        at = int(np.searchsorted(begin, offset))
+        self.table[:, at + 1 : self.count + 1] = self.table[:, at : self.count]
+        self.table[:, at] = (offset, offset + size, item.start, item.end)
+        self.count += 1
+        self.end = max(self.end, offset + size)
+        return offset
 
 
 def format_memory(
