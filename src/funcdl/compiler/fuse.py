@@ -24,18 +24,22 @@ from funcdl.core.effects import Effect, eqn_effect
 from funcdl.core.jaxpr import Atom, Eqn, Jaxpr, Literal, Var
 from funcdl.core.printer import Names, variable_names
 from funcdl.kir import index as kindex
+from funcdl.ops.convolution import convolution_of
 from funcdl.ops.dot import dot_dimensions, product_dtype
 from funcdl.ops.lowering import (
     Contraction,
+    Correlation,
     Pointwise,
     Position,
     Reduction,
     Update,
     View,
+    WindowReduction,
     compute_dtype,
     reason_for_host,
 )
 from funcdl.ops.shape import position_in
+from funcdl.ops.window_lowering import convolution_loops
 
 MAX_MEMBERS = 96
 MAX_OPERANDS = 32
@@ -130,6 +134,13 @@ class _Fuser:
                 self._place_reduction(eqn)
             case Contraction():
                 self._place_dot(eqn)
+            case Correlation(sums):
+                if is_float_product(eqn):
+                    self._place_conv(eqn)
+                else:
+                    self._place_windows(eqn, sums)
+            case WindowReduction() as form:
+                self._place_windows(eqn, form)
             case Update():
                 shape = eqn.invars[2].aval.shape
                 axes, position = domain_axes(shape)
@@ -203,7 +214,7 @@ class _Fuser:
         shape, dims = operand.aval.shape, tuple(sorted(eqn.params["axes"]))
         reasons: list[Refusal] = []
         for group in self._candidates(eqn):
-            if group.kind == "dot":
+            if group.kind in ("dot", "conv"):
                 reason = "a reduction needs whole rows, and a dot computes tiles"
             elif group.shape != shape:
                 reason = f"it runs over {group.shape}, the reduction over {shape}"
@@ -223,10 +234,7 @@ class _Fuser:
         self._join(group, eqn, group.reduced_position)
 
     def _place_dot(self, eqn: Eqn) -> None:
-        reasons = [
-            self._explain(eqn, group, "a dot starts its own tiles")
-            for group in self._candidates(eqn)
-        ]
+        reasons = self._explanations(eqn, "a dot starts its own tiles")
         lhs, rhs = (atom.aval for atom in eqn.invars)
         dims = dot_dimensions(lhs.shape, rhs.shape, eqn.params["dimension_numbers"])
         sizes = [*zip(_batch_names(dims.batch_sizes), dims.batch_sizes, strict=True)]
@@ -235,8 +243,7 @@ class _Fuser:
         axes = tuple(sizes)
         *batch, m, n, k = (kindex.axis(name, extent) for name, extent in axes)
         position = (*batch, *position_in(m, dims.m_sizes), *position_in(n, dims.n_sizes))
-        product = product_dtype(lhs.dtype, eqn.outvars[0].aval.dtype)
-        if compute_dtype(product).kind == "f":
+        if is_float_product(eqn):
             group = self._open("dot", axes, dims.out_shape, position, reasons)
         else:
             # Integer products are plain loops that multiply and sum.
@@ -245,12 +252,33 @@ class _Fuser:
             group.reduce_dims = (len(shape) - 1,)
         self._join(group, eqn, position)
 
+    def _place_conv(self, eqn: Eqn) -> None:
+        lhs, rhs = (atom.aval for atom in eqn.invars)
+        batch_groups = eqn.params["batch_group_count"] > 1
+        loops = convolution_loops(convolution_of(lhs, rhs, eqn.params), batch_groups)
+        shape = eqn.outvars[0].aval.shape
+        reasons = self._explanations(eqn, "a convolution starts its own tiles")
+        group = self._open("conv", loops.axes, shape, loops.position, reasons)
+        self._join(group, eqn, loops.position)
+
+    def _place_windows(self, eqn: Eqn, form: WindowReduction) -> None:
+        out = eqn.outvars[0].aval.shape
+        shape = (*out, *form.window([atom.aval for atom in eqn.invars], eqn.params))
+        axes, position = domain_axes(shape)
+        reasons = self._explanations(eqn, "each of its elements is read by several windows")
+        group = self._open("loops", axes, shape, position, reasons)
+        group.reduce_dims = tuple(range(len(out), len(shape)))
+        self._join(group, eqn, group.reduced_position)
+
+    def _explanations(self, eqn: Eqn, reason: str) -> list[Refusal]:
+        return [self._explain(eqn, group, reason) for group in self._candidates(eqn)]
+
     def _candidates(self, eqn: Eqn) -> list[Group]:
         """Groups that the equation reads from, latest first."""
         found = {
             self._home[var].number: self._home[var]
             for var in leaf_vars(eqn.invars, self._eqn_of_inlined)
-            if var in self._home and self._home[var].kind in ("loops", "dot")
+            if var in self._home and self._home[var].kind in ("loops", "dot", "conv")
         }
         return [found[number] for number in sorted(found, reverse=True)]
 
@@ -372,6 +400,12 @@ class _Fuser:
         )
         if not same_loops:
             return False
+        # What windows read of the first group is computed at other points than where it is read.
+        for eqn in second.members:
+            if isinstance(eqn.primitive.lower, WindowReduction | Correlation):
+                for var in leaf_vars(eqn.invars, self._eqn_of_inlined):
+                    if self._home.get(var) is first:
+                        return False
         between = self._direct_dependencies(second) & ~(1 << first.number)
         if any(self._ancestors[n] & (1 << first.number) for n in _bits(between)):
             return False
@@ -384,6 +418,8 @@ class _Fuser:
         """The operands of a member of a group, at the indices at which it reads them."""
         if isinstance(eqn.primitive.lower, Reduction):
             return [(eqn.invars[0], group.position)]
+        if isinstance(eqn.primitive.lower, WindowReduction | Correlation):
+            return []
         return self._operand_reads(eqn, group.placement[eqn.outvars[0]])
 
     def _merge(self, first: Group, second: Group) -> None:
@@ -445,6 +481,12 @@ class _Fuser:
         for number, group in enumerate(order):
             group.number = number
         return order
+
+
+def is_float_product(eqn: Eqn) -> bool:
+    """Whether a product or convolution multiplies in floating point."""
+    product = product_dtype(eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype)
+    return compute_dtype(product).kind == "f"
 
 
 def _runs_in_kernel(eqn: Eqn) -> bool:

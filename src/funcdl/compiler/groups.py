@@ -15,7 +15,7 @@ from funcdl.kir import index as kindex
 from funcdl.ops.lowering import Position
 from funcdl.ops.shape import flat_index, position_in
 
-GroupKind = Literal["loops", "dot", "update", "host"]
+GroupKind = Literal["loops", "dot", "conv", "update", "host"]
 
 _AXIS_NAMES = "ijklmnpq"
 _C_WORDS = """
@@ -25,8 +25,8 @@ unsigned void volatile while
 """
 # Identifiers that generated code uses for other things, or that a target language keeps.
 _RESERVED = frozenset(
-    [*keyword.kwlist, *_AXIS_NAMES, *_C_WORDS.split(), "b", "tl", "triton", "slots"]
-)
+    [*keyword.kwlist, *_AXIS_NAMES, *_C_WORDS.split(), "b", "ci", "co", "tl", "triton", "slots"]
+).union(f"{letter}{d}" for letter in "ikp" for d in range(64))
 
 
 @dataclass(slots=True)

@@ -20,17 +20,21 @@ from funcdl.kir import index as kindex
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.index import Index
 from funcdl.kir.ir import Kernel
+from funcdl.ops.convolution import convolution_of
 from funcdl.ops.dot import dot_dimensions, product_dtype
 from funcdl.ops.lowering import (
     Contraction,
+    Correlation,
     Pointwise,
     Position,
     Reduction,
     Update,
     View,
+    WindowReduction,
     compute_dtype,
 )
 from funcdl.ops.shape import flat_index, position_in
+from funcdl.ops.window_lowering import convolution_loops
 
 
 class LoweredKernel:
@@ -178,6 +182,12 @@ class _Lowering:
                 return self._reduction(eqn, op, index)
             case Contraction():
                 return self._contraction(eqn)
+            case Correlation(sums):
+                if self._group.kind == "conv":
+                    return self._convolution(eqn)
+                return self._windows(eqn, sums, index)
+            case WindowReduction() as form:
+                return self._windows(eqn, form, index)
             case _:
                 raise AssertionError(eqn.primitive.name)
 
@@ -213,6 +223,27 @@ class _Lowering:
                 "sum", self.builder.elementwise("mul", left, right), ["k"]
             )
         return self.builder.cast(product, compute_dtype(out_dtype))
+
+    def _convolution(self, eqn: Eqn) -> int:
+        lhs, rhs = eqn.invars
+        conv = convolution_of(lhs.aval, rhs.aval, eqn.params)
+        loops = convolution_loops(conv, eqn.params["batch_group_count"] > 1)
+        out_dtype = eqn.outvars[0].aval.dtype
+        dtype = compute_dtype(product_dtype(lhs.aval.dtype, out_dtype))
+        left = self.builder.cast(self.value(lhs, loops.lhs), dtype)
+        right = self.builder.cast(self.value(rhs, loops.rhs), dtype)
+        result = self.builder.conv(left, right, "n", "co", "ci", loops.slides)
+        return self.builder.cast(result, compute_dtype(out_dtype))
+
+    def _windows(self, eqn: Eqn, form: WindowReduction, index: Position) -> int:
+        group = self._group
+        assert group.reduce_dims is not None
+        axes = [group.axes[d][0] for d in group.reduce_dims]
+        place = tuple(group.position[d] for d in group.reduce_dims)
+        reader = _EqnReader(self, eqn, None)
+        return form.rule(
+            reader, index, place, lambda op, value: self.builder.reduce(op, value, axes), eqn.params
+        )
 
 
 class _EqnReader:

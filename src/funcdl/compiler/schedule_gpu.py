@@ -14,6 +14,7 @@ from math import prod
 
 import numpy as np
 
+from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.ir import AtomicUpdate, Cast, Dot, Kernel, Load, Reduce, Store
 from funcdl.kir.schedule import Schedule, Step
 
@@ -30,6 +31,7 @@ MANY_PROGRAMS = 128
 
 def schedule_gpu(kernel: Kernel) -> Schedule:
     """The schedule that the Triton renderer is given when no autotuner has spoken."""
+    kernel = conv_as_dot(kernel)
     dots = [i for i in kernel.body if isinstance(i, Dot)]
     if dots:
         return _schedule_dot(kernel, dots[0])

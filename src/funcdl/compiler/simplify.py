@@ -20,6 +20,7 @@ from funcdl.core.primitive import Primitive
 from funcdl.ops.convert import convert_element_type
 from funcdl.ops.lowering import HALF, Loop, compute_dtype
 from funcdl.ops.shape import broadcast_in_dim
+from funcdl.ops.window_selection import add_selected, select_in_windows
 
 Env = dict[Var, Atom]
 Rewrite = Callable[["_Simplifier", Eqn], Atom | None]
@@ -247,8 +248,10 @@ def _broadcast(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
 
 def _dot(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
     """A sum of no products is zero."""
-    if all(atom.aval.size for atom in eqn.invars):
-        return None
+    return None if all(atom.aval.size for atom in eqn.invars) else _zeros(simplifier, eqn)
+
+
+def _zeros(simplifier: _Simplifier, eqn: Eqn) -> Atom:
     aval = eqn.outvars[0].aval
     zero = Literal(Array(np.zeros((), aval.dtype), aval.weak_type))
     params = {"shape": aval.shape, "broadcast_dimensions": ()}
@@ -296,6 +299,17 @@ def _half_update(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
     return convert(simplifier.emit(eqn.primitive, operands, eqn, **eqn.params), dtype)
 
 
+def _select_and_scatter(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
+    """What each window selects, and then what each element collects: two reductions of windows."""
+    source, operand = eqn.invars
+    if not (source.aval.size and operand.aval.size):
+        return _zeros(simplifier, eqn)
+    numbers = simplifier.emit(select_in_windows, (operand,), eqn, **eqn.params)
+    params = {name: value for name, value in eqn.params.items() if name != "select_prim"}
+    shape = operand.aval.shape
+    return simplifier.emit(add_selected, (source, numbers), eqn, shape=shape, **params)
+
+
 def _is(value: Any, constant: int) -> bool:
     return value is not None and bool(value == constant)
 
@@ -304,6 +318,7 @@ _CALLS = frozenset({"jit", "custom_call", "checkpoint"})
 _REWRITES: dict[str, Rewrite] = {
     "broadcast_in_dim": _broadcast,
     "checkpoint_name": _identity,
+    "conv_general_dilated": _dot,
     "convert_element_type": _convert,
     "copy": _identity,
     "div": _div,
@@ -322,6 +337,7 @@ _REWRITES: dict[str, Rewrite] = {
     "scatter_max": _half_update,
     "scatter_min": _half_update,
     "scatter_mul": _half_update,
+    "select_and_scatter_add": _select_and_scatter,
     "stop_gradient": _identity,
     "transpose": _transpose,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import cast as typing_cast
 
@@ -19,6 +19,7 @@ from funcdl.kir.ir import (
     Buffer,
     Cast,
     Const,
+    Conv,
     Dot,
     Effect,
     Elementwise,
@@ -31,6 +32,7 @@ from funcdl.kir.ir import (
     Role,
     Scalar,
     Select,
+    Slide,
     Store,
     UpdateOp,
     ValueInstruction,
@@ -240,6 +242,14 @@ class KernelBuilder:
         key = ("dot", lhs, rhs, m, n, k)
         return self._value(key, mask, lambda: Dot(type_, lhs, rhs, m, n, k))
 
+    def conv(self, lhs: int, rhs: int, n: str, o: str, c: str, slides: Sequence[Slide]) -> int:
+        """The convolution of `lhs` with the kernel `rhs` (see `Conv`)."""
+        mask = self._masks[lhs] | self._masks[rhs] | self._bits_of(s.out for s in slides)
+        mask &= ~self._bits_of((c, *(axis for s in slides for axis in (s.lhs, s.rhs))))
+        type_ = self._type(self.type_of(lhs).dtype, mask)
+        key = ("conv", lhs, rhs, n, o, c, tuple(slides))
+        return self._value(key, mask, lambda: Conv(type_, lhs, rhs, n, o, c, tuple(slides)))
+
     def store(self, buffer: str, index: Index, value: int, mask: int | None = None) -> None:
         """``buffer[index] = value`` where `mask`."""
         self._effect(Store(buffer, index, value, self._mask(mask)))
@@ -318,6 +328,10 @@ class KernelBuilder:
                 return ix.constant(int(value))
         return None
 
+    def _bits_of(self, axes: Iterable[str]) -> int:
+        """The bits of those of some axes that have several positions."""
+        return sum(self._bits[axis] for axis in axes if self._axes[axis].extent != 1)
+
     def _type(self, dtype: np.dtype, mask: int) -> ValueType:
         type_ = self._types.get((dtype, mask))
         if type_ is None:
@@ -353,7 +367,7 @@ def renumber(instruction: Instruction, ids: Mapping[int, int]) -> Instruction:
             return Select(instruction.type, ids[which], ids[on_true], ids[on_false])
         case Cast(arg=arg) | Bitcast(arg=arg) | Reduce(arg=arg):
             return replace(instruction, arg=ids[arg])
-        case Dot(lhs=lhs, rhs=rhs):
+        case Dot(lhs=lhs, rhs=rhs) | Conv(lhs=lhs, rhs=rhs):
             return replace(instruction, lhs=ids[lhs], rhs=ids[rhs])
         case (
             Store(index=index, value=value, mask=mask)

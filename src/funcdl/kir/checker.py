@@ -4,7 +4,8 @@ A kernel has one of three forms:
 
 * *loops*: no `Dot`. All reductions are over the same axes, and a store varies over all of these
   axes or over none (an elementwise kernel is the case of no reduction);
-* *dot*: one `Dot` and no reduction. Nothing that is stored varies over its axis `k`;
+* *dot*: one `Dot` or `Conv` and no reduction. Nothing that is stored varies over the axes that it
+  sums over;
 * *updates*: `AtomicUpdate` with neither. Updated buffers are not read or stored to otherwise.
 """
 
@@ -25,6 +26,7 @@ from funcdl.kir.ir import (
     Buffer,
     Cast,
     Const,
+    Conv,
     Dot,
     Effect,
     Elementwise,
@@ -142,6 +144,10 @@ class _Checker:
             case Dot(lhs=lhs, rhs=rhs, m=m, n=n, k=k):
                 self.require_axes((m, n, k))
                 return (self.varies[lhs] | self.varies[rhs]) - {k}
+            case Conv(lhs=lhs, rhs=rhs, n=n, o=o):
+                self.require_axes((n, o, *instruction.windows, *instruction.summed))
+                several = {w for w in instruction.windows if self.axes[w].extent != 1}
+                return (self.varies[lhs] | self.varies[rhs] | several) - {*instruction.summed}
             case _:
                 return frozenset().union(*(self.varies[id] for id in operands(instruction)))
 
@@ -217,6 +223,8 @@ class _Checker:
                 return self.reduce(instruction)
             case Dot():
                 return self.dot(instruction)
+            case Conv():
+                return self.conv(instruction)
             case _:
                 raise AssertionError(instruction)
 
@@ -296,6 +304,22 @@ class _Checker:
                 self.fail(f"%{operand} must not vary over {other}")
         return dtype
 
+    def conv(self, conv: Conv) -> np.dtype:
+        dtype = self.common_dtype((conv.lhs, conv.rhs))
+        if dtype not in DOT_DTYPES:
+            self.fail(f"conv takes f32 or f64, got {dtype}")
+        for slide in conv.slides:
+            if min(slide.stride, slide.spread, slide.dilation) < 1:
+                self.fail(f"stride, spread and dilation along {slide.out} must be positive")
+        others = {
+            conv.lhs: {conv.o, *conv.windows, *(slide.rhs for slide in conv.slides)},
+            conv.rhs: {conv.n, *conv.windows, *(slide.lhs for slide in conv.slides)},
+        }
+        for operand, axes in others.items():
+            if wrong := self.in_order(axes & self.varies[operand]):
+                self.fail(f"%{operand} must not vary over {', '.join(wrong)}")
+        return dtype
+
     def check_effect(self, effect: Effect) -> None:
         buffer = self.buffer(effect.buffer)
         if buffer.role == "in":
@@ -327,7 +351,7 @@ class _Checker:
 
     def check_form(self) -> None:
         body = self.kernel.body
-        dots = [id for id, instruction in enumerate(body) if isinstance(instruction, Dot)]
+        dots = [id for id, i in enumerate(body) if isinstance(i, Dot | Conv)]
         updates = [
             id for id, instruction in enumerate(body) if isinstance(instruction, AtomicUpdate)
         ]
@@ -351,10 +375,12 @@ class _Checker:
                     self.fail(f"must vary over all of the axes {', '.join(first)} or none", id)
 
     def check_no_effect_over(self, dot: Instruction, effects: list[int]) -> None:
-        assert isinstance(dot, Dot)
+        assert isinstance(dot, Dot | Conv)
+        summed = (dot.k,) if isinstance(dot, Dot) else dot.summed
         for id in effects:
-            if dot.k in self.varies[id]:
-                self.fail(f"must not vary over {dot.k}, which the dot sums over", id)
+            for axis in summed:
+                if axis in self.varies[id]:
+                    self.fail(f"must not vary over {axis}, which the dot sums over", id)
 
     def check_buffers(self) -> None:
         self.at = -1

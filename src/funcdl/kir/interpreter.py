@@ -16,6 +16,7 @@ from funcdl.kir.ir import (
     Bitcast,
     Cast,
     Const,
+    Conv,
     Dot,
     Effect,
     Elementwise,
@@ -24,6 +25,7 @@ from funcdl.kir.ir import (
     Load,
     Reduce,
     Select,
+    Slide,
     Store,
     ValueInstruction,
     operands,
@@ -195,6 +197,8 @@ class _Run:
                 return self.reduce(instruction)
             case Dot():
                 return self.dot(instruction)
+            case Conv():
+                return self.conv(instruction)
 
     def index(self, index: Index, mask: Array | None = None) -> Array:
         """Positions, after a check that the computed ones are in their ranges."""
@@ -259,6 +263,38 @@ class _Run:
         # Of the operands' third axes one is n for lhs, one is m for rhs, both of extent 1.
         return np.moveaxis(product, range(product.ndim), [*batch, k, m, n])
 
+    def conv(self, conv: Conv) -> Array:
+        """One product of matrices, n by c times c by o, for each place in the window."""
+        lhs_axes, rhs_axes = [s.lhs for s in conv.slides], [s.rhs for s in conv.slides]
+        taken = {conv.n, conv.o, *conv.windows, *conv.summed}
+        batch = [name for name in self.axes if name not in taken]
+        lhs = self.broadcast(self.values[conv.lhs], (conv.n, conv.c, *lhs_axes, *batch))
+        rhs = self.broadcast(self.values[conv.rhs], (conv.o, conv.c, *rhs_axes, *batch))
+        lhs = self.only(lhs, (*batch, *lhs_axes, conv.n, conv.c))
+        rhs = self.only(rhs, (*batch, *rhs_axes, conv.c, conv.o))
+        ahead = (slice(None),) * len(batch)
+        counts = [self.axes[axis].size for axis in conv.windows]
+        n, o = self.axes[conv.n].size, self.axes[conv.o].size
+        total = np.zeros((*lhs.shape[: len(batch)], *counts, n, o), conv.type.dtype)
+        for places in np.ndindex(*(self.axes[axis].size for axis in rhs_axes)):
+            window = lhs
+            for at, (slide, place) in enumerate(zip(conv.slides, places, strict=True)):
+                window = _elements(window, len(batch) + at, slide, place, counts[at])
+            total += np.matmul(window, rhs[(*ahead, *places)])
+        # Back to one dimension for each axis of the kernel, 1 for those that are summed over.
+        order = [*batch, *conv.windows, conv.n, conv.o]
+        total = total.transpose([order.index(name) for name in self.axes if name in order])
+        gone = tuple(self.position[name] for name in conv.summed)
+        result = np.expand_dims(total, gone)
+        kept = {*conv.type.axes}
+        return result[tuple(slice(None) if name in kept else slice(1) for name in self.axes)]
+
+    def only(self, value: Array, axes: Sequence[str]) -> Array:
+        """The value with these axes as dimensions, in this order; it varies over no other."""
+        dims = [self.position[name] for name in axes]
+        rest = [at for at in range(value.ndim) if at not in dims]
+        return value.transpose([*rest, *dims]).reshape([value.shape[at] for at in dims])
+
     def apply(self, effect: Effect) -> None:
         mask = None if effect.mask is None else self.values[effect.mask]
         positions = self.index(effect.index, mask)
@@ -290,6 +326,17 @@ class _Run:
                 f"kernel {self.kernel.name}: index into buffer {buffer!r} of size {size} must be "
                 f"in [0, {size}) where the mask is true, got {positions.min()}..{positions.max()}"
             )
+
+
+def _elements(x: Array, dim: int, slide: Slide, place: int, count: int) -> Array:
+    """For each of `count` windows the element at one place in it, along a dimension of `x`."""
+    at = np.arange(count) * slide.stride + (place * slide.dilation - slide.low)
+    inside = (at >= 0) & (at % slide.spread == 0) & (at // slide.spread < x.shape[dim])
+    if not inside.any():
+        shape = [count if d == dim else n for d, n in enumerate(x.shape)]
+        return np.zeros(shape, x.dtype)
+    taken = np.take(x, np.where(inside, at // slide.spread, 0), axis=dim)
+    return np.where(inside.reshape([-1 if d == dim else 1 for d in range(x.ndim)]), taken, 0)
 
 
 _UPDATES: dict[str, np.ufunc] = {

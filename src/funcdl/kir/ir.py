@@ -145,6 +145,52 @@ class Dot:
 
 
 @dataclass(frozen=True, slots=True)
+class Slide:
+    """How the windows of a convolution move along one spatial dimension.
+
+    `out`, `lhs` and `rhs` are the kernel axes of the windows, of the elements and of the places in
+    a window. Place ``k`` of window ``i`` is at ``i · stride + k · dilation − low`` among elements
+    that are `spread` places apart; between them, before the first and after the last are zeros.
+    """
+
+    out: str
+    lhs: str
+    rhs: str
+    stride: int = 1
+    low: int = 0
+    spread: int = 1
+    dilation: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Conv:
+    """``Σ_{c, k} lhs[n, c, i · stride + k · dilation − low] · rhs[k, c, o]``.
+
+    `lhs` varies over the axes `n` and `c` and those of the elements of each of `slides`, `rhs` over
+    the places of theirs, `c` and `o`; both over batch axes (feature groups), too. The result varies
+    over batch axes, `n`, the windows' axes and `o`. Accumulates in ``type.dtype``.
+    """
+
+    type: ValueType
+    lhs: int
+    rhs: int
+    n: str
+    o: str
+    c: str
+    slides: tuple[Slide, ...]
+
+    @property
+    def summed(self) -> tuple[str, ...]:
+        """The axes that the operands vary over and the result does not."""
+        return (*(axis for s in self.slides for axis in (s.lhs, s.rhs)), self.c)
+
+    @property
+    def windows(self) -> tuple[str, ...]:
+        """The axes that the result varies over and the operands do not."""
+        return tuple(slide.out for slide in self.slides)
+
+
+@dataclass(frozen=True, slots=True)
 class Store:
     """``buffer[index] = value`` for every point of the value's and index's axes where `mask`."""
 
@@ -169,7 +215,9 @@ class AtomicUpdate:
     mask: int | None = None
 
 
-ValueInstruction = Const | IndexValue | Load | Elementwise | Select | Cast | Bitcast | Reduce | Dot
+ValueInstruction = (
+    Const | IndexValue | Load | Elementwise | Select | Cast | Bitcast | Reduce | Dot | Conv
+)
 Effect = Store | AtomicUpdate
 Instruction = ValueInstruction | Effect
 
@@ -211,7 +259,7 @@ def operands(instruction: Instruction) -> tuple[int, ...]:
             return which, on_true, on_false
         case Cast(arg=arg) | Bitcast(arg=arg) | Reduce(arg=arg):
             return (arg,)
-        case Dot(lhs=lhs, rhs=rhs):
+        case Dot(lhs=lhs, rhs=rhs) | Conv(lhs=lhs, rhs=rhs):
             return lhs, rhs
         case (
             Store(value=value, index=index, mask=mask)

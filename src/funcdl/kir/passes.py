@@ -14,6 +14,7 @@ from funcdl.kir.ir import (
     Bitcast,
     Cast,
     Const,
+    Conv,
     Dot,
     Effect,
     Elementwise,
@@ -34,8 +35,10 @@ def collapse_axes(kernel: Kernel) -> Kernel:
     both or neither, no index gets more quotients or remainders by it, and no reduction takes one of
     them alone. So elementwise kernels on dense arrays get one axis, and a reduction over n, h, w
     gets one reduced axis. The axes of a `Dot` stay even at extent 1; a batch axis can merge into
-    its m or n.
+    its m or n. A kernel with a `Conv` keeps all of its axes.
     """
+    if any(isinstance(i, Conv) for i in kernel.body):
+        return kernel
     kernel = _drop_single_positions(kernel)
     at = 0
     while at + 1 < len(kernel.axes):
@@ -125,19 +128,24 @@ def _rebuild(
         builder.buffer(buffer.name, buffer.dtype, buffer.size, buffer.role, buffer.may_alias)
     ids: dict[int, int] = {}
     for id, instruction in enumerate(kernel.body):
-        new_id = _add(builder, instruction, ids, new_index, new_name)
+        new_id = rebuild_instruction(builder, instruction, ids, new_index, new_name)
         if new_id is not None:
             ids[id] = new_id
     return builder.build()
 
 
-def _add(
+def rebuild_instruction(
     builder: KernelBuilder,
     instruction: Instruction,
     ids: Mapping[int, int],
     new_index: Callable[[Index], Index],
     new_name: Callable[[str], str | None],
 ) -> int | None:
+    """Add an instruction to another kernel, with other operands, indices and names of axes.
+
+    Returns the new id, None for an effect.
+    """
+
     def at(index: Index) -> Index:
         index = new_index(index)
         return ix.rename_values(index, ids) if index.values() else index
@@ -167,6 +175,8 @@ def _add(
             new_m, new_n, new_k = map(new_name, (m, n, k))
             assert new_m is not None and new_n is not None and new_k is not None
             return builder.dot(ids[lhs], ids[rhs], new_m, new_n, new_k)
+        case Conv():
+            raise AssertionError("kernels with a convolution keep their axes")
         case Store(buffer, index, value, mask):
             builder.store(buffer, at(index), ids[value], condition(mask))
         case AtomicUpdate(op, buffer, index, value, mask):

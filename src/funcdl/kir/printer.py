@@ -18,6 +18,7 @@ from funcdl.kir.ir import (
     Buffer,
     Cast,
     Const,
+    Conv,
     Dot,
     Effect,
     Elementwise,
@@ -28,6 +29,7 @@ from funcdl.kir.ir import (
     Reduce,
     Scalar,
     Select,
+    Slide,
     Store,
     ValueType,
 )
@@ -82,6 +84,9 @@ def format_instruction(instruction: Instruction) -> str:
             return f"reduce {op} {','.join(axes)} %{arg}"
         case Dot(_, lhs, rhs, m, n, k):
             return f"dot {_ids((lhs, rhs))} m={m} n={n} k={k}"
+        case Conv(_, lhs, rhs, n, o, c, slides):
+            moves = ", ".join(map(_slide, slides))
+            return f"conv {_ids((lhs, rhs))} n={n} o={o} c={c}" + (f" [{moves}]" if moves else "")
         case Store(buffer, index, value, mask):
             return f"store {buffer}[{format_index(index)}] = %{value}{_condition(mask)}"
         case AtomicUpdate(op, buffer, index, value, mask):
@@ -145,6 +150,17 @@ def _scalar(value: Scalar, dtype: np.dtype) -> str:
 
 def _ids(ids: Iterable[int]) -> str:
     return " ".join(f"%{id}" for id in ids)
+
+
+def _slide(slide: Slide) -> str:
+    """``h = 2*y + u - 1``; the elements' axis with its spread, where that is not 1."""
+
+    def term(factor: int, axis: str) -> str:
+        return axis if factor == 1 else f"{factor}*{axis}"
+
+    low = "" if not slide.low else f" {'-' if slide.low > 0 else '+'} {abs(slide.low)}"
+    places = f"{term(slide.stride, slide.out)} + {term(slide.dilation, slide.rhs)}{low}"
+    return f"{term(slide.spread, slide.lhs)} = {places}"
 
 
 def _condition(mask: int | None) -> str:

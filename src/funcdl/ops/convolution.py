@@ -9,13 +9,8 @@ where ``lhs`` is spread out by ``lhs_dilation`` first, and zero outside. Feature
 O into as many parts, each convolved for itself; batch groups split N and O likewise, and the output
 has the batch size of one part.
 
-There is no kernel form yet, so the host computes it, as a product of matrices: windows by features.
-A compiler can do the same, since the array of windows is a view: each of its elements is an element
-of ``lhs`` or zero, at a position that is linear in the indices, with a mask for padding and holes
-(see `Sliding`, and `slicing.pad` for such a mask). So the equation can be rewritten into that view
-and a `dot_general` with the groups as batch dimension and (window, feature) contracted; the view
-becomes a computed operand of the product and is never stored. `find_convolution` works out all that
-this needs.
+The host computes it as a product of matrices, windows by features. Kernels have an instruction for
+it, see `kir.ir.Conv` and `ops.window_lowering`.
 """
 
 from __future__ import annotations
@@ -42,10 +37,12 @@ from funcdl.ops.convolution_dimensions import (
     find_convolution,
 )
 from funcdl.ops.dot import product_dtype
+from funcdl.ops.lowering import Correlation
 from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.rows import add_tangents
 from funcdl.ops.shape import full, inverse_permutation, move_to_front, reshape, rev, transpose
 from funcdl.ops.sliding import Padding, Sliding, dilated_size
+from funcdl.ops.window_lowering import sum_of_products
 
 NDArray = np.ndarray[Any, Any]
 
@@ -84,7 +81,8 @@ def _output_dtype(
 conv_general_dilated = Primitive("conv_general_dilated")
 
 
-def _find(lhs: Any, rhs: Any, params: dict[str, Any]) -> Convolution:
+def convolution_of(lhs: Any, rhs: Any, params: dict[str, Any]) -> Convolution:
+    """The convolution of operands of these types, with the parameters of the primitive."""
     return find_convolution(
         lhs.shape,
         rhs.shape,
@@ -100,12 +98,12 @@ def _find(lhs: Any, rhs: Any, params: dict[str, Any]) -> Convolution:
 
 def _conv_shape(lhs: ShapedArray, rhs: ShapedArray, **params: Any) -> ShapedArray:
     dtype = _output_dtype(lhs.dtype, rhs.dtype, params["preferred_element_type"])
-    return ShapedArray(_find(lhs, rhs, params).shape, dtype)
+    return ShapedArray(convolution_of(lhs, rhs, params).shape, dtype)
 
 
 def _conv_impl(lhs: NDArray, rhs: NDArray, **params: Any) -> NDArray:
     out_dtype = _output_dtype(lhs.dtype, rhs.dtype, params["preferred_element_type"])
-    conv = _find(lhs, rhs, params)
+    conv = convolution_of(lhs, rhs, params)
     windows, groups = conv.windows, conv.groups
     dtype = product_dtype(lhs.dtype, out_dtype)
     lhs_spec, rhs_spec, out_spec = conv.numbers
@@ -187,7 +185,7 @@ def _conv_transpose(ct: Any, lhs: Any, rhs: Any, **params: Any) -> list[Any]:
     dtype = found.aval.dtype
     if ct.dtype != dtype:
         dtype = product_dtype(dtype, ct.dtype)
-    conv = _find(lhs.aval, rhs.aval, params)
+    conv = convolution_of(lhs.aval, rhs.aval, params)
     pull = _lhs_cotangent if first else _rhs_cotangent
     out = pull(conv, _convert(ct, dtype), _convert(other, dtype), params)
     out = _convert(out, found.aval.dtype)
@@ -333,6 +331,7 @@ conv_general_dilated.impl = _conv_impl
 conv_general_dilated.jvp = _conv_jvp
 conv_general_dilated.transpose = _conv_transpose
 conv_general_dilated.batch = _conv_batch
+conv_general_dilated.lower = Correlation(sum_of_products(convolution_of))
 
 
 def _conv_samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]:
@@ -380,11 +379,4 @@ def _params(
     }
 
 
-registry.add(
-    Op(
-        conv_general_dilated,
-        registry.NUMBERS,
-        _conv_samples,
-        {"c": "runs on the host", "triton": "runs on the host"},
-    )
-)
+registry.add(Op(conv_general_dilated, registry.NUMBERS, _conv_samples))

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from funcdl.core import dtypes
-from funcdl.core.avals import ShapedArray
+from funcdl.core.avals import Shape, ShapedArray
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.index import Index
 from funcdl.kir.ir import ReduceOp, UpdateOp
@@ -91,6 +91,28 @@ class Contraction:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowReduction:
+    """Reductions over a window of places for each output element.
+
+    `window(operand avals, params)` is the window's shape. `rule(reader, index, place, reduce,
+    params)` returns the output at `index`; ``reduce(op, value)`` reduces over all positions `place`
+    in the window, and may be called several times, on what earlier reductions gave, too.
+    """
+
+    window: Callable[[Sequence[ShapedArray], dict[str, Any]], Shape]
+    rule: Callable[
+        [Reader, Position, Position, Callable[[ReduceOp, int], int], dict[str, Any]], int
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """`conv_general_dilated`; `sums` serves element types that products of matrices do not know."""
+
+    sums: WindowReduction
+
+
+@dataclass(frozen=True, slots=True)
 class Update:
     """A scatter: operand 0 copied, then updated in place.
 
@@ -100,6 +122,11 @@ class Update:
 
     op: UpdateOp
     rule: Callable[[Reader, Position, dict[str, Any]], tuple[Position, int | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """The compiler writes it with other primitives, before it looks for kernels."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,8 @@ from funcdl.core.primitive import Primitive
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.ops import registry
 from funcdl.ops.sliding import dilated_size
-from funcdl.ops.window_reduction import (
-    reduce_window_max,
-    reduce_window_min,
-    reduce_window_sum,
-    select_and_gather_add,
-    select_and_scatter_add,
-)
+from funcdl.ops.window_reduction import reduce_window_max, reduce_window_min, reduce_window_sum
+from funcdl.ops.window_selection import select_and_gather_add, select_and_scatter_add
 from funcdl.transforms.derivatives import jvp, vjp
 
 NDArray = np.ndarray[Any, Any]

@@ -9,6 +9,7 @@ from funcdl.kernels.cpu_c.render_dot import is_blocked, render_dot
 from funcdl.kernels.cpu_c.render_loops import render_loops
 from funcdl.kernels.cpu_c.render_updates import render_updates
 from funcdl.kernels.cpu_c.text import Writer
+from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.ir import AtomicUpdate, Buffer, Effect, Kernel, Load
 from funcdl.kir.printer import format_kernel
 from funcdl.kir.program import KernelProgram, all_kernels
@@ -42,7 +43,7 @@ def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
                 writer.line(f"(void){expressions.buffer_name(buffer.name)};")
         if any(isinstance(i, AtomicUpdate) for i in kernel.body):
             render_updates(kernel, schedule, writer)
-        elif is_blocked(kernel, schedule):
+        elif is_blocked(kernel := conv_as_dot(kernel), schedule):
             render_dot(kernel, schedule, writer)
         else:
             render_loops(dot_as_sum(kernel), schedule, writer)

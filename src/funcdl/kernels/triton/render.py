@@ -13,6 +13,7 @@ import numpy as np
 from funcdl.kernels.triton import text
 from funcdl.kernels.triton.blocks import UnsupportedKernel, block_name, pointer_name
 from funcdl.kernels.triton.instructions import InstructionWriter
+from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.ir import (
     AtomicUpdate,
     Cast,
@@ -52,11 +53,11 @@ def render_kernel(
 ) -> TritonKernel:
     """Write `kernel` as Triton source, laid out as `schedule` says.
 
-    `dot_precision` is what a float32 product may round its factors to. Raises `UnsupportedKernel`
-    for what Triton cannot express (complex numbers, operations without a Triton spelling, ordered
-    updates).
+    A convolution becomes an implicit GEMM (`kir.convolution`). `dot_precision` is what a float32
+    product may round its factors to. Raises `UnsupportedKernel` for what Triton cannot express
+    (complex numbers, operations without a Triton spelling, ordered updates).
     """
-    return _Renderer(kernel, schedule, dot_precision).render()
+    return _Renderer(conv_as_dot(kernel), schedule, dot_precision).render()
 
 
 class _Renderer(InstructionWriter):

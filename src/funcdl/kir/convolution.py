@@ -1,0 +1,129 @@
+"""A convolution spelled out as a product of matrices: windows by kernel (implicit GEMM).
+
+The windows are the rows of a matrix whose elements are read from `lhs` at a position that is affine
+in row and column, under a mask for padding and holes. The matrix is never stored. Renderers that
+have nothing better for a convolution render this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import prod
+
+import numpy as np
+
+from funcdl.kir import index as ix
+from funcdl.kir.builder import KernelBuilder
+from funcdl.kir.index import Index
+from funcdl.kir.ir import Conv, Effect, Kernel, Load, operands
+from funcdl.kir.passes import rebuild_instruction
+
+
+def find_conv(kernel: Kernel) -> int | None:
+    """The id of the kernel's convolution, if it has one."""
+    return next((id for id, i in enumerate(kernel.body) if isinstance(i, Conv)), None)
+
+
+def conv_as_dot(kernel: Kernel) -> Kernel:
+    """The kernel with its `Conv` as a `Dot` over axes m (windows), o and k; others as they are."""
+    id = find_conv(kernel)
+    return kernel if id is None else _Rewriter(kernel, id).run()
+
+
+class _Rewriter:
+    def __init__(self, kernel: Kernel, id: int) -> None:
+        conv = kernel.body[id]
+        assert isinstance(conv, Conv)
+        self.kernel, self.id, self.conv = kernel, id, conv
+        self.builder = KernelBuilder(kernel.name)
+        self.extents = {axis.name: axis.extent for axis in kernel.axes}
+
+    def run(self) -> Kernel:
+        conv, builder = self.conv, self.builder
+        rows = (conv.n, *conv.windows)
+        terms = (*(slide.rhs for slide in conv.slides), conv.c)
+        gone = {*rows, *conv.summed}
+        for axis in self.kernel.axes:
+            if axis.name not in {*gone, conv.o}:
+                builder.axis(axis.name, axis.extent)
+        row = self.split(builder.axis("m", prod(self.extents[axis] for axis in rows)), rows)
+        builder.axis(conv.o, self.extents[conv.o])
+        term = self.split(builder.axis("k", prod(self.extents[axis] for axis in terms)), terms)
+        for buffer in self.kernel.buffers:
+            builder.buffer(buffer.name, buffer.dtype, buffer.size, buffer.role, buffer.may_alias)
+        lhs_at = {conv.n: row[conv.n], conv.c: term[conv.c]}
+        checks: list[int] = []
+        for slide in conv.slides:
+            place = row[slide.out] * slide.stride + term[slide.rhs] * slide.dilation - slide.low
+            lhs_at[slide.lhs] = place // slide.spread
+            last = (self.extents[slide.lhs] - 1) * slide.spread
+            checks += [self.compare("ge", place, 0), self.compare("le", place, last)]
+            if slide.spread > 1:
+                checks.append(self.compare("eq", place % slide.spread, 0))
+        mask: int | None = None
+        for check in checks:
+            mask = check if mask is None else builder.elementwise("and", mask, check)
+        lhs = self.rebuild([conv.lhs], lhs_at, {}, mask)[conv.lhs]
+        if mask is not None and not self.is_zero_outside(conv.lhs):
+            lhs = builder.select(mask, lhs, builder.const(0, conv.type.dtype))
+        rhs = self.rebuild([conv.rhs], term, {}, None)[conv.rhs]
+        product = builder.dot(lhs, rhs, "m", conv.o, "k")
+        effects = [id for id, i in enumerate(self.kernel.body) if isinstance(i, Effect)]
+        self.rebuild(effects, row, {self.id: product}, None)
+        return builder.build()
+
+    def split(self, position: Index, axes: tuple[str, ...]) -> dict[str, Index]:
+        """Positions along some axes from the row-major position in all of them."""
+        found: dict[str, Index] = {}
+        inner = 1
+        for axis in reversed(axes):
+            extent = self.extents[axis]
+            found[axis] = position // inner % extent if extent > 1 else ix.constant(0)
+            inner *= max(extent, 1)
+        return found
+
+    def compare(self, name: str, place: Index, bound: int) -> int:
+        large = max(map(abs, (*place.range(), bound))) > 2**31 - 1
+        dtype = np.dtype(np.int64 if large else np.int32)
+        value = self.builder.index_value(place, dtype)
+        return self.builder.elementwise(name, value, self.builder.const(bound, dtype))
+
+    def rebuild(
+        self,
+        roots: Iterable[int],
+        at: Mapping[str, Index],
+        ids: dict[int, int],
+        mask: int | None,
+    ) -> dict[int, int]:
+        """Write what `roots` need at other positions along some axes, loads under a mask."""
+        body = self.kernel.body
+        needed: set[int] = set()
+        pending = list(roots)
+        while pending:
+            id = pending.pop()
+            if id not in needed and id not in ids:
+                needed.add(id)
+                pending.extend(operands(body[id]))
+        for id in sorted(needed):
+            instruction = body[id]
+            if mask is not None and isinstance(instruction, Load):
+                ids[id] = self.load(instruction, at, ids, mask)
+                continue
+            new = rebuild_instruction(
+                self.builder, instruction, ids, lambda i: ix.substitute(i, at), lambda name: name
+            )
+            if new is not None:
+                ids[id] = new
+        return ids
+
+    def load(self, load: Load, at: Mapping[str, Index], ids: Mapping[int, int], mask: int) -> int:
+        if load.mask is not None:
+            mask = self.builder.elementwise("and", mask, ids[load.mask])
+        index = ix.substitute(load.index, at)
+        index = ix.rename_values(index, ids) if index.values() else index
+        return self.builder.load(load.buffer, index, mask, load.other)
+
+    def is_zero_outside(self, id: int) -> bool:
+        """Whether a value is zero where its loads are masked out."""
+        instruction = self.kernel.body[id]
+        return isinstance(instruction, Load) and instruction.other == 0
