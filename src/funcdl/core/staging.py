@@ -63,7 +63,7 @@ class JaxprTrace(Trace):
             _ = x.value  # a deleted array must fail here, at the user's line
             if x.aval.shape == ():
                 return Literal(x)
-        elif not self.reaches(x._trace):
+        elif not self.reaches(x):
             raise_leaked(x)
         known = self._consts.get(id(x))
         if known is None:
@@ -71,12 +71,12 @@ class JaxprTrace(Trace):
             known = self._consts[id(x)] = (Var(x.aval), x)
         return known[0]
 
-    def reaches(self, trace: Trace) -> bool:
-        """Whether a trace is alive and further out, so that its values may be constants here."""
+    def reaches(self, x: Tracer) -> bool:
+        """Whether a tracer means something further out, so that it may be a constant here."""
         outer = self.parent
-        while outer is not None and outer is not trace:
+        while outer is not None and outer is not x._trace and not outer.stands_for(x):
             outer = outer.parent
-        return outer is trace and trace.alive
+        return outer is not None and outer.alive
 
     def process(self, primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         if primitive.stage is not None:

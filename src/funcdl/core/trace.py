@@ -46,6 +46,10 @@ class Trace:
         """Whether a tracer is one of the traced function's arguments."""
         return False
 
+    def stands_for(self, x: Any) -> bool:
+        """Whether this trace puts a value in the place of a tracer from elsewhere."""
+        return False
+
 
 class EvalTrace(Trace):
     """The bottom of every chain of traces: computes with NumPy at once."""
@@ -157,10 +161,21 @@ def where_made(*inner: Any) -> SourceLine | None:
     return current()
 
 
+def is_usable(x: Tracer) -> bool:
+    """Whether a tracer means something under the current trace: its own trace is among the outer
+    ones and has not ended, or one of them puts a value in its place."""
+    trace: Trace | None = context.trace
+    while trace is not None:
+        if trace.stands_for(x) or (trace is x._trace and trace.alive):
+            return True
+        trace = trace.parent
+    return False
+
+
 def check_alive(*xs: Any) -> None:
     """Raise `LeakedTracerError` for a tracer whose transform has ended."""
     for x in xs:
-        if isinstance(x, Tracer) and not x._trace.alive:
+        if isinstance(x, Tracer) and not x._trace.alive and not is_usable(x):
             raise_leaked(x)
 
 

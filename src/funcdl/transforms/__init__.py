@@ -6,7 +6,8 @@ from funcdl.ops.barrier import checkpoint_name
 from funcdl.transforms import checkpoint_policies
 from funcdl.transforms.callback import io_callback, pure_callback
 from funcdl.transforms.checkpoint import checkpoint, remat
-from funcdl.transforms.custom_rules import custom_gradient, custom_jvp, custom_vjp
+from funcdl.transforms.custom_pullbacks import custom_gradient, custom_vjp
+from funcdl.transforms.custom_rules import custom_jvp
 from funcdl.transforms.debugging import (
     checking_leaks,
     debug_infs,

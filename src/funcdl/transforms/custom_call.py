@@ -17,12 +17,15 @@ from funcdl.core.primitive import Primitive, own_weak
 from funcdl.core.reference import run_reference
 from funcdl.core.staging import JaxprTrace, hoist_consts, trace_to_jaxpr
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
-from funcdl.core.trace import current_trace
-from funcdl.errors import NotDifferentiableError
-from funcdl.ops.shape import instantiate, move_to_front
+from funcdl.core.trace import context, current_trace, eval_trace
+from funcdl.errors import NotDifferentiableError, ShapeError
+from funcdl.ops.shape import instantiate
 from funcdl.transforms.batching import batch_flat, place_batch
+from funcdl.transforms.custom_closure import Differentiated, closed_over, run_substituted
 from funcdl.transforms.partial_eval import PartialEvalTrace
 
+Values = Sequence[Any]
+Dims = Sequence[int | None]
 FlatFun = Callable[..., list[Any]]
 
 
@@ -30,21 +33,44 @@ FlatFun = Callable[..., list[Any]]
 class CustomCall:
     """A function of flat arguments with a derivative rule of its own.
 
-    `kind` is ``"jvp"``: ``rule(*primals, *tangents)`` returns outputs and output tangents; or
-    ``"vjp"``: ``rule(*primals)`` returns outputs and residuals, and ``pullback(*residuals,
-    *cotangents)`` a cotangent for each argument. `captured` counts the leading arguments that are
-    values of outer traces, which rules do not see.
+    Its first `num_captured` operands are values that the functions close over, in their order the
+    first parameter of all rules; a `Differentiated` stands for one that must not be used.
+
+    * ``fun(*captured, *args)`` returns the outputs.
+    * `kind` ``"jvp"``: ``rule(captured, primals, tangents)`` returns outputs and their tangents.
+    * `kind` ``"vjp"``: ``rule(captured, primals, nonzero)`` returns outputs and residuals, given
+      which arguments have tangents; ``pullback(captured, residuals, cotangents)`` a cotangent for
+      each argument.
+
+    Tangents and cotangents given to rules are arrays, unless `symbolic_zeros`; those that rules
+    return may be `Zero`.
     """
 
     name: str
     kind: str
     fun: FlatFun
-    rule: FlatFun
-    pullback: FlatFun | None
-    captured: int = 0
+    rule: Callable[..., tuple[list[Any], list[Any]]]
+    pullback: Callable[[Values, Values, Values], list[Any]] | None = None
+    num_captured: int = 0
+    symbolic_zeros: bool = False
 
     def __str__(self) -> str:
         return self.name
+
+
+def bind_custom(call: CustomCall, functions: Values, args: Values) -> list[Any]:
+    """Apply a call that captures nothing yet, with what the user's functions close over."""
+    if context.trace is eval_trace:
+        return call.fun(*args)
+    tracers = closed_over(*functions)
+    own = call.fun
+
+    def fun(*xs: Any) -> list[Any]:
+        count = len(tracers)
+        return run_substituted(lambda: own(*xs[count:]), tracers, xs[:count])
+
+    call = _with_captured(replace(call, fun=fun), tracers)
+    return custom_call.bind(*tracers, *args, call=call, jaxpr=None)  # type: ignore[no-any-return]
 
 
 custom_call = Primitive("custom_call", multiple_results=True)
@@ -60,7 +86,7 @@ def _shape(*avals: ShapedArray, call: CustomCall, jaxpr: ClosedJaxpr | None) -> 
     return jaxpr.out_avals
 
 
-def _stage(trace: JaxprTrace, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
+def _stage(trace: JaxprTrace, args: Values, params: dict[str, Any]) -> list[Any]:
     call: CustomCall = params["call"]
     if params["jaxpr"] is not None:
         return trace.record(custom_call, args, params)  # type: ignore[no-any-return]
@@ -68,109 +94,209 @@ def _stage(trace: JaxprTrace, args: Sequence[Any], params: dict[str, Any]) -> li
     with current_trace(trace):
         jaxpr, consts = trace_to_jaxpr(call.fun, avals, name=call.name)
     program, captured = hoist_consts(jaxpr, consts)
-    staged = replace(call, fun=closed_fun(program), captured=call.captured + len(captured))
+    staged = _with_captured(replace(call, fun=closed_fun(program)), captured)
     return trace.record(  # type: ignore[no-any-return]
         custom_call, [*captured, *args], {"call": staged, "jaxpr": program}
     )
 
 
+def _with_captured(call: CustomCall, tracers: Values) -> CustomCall:
+    """The call with more captured values in front, where its rules refer to these tracers."""
+    count = len(tracers)
+    if not count:
+        return call
+
+    def rule(captured: Values, *rest: Values) -> tuple[list[Any], list[Any]]:
+        parts: list[int] = []
+
+        def flat() -> list[Any]:
+            outs, others = call.rule(captured[count:], *rest)
+            parts.append(len(outs))
+            return [*outs, *others]
+
+        found = run_substituted(flat, tracers, captured[:count])
+        return found[: parts[0]], found[parts[0] :]
+
+    def pullback(captured: Values, residuals: Values, cts: Values) -> list[Any]:
+        own = call.pullback
+        assert own is not None
+        return run_substituted(
+            lambda: own(captured[count:], residuals, cts), tracers, captured[:count]
+        )
+
+    return replace(
+        call,
+        rule=rule,
+        pullback=None if call.pullback is None else pullback,
+        num_captured=call.num_captured + count,
+    )
+
+
 def _jvp(
-    primals: Sequence[Any], tangents: Sequence[Any], *, call: CustomCall, jaxpr: ClosedJaxpr | None
+    primals: Values, tangents: Values, *, call: CustomCall, jaxpr: ClosedJaxpr | None
 ) -> tuple[list[Any], list[Any]]:
-    primals, tangents = primals[call.captured :], tangents[call.captured :]
-    tangents = [instantiate(t) for t in tangents]
+    count = call.num_captured
+    differentiated = tuple(not is_zero(t) for t in tangents[:count])
+    captured = _marked(call, primals[:count], differentiated)
+    primals, tangents = primals[count:], tangents[count:]
     if call.kind == "jvp":
-        outs = call.rule(*primals, *tangents)
-        half = len(outs) // 2
-        return outs[:half], outs[half:]
-    found = call.rule(*primals)
-    # The rule returns the outputs and, separately, what the pullback needs.
-    outs, residuals = found[0], found[1]
+        given = tangents if call.symbolic_zeros else list(map(instantiate, tangents))
+        outs, out_tangents = call.rule(captured, primals, given)
+        _check_outputs(call, outs, jaxpr)
+        return outs, out_tangents
+    nonzero = tuple(not is_zero(t) for t in tangents)
+    outs, residuals = call.rule(captured, primals, nonzero)
+    _check_outputs(call, outs, jaxpr)
+    usable = [x for x in captured if type(x) is not Differentiated]
     avals = tuple(out.aval.to_tangent() for out in outs)
-    out_tangents = custom_linear.bind(
+    return outs, custom_linear.bind(
+        *usable,
         *residuals,
-        *tangents,
+        *map(instantiate, tangents),
         call=call,
-        num_residuals=len(residuals),
+        differentiated=differentiated,
+        num_residuals=len(usable) + len(residuals),
         out_avals=avals,
     )
-    return outs, out_tangents
+
+
+def _marked(call: CustomCall, captured: Values, differentiated: Sequence[bool]) -> list[Any]:
+    pairs = zip(captured, differentiated, strict=True)
+    return [Differentiated(call.name, x.aval) if flag else x for x, flag in pairs]
+
+
+def _check_outputs(call: CustomCall, outs: Values, jaxpr: ClosedJaxpr | None) -> None:
+    """Where the function's own outputs are known, those of its rule must be of the same types."""
+    if jaxpr is None:
+        return
+    found, wanted = [out.aval for out in outs], jaxpr.out_avals
+    if len(found) == len(wanted) and all(
+        a.same_type(b) for a, b in zip(found, wanted, strict=True)
+    ):
+        return
+    rule = "jvp" if call.kind == "jvp" else "forward"
+    raise ShapeError(
+        f"the {rule} rule of {call.name} must return outputs of the types that {call.name} "
+        f"returns:\n  found:  {', '.join(map(str, found))}\n"
+        f"  wanted: {', '.join(map(str, wanted))}"
+    )
 
 
 def _batch(
-    axis_size: int,
-    args: Sequence[Any],
-    dims: Sequence[int | None],
-    *,
-    call: CustomCall,
-    jaxpr: ClosedJaxpr | None,
+    axis_size: int, args: Values, dims: Dims, *, call: CustomCall, jaxpr: ClosedJaxpr | None
 ) -> tuple[list[Any], list[int | None]]:
-    out_dims: list[int | None] = []
+    count = call.num_captured
+    captured_dims, arg_dims = list(dims[:count]), list(dims[count:])
 
     def fun(*xs: Any) -> list[Any]:
-        outs, found = batch_flat(call.fun, axis_size, xs, dims)
-        out_dims[:] = [0] * len(outs)
-        return [place_batch(x, d, 0, axis_size) for x, d in zip(outs, found, strict=True)]
+        return _over(axis_size, lambda ys: call.fun(*ys), [xs], [dims])
 
-    seen = dims[call.captured :]
-    arg_dims = [0 if d is not None else None for d in seen]
+    def jvp_rule(*groups: Values) -> tuple[list[Any], list[Any]]:
+        dims = [_known_dims(captured_dims, groups[0]), arg_dims, arg_dims]
+        found = _over(axis_size, lambda *xs: _joined(call.rule(*xs)), groups, dims)
+        return found[: len(found) // 2], found[len(found) // 2 :]
 
-    def moved(xs: Sequence[Any]) -> list[Any]:
-        return [move_to_front(x, d) for x, d in zip(xs, seen, strict=True)]
+    def vjp_rule(captured: Values, primals: Values, nonzero: Any) -> tuple[list[Any], list[Any]]:
+        parts: list[int] = []
 
-    if call.kind == "jvp":
-
-        def rule(*xs: Any) -> list[Any]:
-            half = len(xs) // 2
-            inputs = [*moved(xs[:half]), *moved(xs[half:])]
-            outs, found = batch_flat(call.rule, axis_size, inputs, arg_dims * 2)
-            return [place_batch(x, d, 0, axis_size) for x, d in zip(outs, found, strict=True)]
-
-        batched = replace(call, fun=fun, rule=rule)
-    else:
-        batched = _batch_vjp(call, fun, moved, axis_size, seen, arg_dims)
-    outs = custom_call.bind(*args, call=batched, jaxpr=None)
-    return outs, out_dims or [0] * len(outs)
-
-
-def _batch_vjp(
-    call: CustomCall,
-    fun: FlatFun,
-    moved: Callable[[Sequence[Any]], list[Any]],
-    axis_size: int,
-    seen: Sequence[int | None],
-    arg_dims: Sequence[int | None],
-) -> CustomCall:
-    from funcdl.ops.reduction import reduce_sum
-
-    def rule(*xs: Any) -> Any:
-        counts: list[int] = []
-
-        def flat(*ys: Any) -> list[Any]:
-            outs, residuals = call.rule(*ys)
-            counts.append(len(outs))
+        def flat(*xs: Values) -> list[Any]:
+            outs, residuals = call.rule(*xs, nonzero)
+            parts.append(len(outs))
             return [*outs, *residuals]
 
-        values, found = batch_flat(flat, axis_size, moved(xs), arg_dims)
-        values = [place_batch(x, d, 0, axis_size) for x, d in zip(values, found, strict=True)]
-        return values[: counts[0]], values[counts[0] :]
+        dims = [_known_dims(captured_dims, captured), arg_dims]
+        values = _over(axis_size, flat, [captured, primals], dims)
+        return values[: parts[0]], values[parts[0] :]
 
-    def pullback(*xs: Any) -> list[Any]:
+    def pullback(captured: Values, residuals: Values, cts: Values) -> list[Any]:
+        from funcdl.ops.reduction import reduce_sum
+
         assert call.pullback is not None
-        cts, found = batch_flat(call.pullback, axis_size, xs, [0] * len(xs))
-        placed = []
-        for ct, dim, want in zip(cts, found, seen, strict=True):
-            whole = place_batch(ct, dim, 0, axis_size)
-            if want is None:
-                placed.append(reduce_sum(whole, axes=(0,)))
-            else:
-                placed.append(place_batch(whole, 0, want, axis_size))
-        return placed
+        groups = [captured, residuals, cts]
+        in_dims: list[Dims] = [
+            _known_dims(captured_dims, captured),
+            [0] * len(residuals),
+            [0] * len(cts),
+        ]
+        found = _over(axis_size, call.pullback, groups, in_dims, zeros=True)
+        return [
+            _placed(ct, dim, axis_size)
+            if dim is not None
+            else reduce_sum(instantiate(ct), axes=(0,))
+            for ct, dim in zip(found, arg_dims, strict=True)
+        ]
 
-    return replace(call, fun=fun, rule=rule, pullback=pullback)
+    rule = jvp_rule if call.kind == "jvp" else vjp_rule
+    batched = replace(
+        call, fun=fun, rule=rule, pullback=None if call.pullback is None else pullback
+    )
+    outs = custom_call.bind(*args, call=batched, jaxpr=None)
+    return outs, [0] * len(outs)
 
 
-def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str, Any]) -> Any:
+def _joined(pair: tuple[list[Any], list[Any]]) -> list[Any]:
+    return [*pair[0], *pair[1]]
+
+
+def _known_dims(dims: Dims, values: Values) -> list[int | None]:
+    """Batch dimensions, none where a marker stands for a value."""
+    pairs = zip(dims, values, strict=True)
+    return [None if type(x) is Differentiated else d for d, x in pairs]
+
+
+def _over(
+    axis_size: int,
+    f: Callable[..., Any],
+    groups: Sequence[Values],
+    dims: Sequence[Dims],
+    zeros: bool = False,
+) -> list[Any]:
+    """Run a function of lists on a batch; outputs have the batch first.
+
+    Markers among the values are given to the function as they are, symbolic zeros without their
+    batch dimension; symbolic zeros that it returns are arrays, or with `zeros` stay what they are.
+    """
+    flat = [x for group in groups for x in group]
+    flat_dims = [d for group in dims for d in group]
+    is_value = [type(x) is not Differentiated and not is_zero(x) for x in flat]
+    markers = [
+        Zero(x.aval.update(shape=x.aval.shape[:d] + x.aval.shape[d + 1 :]))
+        if is_zero(x) and d is not None
+        else x
+        for x, d in zip(flat, flat_dims, strict=True)
+    ]
+    returned: list[Any] = []
+
+    def run(*xs: Any) -> list[Any]:
+        given = iter(xs)
+        mixed = iter(
+            [next(given) if known else m for m, known in zip(markers, is_value, strict=True)]
+        )
+        returned[:] = f(*([next(mixed) for _ in group] for group in groups))
+        return [instantiate(x) for x in returned if not (zeros and is_zero(x))]
+
+    values = [x for x, known in zip(flat, is_value, strict=True) if known]
+    value_dims = [d for d, known in zip(flat_dims, is_value, strict=True) if known]
+    outs, found = batch_flat(run, axis_size, values, value_dims)
+    placed = iter([place_batch(x, d, 0, axis_size) for x, d in zip(outs, found, strict=True)])
+    return [
+        Zero(x.aval.update(shape=(axis_size, *x.aval.shape)))
+        if zeros and is_zero(x)
+        else next(placed)
+        for x in returned
+    ]
+
+
+def _placed(x: Any, dim: int, axis_size: int) -> Any:
+    """A whole batch that lies along its first dimension, with the batch at `dim`."""
+    if not is_zero(x):
+        return place_batch(x, 0, dim, axis_size)
+    shape = list(x.aval.shape)
+    shape.insert(dim, shape.pop(0))
+    return Zero(x.aval.update(shape=tuple(shape)))
+
+
+def _partial_eval(trace: PartialEvalTrace, args: Values, params: dict[str, Any]) -> Any:
     # Differentiation has happened already, so the rule is not needed any more.
     call: CustomCall = params["call"]
     with current_trace(trace):
@@ -191,45 +317,62 @@ def _linear_shape(*avals: ShapedArray, out_avals: Sequence[ShapedArray], **_: An
     return list(out_avals)
 
 
+def _captured_of(
+    call: CustomCall, values: Values, differentiated: Sequence[bool]
+) -> tuple[list[Any], list[Any]]:
+    """The captured values, with markers, and the residuals."""
+    rest = iter(values)
+    captured = [Differentiated(call.name, None) if flag else next(rest) for flag in differentiated]
+    return captured, list(rest)
+
+
 def _linear_transpose(
-    cts: Sequence[Any], *args: Any, call: CustomCall, num_residuals: int, **_: Any
+    cts: Values,
+    *args: Any,
+    call: CustomCall,
+    differentiated: Sequence[bool],
+    num_residuals: int,
+    **_: Any,
 ) -> list[Any]:
     assert call.pullback is not None
-    residuals, rest = args[:num_residuals], args[num_residuals:]
-    found = call.pullback(*residuals, *map(instantiate, cts))
+    captured, residuals = _captured_of(call, args[:num_residuals], differentiated)
+    given = cts if call.symbolic_zeros else list(map(instantiate, cts))
+    found = call.pullback(captured, residuals, given)
     return [None] * num_residuals + [
-        ct if is_linear(x) else None for ct, x in zip(found, rest, strict=True)
+        ct if is_linear(x) else None for ct, x in zip(found, args[num_residuals:], strict=True)
     ]
 
 
 def _linear_batch(
     axis_size: int,
-    args: Sequence[Any],
-    dims: Sequence[int | None],
+    args: Values,
+    dims: Dims,
     *,
     call: CustomCall,
+    differentiated: tuple[bool, ...],
     num_residuals: int,
     out_avals: Sequence[ShapedArray],
 ) -> tuple[list[Any], list[int | None]]:
-    rest_dims = dims[num_residuals:]
+    captured_dims, residual_dims = _captured_of(call, dims[:num_residuals], differentiated)
+    captured_dims = [None if type(d) is Differentiated else d for d in captured_dims]
 
-    def pullback(*xs: Any) -> list[Any]:
+    def pullback(captured: Values, residuals: Values, cts: Values) -> list[Any]:
         assert call.pullback is not None
-        in_dims = [*dims[:num_residuals], *[0] * (len(xs) - num_residuals)]
-        cts, found = batch_flat(call.pullback, axis_size, xs, in_dims)
-        return [
-            place_batch(ct, d, 0 if want is None else want, axis_size)
-            for ct, d, want in zip(cts, found, rest_dims, strict=True)
-        ]
+        in_dims = [captured_dims, residual_dims, [0] * len(cts)]
+        groups = [captured, residuals, cts]
+        # Tangents come with the batch first, and so their cotangents leave.
+        return _over(axis_size, call.pullback, groups, in_dims, zeros=True)
 
-    inputs = [
-        x if i < num_residuals or d is not None else place_batch(x, None, 0, axis_size)
-        for i, (x, d) in enumerate(zip(args, dims, strict=True))
+    tangents = [
+        place_batch(x, d, 0, axis_size)
+        for x, d in zip(args[num_residuals:], dims[num_residuals:], strict=True)
     ]
     avals = tuple(aval.update(shape=(axis_size, *aval.shape)) for aval in out_avals)
     outs = custom_linear.bind(
-        *inputs,
+        *args[:num_residuals],
+        *tangents,
         call=replace(call, pullback=pullback),
+        differentiated=differentiated,
         num_residuals=num_residuals,
         out_avals=avals,
     )
@@ -244,17 +387,15 @@ def _linear_eval(*args: Any, call: CustomCall, **_: Any) -> Any:
     )
 
 
-def _linear_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> Any:
-    residuals = tangents[: params["num_residuals"]]
-    if not all(map(is_zero, residuals)):
+def _linear_jvp(primals: Values, tangents: Values, **params: Any) -> Any:
+    count = params["num_residuals"]
+    if not all(map(is_zero, tangents[:count])):
         return _linear_eval(**params)
     outs = custom_linear.bind(*primals, **params)
-    rest = tangents[params["num_residuals"] :]
-    if all(map(is_zero, rest)):
+    if all(map(is_zero, tangents[count:])):
         return outs, [Zero(aval) for aval in params["out_avals"]]
-    return outs, custom_linear.bind(
-        *primals[: params["num_residuals"]], *map(instantiate, rest), **params
-    )
+    rest = map(instantiate, tangents[count:])
+    return outs, custom_linear.bind(*primals[:count], *rest, **params)
 
 
 custom_linear.eval = _linear_eval

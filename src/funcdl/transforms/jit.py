@@ -18,7 +18,7 @@ from funcdl.core.avals import ShapedArray, ShapeDtypeStruct
 from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.nan_check import checked
 from funcdl.core.staging import hoist_consts, trace_to_jaxpr
-from funcdl.core.trace import Tracer, context, eval_trace, raise_leaked
+from funcdl.core.trace import Tracer, context, eval_trace, is_usable, raise_leaked
 from funcdl.errors import ArgumentError, LeafTypeError, StaticArgumentError
 from funcdl.transforms.arguments import (
     argument_names,
@@ -150,7 +150,7 @@ class JitFunction:
         self, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any], static: tuple[Any, ...]
     ) -> tuple[Any, ...]:
         """The cache key of a leaf that is no live array; raises where it cannot be an argument."""
-        if isinstance(x, Tracer) and (context.trace is eval_trace or not x._trace.alive):
+        if isinstance(x, Tracer) and not is_usable(x):
             raise_leaked(x)
         try:
             aval = aval_of(x)
