@@ -128,14 +128,11 @@ def test_start_values_of_windows() -> None:
     assert lax.reduce_window(x, -(2**31), fnp.maximum, (2,), None, "SAME").tolist() == [3, 2, 2]
     assert lax.reduce_window(x, 0, lax.min, (2,), None, [(1, 1)]).tolist() == [0, 0, 0, 0]
     assert fd.jit(lambda s: lax.reduce_window(x, s, lax.min, (2,)))(1).tolist() == [1, 1]
-    with pytest.raises(ArgumentError, match="sums must start with init_value=0, got 1"):
-        lax.reduce_window(x, 1, lax.add, (2,))
+    assert lax.reduce_window(x, 1, lax.add, (2,)).tolist() == [5, 4]
 
 
 def test_errors() -> None:
     x = fnp.ones((1, 2, 3))
-    with pytest.raises(ArgumentError, match="add, max or min, got 'mul'"):
-        lax.reduce_window(x, 1, lax.mul, (1, 1, 2))
     with pytest.raises(ArgumentError, match="an entry for each dimension"):
         lax.reduce_window(x, 0, lax.add, (2,), None, "SAME")
     with pytest.raises(ArgumentError, match="one positive entry"):

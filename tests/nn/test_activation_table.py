@@ -222,11 +222,11 @@ def test_limits_at_infinity_and_nan(name: str, dtype: str) -> None:
 def test_negative_zero_is_treated_as_zero(name: str) -> None:
     f, value, _, _ = TABLE[name]
     if name == "log1mexp":
-        assert np.asarray(f(np.float32([0.0, -0.0]))).tolist() == [-INF, -INF]
+        assert np.asarray(f(np.array([0.0, -0.0], np.float32))).tolist() == [-INF, -INF]
         assert np.isnan(np.asarray(f(np.float32(-1))))
-        assert np.asarray(slope_of(f)(np.float32([0.0]))).tolist() == [INF]
+        assert np.asarray(slope_of(f)(np.array([0.0], np.float32))).tolist() == [INF]
         return
-    found = np.asarray(f(np.float32([0.0, -0.0])))
+    found = np.asarray(f(np.array([0.0, -0.0], np.float32)))
     np.testing.assert_array_equal(found, np.float32([value(0.0)] * 2))
     if name in ("silu", "mish", "hard_tanh", "hard_silu", "identity", "soft_sign", "gelu"):
         np.testing.assert_array_equal(np.signbit(found), [False, True])
@@ -301,7 +301,7 @@ def test_logsumexp_signs() -> None:
     assert kept.shape == signs.shape == (1, 1)
     slope = fd.grad(lambda a: nn.logsumexp(a, b=b[0], return_sign=True)[0])(a[0])
     np.testing.assert_allclose(slope, b[0] * np.exp(a[0]) / sums[0], rtol=1e-6)
-    nothing, sign = nn.logsumexp(np.zeros(2, np.float32), b=np.float32([1, -1]), return_sign=True)
+    nothing, sign = nn.logsumexp(np.zeros(2, np.float32), b=np.array([1, -1], np.float32), return_sign=True)
     assert (float(nothing), float(sign)) == (-INF, 0)
 
 

@@ -18,6 +18,7 @@ from funcdl.ops import arithmetic, random_bits, rounding, select, special
 
 # Their meaning depends on the representation, so that a wider dtype gives other values.
 REPRESENTATION = {"bitcast_convert_type", "nextafter", "convert_element_type", "iota"}
+REPRESENTATION |= {"reduce_precision"}
 
 
 @pytest.mark.parametrize("name", sorted(OPS))

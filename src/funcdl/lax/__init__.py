@@ -1,9 +1,13 @@
 """Primitives as functions, by `jax.lax`'s names: strict about shapes and dtypes, and few.
 
 What `funcdl.numpy` does beyond NumPy, or leaves to the caller in exactness, is found here.
+Primitives themselves, for programs that read jaxprs, have names such as ``add_p`` (see
+`funcdl.lax.primitives`).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from funcdl.control import (
     associative_scan,
@@ -14,12 +18,12 @@ from funcdl.control import (
     switch,
     while_loop,
 )
+from funcdl.lax.bit_generator import rng_bit_generator
 from funcdl.lax.convolution import (
     conv,
     conv_general_dilated,
     conv_transpose,
     conv_with_general_padding,
-    reduce_window,
 )
 from funcdl.lax.elementwise import (
     RoundingMethod,
@@ -70,6 +74,7 @@ from funcdl.lax.elementwise import (
     max,
     min,
     mul,
+    mulhi,
     ne,
     neg,
     nextafter,
@@ -77,6 +82,7 @@ from funcdl.lax.elementwise import (
     pow,
     real,
     reciprocal,
+    reduce_precision,
     rem,
     round,
     rsqrt,
@@ -103,12 +109,36 @@ from funcdl.lax.indexing import (
     dynamic_update_slice,
     dynamic_update_slice_in_dim,
     gather,
+    index_take,
     scatter,
     scatter_add,
+    scatter_apply,
     scatter_max,
     scatter_min,
     scatter_mul,
+    scatter_sub,
 )
+from funcdl.lax.monoids import reduce, reduce_window, reduce_xor
+from funcdl.lax.options import (
+    AccuracyMode,
+    ConvGeneralDilatedDimensionNumbers,
+    DotAlgorithm,
+    DotAlgorithmPreset,
+    DotDimensionNumbers,
+    Precision,
+    PrecisionLike,
+    RandomAlgorithm,
+    Tolerance,
+)
+from funcdl.lax.patches import (
+    conv_general_dilated_local,
+    conv_general_dilated_patches,
+    conv_general_shape_tuple,
+    conv_shape_tuple,
+    conv_transpose_shape_tuple,
+    reduce_window_shape_tuple,
+)
+from funcdl.lax.ragged import RaggedDotDimensionNumbers, ragged_dot, ragged_dot_general
 from funcdl.lax.reductions import (
     argmax,
     argmin,
@@ -127,10 +157,14 @@ from funcdl.lax.reductions import (
 from funcdl.lax.shaping import (
     broadcast,
     broadcast_in_dim,
+    broadcast_like,
     broadcast_shapes,
+    broadcast_to_rank,
     broadcasted_iota,
     collapse,
     concatenate,
+    dtype,
+    empty,
     expand_dims,
     full,
     full_like,
@@ -139,13 +173,27 @@ from funcdl.lax.shaping import (
     pad,
     reshape,
     rev,
+    shape_as_value,
     slice,
     slice_in_dim,
     split,
     squeeze,
+    stack,
+    tile,
     transpose,
+    unstack,
 )
-from funcdl.lax.sorting import cumlogsumexp, cummax, cummin, sort, sort_key_val, top_k
+from funcdl.lax.sorting import (
+    approx_max_k,
+    approx_min_k,
+    cumlogsumexp,
+    cummax,
+    cummin,
+    sort,
+    sort_key_val,
+    top_k,
+)
+from funcdl.lax.staging import optimization_barrier, platform_dependent
 from funcdl.ops.convolution_dimensions import (
     ConvDimensionNumbers,
     conv_dimension_numbers,
@@ -155,16 +203,38 @@ from funcdl.ops.scatter import ScatterDimensionNumbers
 from funcdl.ops.sliding import padtype_to_pads
 from funcdl.ops.windows import GatherDimensionNumbers, GatherScatterMode
 
+
+def __getattr__(name: str) -> Any:
+    # Primitives, such as `add_p`; the table is made when the first one is asked for.
+    if name.endswith("_p"):
+        from funcdl.lax.primitives import find_primitive
+
+        return find_primitive(name)
+    raise AttributeError(f"module 'funcdl.lax' has no attribute {name!r}")
+
+
 __all__ = [
+    "AccuracyMode",
     "ConvDimensionNumbers",
+    "ConvGeneralDilatedDimensionNumbers",
+    "DotAlgorithm",
+    "DotAlgorithmPreset",
+    "DotDimensionNumbers",
     "GatherDimensionNumbers",
     "GatherScatterMode",
+    "Precision",
+    "PrecisionLike",
+    "RaggedDotDimensionNumbers",
+    "RandomAlgorithm",
     "RoundingMethod",
     "ScatterDimensionNumbers",
+    "Tolerance",
     "abs",
     "acos",
     "acosh",
     "add",
+    "approx_max_k",
+    "approx_min_k",
     "argmax",
     "argmin",
     "asin",
@@ -181,7 +251,9 @@ __all__ = [
     "bitwise_xor",
     "broadcast",
     "broadcast_in_dim",
+    "broadcast_like",
     "broadcast_shapes",
+    "broadcast_to_rank",
     "broadcasted_iota",
     "cbrt",
     "ceil",
@@ -195,8 +267,13 @@ __all__ = [
     "conv",
     "conv_dimension_numbers",
     "conv_general_dilated",
+    "conv_general_dilated_local",
+    "conv_general_dilated_patches",
     "conv_general_permutations",
+    "conv_general_shape_tuple",
+    "conv_shape_tuple",
     "conv_transpose",
+    "conv_transpose_shape_tuple",
     "conv_with_general_padding",
     "convert_element_type",
     "cos",
@@ -210,12 +287,14 @@ __all__ = [
     "div",
     "dot",
     "dot_general",
+    "dtype",
     "dynamic_index_in_dim",
     "dynamic_slice",
     "dynamic_slice_in_dim",
     "dynamic_update_index_in_dim",
     "dynamic_update_slice",
     "dynamic_update_slice_in_dim",
+    "empty",
     "eq",
     "erf",
     "erf_inv",
@@ -233,6 +312,7 @@ __all__ = [
     "gt",
     "imag",
     "index_in_dim",
+    "index_take",
     "integer_pow",
     "iota",
     "is_finite",
@@ -246,35 +326,48 @@ __all__ = [
     "max",
     "min",
     "mul",
+    "mulhi",
     "ne",
     "neg",
     "nextafter",
+    "optimization_barrier",
     "pad",
     "padtype_to_pads",
+    "platform_dependent",
     "population_count",
     "pow",
+    "ragged_dot",
+    "ragged_dot_general",
     "real",
     "reciprocal",
+    "reduce",
     "reduce_and",
     "reduce_max",
     "reduce_min",
     "reduce_or",
+    "reduce_precision",
     "reduce_prod",
     "reduce_sum",
     "reduce_window",
+    "reduce_window_shape_tuple",
+    "reduce_xor",
     "rem",
     "reshape",
     "rev",
+    "rng_bit_generator",
     "round",
     "rsqrt",
     "scan",
     "scatter",
     "scatter_add",
+    "scatter_apply",
     "scatter_max",
     "scatter_min",
     "scatter_mul",
+    "scatter_sub",
     "select",
     "select_n",
+    "shape_as_value",
     "shift_left",
     "shift_right_arithmetic",
     "shift_right_logical",
@@ -289,12 +382,15 @@ __all__ = [
     "sqrt",
     "square",
     "squeeze",
+    "stack",
     "stop_gradient",
     "sub",
     "switch",
     "tan",
     "tanh",
+    "tile",
     "top_k",
     "transpose",
+    "unstack",
     "while_loop",
 ]

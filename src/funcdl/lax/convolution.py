@@ -1,23 +1,18 @@
-"""Convolutions, and reductions of sliding windows (see `ops.convolution` and `ops.sliding`)."""
+"""Convolutions (see `ops.convolution` and `ops.sliding`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-import funcdl.numpy as fnp
-from funcdl.core.array import Array
 from funcdl.errors import ArgumentError, ShapeError
-from funcdl.lax import elementwise
 from funcdl.lax.operands import ArrayLike
+from funcdl.lax.options import check_precision
 from funcdl.numpy.creation import DTypeLike, canonical
-from funcdl.numpy.promotion import array, convert, operands
-from funcdl.ops import convolution, window_reduction
+from funcdl.numpy.promotion import array
+from funcdl.ops import convolution
 from funcdl.ops.convolution_dimensions import conv_dimension_numbers
-from funcdl.ops.reduction import extreme_identity
-from funcdl.ops.shape import broadcast_to, rev, transpose
+from funcdl.ops.shape import rev, transpose
 from funcdl.ops.sliding import dilated_size, padtype_to_pads
 
 PaddingLike = str | Sequence[tuple[int, int]]
@@ -65,6 +60,7 @@ def conv_general_dilated(
     Raises:
       ShapeError, DtypeError, ArgumentError: operands and parameters do not fit.
     """
+    check_precision("conv_general_dilated", precision)
     x, kernel = array("conv_general_dilated", lhs), array("conv_general_dilated", rhs)
     if x.ndim != kernel.ndim:
         raise ShapeError(
@@ -73,9 +69,9 @@ def conv_general_dilated(
         )
     numbers = conv_dimension_numbers(x.shape, kernel.shape, dimension_numbers)
     ones = (1,) * (x.ndim - 2)
-    strides = _numbers(window_strides)
-    lhs_dilation = ones if lhs_dilation is None else _numbers(lhs_dilation)
-    rhs_dilation = ones if rhs_dilation is None else _numbers(rhs_dilation)
+    strides = integers(window_strides)
+    lhs_dilation = ones if lhs_dilation is None else integers(lhs_dilation)
+    rhs_dilation = ones if rhs_dilation is None else integers(rhs_dilation)
     sizes = [x.shape[d] for d in numbers.lhs_spec[2:]]
     window = [kernel.shape[d] for d in numbers.rhs_spec[2:]]
     if isinstance(padding, str) and lhs_dilation != ones:
@@ -88,7 +84,7 @@ def conv_general_dilated(
         x,
         kernel,
         window_strides=strides,
-        padding=_pads(
+        padding=pads_of(
             "conv_general_dilated", sizes, window, strides, padding, lhs_dilation, rhs_dilation
         ),
         lhs_dilation=lhs_dilation,
@@ -101,11 +97,12 @@ def conv_general_dilated(
     )
 
 
-def _numbers(entries: Sequence[int]) -> tuple[int, ...]:
+def integers(entries: Sequence[int]) -> tuple[int, ...]:
+    """Sizes, strides or dilations as a tuple of Python integers."""
     return tuple(map(int, entries))
 
 
-def _pads(
+def pads_of(
     name: str,
     sizes: Sequence[int],
     window: Sequence[int],
@@ -207,8 +204,8 @@ def conv_transpose(
         dimension_numbers = _TRANSPOSE_NUMBERS[x.ndim]
     numbers = conv_dimension_numbers(x.shape, kernel.shape, dimension_numbers)
     spatial = numbers.rhs_spec[2:]
-    strides = _numbers(strides)
-    rhs_dilation = (1,) * len(spatial) if rhs_dilation is None else _numbers(rhs_dilation)
+    strides = integers(strides)
+    rhs_dilation = (1,) * len(spatial) if rhs_dilation is None else integers(rhs_dilation)
     if len(strides) != len(spatial) or len(rhs_dilation) != len(spatial):
         raise ArgumentError(
             f"conv_transpose: strides and rhs_dilation must have {len(spatial)} entries, got "
@@ -253,76 +250,3 @@ def _transpose_padding(window: int, stride: int, padding: str | tuple[int, int])
     total = window + stride - 2
     low = window - 1 if stride >= window else -(-total // 2)
     return low, total - low
-
-
-def reduce_window(
-    operand: ArrayLike,
-    init_value: ArrayLike,
-    computation: Callable[..., Any],
-    window_dimensions: Sequence[int],
-    window_strides: Sequence[int] | None = None,
-    padding: PaddingLike = "VALID",
-    base_dilation: Sequence[int] | None = None,
-    window_dilation: Sequence[int] | None = None,
-) -> Any:
-    """Sums or extremes of windows that slide over all dimensions (see `jax.lax.reduce_window`).
-
-    Args:
-      operand: an array.
-      init_value: the value of padding, with which each window starts: 0 for sums.
-      computation: `lax.add`, `lax.max`, `lax.min` or the function of `funcdl.numpy` for it.
-      window_dimensions: the size of windows along each dimension, 1 to leave it alone.
-      window_strides: steps from one window to the next; None means 1.
-      padding: ``"SAME"``, ``"SAME_LOWER"``, ``"VALID"``, or a pair for each dimension.
-      base_dilation: steps from one element of the operand to the next; None means 1.
-      window_dilation: steps from one element of a window to the next; None means 1.
-
-    Raises:
-      ArgumentError: another computation, a sum that does not start with 0, or parameters that do
-        not fit the operand.
-    """
-    x = array("reduce_window", operand)
-    ones = (1,) * x.ndim
-    window = _numbers(window_dimensions)
-    strides = ones if window_strides is None else _numbers(window_strides)
-    base = ones if base_dilation is None else _numbers(base_dilation)
-    spread = ones if window_dilation is None else _numbers(window_dilation)
-    if len(window) != x.ndim:
-        raise ArgumentError(
-            f"reduce_window: window_dimensions must have an entry for each dimension of {x.aval}, "
-            f"got {window}"
-        )
-    params = {
-        "window_dimensions": window,
-        "window_strides": strides,
-        "padding": _pads("reduce_window", x.shape, window, strides, padding, base, spread),
-        "base_dilation": base,
-        "window_dilation": spread,
-    }
-    start = operands("reduce_window", [init_value])[0]
-    if isinstance(start, Array):
-        # At once, so that the value is known under jit as well.
-        start = Array(start.value.astype(x.dtype))
-    start = convert(start, x.dtype)
-    if computation in (elementwise.add, fnp.add):
-        if not isinstance(start, Array) or np.any(start.value != 0):
-            raise ArgumentError(
-                f"reduce_window: sums must start with init_value=0, got {init_value!r}.\n"
-                "Add another value to the result."
-            )
-        return window_reduction.reduce_window_sum(x, **params)
-    for functions, primitive, lowest in (
-        ((elementwise.max, fnp.maximum), window_reduction.reduce_window_max, True),
-        ((elementwise.min, fnp.minimum), window_reduction.reduce_window_min, False),
-    ):
-        if computation in functions:
-            out = primitive(x, **params)
-            identity = extreme_identity(x.dtype, lowest)
-            if isinstance(start, Array) and np.all(start.value == identity):
-                return out
-            # Starting a window twice, or with padding, changes no extreme.
-            return functions[0](out, broadcast_to(start, out.shape))
-    raise ArgumentError(
-        "reduce_window: computation must be funcdl.lax.add, max or min, got "
-        f"{getattr(computation, '__name__', computation)!r}"
-    )

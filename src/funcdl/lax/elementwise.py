@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import enum
+import operator
 from collections.abc import Callable
 from typing import Any
 
 from funcdl.core import tree
 from funcdl.core.array import as_array
-from funcdl.core.dtypes import is_inexact
+from funcdl.core.dtypes import is_inexact, is_integer
 from funcdl.core.primitive import Primitive
-from funcdl.errors import ShapeError
+from funcdl.errors import DtypeError, ShapeError
 from funcdl.lax.operands import ArrayLike, fit
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.promotion import array
@@ -21,6 +22,7 @@ from funcdl.ops import (
     complex_parts,
     convert,
     exponential,
+    precision,
     rounding,
     special,
     trigonometric,
@@ -40,6 +42,19 @@ def _unary(name: str, primitive: Primitive, text: str) -> Callable[[ArrayLike], 
     return function
 
 
+def _tunable(name: str, primitive: Primitive, text: str) -> Callable[..., Any]:
+    def function(x: ArrayLike, *, accuracy: Any = None) -> Any:
+        return primitive.bind(array(name, x))
+
+    function.__name__ = function.__qualname__ = name
+    function.__module__ = "funcdl.lax"
+    function.__doc__ = (
+        f"{text}\n\nDtypes are those that the primitive takes; none is promoted. `accuracy` has "
+        "no effect."
+    )
+    return function
+
+
 def _binary(name: str, primitive: Primitive, text: str) -> Callable[[ArrayLike, ArrayLike], Any]:
     def function(x: ArrayLike, y: ArrayLike) -> Any:
         return primitive.bind(*fit(name, x, y))
@@ -54,7 +69,6 @@ def _binary(name: str, primitive: Primitive, text: str) -> Callable[[ArrayLike, 
 
 add = _binary("add", arithmetic.add, "Sum.")
 sub = _binary("sub", arithmetic.sub, "Difference.")
-mul = _binary("mul", arithmetic.mul, "Product.")
 div = _binary("div", arithmetic.div, "Quotient; of integers, truncated towards zero.")
 rem = _binary("rem", arithmetic.rem, "Remainder, with the sign of the dividend.")
 pow = _binary("pow", arithmetic.pow_, "Power.")
@@ -89,24 +103,24 @@ neg = _unary("neg", arithmetic.neg, "The sign changed.")
 abs = _unary("abs", arithmetic.abs_, "Magnitude.")
 sign = _unary("sign", arithmetic.sign, "-1, 0 or 1; of a complex number, ``x / |x|``.")
 square = _unary("square", arithmetic.square, "``x * x``.")
-sqrt = _unary("sqrt", exponential.sqrt, "Square root.")
-rsqrt = _unary("rsqrt", exponential.rsqrt, "One over the square root.")
-cbrt = _unary("cbrt", exponential.cbrt, "Cube root.")
-exp = _unary("exp", exponential.exp, "e to the power `x`.")
-exp2 = _unary("exp2", exponential.exp2, "2 to the power `x`.")
-expm1 = _unary("expm1", exponential.expm1, "``exp(x) - 1``, exact near zero.")
-log = _unary("log", exponential.log, "Natural logarithm.")
-log1p = _unary("log1p", exponential.log1p, "``log(1 + x)``, exact near zero.")
-logistic = _unary("logistic", exponential.logistic, "``1 / (1 + exp(-x))``.")
-sin = _unary("sin", trigonometric.sin, "Sine.")
-cos = _unary("cos", trigonometric.cos, "Cosine.")
-tan = _unary("tan", trigonometric.tan, "Tangent.")
+sqrt = _tunable("sqrt", exponential.sqrt, "Square root.")
+rsqrt = _tunable("rsqrt", exponential.rsqrt, "One over the square root.")
+cbrt = _tunable("cbrt", exponential.cbrt, "Cube root.")
+exp = _tunable("exp", exponential.exp, "e to the power `x`.")
+exp2 = _tunable("exp2", exponential.exp2, "2 to the power `x`.")
+expm1 = _tunable("expm1", exponential.expm1, "``exp(x) - 1``, exact near zero.")
+log = _tunable("log", exponential.log, "Natural logarithm.")
+log1p = _tunable("log1p", exponential.log1p, "``log(1 + x)``, exact near zero.")
+logistic = _tunable("logistic", exponential.logistic, "``1 / (1 + exp(-x))``.")
+sin = _tunable("sin", trigonometric.sin, "Sine.")
+cos = _tunable("cos", trigonometric.cos, "Cosine.")
+tan = _tunable("tan", trigonometric.tan, "Tangent.")
 asin = _unary("asin", trigonometric.asin, "Inverse sine.")
 acos = _unary("acos", trigonometric.acos, "Inverse cosine.")
 atan = _unary("atan", trigonometric.atan, "Inverse tangent.")
 sinh = _unary("sinh", trigonometric.sinh, "Hyperbolic sine.")
 cosh = _unary("cosh", trigonometric.cosh, "Hyperbolic cosine.")
-tanh = _unary("tanh", exponential.tanh, "Hyperbolic tangent.")
+tanh = _tunable("tanh", exponential.tanh, "Hyperbolic tangent.")
 asinh = _unary("asinh", trigonometric.asinh, "Inverse hyperbolic sine.")
 acosh = _unary("acosh", trigonometric.acosh, "Inverse hyperbolic cosine.")
 atanh = _unary("atanh", trigonometric.atanh, "Inverse hyperbolic tangent.")
@@ -120,6 +134,58 @@ ceil = _unary("ceil", rounding.ceil, "Rounded up.")
 is_finite = _unary("is_finite", rounding.is_finite, "Whether neither infinite nor NaN.")
 real = _unary("real", complex_parts.real, "Real part of a complex number.")
 imag = _unary("imag", complex_parts.imag, "Imaginary part of a complex number.")
+
+
+def mul(x: ArrayLike, y: ArrayLike, *, out_dtype: DTypeLike = None) -> Any:
+    """Product.
+
+    Both arrays have one shape and dtype; a Python scalar takes those of the other. With `out_dtype`
+    both are converted first, and that is the dtype of the result.
+    """
+    operands = fit("mul", x, y)
+    if out_dtype is not None:
+        operands = [convert_element_type(operand, out_dtype) for operand in operands]
+    return arithmetic.mul.bind(*operands)
+
+
+def mulhi(x: ArrayLike, y: ArrayLike, /) -> Any:
+    """The upper half of the product of integers, which has twice their width.
+
+    Raises:
+      DtypeError: the operands are no integers.
+    """
+    x, y = fit("mulhi", x, y)
+    dtype = x.dtype
+    if not is_integer(dtype) or y.dtype != dtype:
+        raise DtypeError(f"mulhi requires integers of one dtype, got {x.aval} and {y.aval}")
+    half_width = 4 * dtype.itemsize
+    mask, half = dtype.type(2**half_width - 1), dtype.type(half_width)
+    # Four products of halves; the signed upper halves carry the sign.
+    (x_low, x_high), (y_low, y_high) = (x & mask, x >> half), (y & mask, y >> half)
+    # The product of the lower halves is one of unsigned numbers.
+    low = shift_right_logical(x_low * y_low, full_like(x, half_width))
+    cross = x_high * y_low + low
+    other = x_low * y_high + (cross & mask)
+    return x_high * y_high + (cross >> half) + (other >> half)
+
+
+def reduce_precision(operand: ArrayLike, exponent_bits: int, mantissa_bits: int) -> Any:
+    """Values rounded as if stored in fewer bits; the dtype stays (see `jax.lax.reduce_precision`).
+
+    Args:
+      operand: floats.
+      exponent_bits: at least 1; what this many cannot hold becomes infinite or 0.
+      mantissa_bits: at least 0; ties go to even.
+
+    Raises:
+      ArgumentError: too few bits.
+      DtypeError: the operand holds no floats.
+    """
+    return precision.reduce_precision(
+        array("reduce_precision", operand),
+        exponent_bits=operator.index(exponent_bits),
+        mantissa_bits=operator.index(mantissa_bits),
+    )
 
 
 def conj(x: ArrayLike) -> Any:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from funcdl.control import fori_loop
 from funcdl.core.primitive import Primitive
-from funcdl.errors import ShapeError
+from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax.operands import ArrayLike
-from funcdl.lax.shaping import reshape, squeeze
-from funcdl.numpy.creation import shape_of
+from funcdl.lax.shaping import concatenate, reshape, squeeze
+from funcdl.numpy import where
+from funcdl.numpy.creation import full, full_like, shape_of
 from funcdl.numpy.index_plan import wrap
 from funcdl.numpy.promotion import array, convert, promote_dtypes
 from funcdl.numpy.promotion import operand as to_operand
@@ -23,8 +27,13 @@ from funcdl.ops.windows import GatherDimensionNumbers, GatherScatterMode
 Mode = str | GatherScatterMode | None
 
 
-def _starts(name: str, x: Any, start_indices: Sequence[ArrayLike] | ArrayLike) -> list[Any]:
-    """Starts of one dtype, negative ones counted from the end."""
+Negative = bool | Sequence[bool]
+
+
+def _starts(
+    name: str, x: Any, start_indices: Sequence[ArrayLike] | ArrayLike, negative: Negative
+) -> list[Any]:
+    """Starts of one dtype, negative ones counted from the end where `negative` says so."""
     starts = list(start_indices)
     if len(starts) != x.ndim:
         raise ShapeError(
@@ -33,17 +42,25 @@ def _starts(name: str, x: Any, start_indices: Sequence[ArrayLike] | ArrayLike) -
         )
     if not starts:
         return []
-    wrapped = (
-        wrap(start, size)
-        for start, size in zip(promote_dtypes(name, *starts), x.aval.shape, strict=True)
-    )
-    return list(wrapped)
+    flags = (negative,) * x.ndim if isinstance(negative, bool) else tuple(negative)
+    if len(flags) != x.ndim:
+        raise ArgumentError(
+            f"{name}: allow_negative_indices must be a bool, or one for each of the {x.ndim} "
+            f"dimensions of {x.aval}, got {flags}"
+        )
+    promoted = promote_dtypes(name, *starts)
+    return [
+        wrap(start, size) if flag else start
+        for start, size, flag in zip(promoted, x.aval.shape, flags, strict=True)
+    ]
 
 
 def dynamic_slice(
     operand: ArrayLike,
     start_indices: Sequence[ArrayLike] | ArrayLike,
     slice_sizes: Sequence[int],
+    *,
+    allow_negative_indices: Negative = True,
 ) -> Any:
     """A slice of fixed size at computed starts (see `jax.lax.dynamic_slice`).
 
@@ -52,56 +69,93 @@ def dynamic_slice(
       start_indices: one integer for each dimension; negative ones count from the end, and the
         slice is moved into the array where it would reach outside.
       slice_sizes: Python integers.
+      allow_negative_indices: whether negative starts count from the end, for all dimensions or for
+        each; else they are moved to 0.
 
     Raises:
       ShapeError: sizes or starts do not fit.
     """
     x = array("dynamic_slice", operand)
-    starts = _starts("dynamic_slice", x, start_indices)
+    starts = _starts("dynamic_slice", x, start_indices, allow_negative_indices)
     return dynamic.dynamic_slice(x, *starts, slice_sizes=shape_of(slice_sizes, "slice_sizes"))
 
 
 def dynamic_slice_in_dim(
-    operand: ArrayLike, start_index: ArrayLike, slice_size: int, axis: int = 0
+    operand: ArrayLike,
+    start_index: ArrayLike,
+    slice_size: int,
+    axis: int = 0,
+    *,
+    allow_negative_indices: bool = True,
 ) -> Any:
     """As `dynamic_slice`, along one dimension; the others are kept whole."""
     x = array("dynamic_slice_in_dim", operand)
     axis = normalize_axis("dynamic_slice_in_dim", axis, x.ndim)
     sizes = list(x.aval.shape)
     sizes[axis] = slice_size
-    return dynamic_slice(x, _at(x, start_index, axis), sizes)
+    return dynamic_slice(
+        x,
+        _at(x, start_index, axis),
+        sizes,
+        allow_negative_indices=allow_negative_indices,
+    )
 
 
 def dynamic_index_in_dim(
-    operand: ArrayLike, index: ArrayLike, axis: int = 0, keepdims: bool = True
+    operand: ArrayLike,
+    index: ArrayLike,
+    axis: int = 0,
+    keepdims: bool = True,
+    *,
+    allow_negative_indices: bool = True,
 ) -> Any:
     """The elements at a computed place along one dimension."""
-    out = dynamic_slice_in_dim(operand, index, 1, axis)
+    out = dynamic_slice_in_dim(
+        operand, index, 1, axis, allow_negative_indices=allow_negative_indices
+    )
     return out if keepdims else squeeze(out, (axis,))
 
 
 def dynamic_update_slice(
-    operand: ArrayLike, update: ArrayLike, start_indices: Sequence[ArrayLike] | ArrayLike
+    operand: ArrayLike,
+    update: ArrayLike,
+    start_indices: Sequence[ArrayLike] | ArrayLike,
+    *,
+    allow_negative_indices: Negative = True,
 ) -> Any:
     """The array with a slice at computed starts replaced (see `dynamic_slice`)."""
     x = array("dynamic_update_slice", operand)
     value = convert_scalar("dynamic_update_slice", update, x)
-    return dynamic.dynamic_update_slice(
-        x, value, *_starts("dynamic_update_slice", x, start_indices)
-    )
+    starts = _starts("dynamic_update_slice", x, start_indices, allow_negative_indices)
+    return dynamic.dynamic_update_slice(x, value, *starts)
 
 
 def dynamic_update_slice_in_dim(
-    operand: ArrayLike, update: ArrayLike, start_index: ArrayLike, axis: int
+    operand: ArrayLike,
+    update: ArrayLike,
+    start_index: ArrayLike,
+    axis: int,
+    *,
+    allow_negative_indices: bool = True,
 ) -> Any:
     """As `dynamic_update_slice`, along one dimension."""
     x = array("dynamic_update_slice_in_dim", operand)
     axis = normalize_axis("dynamic_update_slice_in_dim", axis, x.ndim)
-    return dynamic_update_slice(x, update, _at(x, start_index, axis))
+    return dynamic_update_slice(
+        x,
+        update,
+        _at(x, start_index, axis),
+        allow_negative_indices=allow_negative_indices,
+    )
 
 
 def dynamic_update_index_in_dim(
-    operand: ArrayLike, update: ArrayLike, index: ArrayLike, axis: int
+    operand: ArrayLike,
+    update: ArrayLike,
+    index: ArrayLike,
+    axis: int,
+    *,
+    allow_negative_indices: bool = True,
 ) -> Any:
     """The array with the elements at a computed place along one dimension replaced."""
     x = array("dynamic_update_index_in_dim", operand)
@@ -110,7 +164,9 @@ def dynamic_update_index_in_dim(
     if value.ndim != x.ndim:
         shape = value.aval.shape
         value = reshape(value, (*shape[:axis], 1, *shape[axis:]))
-    return dynamic_update_slice_in_dim(x, value, index, axis)
+    return dynamic_update_slice_in_dim(
+        x, value, index, axis, allow_negative_indices=allow_negative_indices
+    )
 
 
 def convert_scalar(name: str, value: ArrayLike, like: Any) -> Any:
@@ -122,6 +178,30 @@ def convert_scalar(name: str, value: ArrayLike, like: Any) -> Any:
 
 def _at(x: Any, index: ArrayLike, axis: int) -> list[ArrayLike]:
     return [index if d == axis else 0 for d in range(x.ndim)]
+
+
+def index_take(src: ArrayLike, idxs: Sequence[ArrayLike], axes: Sequence[int]) -> Any:
+    """The elements at places along some axes (see `jax.lax.index_take`).
+
+    Args:
+      src: the array.
+      idxs: for each axis a vector of integers, all of one length n; they wrap around.
+      axes: the axes.
+
+    Returns:
+      An array of shape ``(n, *rest)``, where `rest` are the sizes along the other axes.
+    """
+    x = array("index_take", src)
+    places = [array("index_take", index) for index in idxs]
+    found = tuple(normalize_axis("index_take", axis, x.ndim) for axis in axes)
+    wrapped = [place % x.shape[axis] for place, axis in zip(places, found, strict=True)]
+    columns = [
+        reshape(place, (*place.shape, 1)) for place in promote_dtypes("index_take", *wrapped)
+    ]
+    sizes = [1 if d in found else size for d, size in enumerate(x.shape)]
+    kept = tuple(range(1, 1 + x.ndim - len(found)))
+    numbers = GatherDimensionNumbers(kept, tuple(sorted(found)), found)
+    return gather(x, concatenate(columns, 1), numbers, sizes, mode="promise_in_bounds")
 
 
 def gather(
@@ -199,3 +279,69 @@ scatter_add = _scatter("scatter_add", scattering.scatter_add, "added to")
 scatter_mul = _scatter("scatter_mul", scattering.scatter_mul, "multiplied")
 scatter_min = _scatter("scatter_min", scattering.scatter_min, "lowered to the updates")
 scatter_max = _scatter("scatter_max", scattering.scatter_max, "raised to the updates")
+
+
+def scatter_sub(
+    operand: ArrayLike,
+    scatter_indices: ArrayLike,
+    updates: ArrayLike,
+    dimension_numbers: ScatterDimensionNumbers,
+    *,
+    indices_are_sorted: bool = False,
+    unique_indices: bool = False,
+    mode: Mode = None,
+) -> Any:
+    """The array with windows at index vectors subtracted from (see `jax.lax.scatter_sub`).
+
+    The arguments are those of `scatter_add`.
+    """
+    x = array("scatter_sub", operand)
+    return scatter_add(
+        x,
+        scatter_indices,
+        -convert_scalar("scatter_sub", updates, x),
+        dimension_numbers,
+        indices_are_sorted=indices_are_sorted,
+        unique_indices=unique_indices,
+        mode=mode,
+    )
+
+
+def scatter_apply(
+    operand: ArrayLike,
+    scatter_indices: ArrayLike,
+    func: Callable[[Any], Any],
+    dimension_numbers: ScatterDimensionNumbers,
+    *,
+    update_shape: Sequence[int] = (),
+    indices_are_sorted: bool = False,
+    unique_indices: bool = False,
+    mode: Mode = None,
+) -> Any:
+    """The array with a function applied to windows at index vectors (`jax.lax.scatter_apply`).
+
+    Args:
+      operand, scatter_indices, dimension_numbers, indices_are_sorted, mode: as for `scatter_add`.
+      func: an elementwise function that keeps shape and dtype. It is applied to an element as often
+        as windows hold it, and evaluated on all elements.
+      update_shape: the shape that updates of a `scatter_add` would have.
+      unique_indices: the promise that no element is in two windows. Only with it can the result be
+        differentiated in reverse, as it takes a loop without.
+    """
+    x = array("scatter_apply", operand)
+    count = scatter_add(
+        full_like(x, 0, np.int32),
+        scatter_indices,
+        full(shape_of(update_shape, "update_shape"), 1, np.int32),
+        dimension_numbers,
+        indices_are_sorted=indices_are_sorted,
+        unique_indices=unique_indices,
+        mode=mode,
+    )
+
+    def applied(step: Any, value: Any) -> Any:
+        return where(count > step, func(value), value)
+
+    if unique_indices or not x.size:
+        return applied(0, x)
+    return fori_loop(0, count.max(), applied, x)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from funcdl.core import dtypes
 from funcdl.core.primitive import Primitive
 from funcdl.errors import ShapeError
 from funcdl.lax.operands import ArrayLike
+from funcdl.lax.options import check_precision
 from funcdl.lax.shaping import rev
 from funcdl.numpy import reductions
 from funcdl.numpy.creation import DTypeLike, canonical
@@ -86,42 +90,58 @@ def dot_general(
     """Products summed over some dimensions, for each index of others (`jax.lax.dot_general`).
 
     Args:
-      lhs, rhs: arrays of one dtype.
+      lhs, rhs: arrays of one dtype. Bools are numbers that are added up to "any of them".
       dimension_numbers: ``((lhs_contract, rhs_contract), (lhs_batch, rhs_batch))``; the result has
         the batch dimensions, then those left of lhs, then those left of rhs.
       precision: has no effect.
-      preferred_element_type: the dtype to add up in and to return.
+      preferred_element_type: the dtype to add up in and to return. Where it holds all values of the
+        operands' dtypes, these may be any; floats may also have a narrower one.
 
     Raises:
       ShapeError, DtypeError, ArgumentError: the operands or numbers do not fit.
     """
+    check_precision("dot_general", precision)
+    x, y = array("dot_general", lhs), array("dot_general", rhs)
+    preferred = None if preferred_element_type is None else canonical(preferred_element_type)
     (contract_l, contract_r), (batch_l, batch_r) = dimension_numbers
-    preferred = preferred_element_type
-    return contraction.dot_general(
-        array("dot_general", lhs),
-        array("dot_general", rhs),
-        dimension_numbers=(
-            (tuple(contract_l), tuple(contract_r)),
-            (tuple(batch_l), tuple(batch_r)),
-        ),
-        preferred_element_type=None if preferred is None else canonical(preferred),
-        precision=None,
+    numbers = ((tuple(contract_l), tuple(contract_r)), (tuple(batch_l), tuple(batch_r)))
+    if preferred is not None:
+        fits = x.dtype == y.dtype and _takes(x.dtype, preferred)
+        if not fits and dtypes.result_type(x.dtype, y.dtype, preferred) == preferred:
+            x, y = x.astype(preferred), y.astype(preferred)
+    truth = dtypes.is_bool(x.dtype) and dtypes.is_bool(y.dtype)
+    if truth:
+        x, y, preferred = x.astype(np.int32), y.astype(np.int32), None
+    out = contraction.dot_general(
+        x, y, dimension_numbers=numbers, preferred_element_type=preferred, precision=None
     )
+    return out != 0 if truth else out
+
+
+def _takes(operand: np.dtype[Any], preferred: np.dtype[Any]) -> bool:
+    """Whether the primitive itself turns operands of this dtype into the preferred one."""
+    kinds = dtypes.kind(operand), dtypes.kind(preferred)
+    return kinds in (("f", "f"), ("i", "i"), ("u", "u"), ("i", "f"), ("u", "f"), ("c", "c"))
 
 
 def dot(
     lhs: ArrayLike,
     rhs: ArrayLike,
     *,
+    dimension_numbers: Any = None,
     precision: Any = None,
     preferred_element_type: DTypeLike = None,
 ) -> Any:
     """Product of vectors and matrices: the last dimension of lhs with the first of rhs.
 
+    With `dimension_numbers` it is `dot_general`.
+
     Raises:
       ShapeError: an operand is neither vector nor matrix, or sizes differ.
     """
     x, y = array("dot", lhs), array("dot", rhs)
+    if dimension_numbers is not None:
+        return dot_general(x, y, dimension_numbers, precision, preferred_element_type)
     if x.ndim not in (1, 2) or y.ndim not in (1, 2):
         raise ShapeError(f"dot: vectors or matrices are needed, got {x.aval} and {y.aval}")
     numbers = (((x.ndim - 1,), (0,)), ((), ()))

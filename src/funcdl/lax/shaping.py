@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from funcdl.core import dtypes
 from funcdl.core.avals import Shape
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax.operands import ArrayLike
-from funcdl.numpy import creation, shaping
+from funcdl.numpy import creation, joining, shaping
 from funcdl.numpy.creation import DTypeLike, ShapeLike, canonical, shape_of
 from funcdl.numpy.promotion import array, convert
 from funcdl.numpy.promotion import operand as to_operand
@@ -33,6 +34,25 @@ def full(shape: ShapeLike, fill_value: ArrayLike, dtype: DTypeLike = None) -> An
     return creation.full(shape, value, dtype)
 
 
+def empty(shape: ShapeLike, dtype: DTypeLike) -> Any:
+    """An array of zeros: nothing here holds what was in memory before."""
+    return creation.full(shape, 0, dtype)
+
+
+def dtype(x: Any) -> Any:
+    """The dtype of an array, or the one that a Python scalar or a type stands for.
+
+    Raises:
+      TypeError: `x` has none.
+    """
+    return dtypes.lattice_type(x)[0]
+
+
+def shape_as_value(shape: ShapeLike) -> Any:
+    """A shape as an array of integers."""
+    return creation.array(shape_of(shape), canonical(int))
+
+
 def iota(dtype: DTypeLike, size: int) -> Any:
     """0, 1, 2, … up to, but without, `size`."""
     return broadcasted_iota(dtype, (size,), 0)
@@ -43,9 +63,17 @@ def broadcasted_iota(dtype: DTypeLike, shape: ShapeLike, dimension: int) -> Any:
     return ops.iota(dtype=canonical(dtype), shape=shape_of(shape), dimension=dimension)
 
 
-def reshape(operand: ArrayLike, new_sizes: ShapeLike) -> Any:
-    """The same elements, in row-major order, in another shape."""
-    return ops.reshape(array("reshape", operand), new_sizes=shape_of(new_sizes, "new_sizes"))
+def reshape(
+    operand: ArrayLike, new_sizes: ShapeLike, dimensions: Sequence[int] | None = None
+) -> Any:
+    """The same elements, in row-major order, in another shape.
+
+    With `dimensions`, these are brought into that order first.
+    """
+    x = array("reshape", operand)
+    if dimensions is not None:
+        x = ops.transpose(x, permutation=_dims(dimensions))
+    return ops.reshape(x, new_sizes=shape_of(new_sizes, "new_sizes"))
 
 
 def transpose(operand: ArrayLike, permutation: Sequence[int]) -> Any:
@@ -58,6 +86,37 @@ def broadcast(operand: ArrayLike, sizes: Sequence[int]) -> Any:
     x = array("broadcast", operand)
     shape = (*shape_of(sizes, "sizes"), *x.aval.shape)
     return ops.broadcast_to(x, shape)
+
+
+def broadcast_like(arr: ArrayLike, like_arr: ArrayLike) -> Any:
+    """Broadcast by NumPy's rules to the shape of another array."""
+    return shaping.broadcast_to(arr, array("broadcast_like", like_arr).shape)
+
+
+def broadcast_to_rank(x: ArrayLike, rank: int) -> Any:
+    """New leading dimensions of size 1 until there are `rank` of them.
+
+    Raises:
+      ShapeError: there are more already.
+    """
+    x = array("broadcast_to_rank", x)
+    if x.ndim > rank:
+        raise ShapeError(f"broadcast_to_rank: {x.aval} has more than {rank} dimensions")
+    return ops.reshape(x, new_sizes=((1,) * (rank - x.ndim) + x.shape))
+
+
+def tile(operand: ArrayLike, reps: Sequence[int]) -> Any:
+    """Repeated as a whole along each dimension.
+
+    Raises:
+      ShapeError: there is not one number for each dimension.
+    """
+    x = array("tile", operand)
+    if len(reps) != x.ndim:
+        raise ShapeError(
+            f"tile: reps must have one entry for each dimension of {x.aval}, got {tuple(reps)}"
+        )
+    return joining.tile(x, _dims(reps))
 
 
 def broadcast_in_dim(
@@ -181,6 +240,31 @@ def concatenate(operands: Sequence[ArrayLike], dimension: int) -> Any:
         raise ArgumentError("concatenate: at least one operand is needed")
     xs = [array("concatenate", x) for x in operands]
     return slicing.concatenate(*xs, dimension=dimension) if len(xs) > 1 else xs[0]
+
+
+def stack(operands: Sequence[ArrayLike], axis: int = 0) -> Any:
+    """Joined along a new dimension.
+
+    Raises:
+      ArgumentError: there are no operands.
+      ShapeError: they differ in shape.
+    """
+    if not len(operands):
+        raise ArgumentError("stack: at least one operand is needed")
+    xs = [array("stack", x) for x in operands]
+    axis = normalize_axis("stack", axis, xs[0].ndim + 1)
+    if any(x.shape != xs[0].shape for x in xs):
+        raise ShapeError(
+            f"stack: operands must have one shape, got {', '.join(str(x.aval) for x in xs)}"
+        )
+    return concatenate([expand_dims(x, (axis,)) for x in xs], axis)
+
+
+def unstack(x: ArrayLike, axis: int = 0) -> tuple[Any, ...]:
+    """The elements along a dimension, each without it."""
+    x = array("unstack", x)
+    axis = normalize_axis("unstack", axis, x.ndim)
+    return tuple(index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis]))
 
 
 def broadcast_shapes(*shapes: ShapeLike) -> Shape:

@@ -6,9 +6,11 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from funcdl.core import dtypes
 from funcdl.core.primitive import Primitive
-from funcdl.errors import ArgumentError
+from funcdl.errors import ArgumentError, DtypeError
 from funcdl.lax.operands import ArrayLike
+from funcdl.lax.shaping import slice_in_dim
 from funcdl.numpy.promotion import array
 from funcdl.numpy.reductions import normalize_axis
 from funcdl.ops import cumulative
@@ -70,6 +72,72 @@ def top_k(operand: ArrayLike, k: int, *, axis: int = -1) -> tuple[Any, Any]:
     axis = normalize_axis("top_k", axis, x.ndim)
     values, places = ordering.top_k(x, k=operator.index(k), axis=axis)
     return values, places
+
+
+def approx_max_k(
+    operand: ArrayLike,
+    k: int,
+    reduction_dimension: int = -1,
+    recall_target: float = 0.95,
+    reduction_input_size_override: int = -1,
+    aggregate_to_topk: bool = True,
+) -> tuple[Any, Any]:
+    """The `k` largest elements along a dimension, and where they are (`jax.lax.approx_max_k`).
+
+    The answer is exact, that of `top_k`, as JAX's is on a CPU.
+
+    Args:
+      operand: floats.
+      k: how many.
+      reduction_dimension: the dimension.
+      recall_target: which share of them must be right; all are.
+      reduction_input_size_override: has no effect.
+      aggregate_to_topk: whether to return `k` elements and no more candidates; must be true.
+
+    Raises:
+      ArgumentError: `recall_target` is not in (0, 1], or `aggregate_to_topk` is false.
+      DtypeError: the operand holds no floats.
+    """
+    return _approximate(
+        "approx_max_k", operand, k, reduction_dimension, recall_target, aggregate_to_topk
+    )
+
+
+def approx_min_k(
+    operand: ArrayLike,
+    k: int,
+    reduction_dimension: int = -1,
+    recall_target: float = 0.95,
+    reduction_input_size_override: int = -1,
+    aggregate_to_topk: bool = True,
+) -> tuple[Any, Any]:
+    """The `k` smallest elements along a dimension, and where they are; as `approx_max_k`."""
+    return _approximate(
+        "approx_min_k", operand, k, reduction_dimension, recall_target, aggregate_to_topk
+    )
+
+
+def _approximate(
+    name: str, operand: ArrayLike, k: int, axis: int, recall_target: float, aggregate: bool
+) -> tuple[Any, Any]:
+    x = array(name, operand)
+    if not dtypes.is_float(x.dtype):
+        raise DtypeError(f"{name} requires floats, got {x.aval}; use top_k")
+    if not 0 < recall_target <= 1:
+        raise ArgumentError(
+            f"{name}: recall_target must be above 0 and at most 1, got {recall_target}"
+        )
+    if not aggregate:
+        raise ArgumentError(
+            f"{name}: aggregate_to_topk must be True; there are no candidates besides the {k} found"
+        )
+    if name == "approx_max_k":
+        return top_k(x, k, axis=axis)
+    # Not the negatives' top_k: where NaN is among them, it still comes last.
+    axis = normalize_axis(name, axis, x.ndim)
+    places = ordering.argsort(x, axis)
+    found = slice_in_dim(places, 0, k, axis=axis)
+    return ordering.take_along(x, found, axis), found
 
 
 def _running(name: str, primitive: Primitive, text: str) -> Callable[..., Any]:

@@ -9,9 +9,9 @@ from typing import Any
 from funcdl import random
 from funcdl.errors import ArgumentError
 from funcdl.nn import initializers
-from funcdl.nn.activations import relu
 from funcdl.nn.initializers import Initializer
 from funcdl.nn.linear import LinearParams, linear_apply, linear_init
+from funcdl.nn.piecewise import relu
 
 
 def mlp_init(

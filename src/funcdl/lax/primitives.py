@@ -1,0 +1,35 @@
+"""Primitives by name: ``lax.add_p`` is the primitive that equations of a jaxpr call ``add``.
+
+`funcdl.lax` looks names that end in ``_p`` up here. They are for programs that read jaxprs, as in
+``eqn.primitive is lax.add_p``. The table is the registry of `funcdl.ops` and the control flow
+primitives, so there is one for every primitive, by the name that is printed, which is JAX's for
+most. JAX's names without a primitive here are an AttributeError.
+"""
+
+from __future__ import annotations
+
+from funcdl.control.cond import cond_primitive
+from funcdl.control.scan_primitive import scan_loop
+from funcdl.control.while_loop import while_primitive
+from funcdl.core.primitive import Primitive
+from funcdl.ops import registry
+
+SUFFIX = "_p"
+
+
+def primitive_table() -> dict[str, Primitive]:
+    """Every primitive, by its printed name with ``_p`` after it."""
+    control = {p.name: p for p in (cond_primitive, scan_loop, while_primitive)}
+    return {f"{name}{SUFFIX}": p for name, p in (registry.primitives() | control).items()}
+
+
+def find_primitive(name: str) -> Primitive:
+    """The primitive that ``funcdl.lax.<name>`` means.
+
+    Raises:
+      AttributeError: there is none of that name.
+    """
+    table = primitive_table()
+    if name not in table:
+        raise AttributeError(f"module 'funcdl.lax' has no primitive {name!r}")
+    return table[name]
