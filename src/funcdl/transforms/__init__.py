@@ -20,13 +20,15 @@ from funcdl.transforms.debugging import (
 from funcdl.transforms.derivatives import jvp, linear_transpose, linearize, vjp
 from funcdl.transforms.gradient import grad, value_and_grad
 from funcdl.transforms.jacobians import hessian, jacfwd, jacobian, jacrev
-from funcdl.transforms.jit import Compiled, JitFunction, Lowered, eval_shape, jit, make_jaxpr
+from funcdl.transforms.jit import JitFunction, eval_shape, jit, make_jaxpr
+from funcdl.transforms.stages import Compiled, Lowered, Traced
 from funcdl.transforms.vmap import vmap
 
 __all__ = [
     "Compiled",
     "JitFunction",
     "Lowered",
+    "Traced",
     "checking_leaks",
     "checkpoint",
     "checkpoint_name",

@@ -14,8 +14,7 @@ import optree
 from funcdl.config import config
 from funcdl.core import backend, tree
 from funcdl.core.array import Array, as_array, aval_of
-from funcdl.core.avals import ShapedArray, ShapeDtypeStruct
-from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.avals import ShapedArray
 from funcdl.core.nan_check import checked
 from funcdl.core.staging import hoist_consts, trace_to_jaxpr
 from funcdl.core.trace import Tracer, context, eval_trace, is_usable, raise_leaked
@@ -30,16 +29,7 @@ from funcdl.transforms.arguments import (
 from funcdl.transforms.explain import explain_miss, logged
 from funcdl.transforms.jit_primitive import compiled, jit_call
 from funcdl.transforms.selection import select_arguments
-
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """A function traced for one type of arguments."""
-
-    program: ClosedJaxpr
-    captured: tuple[Any, ...]
-    out_tree: tree.TreeDef
-    donated: tuple[bool, ...]
+from funcdl.transforms.stages import Lowered, Staged, Traced
 
 
 class _Entry:
@@ -170,15 +160,18 @@ class JitFunction:
 
         return _Entry(staged, checked(compile, staged.program, self._name, staged.donated))
 
-    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+    def trace(self, *args: Any, **kwargs: Any) -> Traced:
         """Trace for the types of these arguments (arrays or `ShapeDtypeStruct`s)."""
-        staged = self._stage(self._split_and_bind(args, kwargs))
-        return Lowered(self._name, staged)
+        return Traced(self._name, self._stage(self._split_and_bind(args, kwargs)))
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """Trace, and start the compiler's passes: ``trace(...).lower()``."""
+        return self.trace(*args, **kwargs).lower()
 
     def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
         """The output's structure, as `ShapeDtypeStruct`s, without computing anything."""
         staged = self._stage(self._split_and_bind(args, kwargs))
-        return staged.out_tree.unflatten(map(_struct, staged.program.out_avals))
+        return staged.out_info
 
     def clear_cache(self) -> None:
         """Forget all compiled programs of this function."""
@@ -338,87 +331,6 @@ class _Call:
         return self.types, self.treedef, self.static, config.x64
 
 
-class Lowered:
-    """A traced function, ready to be compiled or looked at (see `jax.stages.Lowered`)."""
-
-    def __init__(self, name: str, staged: Staged) -> None:
-        self._name = name
-        self._staged = staged
-        self._lowered = backend.get(config.backend).lower(
-            staged.program, name=name, donated=staged.donated
-        )
-
-    @property
-    def jaxpr(self) -> ClosedJaxpr:
-        """The traced program."""
-        return self._staged.program
-
-    @property
-    def out_tree(self) -> tree.TreeDef:
-        """The structure of the output."""
-        return self._staged.out_tree
-
-    def as_text(self, stage: str = "jaxpr") -> str:
-        """The program after a stage of the compiler.
-
-        Stages of the C back end: ``"jaxpr"``, ``"simplified"``, ``"groups"`` (fusion groups, and
-        the reason for each cut), ``"kernels"`` (kernel IR), ``"schedule"``, ``"memory"``, ``"c"``.
-
-        Raises:
-          ArgumentError: there is no such stage.
-        """
-        return self._lowered.as_text(stage)
-
-    def compile(self) -> Compiled:
-        """Compile for the types that were traced."""
-        return Compiled(self._staged, self._lowered.compile())
-
-
-class Compiled:
-    """A program compiled for fixed argument types; call it with the dynamic arguments."""
-
-    def __init__(self, staged: Staged, executable: backend.Executable) -> None:
-        self._staged = staged
-        self._executable = executable
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        leaves = [as_array(x) for x in tree.leaves((args, kwargs) if kwargs else args)]
-        if any(isinstance(x, Tracer) for x in leaves):
-            raise ArgumentError(
-                "a compiled program cannot be differentiated, mapped or traced; call the jitted "
-                "function that it was lowered from"
-            )
-        self._check_types([x.aval for x in leaves])
-        outs = self._executable([x.value for x in leaves])
-        for x, flag in zip(leaves, self._staged.donated, strict=True):
-            if flag:
-                x.delete()
-        avals = self._staged.program.out_avals
-        return self._staged.out_tree.unflatten(
-            [Array(x, aval.weak_type) for x, aval in zip(outs, avals, strict=True)]
-        )
-
-    def _check_types(self, found: list[ShapedArray]) -> None:
-        program = self._staged.program
-        wanted, names = program.in_avals, program.jaxpr.names
-        if len(found) != len(wanted):
-            raise ArgumentError(
-                f"this program was compiled for {len(wanted)} arrays, called with {len(found)}"
-            )
-        assert names is not None
-        lines = [
-            f"  {name}: found {have}, wanted {want}"
-            for name, have, want in zip(names, found, wanted, strict=True)
-            if not have.same_type(want)
-        ]
-        if lines:
-            raise ArgumentError(
-                "this program was compiled for other argument types:\n"
-                + "\n".join(lines)
-                + "\nCall the jitted function instead, which compiles for each type."
-            )
-
-
 def jit(
     fun: Callable[..., Any] | None = None,
     *,
@@ -467,7 +379,7 @@ def make_jaxpr(
     def make_jaxpr_f(*args: Any, **kwargs: Any) -> Any:
         staged = traced._trace(traced._split_and_bind(args, kwargs))
         if return_shape:
-            return staged.program, staged.out_tree.unflatten(map(_struct, staged.program.out_avals))
+            return staged.program, staged.out_info
         return staged.program
 
     return make_jaxpr_f
@@ -478,7 +390,3 @@ def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     if not isinstance(fun, JitFunction):
         fun = JitFunction(fun, None, None, None, None, False, "eval_shape")
     return fun.eval_shape(*args, **kwargs)
-
-
-def _struct(aval: ShapedArray) -> ShapeDtypeStruct:
-    return ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)

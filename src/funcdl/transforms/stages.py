@@ -1,0 +1,149 @@
+"""The stages of a jitted function that one can hold and look at (see `jax.stages`).
+
+``jit(f).trace(...)`` gives a `Traced`, its ``lower()`` a `Lowered`, and that one's ``compile()`` a
+`Compiled`, which is called with arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from funcdl.config import config
+from funcdl.core import backend, tree
+from funcdl.core.array import Array, as_array
+from funcdl.core.avals import ShapedArray, ShapeDtypeStruct
+from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.trace import Tracer
+from funcdl.errors import ArgumentError
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A function traced for one type of arguments."""
+
+    program: ClosedJaxpr
+    captured: tuple[Any, ...]
+    out_tree: tree.TreeDef
+    donated: tuple[bool, ...]
+
+    @property
+    def out_info(self) -> Any:
+        """The output's structure, as `ShapeDtypeStruct`s."""
+        return self.out_tree.unflatten(
+            [
+                ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
+                for aval in self.program.out_avals
+            ]
+        )
+
+
+class Traced:
+    """A traced function (see `jax.stages.Traced`)."""
+
+    def __init__(self, name: str, staged: Staged) -> None:
+        self._staged = staged
+        self.fun_name = name
+
+    @property
+    def jaxpr(self) -> ClosedJaxpr:
+        """The traced program."""
+        return self._staged.program
+
+    @property
+    def out_info(self) -> Any:
+        """The output's structure, as `ShapeDtypeStruct`s."""
+        return self._staged.out_info
+
+    def lower(self) -> Lowered:
+        """Hand the program to the back end that is configured now."""
+        return Lowered(self.fun_name, self._staged)
+
+    def __repr__(self) -> str:
+        return f"<traced {self.fun_name}>"
+
+
+class Lowered:
+    """A traced function, ready to be compiled or looked at (see `jax.stages.Lowered`)."""
+
+    def __init__(self, name: str, staged: Staged) -> None:
+        self._name = name
+        self._staged = staged
+        self._lowered = backend.get(config.backend).lower(
+            staged.program, name=name, donated=staged.donated
+        )
+
+    @property
+    def jaxpr(self) -> ClosedJaxpr:
+        """The traced program."""
+        return self._staged.program
+
+    @property
+    def out_info(self) -> Any:
+        """The output's structure, as `ShapeDtypeStruct`s."""
+        return self._staged.out_info
+
+    @property
+    def out_tree(self) -> tree.TreeDef:
+        """The structure of the output."""
+        return self._staged.out_tree
+
+    def as_text(self, stage: str = "jaxpr") -> str:
+        """The program after a stage of the compiler.
+
+        Stages of the C back end: ``"jaxpr"``, ``"simplified"``, ``"groups"`` (fusion groups, and
+        the reason for each cut), ``"kernels"`` (kernel IR), ``"schedule"``, ``"memory"``, ``"c"``.
+
+        Raises:
+          ArgumentError: there is no such stage.
+        """
+        return self._lowered.as_text(stage)
+
+    def compile(self) -> Compiled:
+        """Compile for the types that were traced."""
+        return Compiled(self._staged, self._lowered.compile())
+
+
+class Compiled:
+    """A program compiled for fixed argument types; call it with the dynamic arguments."""
+
+    def __init__(self, staged: Staged, executable: backend.Executable) -> None:
+        self._staged = staged
+        self._executable = executable
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        leaves = [as_array(x) for x in tree.leaves((args, kwargs) if kwargs else args)]
+        if any(isinstance(x, Tracer) for x in leaves):
+            raise ArgumentError(
+                "a compiled program cannot be differentiated, mapped or traced; call the jitted "
+                "function that it was lowered from"
+            )
+        self._check_types([x.aval for x in leaves])
+        outs = self._executable([x.value for x in leaves])
+        for x, flag in zip(leaves, self._staged.donated, strict=True):
+            if flag:
+                x.delete()
+        avals = self._staged.program.out_avals
+        return self._staged.out_tree.unflatten(
+            [Array(x, aval.weak_type) for x, aval in zip(outs, avals, strict=True)]
+        )
+
+    def _check_types(self, found: list[ShapedArray]) -> None:
+        program = self._staged.program
+        wanted, names = program.in_avals, program.jaxpr.names
+        if len(found) != len(wanted):
+            raise ArgumentError(
+                f"this program was compiled for {len(wanted)} arrays, called with {len(found)}"
+            )
+        assert names is not None
+        lines = [
+            f"  {name}: found {have}, wanted {want}"
+            for name, have, want in zip(names, found, wanted, strict=True)
+            if not have.same_type(want)
+        ]
+        if lines:
+            raise ArgumentError(
+                "this program was compiled for other argument types:\n"
+                + "\n".join(lines)
+                + "\nCall the jitted function instead, which compiles for each type."
+            )
