@@ -101,6 +101,7 @@ from funcdl.lax.elementwise import (
     tan,
     tanh,
 )
+from funcdl.lax.fft import FftType, fft
 from funcdl.lax.indexing import (
     dynamic_index_in_dim,
     dynamic_slice,
@@ -220,6 +221,7 @@ __all__ = [
     "DotAlgorithm",
     "DotAlgorithmPreset",
     "DotDimensionNumbers",
+    "FftType",
     "GatherDimensionNumbers",
     "GatherScatterMode",
     "Precision",
@@ -303,6 +305,7 @@ __all__ = [
     "exp2",
     "expand_dims",
     "expm1",
+    "fft",
     "floor",
     "fori_loop",
     "full",

@@ -12,6 +12,7 @@ from funcdl.numpy import (
     arithmetic,
     contractions,
     creation,
+    fft,
     functions,
     histograms,
     indexing,
@@ -46,7 +47,7 @@ from funcdl.numpy.sorting import *
 from funcdl.numpy.statistics import *
 from funcdl.numpy.types import *
 
-__all__ = ["Array"]
+__all__ = ["Array", "fft"]
 __all__ += arithmetic.__all__
 __all__ += contractions.__all__
 __all__ += creation.__all__
