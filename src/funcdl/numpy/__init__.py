@@ -19,8 +19,10 @@ from funcdl.numpy import (
     joining,
     logic,
     matrices,
+    nan_reductions,
     operators,
     products,
+    quantiles,
     reductions,
     searching,
     sets,
@@ -38,7 +40,9 @@ from funcdl.numpy.indexing import *
 from funcdl.numpy.joining import *
 from funcdl.numpy.logic import *
 from funcdl.numpy.matrices import *
+from funcdl.numpy.nan_reductions import *
 from funcdl.numpy.products import *
+from funcdl.numpy.quantiles import *
 from funcdl.numpy.reductions import *
 from funcdl.numpy.searching import *
 from funcdl.numpy.sets import *
@@ -57,7 +61,9 @@ __all__ += indexing.__all__
 __all__ += joining.__all__
 __all__ += logic.__all__
 __all__ += matrices.__all__
+__all__ += nan_reductions.__all__
 __all__ += products.__all__
+__all__ += quantiles.__all__
 __all__ += reductions.__all__
 __all__ += searching.__all__
 __all__ += sets.__all__

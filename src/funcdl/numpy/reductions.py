@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ __all__ = [
     "count_nonzero",
     "cumprod",
     "cumsum",
+    "cumulative_prod",
+    "cumulative_sum",
     "max",
     "min",
     "prod",
@@ -358,6 +360,60 @@ def cumprod(
 ) -> Any:
     """Products of all elements up to each one; the arguments are those of `cumsum`."""
     return _running("cumprod", mul, 1, a, axis, dtype, out)
+
+
+def cumulative_sum(
+    x: ArrayLike,
+    /,
+    *,
+    axis: int | None = None,
+    dtype: DTypeLike = None,
+    include_initial: bool = False,
+) -> Any:
+    """As `cumsum`; `axis` can be left out for vectors alone (see `jax.numpy.cumulative_sum`).
+
+    Args:
+      x: the array.
+      axis: the axis to go along.
+      dtype: the element type of the result; by default as for `sum`.
+      include_initial: whether to begin with 0, the sum of no elements.
+
+    Raises:
+      ArgumentError: there is no `axis`, and `x` is no vector.
+    """
+    return _cumulative("cumulative_sum", cumsum, 0, x, axis, dtype, include_initial)
+
+
+def cumulative_prod(
+    x: ArrayLike,
+    /,
+    *,
+    axis: int | None = None,
+    dtype: DTypeLike = None,
+    include_initial: bool = False,
+) -> Any:
+    """As `cumulative_sum` of products, beginning with 1."""
+    return _cumulative("cumulative_prod", cumprod, 1, x, axis, dtype, include_initial)
+
+
+def _cumulative(
+    name: str,
+    accumulate: Callable[..., Any],
+    identity: int,
+    x: ArrayLike,
+    axis: int | None,
+    dtype: DTypeLike,
+    include_initial: bool,
+) -> Any:
+    x = array(name, x)
+    if axis is None and x.aval.ndim != 1:
+        raise ArgumentError(f"{name}: axis is needed for an array of {x.aval.ndim} dimensions")
+    axis = normalize_axis(name, 0 if axis is None else axis, x.aval.ndim)
+    out = accumulate(x, axis, sum_dtype(x.aval.dtype, dtype, True))
+    if not include_initial:
+        return out
+    config = tuple((int(d == axis), 0, 0) for d in range(out.aval.ndim))
+    return pad(out, Array(np.array(identity, out.aval.dtype)), padding_config=config)
 
 
 def _running(
