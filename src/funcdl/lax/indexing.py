@@ -325,8 +325,8 @@ def scatter_apply(
       func: an elementwise function that keeps shape and dtype. It is applied to an element as often
         as windows hold it, and evaluated on all elements.
       update_shape: the shape that updates of a `scatter_add` would have.
-      unique_indices: the promise that no element is in two windows. Only with it can the result be
-        differentiated in reverse, as it takes a loop without.
+      unique_indices: the promise that no element is in two windows. Without it a loop is needed,
+        as long as an element is held most often, and jitted programs have no reverse derivative.
     """
     x = array("scatter_apply", operand)
     count = scatter_add(

@@ -36,7 +36,7 @@ def platform_dependent(
     The platform is known when a program is traced, and is ``cpu``; other functions are not called.
 
     Args:
-      args: arguments of the function.
+      args: arguments of the function, pytrees of arrays.
       default: for platforms that are not named.
       per_platform: functions by platform: ``cpu=…``, ``cuda=…``.
 
@@ -49,4 +49,4 @@ def platform_dependent(
             "platform_dependent requires a function for the platform 'cpu' or a default, got "
             f"{sorted(per_platform)}"
         )
-    return function(*args)
+    return function(*(tree.map(as_array, arg) for arg in args))
