@@ -8,16 +8,78 @@ singular systems. `funcdl.lax.linalg` has the factorizations with all of their o
 
 from __future__ import annotations
 
-from funcdl.numpy.linalg import decompositions, determinants, norms, products, systems
-from funcdl.numpy.linalg.decompositions import *
-from funcdl.numpy.linalg.determinants import *
-from funcdl.numpy.linalg.norms import *
-from funcdl.numpy.linalg.products import *
-from funcdl.numpy.linalg.systems import *
+from funcdl.numpy.linalg.decompositions import (
+    cholesky,
+    eig,
+    eigh,
+    eigvals,
+    eigvalsh,
+    qr,
+    svd,
+    svdvals,
+)
+from funcdl.numpy.linalg.determinants import (
+    det,
+    slogdet,
+)
+from funcdl.numpy.linalg.norms import (
+    cond,
+    matrix_norm,
+    matrix_rank,
+    norm,
+    vector_norm,
+)
+from funcdl.numpy.linalg.products import (
+    cross,
+    diagonal,
+    matmul,
+    matrix_power,
+    matrix_transpose,
+    multi_dot,
+    outer,
+    tensordot,
+    trace,
+    vecdot,
+)
+from funcdl.numpy.linalg.systems import (
+    inv,
+    lstsq,
+    pinv,
+    solve,
+    tensorinv,
+    tensorsolve,
+)
 
-__all__: list[str] = []
-__all__ += decompositions.__all__
-__all__ += determinants.__all__
-__all__ += norms.__all__
-__all__ += products.__all__
-__all__ += systems.__all__
+__all__ = [
+    "cholesky",
+    "cond",
+    "cross",
+    "det",
+    "diagonal",
+    "eig",
+    "eigh",
+    "eigvals",
+    "eigvalsh",
+    "inv",
+    "lstsq",
+    "matmul",
+    "matrix_norm",
+    "matrix_power",
+    "matrix_rank",
+    "matrix_transpose",
+    "multi_dot",
+    "norm",
+    "outer",
+    "pinv",
+    "qr",
+    "slogdet",
+    "solve",
+    "svd",
+    "svdvals",
+    "tensordot",
+    "tensorinv",
+    "tensorsolve",
+    "trace",
+    "vecdot",
+    "vector_norm",
+]

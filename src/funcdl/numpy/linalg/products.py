@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
-from funcdl.core import dtypes
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy import matrices, products
 from funcdl.numpy.creation import DTypeLike
@@ -136,7 +136,7 @@ def multi_dot(arrays: Sequence[ArrayLike], *, precision: Any = None) -> Any:
                 f"multi_dot: arrays must be matrices, the first and last may be vectors; got "
                 f"{', '.join(str(x.aval) for x in xs)}"
             )
-    for i, (x, y) in enumerate(zip(xs, xs[1:], strict=False)):
+    for i, (x, y) in enumerate(pairwise(xs)):
         if x.aval.shape[-1] != y.aval.shape[0]:
             raise ShapeError(
                 f"multi_dot: array {i}, {x.aval}, has {x.aval.shape[-1]} columns, but array "
@@ -230,8 +230,3 @@ def vecdot(
     return products.vecdot(
         x1, x2, axis=axis, precision=precision, preferred_element_type=preferred_element_type
     )
-
-
-def is_complex(x: Any) -> bool:
-    """Whether an array has complex elements."""
-    return dtypes.is_complex(x.aval.dtype)

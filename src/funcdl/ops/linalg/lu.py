@@ -22,7 +22,7 @@ from funcdl.ops.registry import Op, Sample
 from funcdl.ops.rows import zero_jvp
 from funcdl.ops.shape import broadcast_to, full
 from funcdl.ops.slicing import pad
-from funcdl.ops.sort import take_along
+from funcdl.ops.sort import argsort, take_along
 
 NDArray = np.ndarray[Any, Any]
 
@@ -77,7 +77,7 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], li
     if is_zero(t):
         return outs, nowhere
     m, n = a.shape[-2:]
-    t = take_along(t, common.columns_of(permutation, n), t.ndim - 2)
+    t = permuted(permutation, t)
     low = extended(common.part(factors, columns=min(m, n)), 0, m - min(m, n))
     high = extended(common.part(factors, rows=min(m, n)), n - min(m, n), 0)
     low = common.lower(low, -1)
@@ -158,18 +158,15 @@ def lu_solve(
 ) -> Any:
     """Solve systems, or those of the transposed matrices, whose LU factors are known."""
     options = {"left_side": True, "transpose_a": transpose, "conjugate_a": conj}
-    places = common.columns_of(permutation, b.shape[-1])
     low = {"lower": True, "unit_diagonal": True} | options
     high = {"lower": False, "unit_diagonal": False} | options
     if not transpose:
-        x = triangular_solve(factors, take_along(b, places, b.ndim - 2), **low)
+        x = triangular_solve(factors, permuted(permutation, b), **low)
         return triangular_solve(factors, x, **high)
     x = triangular_solve(factors, triangular_solve(factors, b, **high), **low)
-    return take_along(x, inverse_places(permutation, b.shape[-1]), b.ndim - 2)
+    return permuted(argsort(permutation, permutation.ndim - 1), x)
 
 
-def inverse_places(permutation: Any, columns: int) -> Any:
-    """Where each row of a permuted matrix of so many columns came from."""
-    from funcdl.ops.sort import argsort
-
-    return common.columns_of(argsort(permutation, permutation.ndim - 1), columns)
+def permuted(permutation: Any, x: Any) -> Any:
+    """The rows of matrices in another order."""
+    return take_along(x, common.columns_of(permutation, x.shape[-1]), x.ndim - 2)

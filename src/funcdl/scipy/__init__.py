@@ -1,0 +1,19 @@
+"""SciPy's functions on immutable, transformable arrays; names and meanings follow `jax.scipy`."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+_SUBMODULES = frozenset({"linalg"})
+
+
+def __getattr__(name: str) -> ModuleType:
+    # Each comes when it is first named.
+    if name in _SUBMODULES:
+        return importlib.import_module(f"funcdl.scipy.{name}")
+    raise AttributeError(f"module 'funcdl.scipy' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SUBMODULES})
