@@ -17,6 +17,7 @@ from funcdl.core.array import Array
 from funcdl.core.effects import eqn_effect
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var, last_uses
 from funcdl.core.primitive import Primitive
+from funcdl.core.pruning import live_eqns
 from funcdl.ops.convert import convert_element_type
 from funcdl.ops.lowering import HALF, Loop, compute_dtype
 from funcdl.ops.shape import broadcast_in_dim
@@ -33,22 +34,11 @@ def simplify(program: ClosedJaxpr) -> ClosedJaxpr:
     outs = simplifier.inline(jaxpr, jaxpr.constvars, jaxpr.invars)
     constvars = [*jaxpr.constvars, *simplifier.constvars]
     consts = [*program.consts, *simplifier.consts]
-    eqns, _ = _live_eqns(simplifier.eqns, outs)
-    eqns, live = _live_eqns(_turn_dots(eqns, outs), outs)
+    eqns, _ = live_eqns(simplifier.eqns, outs)
+    eqns, live = live_eqns(_turn_dots(eqns, outs), outs)
     kept = [(v, c) for v, c in zip(constvars, consts, strict=True) if v in live]
     pruned = Jaxpr([v for v, _ in kept], jaxpr.invars, outs, eqns, jaxpr.names)
     return ClosedJaxpr(pruned, [c for _, c in kept])
-
-
-def _live_eqns(eqns: Sequence[Eqn], outs: Sequence[Atom]) -> tuple[list[Eqn], set[Var]]:
-    """The equations that an output depends on or that have effects, and the variables read."""
-    live = {atom for atom in outs if isinstance(atom, Var)}
-    kept = []
-    for eqn in reversed(eqns):
-        if any(var in live for var in eqn.outvars) or eqn_effect(eqn):
-            kept.append(eqn)
-            live.update(atom for atom in eqn.invars if isinstance(atom, Var))
-    return kept[::-1], live
 
 
 def _turn_dots(eqns: Sequence[Eqn], outs: Sequence[Atom]) -> list[Eqn]:

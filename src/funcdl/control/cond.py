@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,8 +12,9 @@ from funcdl.control.programs import eval_compiled, select
 from funcdl.core import dtypes, tree
 from funcdl.core.array import as_array
 from funcdl.core.avals import ShapedArray
-from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
+from funcdl.core.jaxpr import ClosedJaxpr, Eqn, eval_jaxpr
 from funcdl.core.primitive import Primitive, own_weak
+from funcdl.core.pruning import pruned, with_inputs
 from funcdl.core.reference import run_reference
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
@@ -317,6 +319,19 @@ def _batch(
     return outs, [0] * len(outs)
 
 
+def _prune(eqn: Eqn, read: Sequence[bool]) -> Eqn:
+    parts = [pruned(branch, read) for branch in eqn.params["branches"]]
+    used = tuple(any(flags) for flags in zip(*(flags for _, flags in parts), strict=True))
+    branches = tuple(with_inputs(program, used) for program, _ in parts)
+    if all(read) and all(map(operator.is_, branches, eqn.params["branches"])):
+        return eqn
+    return eqn.replace(
+        invars=[eqn.invars[0], *select(eqn.invars[1:], used)],
+        outvars=select(eqn.outvars, read),
+        params={"branches": branches},
+    )
+
+
 cond_primitive.impl = _impl
 cond_primitive.eval = lambda *args, **params: eval_compiled(cond_primitive, args, params)
 cond_primitive.shape = _shape
@@ -325,4 +340,5 @@ cond_primitive.jvp = _jvp
 cond_primitive.partial_eval = _partial_eval
 cond_primitive.transpose = _transpose
 cond_primitive.batch = _batch
+cond_primitive.prune = _prune
 cond_primitive.lower = Loop()

@@ -9,8 +9,9 @@ import numpy as np
 
 from funcdl.control.programs import eval_compiled, rearrange, select, split
 from funcdl.core.avals import ShapedArray
-from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.jaxpr import ClosedJaxpr, Eqn
 from funcdl.core.primitive import Primitive, own_weak
+from funcdl.core.pruning import pruned, with_inputs
 from funcdl.core.reference import run_reference
 from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.ops.lowering import Loop
@@ -154,10 +155,37 @@ def _batch(
     return outs, out_dims + [1 if flag else None for flag in flags[num_carry:]]
 
 
+def _prune(eqn: Eqn, read: Sequence[bool]) -> Eqn:
+    params = eqn.params
+    num_consts, num_carry = params["num_consts"], params["num_carry"]
+    carry_read, ys_read = split(read, num_carry)
+    while True:
+        program, used = pruned(params["jaxpr"], (*carry_read, *ys_read))
+        consts_used, carry_used, xs_used = split(used, num_consts, num_carry)
+        found = [a or b for a, b in zip(carry_read, carry_used, strict=True)]
+        if found == carry_read:
+            break
+        carry_read = found
+    keep = (*consts_used, *carry_read, *xs_used)
+    if all(keep) and all(read) and program is params["jaxpr"]:
+        return eqn
+    return eqn.replace(
+        invars=select(eqn.invars, keep),
+        outvars=select(eqn.outvars, (*carry_read, *ys_read)),
+        params={
+            **params,
+            "jaxpr": with_inputs(program, keep),
+            "num_consts": sum(consts_used),
+            "num_carry": sum(carry_read),
+        },
+    )
+
+
 scan_loop.impl = _impl
 scan_loop.eval = lambda *args, **params: eval_compiled(scan_loop, args, params)
 scan_loop.shape = _shape
 scan_loop.weak = own_weak
 scan_loop.jvp = _jvp
 scan_loop.batch = _batch
+scan_loop.prune = _prune
 scan_loop.lower = Loop()

@@ -12,13 +12,21 @@ from funcdl.control.scan import check_carry, run_scan, settle_weak_types, users_
 from funcdl.core import dtypes, tree
 from funcdl.core.array import Array, as_array
 from funcdl.core.avals import ShapedArray
-from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
+from funcdl.core.effects import program_effect
+from funcdl.core.jaxpr import ClosedJaxpr, Eqn, eval_jaxpr
 from funcdl.core.primitive import Primitive, own_weak
+from funcdl.core.pruning import pruned, quiet, with_inputs
 from funcdl.core.reference import run_reference
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.core.trace import current_trace
-from funcdl.errors import DtypeError, NotDifferentiableError, ShapeError, TreeError
+from funcdl.errors import (
+    DtypeError,
+    MissingRuleError,
+    NotDifferentiableError,
+    ShapeError,
+    TreeError,
+)
 from funcdl.ops.arithmetic import add
 from funcdl.ops.comparison import lt
 from funcdl.ops.convert import convert_element_type
@@ -30,7 +38,7 @@ from funcdl.transforms.arguments import as_arrays, describe_trees, function_name
 from funcdl.transforms.batching import batch_jaxpr, place_batch
 from funcdl.transforms.jvp import jvp_jaxpr
 from funcdl.transforms.partial_eval import PartialEvalTrace, partial_eval_jaxpr
-from funcdl.transforms.programs import trace_body
+from funcdl.transforms.programs import trace_body, without_unused
 from funcdl.transforms.weak_cache import cached_on_first
 
 while_primitive = Primitive("while", multiple_results=True)
@@ -235,7 +243,10 @@ def _ignoring(program: ClosedJaxpr, avals: tuple[ShapedArray, ...]) -> ClosedJax
 
 
 def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str, Any]) -> Any:
-    """Run the known part now; record the whole loop again for what is unknown."""
+    """Run the known part now; record a loop that computes again what the unknown part needs of it.
+
+    The effects of the loop's body are those of one of the two.
+    """
     cond, body = params["cond"], params["body"]
     cond_consts, body_consts = params["cond_consts"], params["body_consts"]
     cond_un, consts_un, carry_un = split(list(map(trace.owns, args)), cond_consts, body_consts)
@@ -250,6 +261,16 @@ def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str
     for_cond, for_body, carry = split(args, cond_consts, body_consts)
     num_known = carry_un.count(False)
     known_body = rearrange(parts.known, None, tuple(range(num_known)))
+    again = quiet(body)
+    if program_effect(parts.unknown):
+        known_body, again = quiet(known_body), body
+    elif program_effect(again):
+        raise MissingRuleError(
+            "while_loop: a loop of which some results have tangents runs twice under partial "
+            "evaluation (linearize, checkpoint), which an io_callback with results in its body "
+            "does not allow; use scan, or fori_loop with Python integers as bounds"
+        )
+    known_body = without_unused(known_body)
     known_cond = _reading(cond, cond_consts, carry_un)
     assert trace.parent is not None
     with current_trace(trace.parent):
@@ -262,9 +283,14 @@ def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str
             cond_consts=cond_consts,
             body_consts=consts_un.count(False),
         )
-    recorded = trace.record(while_primitive, args, params)
-    known = iter(known_outs)
-    return [x if flag else next(known) for x, flag in zip(recorded, carry_un, strict=True)]
+    smaller, keep, carry_kept = _without_unread({**params, "body": again}, carry_un)
+    recorded = trace.record(while_primitive, select(args, keep), smaller)
+    found_outs, known = iter(recorded), iter(known_outs)
+    results = []
+    for unknown, kept in zip(carry_un, carry_kept, strict=True):
+        again_out = next(found_outs) if kept else None
+        results.append(again_out if unknown else next(known))
+    return results
 
 
 def _reads(cond: ClosedJaxpr, cond_consts: int, flags: Sequence[bool]) -> bool:
@@ -353,6 +379,41 @@ def _any_lane(
     return ClosedJaxpr(cond_jaxpr, consts), ClosedJaxpr(body_jaxpr, body_values)
 
 
+def _prune(eqn: Eqn, read: Sequence[bool]) -> Eqn:
+    params, keep, carry_kept = _without_unread(eqn.params, read)
+    if all(keep) and params["body"] is eqn.params["body"] and params["cond"] is eqn.params["cond"]:
+        return eqn
+    invars, outvars = select(eqn.invars, keep), select(eqn.outvars, carry_kept)
+    return eqn.replace(invars=invars, outvars=outvars, params=params)
+
+
+def _without_unread(
+    params: dict[str, Any], read: Sequence[bool]
+) -> tuple[dict[str, Any], list[bool], list[bool]]:
+    """A loop without the carried values that neither the condition nor a read result depends on.
+
+    Returns its parameters, which operands it has, and which carried values.
+    """
+    cond_consts, body_consts = params["cond_consts"], params["body_consts"]
+    cond, cond_used = pruned(params["cond"], (True,))
+    for_cond, in_cond = split(cond_used, cond_consts)
+    kept = [a or b for a, b in zip(read, in_cond, strict=True)]
+    while True:
+        body, used = pruned(params["body"], kept)
+        for_body, in_body = split(used, body_consts)
+        found = [a or b for a, b in zip(kept, in_body, strict=True)]
+        if found == kept:
+            break
+        kept = found
+    smaller = {
+        "cond": with_inputs(cond, (*for_cond, *kept)),
+        "body": with_inputs(body, (*for_body, *kept)),
+        "cond_consts": sum(for_cond),
+        "body_consts": sum(for_body),
+    }
+    return smaller, [*for_cond, *for_body, *kept], kept
+
+
 while_primitive.impl = _impl
 while_primitive.eval = lambda *args, **params: eval_compiled(while_primitive, args, params)
 while_primitive.shape = _shape
@@ -361,4 +422,5 @@ while_primitive.jvp = _jvp
 while_primitive.partial_eval = _partial_eval
 while_primitive.transpose = _transpose
 while_primitive.batch = _batch
+while_primitive.prune = _prune
 while_primitive.lower = Loop()

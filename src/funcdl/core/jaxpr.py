@@ -103,9 +103,12 @@ class Jaxpr:
 
 
 class ClosedJaxpr:
-    """A jaxpr with values for its constants."""
+    """A jaxpr with values for its constants.
 
-    __slots__ = ("__weakref__", "consts", "jaxpr")
+    `memo` keeps what is derived from the program, by the function that derives it.
+    """
+
+    __slots__ = ("__weakref__", "consts", "jaxpr", "memo")
 
     def __init__(self, jaxpr: Jaxpr, consts: Sequence[Any] = ()) -> None:
         assert len(jaxpr.constvars) == len(consts)
@@ -116,6 +119,7 @@ class ClosedJaxpr:
                 raise_leaked(x)
         self.jaxpr = jaxpr
         self.consts = tuple(consts)
+        self.memo: dict[Any, dict[Any, Any]] = {}
 
     @property
     def in_avals(self) -> list[ShapedArray]:

@@ -14,6 +14,7 @@ from funcdl.core.trace import context, eval_trace
 
 if TYPE_CHECKING:
     from funcdl.core.effects import Effect
+    from funcdl.core.jaxpr import Eqn
 
 Params = dict[str, Any]
 
@@ -53,6 +54,8 @@ class Primitive:
       hold programs or functions; see `transforms.partial_eval` and `core.staging`.
     * ``effect(params)``: what an application does besides computing its outputs (none where the
       slot is None); see `core.effects`.
+    * ``prune(eqn, read)``: the equation without what only outputs are computed for that are not
+      flagged `read`, and without those; for primitives that hold programs.
     * ``lower``: how the compiler writes it in the kernel IR; see `compiler.lower`.
 
     Primitives with `multiple_results` return lists everywhere.
@@ -69,6 +72,7 @@ class Primitive:
         "multiple_results",
         "name",
         "partial_eval",
+        "prune",
         "shape",
         "stage",
         "transpose",
@@ -88,6 +92,7 @@ class Primitive:
         self.partial_eval: Callable[..., Any] | None = None
         self.stage: Callable[..., Any] | None = None
         self.effect: Callable[[Params], Effect] | None = None
+        self.prune: Callable[[Eqn, Sequence[bool]], Eqn] | None = None
         self.lower: Any = None
         self.ad_note: str | None = None
 

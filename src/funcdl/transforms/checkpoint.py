@@ -15,8 +15,10 @@ from typing import Any
 
 from funcdl.core import tree
 from funcdl.core.avals import ShapedArray
+from funcdl.core.effects import eqn_effect
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Var, eval_jaxpr, sub_jaxprs
 from funcdl.core.primitive import Primitive, own_weak
+from funcdl.core.pruning import prune_call, prune_jaxpr, without_silent_effects
 from funcdl.core.reference import run_reference
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.symbolic_zero import LinearInput, Zero, is_linear, is_zero
@@ -171,17 +173,13 @@ def _split(program: ClosedJaxpr, unknown_in: tuple[bool, ...], policy: Policy) -
     ]
     eqns, saved, needed = _recomputation(known, residuals, policy)
     kept = tuple(var in needed for var in known.invars)
-    again = Jaxpr(
-        known.constvars,
-        [*(var for var in known.invars if var in needed), *saved],
-        residuals,
-        eqns,
-    )
+    inputs = [*(var for var in known.invars if var in needed), *saved]
+    again, consts_again = prune_jaxpr(Jaxpr(known.constvars, inputs, residuals, eqns), consts)
     count = len(again.invars)
     unknown = split.unknown
 
     def run(*xs: Any) -> list[Any]:
-        found = eval_jaxpr(again, consts, xs[:count])
+        found = eval_jaxpr(again, consts_again, xs[:count])
         return eval_jaxpr(unknown.jaxpr, unknown.consts, [*found, *xs[count:]])
 
     rest_avals = [aval for aval, flag in zip(program.in_avals, unknown_in, strict=True) if flag]
@@ -211,11 +209,14 @@ def _recomputation(
         wanted = [var for var in eqn.outvars if var in needed]
         if not wanted:
             continue
-        if policy(eqn.primitive, *(atom.aval for atom in eqn.invars), **eqn.params):
+        # What calls the user's functions is not run again: their results are kept.
+        silent = without_silent_effects(eqn)
+        keep = silent is None or bool(eqn_effect(silent))
+        if keep or policy(eqn.primitive, *(atom.aval for atom in eqn.invars), **eqn.params):
             saved += wanted
-        else:
-            eqns.append(eqn)
-            needed.update(eqn.invars)
+        elif silent is not None:
+            eqns.append(silent)
+            needed.update(silent.invars)
     return eqns[::-1], saved, needed
 
 
@@ -321,3 +322,4 @@ checkpoint_call.jvp = _jvp
 checkpoint_call.partial_eval = _partial_eval
 checkpoint_call.transpose = _transpose
 checkpoint_call.batch = _batch
+checkpoint_call.prune = prune_call

@@ -9,6 +9,7 @@ from funcdl.core import dtypes, tree
 from funcdl.core.array import aval_of
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Jaxpr, eval_jaxpr
+from funcdl.core.pruning import prune_jaxpr
 from funcdl.core.symbolic_zero import LinearInput, Zero, is_zero
 from funcdl.core.trace import context, new_trace
 from funcdl.errors import (
@@ -215,7 +216,9 @@ class Linearized:
             out_tangents = out_tangents[: fun.num_outs]
             self._out_tangents = out_tangents
             self._jaxpr: Jaxpr
-            self._jaxpr, self._consts = trace.to_jaxpr([t for t in out_tangents if not is_zero(t)])
+            self._jaxpr, self._consts = prune_jaxpr(
+                *trace.to_jaxpr([t for t in out_tangents if not is_zero(t)])
+            )
 
     def push(self, tangents: Sequence[Any]) -> list[Any]:
         """Output tangents for input tangents."""

@@ -11,6 +11,7 @@ from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.primitive import Primitive, own_weak
+from funcdl.core.pruning import prune_call
 from funcdl.core.reference import run_reference
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.core.trace import current_trace, raise_leaked
@@ -139,3 +140,4 @@ jit_call.jvp = _jvp
 jit_call.partial_eval = _partial_eval
 jit_call.transpose = _transpose
 jit_call.batch = _batch
+jit_call.prune = prune_call

@@ -11,6 +11,7 @@ from typing import Any
 
 from funcdl.core.jaxpr import ClosedJaxpr, Var, eval_jaxpr
 from funcdl.core.primitive import Primitive
+from funcdl.core.pruning import prune_jaxpr
 from funcdl.core.staging import JaxprTrace, hoist_consts
 from funcdl.core.trace import context, current_trace, new_trace
 from funcdl.transforms.weak_cache import cached_on_first
@@ -70,6 +71,7 @@ def partial_eval_jaxpr(
             unknown_jaxpr, residual_values = unknown_trace.to_jaxpr(
                 [out for out, unknown in zip(outs, unknown_out, strict=True) if unknown]
             )
+            unknown_jaxpr, residual_values = prune_jaxpr(unknown_jaxpr, residual_values)
         unknown, passed = hoist_consts(unknown_jaxpr, residual_values)
         known_outs = [out for out, flag in zip(outs, unknown_out, strict=True) if not flag]
         inputs = {known_trace.atom(arg): i for i, arg in enumerate(known_args(args, unknown_in))}
@@ -81,7 +83,7 @@ def partial_eval_jaxpr(
             else:
                 residuals.append(("out", len(known_outs)))
                 known_outs.append(value)
-        known_jaxpr, known_consts = known_trace.to_jaxpr(known_outs)
+        known_jaxpr, known_consts = prune_jaxpr(*known_trace.to_jaxpr(known_outs))
     return PartialProgram(
         ClosedJaxpr(known_jaxpr, known_consts), unknown, unknown_out, tuple(residuals)
     )

@@ -9,8 +9,8 @@ from typing import Any
 from funcdl.config import config
 from funcdl.core import tree
 from funcdl.core.avals import ShapedArray
-from funcdl.core.effects import eqn_effect
 from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.pruning import pruned
 from funcdl.core.staging import hoist_consts, trace_to_jaxpr
 from funcdl.transforms.arguments import flatten_output, function_name
 
@@ -63,11 +63,5 @@ def _traced_by(owner: Any) -> _Traced:
 
 
 def without_unused(program: ClosedJaxpr) -> ClosedJaxpr:
-    """The program without equations that no output depends on and that have no effects."""
-    needed = set(program.jaxpr.outvars)
-    eqns = []
-    for eqn in reversed(program.eqns):
-        if eqn_effect(eqn) or not needed.isdisjoint(eqn.outvars):
-            eqns.append(eqn)
-            needed.update(eqn.invars)
-    return ClosedJaxpr(program.jaxpr.replace(eqns=eqns[::-1]), program.consts)
+    """The program without what no output depends on and has no effects."""
+    return pruned(program, (True,) * len(program.out_avals))[0]

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
-K = TypeVar("K")
+from funcdl.core.jaxpr import ClosedJaxpr
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def cached_on_first(f: Callable[Concatenate[K, P], R]) -> Callable[Concatenate[K, P], R]:
-    """Memoise `f`, weakly in its first argument (by identity) and by value in the others."""
-    store: weakref.WeakKeyDictionary[Any, dict[Any, R]] = weakref.WeakKeyDictionary()
+def cached_on_first(
+    f: Callable[Concatenate[ClosedJaxpr, P], R],
+) -> Callable[Concatenate[ClosedJaxpr, P], R]:
+    """Memoise `f`, by identity of the program and by value of the other arguments.
+
+    Results are kept on the program itself: many refer back to it, which in a table of weak
+    references would keep both alive for ever.
+    """
 
     @functools.wraps(f)
-    def wrapper(first: K, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        results = store.get(first)
+    def wrapper(first: ClosedJaxpr, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        results = first.memo.get(wrapper)
         if results is None:
-            results = store[first] = {}
+            results = first.memo[wrapper] = {}
         key = (args, tuple(sorted(kwargs.items())))
         if key not in results:
             results[key] = f(first, *args, **kwargs)
-        return results[key]
+        found: R = results[key]
+        return found
 
     return wrapper
