@@ -52,7 +52,7 @@ def _cpu_backend() -> backend.Backend:
     return CpuBackend()
 
 
-_SUBMODULES = frozenset({"lax", "nn", "optim", "random"})
+_SUBMODULES = frozenset({"lax", "nn", "optim", "random", "scipy"})
 
 
 def __getattr__(name: str) -> ModuleType:

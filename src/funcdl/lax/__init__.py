@@ -7,6 +7,7 @@ Primitives themselves, for programs that read jaxprs, have names such as ``add_p
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from funcdl.control import (
@@ -211,6 +212,8 @@ def __getattr__(name: str) -> Any:
         from funcdl.lax.primitives import find_primitive
 
         return find_primitive(name)
+    if name == "linalg":
+        return importlib.import_module("funcdl.lax.linalg")
     raise AttributeError(f"module 'funcdl.lax' has no attribute {name!r}")
 
 

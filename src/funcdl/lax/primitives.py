@@ -8,6 +8,8 @@ most. JAX's names without a primitive here are an AttributeError.
 
 from __future__ import annotations
 
+import importlib
+
 from funcdl.control.cond import cond_primitive
 from funcdl.control.scan_primitive import scan_loop
 from funcdl.control.while_loop import while_primitive
@@ -19,6 +21,8 @@ SUFFIX = "_p"
 
 def primitive_table() -> dict[str, Primitive]:
     """Every primitive, by its printed name with ``_p`` after it."""
+    # Imported by `funcdl.lax.linalg`, when somebody asks for that.
+    importlib.import_module("funcdl.ops.linalg")
     control = {p.name: p for p in (cond_primitive, scan_loop, while_primitive)}
     return {f"{name}{SUFFIX}": p for name, p in (registry.primitives() | control).items()}
 
