@@ -7,6 +7,9 @@ Each module lists its public names in its own `__all__`; this one gathers them.
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from funcdl.core.array import Array
 from funcdl.numpy import (
     arithmetic,
@@ -51,7 +54,10 @@ from funcdl.numpy.sorting import *
 from funcdl.numpy.statistics import *
 from funcdl.numpy.types import *
 
-__all__ = ["Array", "fft"]
+if TYPE_CHECKING:
+    from funcdl.numpy import linalg
+
+__all__ = ["Array", "fft", "linalg"]
 __all__ += arithmetic.__all__
 __all__ += contractions.__all__
 __all__ += creation.__all__
@@ -71,5 +77,13 @@ __all__ += shaping.__all__
 __all__ += sorting.__all__
 __all__ += statistics.__all__
 __all__ += types.__all__
+
+
+def __getattr__(name: str) -> Any:
+    # It builds on `funcdl.lax.linalg`, which comes after this package.
+    if name == "linalg":
+        return importlib.import_module("funcdl.numpy.linalg")
+    raise AttributeError(f"module 'funcdl.numpy' has no attribute {name!r}")
+
 
 del operators
