@@ -24,12 +24,14 @@ from funcdl.numpy import (
     matrices,
     nan_reductions,
     operators,
+    polynomials,
     products,
     quantiles,
     reductions,
     searching,
     sets,
     shaping,
+    signals,
     sorting,
     statistics,
     types,
@@ -44,12 +46,14 @@ from funcdl.numpy.joining import *
 from funcdl.numpy.logic import *
 from funcdl.numpy.matrices import *
 from funcdl.numpy.nan_reductions import *
+from funcdl.numpy.polynomials import *
 from funcdl.numpy.products import *
 from funcdl.numpy.quantiles import *
 from funcdl.numpy.reductions import *
 from funcdl.numpy.searching import *
 from funcdl.numpy.sets import *
 from funcdl.numpy.shaping import *
+from funcdl.numpy.signals import *
 from funcdl.numpy.sorting import *
 from funcdl.numpy.statistics import *
 from funcdl.numpy.types import *
@@ -68,12 +72,14 @@ __all__ += joining.__all__
 __all__ += logic.__all__
 __all__ += matrices.__all__
 __all__ += nan_reductions.__all__
+__all__ += polynomials.__all__
 __all__ += products.__all__
 __all__ += quantiles.__all__
 __all__ += reductions.__all__
 __all__ += searching.__all__
 __all__ += sets.__all__
 __all__ += shaping.__all__
+__all__ += signals.__all__
 __all__ += sorting.__all__
 __all__ += statistics.__all__
 __all__ += types.__all__
