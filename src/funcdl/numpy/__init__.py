@@ -15,9 +15,11 @@ from funcdl.numpy import (
     arithmetic,
     contractions,
     creation,
+    editing,
     fft,
     functions,
     histograms,
+    index_tricks,
     indexing,
     joining,
     logic,
@@ -39,8 +41,10 @@ from funcdl.numpy import (
 from funcdl.numpy.arithmetic import *
 from funcdl.numpy.contractions import *
 from funcdl.numpy.creation import *
+from funcdl.numpy.editing import *
 from funcdl.numpy.functions import *
 from funcdl.numpy.histograms import *
+from funcdl.numpy.index_tricks import *
 from funcdl.numpy.indexing import *
 from funcdl.numpy.joining import *
 from funcdl.numpy.logic import *
@@ -65,8 +69,10 @@ __all__ = ["Array", "fft", "linalg"]
 __all__ += arithmetic.__all__
 __all__ += contractions.__all__
 __all__ += creation.__all__
+__all__ += editing.__all__
 __all__ += functions.__all__
 __all__ += histograms.__all__
+__all__ += index_tricks.__all__
 __all__ += indexing.__all__
 __all__ += joining.__all__
 __all__ += logic.__all__
