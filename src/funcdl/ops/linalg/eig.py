@@ -20,7 +20,7 @@ from funcdl.ops.linalg.lu import solve
 from funcdl.ops.linalg.samples import spread
 from funcdl.ops.reduction import reduce_sum
 from funcdl.ops.registry import Op, Sample
-from funcdl.ops.shape import reshape
+from funcdl.ops.shape import full_like, reshape
 from funcdl.ops.sort import take_along
 
 NDArray = np.ndarray[Any, Any]
@@ -137,6 +137,8 @@ def _jvp(
 
 def _vectors_tangent(vectors: Any, values: Any, inside: Any) -> Any:
     size = values.shape[-1]
+    if size == 0:
+        return full_like(vectors, 0)
     t = dot(vectors, mul(common.differences(values, sub), inside))
     # What is allowed besides: a factor for each vector, which keeps its length and phase.
     rows = vectors.ndim - 2
