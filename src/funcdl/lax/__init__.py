@@ -195,6 +195,17 @@ from funcdl.lax.sorting import (
     sort_key_val,
     top_k,
 )
+from funcdl.lax.special import (
+    bessel_i0e,
+    bessel_i1e,
+    betainc,
+    igamma,
+    igamma_grad_a,
+    igammac,
+    polygamma,
+    random_gamma_grad,
+    zeta,
+)
 from funcdl.lax.staging import optimization_barrier, platform_dependent
 from funcdl.ops.convolution_dimensions import (
     ConvDimensionNumbers,
@@ -249,6 +260,9 @@ __all__ = [
     "atan2",
     "atanh",
     "batch_matmul",
+    "bessel_i0e",
+    "bessel_i1e",
+    "betainc",
     "bitcast_convert_type",
     "bitwise_and",
     "bitwise_not",
@@ -316,6 +330,9 @@ __all__ = [
     "gather",
     "ge",
     "gt",
+    "igamma",
+    "igamma_grad_a",
+    "igammac",
     "imag",
     "index_in_dim",
     "index_take",
@@ -340,10 +357,12 @@ __all__ = [
     "pad",
     "padtype_to_pads",
     "platform_dependent",
+    "polygamma",
     "population_count",
     "pow",
     "ragged_dot",
     "ragged_dot_general",
+    "random_gamma_grad",
     "real",
     "reciprocal",
     "reduce",
@@ -399,4 +418,5 @@ __all__ = [
     "transpose",
     "unstack",
     "while_loop",
+    "zeta",
 ]

@@ -3,6 +3,9 @@
 #ifndef FD_MATH_H
 #define FD_MATH_H
 
+#include "fd_bessel.h"
+#include "fd_beta.h"
+#include "fd_gamma.h"
 #include "fd_math_f32.h"
 #include "fd_math_f64.h"
 #include "fd_special.h"

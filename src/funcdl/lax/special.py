@@ -1,0 +1,62 @@
+"""Special functions of floats, elementwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from funcdl.core.primitive import Primitive
+from funcdl.lax.operands import ArrayLike, fit
+from funcdl.numpy.promotion import array
+from funcdl.ops import special_bessel, special_beta, special_gamma
+
+
+def _apply(name: str, primitive: Primitive, *xs: ArrayLike) -> Any:
+    return primitive.bind(*fit(name, *xs))
+
+
+def igamma(a: ArrayLike, x: ArrayLike) -> Any:
+    """The regularized lower incomplete gamma function P(a, x)."""
+    return _apply("igamma", special_gamma.igamma, a, x)
+
+
+def igammac(a: ArrayLike, x: ArrayLike) -> Any:
+    """The regularized upper incomplete gamma function, ``1 - igamma(a, x)``, exact where tiny."""
+    return _apply("igammac", special_gamma.igammac, a, x)
+
+
+def igamma_grad_a(a: ArrayLike, x: ArrayLike) -> Any:
+    """The derivative of `igamma` in `a`; it can be differentiated in `x` only."""
+    return _apply("igamma_grad_a", special_gamma.igamma_grad_a, a, x)
+
+
+def random_gamma_grad(a: ArrayLike, x: ArrayLike) -> Any:
+    """The derivative in `a` of the gamma-distributed sample `x` that was drawn for shape `a`.
+
+    It is that of the `x` where ``igamma(a, x)`` stays the same.
+    """
+    return _apply("random_gamma_grad", special_gamma.random_gamma_grad, a, x)
+
+
+def betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Any:
+    """The regularized incomplete beta function; it can be differentiated in `x` only."""
+    return _apply("betainc", special_beta.regularized_incomplete_beta, a, b, x)
+
+
+def zeta(x: ArrayLike, q: ArrayLike) -> Any:
+    """The sum of ``(q + n)**-x`` over n = 0, 1, …; it can be differentiated in `q` only."""
+    return _apply("zeta", special_gamma.zeta, x, q)
+
+
+def polygamma(m: ArrayLike, x: ArrayLike) -> Any:
+    """The derivative of order `m` (whole numbers) of `digamma`, in `x` only differentiable."""
+    return _apply("polygamma", special_gamma.polygamma, m, x)
+
+
+def bessel_i0e(x: ArrayLike) -> Any:
+    """``exp(-|x|)`` times the modified Bessel function of the first kind and order 0."""
+    return special_bessel.bessel_i0e.bind(array("bessel_i0e", x))
+
+
+def bessel_i1e(x: ArrayLike) -> Any:
+    """``exp(-|x|)`` times the modified Bessel function of the first kind and order 1."""
+    return special_bessel.bessel_i1e.bind(array("bessel_i1e", x))
