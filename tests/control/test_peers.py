@@ -149,6 +149,25 @@ def cond_weak_types(lax: Any, np: Any) -> Any:
     ]
 
 
+@program(np.bool_(True), f32(2))
+def weak_types_of_branches(lax: Any, np: Any, p: Any, x: Any) -> Any:
+    """A result is weak where it is weak in every branch."""
+    return (
+        lax.cond(p, lambda: (1.0, np.float32(1), 2), lambda: (np.float32(2), 2.0, 3)),
+        lax.switch(p.astype("int32"), [lambda: 1.0, lambda: 2.0, lambda: x[0]]),
+        lax.cond(p, lambda y: (y * 2.0, 1.0), lambda y: (y, 3.0), x),
+    )
+
+
+@program(np.bool_(True), f32(3))
+def weak_carries_through_branches(lax: Any, np: Any, p: Any, xs: Any) -> Any:
+    def step(c: Any, x: Any) -> Any:
+        a = lax.cond(p, lambda a: a, lambda a: a + 1.0, c[0])
+        return (a, lax.cond(p, lambda b: b * x, lambda b: b + x, c[1]), 3.0), c
+
+    return lax.scan(step, (0.0, 1, 2.0), xs)
+
+
 @program(f32(3), f32(2))
 def cond_with_captures(lax: Any, np: Any, x: Any, y: Any) -> Any:
     return lax.cond(x[0] > 0.1, lambda: y.sum() * x, lambda: x * x[1])

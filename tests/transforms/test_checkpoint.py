@@ -16,6 +16,7 @@ from tests.transforms.table import CASES, Case, draw
 
 import funcdl as fd
 import funcdl.numpy as fnp
+from funcdl import lax
 from funcdl.control import cond, scan
 from funcdl.errors import ArgumentError
 from funcdl.ops.stop_gradient import stop_gradient
@@ -345,3 +346,62 @@ def test_compiled_programs_agree(widths: tuple[int, int]) -> None:
     with fd.config.override(backend="cpu"):
         found = fd.jit(fd.grad(loss(fd.checkpoint(step)), (0, 1)))(a, b, x)
     assert_same(found, fd.grad(loss(step), (0, 1))(a, b, x), 20)
+
+
+def io_scale(seen: list[float]) -> Any:
+    """The identity, which writes down its argument."""
+
+    def call(v: Any) -> Any:
+        seen.append(float(v))
+        return v
+
+    return lambda x: fd.io_callback(call, fd.ShapeDtypeStruct((), np.float64), x)
+
+
+EFFECTS: dict[str, Any] = {
+    "result used": lambda io, x: fnp.sin(x) * io(lax.stop_gradient(x)),
+    "result not used": lambda io, x: (fnp.sin(fnp.sin(x)), io(lax.stop_gradient(x)))[0],
+    "in jit": lambda io, x: fd.jit(lambda y: fnp.sin(y) * io(lax.stop_gradient(y)))(x),
+    "in cond": lambda io, x: lax.cond(
+        x > 0, lambda y: fnp.sin(y) * io(lax.stop_gradient(y)), fnp.sin, x
+    ),
+    "in scan": lambda io, x: lax.scan(
+        lambda c, _: (fnp.sin(c) * io(lax.stop_gradient(x)), None), x, None, 3
+    )[0],
+}
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("name", EFFECTS)
+def test_effects_are_not_repeated(name: str, jit: bool) -> None:
+    """They are of the forward pass, and what they return is kept."""
+    seen: list[float] = []
+    io, x = io_scale(seen), fnp.float64(0.7)
+
+    def f(x: Any) -> Any:
+        return EFFECTS[name](io, x)
+
+    wanted = fd.grad(f)(x)
+    plain, seen[:] = list(seen), []
+    found = fd.grad(fd.checkpoint(f))
+    assert_same((fd.jit(found) if jit else found)(x), wanted)
+    assert seen == plain
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_prints_in_loops_are_not_repeated(jit: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """The loop itself is, since its print can be left out."""
+
+    def f(x: Any) -> Any:
+        def step(c: Any, _: Any) -> Any:
+            fd.debug.print("step")
+            return fnp.sin(c), None
+
+        return lax.scan(step, x, None, 3)[0]
+
+    found = fd.grad(fd.checkpoint(f))
+    (fd.jit(found) if jit else found)(0.7)
+    assert capsys.readouterr().out == "step\n" * 3
+    push = fd.linearize(fd.checkpoint(f), 0.7)[1]
+    loops = [e for e in fd.make_jaxpr(push)(1.0).eqns if e.primitive.name == "checkpoint"]
+    assert [e.primitive.name for e in loops[0].params["jaxpr"].eqns].count("scan") == 2

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.control.programs import eval_compiled, select
+from funcdl.config import config
+from funcdl.control.programs import eval_compiled, known_value, select
 from funcdl.core import dtypes, tree
 from funcdl.core.array import as_array
 from funcdl.core.avals import ShapedArray
@@ -60,6 +61,8 @@ def cond(
         )
     if not dtypes.is_bool(value.aval.dtype):
         value = convert_element_type(value, new_dtype=np.dtype(bool), weak_type=False)
+    if config.disable_jit and (known := known_value(value)) is not None:
+        return (true_fun if known.value else false_fun)(*_as_traced(operands, "cond"))
     index = convert_element_type(value, new_dtype=np.dtype(np.int32), weak_type=False)
     return _choose("cond", index, [false_fun, true_fun], operands)
 
@@ -76,9 +79,18 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
     value = as_array(index)
     if value.aval.shape or not dtypes.is_integer(value.aval.dtype):
         raise DtypeError(f"switch requires an integer scalar as index, got {value.aval}")
+    if config.disable_jit and (known := known_value(value)) is not None:
+        chosen = min(max(int(known.value), 0), len(branches) - 1)
+        return branches[chosen](*_as_traced(operands, "switch"))
     value = convert_element_type(value, new_dtype=np.dtype(np.int32), weak_type=False)
     value = clamp(full_like(value, 0), value, full_like(value, len(branches) - 1))
     return _choose("switch", value, list(branches), operands)
+
+
+def _as_traced(operands: Sequence[Any], what: str) -> Any:
+    """Operands with arrays for leaves, as traced branches get them."""
+    leaves, treedef = as_arrays("operands", tuple(operands), what)
+    return treedef.unflatten(leaves)
 
 
 def _choose(

@@ -11,7 +11,7 @@ from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.primitive import Primitive
 from funcdl.core.staging import trace_to_jaxpr
-from funcdl.core.trace import raise_leaked
+from funcdl.core.trace import Tracer, raise_leaked
 from funcdl.transforms.jit_primitive import compiled
 from funcdl.transforms.weak_cache import cached_on_first
 
@@ -71,6 +71,13 @@ def _identity(value: Any) -> Any:
     if isinstance(value, ClosedJaxpr):
         return id(value)
     return tuple(map(_identity, value)) if isinstance(value, tuple) else value
+
+
+def known_value(x: Any) -> Array | None:
+    """The array behind a value, where it is known: an array, with tangents or without."""
+    while isinstance(x, Tracer) and x.transparent:
+        x = x.inner()
+    return x if type(x) is Array else None
 
 
 def split(values: Sequence[Any], *counts: int) -> list[list[Any]]:

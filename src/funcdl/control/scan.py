@@ -6,14 +6,18 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+from funcdl.config import config
 from funcdl.control.scan_primitive import scan_loop
 from funcdl.core import tree
 from funcdl.core.avals import ShapedArray
 from funcdl.errors import ArgumentError, ShapeError, TreeError
 from funcdl.ops.convert import convert_element_type
+from funcdl.ops.shape import reshape
+from funcdl.ops.slicing import concatenate, slice_
 from funcdl.transforms.arguments import (
     as_arrays,
     describe_trees,
+    flatten_output,
     function_name,
     leaf_names,
     show_tree,
@@ -73,6 +77,8 @@ def run_scan(
     carry, init_tree = as_arrays("init", init, what)
     inputs = as_arrays("xs", xs, what)[0]
     count = steps_of(what, name, xs, inputs, length)
+    if config.disable_jit and count:
+        return _run_python(what, name, f, init_tree.unflatten(carry), xs, count, reverse)
     x_avals = [x.aval.update(shape=x.aval.shape[1:]) for x in inputs]
     in_tree = tree.structure((init, xs))
     while True:
@@ -97,6 +103,37 @@ def run_scan(
     )
     final, ys = cast(tuple[Any, Any], out_tree.unflatten(results))
     return final, ys
+
+
+def _run_python(
+    what: str,
+    name: str,
+    f: Callable[[Any, Any], tuple[Any, Any]],
+    carry: Any,
+    xs: Any,
+    count: int,
+    reverse: bool,
+) -> tuple[Any, Any]:
+    """The loop as one in Python, where every step can be looked at."""
+    inputs, in_tree = as_arrays("xs", xs, what)
+    steps = []
+    for i in range(count - 1, -1, -1) if reverse else range(count):
+        carry, y = f(carry, in_tree.unflatten(_row(x, i) for x in inputs))
+        leaves, out_tree = flatten_output(y, what, name)
+        steps.append(leaves)
+    if reverse:
+        steps.reverse()
+    stacked = [
+        concatenate(*(reshape(y, new_sizes=(1, *y.shape)) for y in column), dimension=0)
+        for column in zip(*steps, strict=True)
+    ]
+    return carry, out_tree.unflatten(stacked)
+
+
+def _row(x: Any, i: int) -> Any:
+    starts, stops = (i, *[0] * (x.ndim - 1)), (i + 1, *x.shape[1:])
+    row = slice_(x, start_indices=starts, limit_indices=stops, strides=None)
+    return reshape(row, new_sizes=x.shape[1:])
 
 
 def steps_of(what: str, name: str, xs: Any, inputs: Sequence[Any], length: int | None) -> int:

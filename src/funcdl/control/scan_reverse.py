@@ -15,7 +15,7 @@ from funcdl.core.avals import ShapedArray
 from funcdl.core.effects import eqn_effect
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Literal, Var, eval_jaxpr
 from funcdl.core.staging import trace_to_jaxpr
-from funcdl.core.symbolic_zero import LinearInput, is_linear, is_zero
+from funcdl.core.symbolic_zero import LinearInput, Zero, is_linear, is_zero
 from funcdl.core.trace import current_trace
 from funcdl.ops.arithmetic import add
 from funcdl.ops.shape import instantiate, zeros
@@ -188,14 +188,15 @@ def _transpose(
     residuals, stacked = select(consts, const_lin, False), select(xs, xs_lin, False)
     ct_consts = [zeros(x.aval.to_tangent()) for x in select(consts, const_lin)]
     ct_carry = [instantiate(ct) for ct in cts[:num_carry]]
-    ct_ys = [instantiate(ct) for ct in cts[num_carry:]]
+    ct_ys = [ct for ct in cts[num_carry:] if not is_zero(ct)]
+    nonzero_ys = tuple(not is_zero(ct) for ct in cts[num_carry:])
     outs = scan_loop.bind(
         *residuals,
         *ct_consts,
         *ct_carry,
         *ct_ys,
         *stacked,
-        jaxpr=_transposed_body(jaxpr, num_carry, const_lin, xs_lin),
+        jaxpr=_transposed_body(jaxpr, num_carry, const_lin, xs_lin, nonzero_ys),
         num_consts=len(residuals),
         num_carry=len(ct_consts) + num_carry,
         length=length,
@@ -212,20 +213,34 @@ def _transpose(
 
 @cached_on_first
 def _transposed_body(
-    program: ClosedJaxpr, num_carry: int, const_lin: tuple[bool, ...], xs_lin: tuple[bool, ...]
+    program: ClosedJaxpr,
+    num_carry: int,
+    const_lin: tuple[bool, ...],
+    xs_lin: tuple[bool, ...],
+    nonzero_ys: tuple[bool, ...],
 ) -> ClosedJaxpr:
     """One step backwards.
 
-    From residuals, summed cotangents of the constants, cotangents of the carry and of the step's
-    outputs, and stacked residuals; to the sums, and cotangents of the carry and of the inputs.
+    From residuals, summed cotangents of the constants, cotangents of the carry and of those of the
+    step's outputs that have any, and stacked residuals; to the sums, and cotangents of the carry
+    and of the inputs.
     """
     const_avals, carry_avals, x_avals = split(program.in_avals, len(const_lin), num_carry)
     res_avals, x_res_avals = select(const_avals, const_lin, False), select(x_avals, xs_lin, False)
     sum_avals = [aval.to_tangent() for aval in select(const_avals, const_lin)]
-    ct_avals = [aval.to_tangent() for aval in program.out_avals]
+    flags = (*[True] * num_carry, *nonzero_ys)
+    out_avals = [aval.to_tangent() for aval in program.out_avals]
+    ct_avals = select(out_avals, flags)
 
     def body(*inputs: Any) -> list[Any]:
-        residuals, sums, cts, stacked = split(inputs, len(res_avals), len(sum_avals), len(ct_avals))
+        residuals, sums, given, stacked = split(
+            inputs, len(res_avals), len(sum_avals), len(ct_avals)
+        )
+        nonzero = iter(given)
+        cts = [
+            next(nonzero) if flag else Zero(aval)
+            for flag, aval in zip(flags, out_avals, strict=True)
+        ]
         operands = [
             *_operands(const_avals, const_lin, residuals),
             *map(LinearInput, carry_avals),

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.control.programs import eval_compiled, rearrange, select, split
+from funcdl.config import config
+from funcdl.control.programs import eval_compiled, known_value, rearrange, select, split
 from funcdl.control.scan import check_carry, run_scan, settle_weak_types, users_part
 from funcdl.core import dtypes, tree
 from funcdl.core.array import Array, as_array
@@ -77,6 +78,14 @@ def _run_while(
     owner = body_fun if owner is None else owner
     name = function_name(owner)
     carry, treedef = as_arrays("init_val", init_val, what)
+    if config.disable_jit:
+        value = treedef.unflatten(carry)
+        going = known_value(as_array(cond_fun(value)))
+        if going is not None:
+            while going:
+                value = body_fun(value)
+                going = cond_fun(value)
+            return value
     in_tree = tree.structure((init_val,))
     while True:
         avals = [x.aval for x in carry]

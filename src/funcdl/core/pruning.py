@@ -70,7 +70,7 @@ def prune_call(eqn: Eqn, read: Sequence[bool]) -> Eqn:
     program, used = pruned(eqn.params["jaxpr"], read)
     if all(read) and all(used):
         return eqn if program is eqn.params["jaxpr"] else _with(eqn, jaxpr=program)
-    params = {"jaxpr": with_inputs(program, used)}
+    params: dict[str, Any] = {"jaxpr": with_inputs(program, used)}
     if "donated" in eqn.params:
         params["donated"] = _chosen(eqn.params["donated"], used)
     smaller = _with(eqn, **params)

@@ -14,7 +14,8 @@ from funcdl.errors import ArgumentError
 def disable_jit(disable: bool = True) -> AbstractContextManager[Any]:
     """Run jitted functions as plain Python, so that every value can be seen (`jax.disable_jit`).
 
-    Bodies of control flow (scan, cond, while_loop) are traced all the same.
+    So do control flow functions (scan, cond, while_loop and their like): loops are run by Python,
+    where their conditions have values, that is not under vmap.
     """
     return config.override(disable_jit=disable)
 
