@@ -151,10 +151,13 @@ def cond_weak_types(lax: Any, np: Any) -> Any:
 
 @program(np.bool_(True), f32(2))
 def weak_types_of_branches(lax: Any, np: Any, p: Any, x: Any) -> Any:
-    """A result is weak where it is weak in every branch."""
+    """A result is weak where it is weak in every branch.
+
+    JAX asks the first branch only (for `cond` the one for false), so it comes out strong here.
+    """
     return (
-        lax.cond(p, lambda: (1.0, np.float32(1), 2), lambda: (np.float32(2), 2.0, 3)),
-        lax.switch(p.astype("int32"), [lambda: 1.0, lambda: 2.0, lambda: x[0]]),
+        lax.cond(p, lambda: (1.0, 2), lambda: (np.float32(2), 3)),
+        lax.switch(p.astype("int32"), [lambda: x[0], lambda: 1.0, lambda: 2.0]),
         lax.cond(p, lambda y: (y * 2.0, 1.0), lambda y: (y, 3.0), x),
     )
 
