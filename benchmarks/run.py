@@ -3,7 +3,8 @@
 Each framework runs in a process of its own, one at a time, in several interleaved rounds. Results
 are compared before anything is timed. `first` is the time to build a case from nothing: import,
 trace, compile, run. A ratio is the peer's best round over ours: above 1, we are
-faster. Machines drift; ratios of one run are worth more than times.
+faster. `MiB` is the peak resident memory of each process, interpreter and libraries included.
+Machines drift; ratios of one run are worth more than times.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import CASES
+from benchmarks.machine import peaks
 
-PEERS = ("numpy", "jax", "torch")
+PEERS = ("numpy", "jax", "torch", "torch.compile")
 ROUNDS = 5
 TOLERANCE = 2e-3  # relative to the largest value; float32 sums in different orders
 
@@ -64,9 +66,9 @@ class Worker:
         self.process.wait()
 
 
-def compare(case: str, threads: int, seconds: float) -> dict[str, Any]:
-    """Times of one case in every framework that has it, after checking their results."""
-    workers = {name: Worker(name, threads) for name in ("funcdl", *PEERS)}
+def compare(case: str, names: list[str], threads: int, seconds: float) -> dict[str, Any]:
+    """Figures of one case in every framework that has it, after checking their results."""
+    workers = {name: Worker(name, threads) for name in names}
     try:
         built = {name: worker.ask(f"build {case}") for name, worker in workers.items()}
         present = [name for name, answer in built.items() if "missing" not in answer]
@@ -79,11 +81,14 @@ def compare(case: str, threads: int, seconds: float) -> dict[str, Any]:
             if not error < TOLERANCE:
                 raise RuntimeError(f"{case}: funcdl and {name} differ by {error:.2e}")
         best = dict.fromkeys(present, float("inf"))
+        peak = dict.fromkeys(present, 0.0)
         for _ in range(ROUNDS):
             for name in present:
-                found = workers[name].ask(f"time {seconds}")["seconds"]
-                best[name] = min(best[name], found)
-        return {"best": best, "first": {name: built[name]["first"] for name in present}}
+                answer = workers[name].ask(f"time {seconds}")
+                best[name] = min(best[name], answer["seconds"])
+                peak[name] = answer["peak"]
+        first = {name: built[name]["first"] for name in present}
+        return {"best": best, "first": first, "peak": peak}
     finally:
         for worker in workers.values():
             worker.close()
@@ -95,22 +100,44 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seconds", type=float, default=0.3, help="a round's length")
     parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--peers", nargs="*", default=PEERS, choices=PEERS)
     parser.add_argument("--json", default="", help="write all figures to this file")
     options = parser.parse_args()
-    print(f"{platform.processor() or platform.machine()}, {options.threads} threads")
-    print(f"{'case':32s}{'funcdl ms':>10s}" + "".join(f"{name:>9s}" for name in PEERS) + "   first")
-    figures = {}
+    peers = list(options.peers)
+    limits = peaks(options.threads)
+    print(
+        f"{platform.processor() or platform.machine()}, {options.threads} threads, at most "
+        f"{limits['gflops']:.0f} GFLOP/s (float32) and {limits['gbytes']:.1f} GB/s (triad)"
+    )
+    header = "".join(f"{name:>14s}" for name in peers)
+    print(f"{'case':32s}{'funcdl ms':>10s}{header}   first, MiB", flush=True)
+    figures: dict[str, Any] = {"limits": limits, "cases": {}}
+    lead = []
     for case in CASES:
         if options.only not in case:
             continue
-        figures[case] = found = compare(case, options.threads, options.seconds)
+        try:
+            found = compare(case, ["funcdl", *peers], options.threads, options.seconds)
+        except RuntimeError as error:
+            print(f"{case:32s}{error}", flush=True)
+            continue
+        figures["cases"][case] = found
         best = found["best"]
-        ratios = [f"x{best[n] / best['funcdl']:.2f}" if n in best else "-" for n in PEERS]
-        first = "  ".join(f"{n} {t:.2f}s" for n, t in found["first"].items() if n != "numpy")
-        row = f"{case:32s}{best['funcdl'] * 1e3:10.3f}" + "".join(f"{r:>9s}" for r in ratios)
-        print(f"{row}   {first}", flush=True)
+        ratios = [f"x{best[n] / best['funcdl']:.2f}" if n in best else "-" for n in peers]
+        rest = "  ".join(
+            f"{name} {time:.2f}s {found['peak'][name]:.0f}"
+            for name, time in found["first"].items()
+            if name != "numpy"
+        )
+        row = f"{case:32s}{best['funcdl'] * 1e3:10.3f}" + "".join(f"{r:>14s}" for r in ratios)
+        print(f"{row}   {rest}", flush=True)
+        if len(best) > 1:
+            lead.append(min(best[n] for n in best if n != "funcdl") / best["funcdl"])
+    if lead:
+        mean = float(np.exp(np.mean(np.log(lead))))
+        print(f"fastest peer over ours, geometric mean of {len(lead)} cases: x{mean:.2f}")
     if options.json:
-        with open(options.json, "w") as file:
+        with open(options.json, "w", encoding="utf-8") as file:
             json.dump(figures, file, indent=1)
 
 

@@ -122,3 +122,75 @@ def adam_step(fd: Any, np: Any, nn: Any, sizes: Sizes, rate: float = 1e-3) -> An
         return value, fd.tree.map(update, p, m, v), m, v, t
 
     return step
+
+
+def torch_model(torch: Any, sizes: Sizes, params: dict[str, Any]) -> Any:
+    """The same as a torch.nn.Module: token ids to the loss."""
+    nn, functional = torch.nn, torch.nn.functional
+    d = sizes.width
+
+    class Block(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm1, self.norm2 = nn.LayerNorm(d), nn.LayerNorm(d)
+            self.qkv, self.out = nn.Linear(d, 3 * d), nn.Linear(d, d)
+            self.up, self.down = nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
+
+        def forward(self, x: Any) -> Any:
+            batch, length, _ = x.shape
+            qkv = self.qkv(self.norm1(x)).view(batch, length, 3, sizes.heads, -1)
+            q, k, v = qkv.permute(2, 0, 3, 1, 4)
+            y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + self.out(y.transpose(1, 2).reshape(batch, length, d))
+            hidden = functional.gelu(self.up(self.norm2(x)), approximate="tanh")
+            return x + self.down(hidden)
+
+    class Transformer(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Parameter(torch.empty(sizes.vocabulary, d))
+            self.position = nn.Parameter(torch.empty(sizes.length, d))
+            self.blocks = nn.ModuleList(Block() for _ in range(sizes.depth))
+            self.norm = nn.LayerNorm(d)
+
+        def forward(self, ids: Any) -> Any:
+            x = functional.embedding(ids[:, :-1], self.embedding) + self.position
+            for block in self.blocks:
+                x = block(x)
+            logits = self.norm(x) @ self.embedding.T
+            return functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+
+    model = Transformer()
+
+    def copy(target: Any, source: onp.ndarray) -> None:
+        target.copy_(torch.from_numpy(onp.ascontiguousarray(source)))
+
+    with torch.no_grad():
+        copy(model.embedding, params["embedding"])
+        copy(model.position, params["position"])
+        for module, p in zip(model.blocks, params["blocks"], strict=True):
+            for name in ("qkv", "out", "up", "down"):
+                copy(getattr(module, name).weight, p[name]["w"].T)
+                copy(getattr(module, name).bias, p[name]["b"])
+    return model
+
+
+def read(model: Any) -> dict[str, Any]:
+    """The parameters in the layout of `parameters`."""
+
+    def dense(module: Any) -> dict[str, Any]:
+        return {"w": module.weight.T, "b": module.bias}
+
+    def norm(module: Any) -> dict[str, Any]:
+        return {"scale": module.weight, "shift": module.bias}
+
+    return {
+        "embedding": model.embedding,
+        "position": model.position,
+        "blocks": [
+            {name: dense(getattr(b, name)) for name in ("qkv", "out", "up", "down")}
+            | {name: norm(getattr(b, name)) for name in ("norm1", "norm2")}
+            for b in model.blocks
+        ],
+        "norm": norm(model.norm),
+    }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import statistics
 import sys
 import time
@@ -17,7 +18,7 @@ from typing import Any
 def main() -> None:
     """Serve commands until told to quit."""
     framework, threads = sys.argv[1], int(sys.argv[2])
-    if framework == "torch":
+    if framework.startswith("torch"):
         import torch
 
         torch.set_num_threads(threads)
@@ -38,11 +39,17 @@ def main() -> None:
                     "size": int(values.size),
                     "sample": values[:: max(values.size // 1000, 1)].tolist(),
                 }
+                del values
             else:
-                answer = {"seconds": _time(call, float(argument))}
+                answer = {"seconds": _time(call, float(argument)), "peak": _peak()}
         except LookupError as error:
             answer = {"missing": str(error)}
         print(json.dumps(answer), flush=True)
+
+
+def _peak() -> float:
+    """The most memory this process ever held, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _time(call: Any, seconds: float) -> float:

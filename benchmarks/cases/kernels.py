@@ -1,313 +1,237 @@
-"""What is timed: each case builds one function for each framework, on the same data.
-
-A case is a function of the framework's name that returns ``(call, result)``: `call()` runs once and
-waits, `result()` gives one flat float64 array to compare between frameworks.
-"""
+"""Single operations: products, elementwise chains, reductions and normalisations."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
+import math
 from typing import Any
 
 import numpy as np
 
-Call = Callable[[], Any]
-Case = Callable[[str], tuple[Call, Callable[[], np.ndarray]]]
-
-MLP_SIZES = (784, 512, 512, 10)
+from benchmarks.frameworks import TORCH, Built, Case, Framework, Torch, flatten, normal
 
 
-class Framework:
-    """The few names that the cases need, from funcdl or JAX, which share them."""
+def matmul(m: int, k: int, n: int, transposed: str = "") -> Case:
+    """A float32 product [m, k] by [k, n]; `transposed` names the operands ("a", "b") stored so."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        if name == "jax":
-            import jax
-            import jax.numpy as jnp
+    def product(x: Any, y: Any) -> Any:
+        return (x.T if "a" in transposed else x) @ (y.T if "b" in transposed else y)
 
-            self.fd, self.np, self.scan = jax, jnp, jax.lax.scan
-            self.tree_map = jax.tree.map
-        elif name == "funcdl":
-            import funcdl
-            import funcdl.numpy as fnp
-            from funcdl.control import scan
-
-            self.fd, self.np, self.scan = funcdl, fnp, scan
-            self.tree_map = funcdl.tree.map
-        else:
-            raise LookupError(f"no {name} version")
-
-    def put(self, x: Any) -> Any:
-        return self.fd.device_put(x)
-
-    def caller(self, f: Callable[..., Any], *args: Any) -> tuple[Call, Callable[[], np.ndarray]]:
-        """Calls `f` on arrays that are already on the device."""
-        args = tuple(self.put(x) for x in args)
-        wait = self.fd.block_until_ready
-
-        def call() -> Any:
-            return wait(f(*args))
-
-        return call, lambda: flatten(call())
-
-
-def flatten(x: Any) -> np.ndarray:
-    """All numbers of a nested result, in the order of its containers."""
-    if isinstance(x, dict):
-        parts = [flatten(x[key]) for key in sorted(x)]
-    elif isinstance(x, list | tuple):
-        parts = [flatten(item) for item in x]
-    else:
-        detach = getattr(x, "detach", None)
-        return np.asarray(x if detach is None else detach(), np.float64).ravel()
-    return np.concatenate(parts) if parts else np.zeros(0)
-
-
-def _rng() -> np.random.Generator:
-    return np.random.default_rng(0)
-
-
-def _normal(*shape: int, scale: float = 1.0) -> np.ndarray:
-    return (_rng().normal(size=shape) * scale).astype(np.float32)
-
-
-def _torch() -> Any:
-    import torch
-
-    return torch
-
-
-def matmul(n: int) -> Case:
-    """A square float32 product."""
-
-    def build(name: str) -> Any:
-        a, b = _normal(n, n), _normal(n, n)
+    def build(name: str) -> Built:
+        a = normal(*((k, m) if "a" in transposed else (m, k)))
+        b = normal(*((n, k) if "b" in transposed else (k, n)), seed=1)
         if name == "numpy":
-            return (lambda: a @ b), (lambda: (a @ b).astype(np.float64).ravel())
-        if name == "torch":
-            x, y = _torch().from_numpy(a), _torch().from_numpy(b)
-            return (lambda: x @ y), (lambda: flatten(x @ y))
+            return (lambda: product(a, b)), (lambda: flatten(product(a, b)))
+        if name in TORCH:
+            return Torch(name).caller(product, a, b)
         framework = Framework(name)
-        return framework.caller(framework.fd.jit(lambda x, y: x @ y), a, b)
+        return framework.caller(framework.fd.jit(product), a, b)
 
     return build
 
 
-def chain(name: str) -> Any:
+def chain(name: str) -> Built:
     """tanh(a·b + c)·sigmoid(d) on four million elements."""
-    arrays = [_normal(1 << 22) for _ in range(4)]
-    if name == "torch":
-        torch = _torch()
-        xs = [torch.from_numpy(x) for x in arrays]
-
-        def run() -> Any:
-            a, b, c, d = xs
-            return torch.tanh(a * b + c) * torch.sigmoid(d)
-
-        return run, lambda: flatten(run())
+    arrays = [normal(1 << 22, seed=i) for i in range(4)]
+    if name in TORCH:
+        torch = Torch(name).torch
+        return Torch(name).caller(
+            lambda a, b, c, d: torch.tanh(a * b + c) * torch.sigmoid(d), *arrays
+        )
     framework = Framework(name)
-    tanh, exp = framework.np.tanh, framework.np.exp
-    f = framework.fd.jit(lambda a, b, c, d: tanh(a * b + c) * (1 / (1 + exp(-d))))
+    tanh, sigmoid = framework.np.tanh, framework.nn.sigmoid
+    f = framework.fd.jit(lambda a, b, c, d: tanh(a * b + c) * sigmoid(d))
     return framework.caller(f, *arrays)
 
 
-def softmax(name: str) -> Any:
-    """Row softmax of [4096, 1000]."""
-    x = _normal(4096, 1000)
-    if name == "torch":
-        value = _torch().from_numpy(x)
-        return (lambda: value.softmax(-1)), (lambda: flatten(value.softmax(-1)))
+def gelu(gradient: bool) -> Case:
+    """GELU in the tanh form of [4096, 3072], or the gradient of its sum with weights."""
+
+    def build(name: str) -> Built:
+        x, w = normal(4096, 3072), normal(4096, 3072, seed=1)
+        if name in TORCH:
+            torch = Torch(name)
+
+            def apply(x: Any) -> Any:
+                return torch.functional.gelu(x, approximate="tanh")
+
+            if gradient:
+                return torch.gradients(lambda x, w: (apply(x) * w).sum(), [x], (w,))
+            return torch.caller(apply, x)
+        framework = Framework(name)
+        fd, activation = framework.fd, framework.nn.gelu
+        if gradient:
+            return framework.caller(
+                fd.jit(fd.value_and_grad(lambda x, w: (activation(x) * w).sum())), x, w
+            )
+        return framework.caller(fd.jit(activation), x)
+
+    return build
+
+
+def softmax(gradient: bool) -> Case:
+    """Row softmax of [4096, 1000], or the gradient of its sum with weights."""
+
+    def build(name: str) -> Built:
+        x, w = normal(4096, 1000), normal(4096, 1000, seed=1)
+        if name in TORCH:
+            torch = Torch(name)
+            if gradient:
+                return torch.gradients(lambda x, w: (x.softmax(-1) * w).sum(), [x], (w,))
+            return torch.caller(lambda x: x.softmax(-1), x)
+        framework = Framework(name)
+        fd, f = framework.fd, framework.nn.softmax
+        if gradient:
+            return framework.caller(fd.jit(fd.value_and_grad(lambda x, w: (f(x) * w).sum())), x, w)
+        return framework.caller(fd.jit(f), x)
+
+    return build
+
+
+def layer_norm(gradient: bool) -> Case:
+    """Layer norm of [4096, 768], or the gradient by input, scale and shift."""
+
+    def build(name: str) -> Built:
+        x, g, b = normal(4096, 768), normal(768, seed=1), normal(768, seed=2)
+        w = normal(4096, 768, seed=3)
+        if name in TORCH:
+            torch = Torch(name)
+
+            def apply(x: Any, g: Any, b: Any) -> Any:
+                return torch.functional.layer_norm(x, (768,), g, b, 1e-5)
+
+            if gradient:
+                return torch.gradients(
+                    lambda x, g, b, w: (apply(x, g, b) * w).sum(), [x, g, b], (w,)
+                )
+            return torch.caller(apply, x, g, b)
+        framework = Framework(name)
+        fd, fnp = framework.fd, framework.np
+
+        def norm(x: Any, g: Any, b: Any) -> Any:
+            centred = x - x.mean(axis=-1, keepdims=True)
+            variance = (centred * centred).mean(axis=-1, keepdims=True)
+            return centred / fnp.sqrt(variance + 1e-5) * g + b
+
+        if gradient:
+            f = fd.value_and_grad(lambda x, g, b, w: (norm(x, g, b) * w).sum(), (0, 1, 2))
+            return framework.caller(fd.jit(f), x, g, b, w)
+        return framework.caller(fd.jit(norm), x, g, b)
+
+    return build
+
+
+def cross_entropy_gradient(name: str) -> Built:
+    """Mean cross-entropy of [2048, 10000] logits and its gradient."""
+    logits = normal(2048, 10000)
+    labels = np.random.default_rng(1).integers(0, 10000, 2048)
+    if name in TORCH:
+        torch = Torch(name)
+        return torch.gradients(torch.functional.cross_entropy, [logits], (labels,))
     framework = Framework(name)
-    np_ = framework.np
+    fd, fnp, nn = framework.fd, framework.np, framework.nn
 
-    def f(x: Any) -> Any:
-        e = np_.exp(x - x.max(axis=-1, keepdims=True))
-        return e / e.sum(axis=-1, keepdims=True)
+    def loss(x: Any, y: Any) -> Any:
+        return -fnp.mean(fnp.take_along_axis(nn.log_softmax(x), y[:, None], axis=-1))
 
-    return framework.caller(framework.fd.jit(f), x)
+    return framework.caller(fd.jit(fd.value_and_grad(loss)), logits, labels.astype(np.int32))
 
 
-def layer_norm_gradient(name: str) -> Any:
-    """Gradient of a sum over layer norm of [4096, 768], by input, scale and shift."""
-    x, g, b = _normal(4096, 768), _normal(768), _normal(768)
-    if name == "torch":
-        torch = _torch()
-        xs = [torch.from_numpy(v).requires_grad_() for v in (x, g, b)]
-        w = torch.from_numpy(_normal(4096, 768))
+def attention(gradient: bool) -> Case:
+    """Causal attention, 8 heads of 64, 1024 positions, batch 2."""
 
-        def run() -> Any:
-            out = torch.nn.functional.layer_norm(xs[0], (768,), xs[1], xs[2], 1e-5)
-            return torch.autograd.grad((out * w).sum(), xs)
+    def build(name: str) -> Built:
+        shape = (2, 1024, 8, 64)
+        q, k, v, w = (normal(*shape, seed=i) for i in range(4))
+        if name in TORCH:
+            torch = Torch(name)
 
-        return run, lambda: flatten(run())
+            def apply(q: Any, k: Any, v: Any) -> Any:
+                parts = (x.transpose(1, 2) for x in (q, k, v))
+                out = torch.functional.scaled_dot_product_attention(*parts, is_causal=True)
+                return out.transpose(1, 2)
+
+            if gradient:
+                return torch.gradients(
+                    lambda q, k, v, w: (apply(q, k, v) * w).sum(), [q, k, v], (w,)
+                )
+            return torch.caller(apply, q, k, v)
+        framework = Framework(name)
+        fd, fnp, nn = framework.fd, framework.np, framework.nn
+        causal = np.tril(np.ones((1024, 1024), bool))
+
+        def attend(q: Any, k: Any, v: Any) -> Any:
+            scores = fnp.einsum("bthd,bshd->bhts", q, k) / math.sqrt(64)
+            weights = nn.softmax(fnp.where(causal, scores, np.float32(-1e30)))
+            return fnp.einsum("bhts,bshd->bthd", weights, v)
+
+        if gradient:
+            f = fd.value_and_grad(lambda q, k, v, w: (attend(q, k, v) * w).sum(), (0, 1, 2))
+            return framework.caller(fd.jit(f), q, k, v, w)
+        return framework.caller(fd.jit(attend), q, k, v)
+
+    return build
+
+
+def reduction(op: str, axis: int | None) -> Case:
+    """A sum, maximum or index of the maximum over one axis of [4096, 2048], or over all."""
+
+    def build(name: str) -> Built:
+        x = normal(4096, 2048)
+        if name in TORCH:
+            method = {"max": "amax"}.get(op, op)
+            dims = (0, 1) if axis is None else axis
+            return Torch(name).caller(lambda x: getattr(x, method)(dims), x)
+        if name == "numpy":
+            return (lambda: getattr(x, op)(axis)), (lambda: flatten(getattr(x, op)(axis)))
+        framework = Framework(name)
+        f = framework.fd.jit(lambda x: getattr(framework.np, op)(x, axis=axis))
+        return framework.caller(f, x)
+
+    return build
+
+
+def embedding_gradient(name: str) -> Built:
+    """Rows of a [10000, 256] table for 8192 indices, and the scatter-add of its gradient."""
+    table, w = normal(10000, 256), normal(8192, 256, seed=1)
+    indices = np.random.default_rng(2).integers(0, 10000, 8192)
+    if name in TORCH:
+        torch = Torch(name)
+
+        def loss(t: Any, i: Any, w: Any) -> Any:
+            return (torch.functional.embedding(i, t) * w).sum()
+
+        return torch.gradients(loss, [table], (indices, w))
     framework = Framework(name)
-    np_ = framework.np
-
-    def loss(x: Any, g: Any, b: Any, w: Any) -> Any:
-        mean = x.mean(axis=-1, keepdims=True)
-        centred = x - mean
-        variance = (centred * centred).mean(axis=-1, keepdims=True)
-        return ((centred / np_.sqrt(variance + 1e-5) * g + b) * w).sum()
-
-    step = framework.fd.jit(framework.fd.grad(loss, (0, 1, 2)))
-    return framework.caller(step, x, g, b, _normal(4096, 768))
-
-
-def _mlp_params() -> list[dict[str, np.ndarray]]:
-    return [
-        {"w": _normal(m, n, scale=(2 / m) ** 0.5), "b": np.zeros(n, np.float32)}
-        for m, n in itertools.pairwise(MLP_SIZES)
-    ]
-
-
-def mlp_adam(name: str) -> Any:
-    """One training step of an MLP 784-512-512-10, batch 128, Adam."""
-    params, x = _mlp_params(), _normal(128, 784)
-    labels = _rng().integers(0, 10, 128).astype(np.int32)
-    if name == "torch":
-        return _torch_mlp(params, x, labels)
-    framework = Framework(name)
-    fd, np_, tree_map = framework.fd, framework.np, framework.tree_map
-
-    def loss(params: Any, x: Any, y: Any) -> Any:
-        for layer in params[:-1]:
-            x = np_.maximum(x @ layer["w"] + layer["b"], 0)
-        z = x @ params[-1]["w"] + params[-1]["b"]
-        top = z.max(axis=-1, keepdims=True)
-        logp = z - top - np_.log(np_.exp(z - top).sum(axis=-1, keepdims=True))
-        hot = (y[:, None] == np_.arange(10)).astype(np_.float32)
-        return -(logp * hot).sum() / x.shape[0]
-
-    def step(params: Any, m: Any, v: Any, t: Any, x: Any, y: Any) -> Any:
-        value, g = fd.value_and_grad(loss)(params, x, y)
-        m = tree_map(lambda m, g: 0.9 * m + 0.1 * g, m, g)
-        v = tree_map(lambda v, g: 0.999 * v + 0.001 * g * g, v, g)
-        rate = 1e-3 * np_.sqrt(1 - 0.999**t) / (1 - 0.9**t)
-        params = tree_map(lambda p, m, v: p - rate * m / (np_.sqrt(v) + 1e-8), params, m, v)
-        return value, params, m, v
-
-    zeros = [{k: np.zeros_like(v) for k, v in layer.items()} for layer in params]
-    state = tuple(framework.put(p) for p in (params, zeros, zeros))
-    jitted = fd.jit(step, donate_argnums=(0, 1, 2))
-    return _stepping(framework, jitted, state, [np.float32(1.0), x, labels])
-
-
-def _stepping(framework: Framework, step: Any, state: Any, rest: list[Any]) -> Any:
-    """Calls a training step on its own results, so that donation works as in training."""
-    rest = [framework.put(x) for x in rest]
-    holder = {"state": state}
-
-    def call() -> Any:
-        value, *holder["state"] = step(*holder["state"], *rest)
-        return framework.fd.block_until_ready(holder["state"]), value
-
-    def result() -> np.ndarray:
-        _, value = call()
-        return flatten([value, holder["state"][0]])
-
-    return call, result
-
-
-def _torch_mlp(params: Any, x: np.ndarray, labels: np.ndarray) -> Any:
-    torch = _torch()
-    layers: list[Any] = []
-    for i, layer in enumerate(params):
-        linear = torch.nn.Linear(*layer["w"].shape)
-        with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(layer["w"].T))
-            linear.bias.copy_(torch.from_numpy(layer["b"]))
-        layers += [linear] + [torch.nn.ReLU()] * (i < len(params) - 1)
-    model = torch.nn.Sequential(*layers)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
-    inputs, targets = torch.from_numpy(x), torch.from_numpy(labels.astype(np.int64))
-
-    def call() -> Any:
-        optimizer.zero_grad(set_to_none=True)
-        value = torch.nn.functional.cross_entropy(model(inputs), targets)
-        value.backward()
-        optimizer.step()
-        return value
-
-    def result() -> np.ndarray:
-        value = call()
-        parts = [{"w": m.weight.T, "b": m.bias} for m in model if hasattr(m, "weight")]
-        return flatten([value, parts])
-
-    return call, result
-
-
-def lstm(name: str) -> Any:
-    """Loss and gradient of an LSTM scan: batch 32, 50 steps, 64 inputs, 128 units."""
-    batch, steps, inputs, units = 32, 50, 64, 128
-    xs = _normal(steps, batch, inputs)
-    wx, wh = _normal(inputs, 4 * units, scale=0.1), _normal(units, 4 * units, scale=0.1)
-    if name == "torch":
-        return _torch_lstm(xs, wx, wh)
-    framework = Framework(name)
-    np_ = framework.np
-
-    def sigmoid(x: Any) -> Any:
-        return 1 / (1 + np_.exp(-x))
-
-    def loss(wx: Any, wh: Any, xs: Any) -> Any:
-        def cell(carry: Any, x: Any) -> Any:
-            h, c = carry
-            z = x @ wx + h @ wh
-            i, f = z[:, :units], z[:, units : 2 * units]
-            g, o = z[:, 2 * units : 3 * units], z[:, 3 * units :]
-            c = sigmoid(f) * c + sigmoid(i) * np_.tanh(g)
-            h = sigmoid(o) * np_.tanh(c)
-            return (h, c), h
-
-        zero = np_.zeros((batch, units), np_.float32)
-        _, hs = framework.scan(cell, (zero, zero), xs)
-        return (hs * hs).mean()
-
-    step = framework.fd.jit(framework.fd.value_and_grad(loss, (0, 1)))
-    return framework.caller(step, wx, wh, xs)
-
-
-def _torch_lstm(xs: np.ndarray, wx: np.ndarray, wh: np.ndarray) -> Any:
-    torch = _torch()
-    model = torch.nn.LSTM(wx.shape[0], wh.shape[0], bias=False)
-    with torch.no_grad():
-        model.weight_ih_l0.copy_(torch.from_numpy(wx.T))
-        model.weight_hh_l0.copy_(torch.from_numpy(wh.T))
-    inputs = torch.from_numpy(xs)
-
-    def call() -> Any:
-        hs, _ = model(inputs)
-        value = (hs * hs).mean()
-        grads = torch.autograd.grad(value, [model.weight_ih_l0, model.weight_hh_l0])
-        return value, (grads[0].T, grads[1].T)
-
-    return call, lambda: flatten(call())
-
-
-def per_example_gradients(name: str) -> Any:
-    """vmap(grad) of a small MLP's loss over a batch of 256."""
-    framework = Framework(name)
-    fd, np_ = framework.fd, framework.np
-    w1, w2 = _normal(64, 128, scale=0.1), _normal(128, 10, scale=0.1)
-
-    def loss(w1: Any, w2: Any, x: Any, y: Any) -> Any:
-        out = np_.tanh(x @ w1) @ w2
-        return ((out - y) ** 2).sum()
-
-    f = fd.jit(fd.vmap(fd.grad(loss, (0, 1)), in_axes=(None, None, 0, 0)))
-    return framework.caller(f, w1, w2, _normal(256, 64), _normal(256, 10))
+    fd = framework.fd
+    f = fd.jit(fd.value_and_grad(lambda t, i, w: (t[i] * w).sum()))
+    return framework.caller(f, table, indices.astype(np.int32), w)
 
 
 CASES: dict[str, Case] = {
-    "matmul 256": matmul(256),
-    "matmul 512": matmul(512),
-    "matmul 1024": matmul(1024),
+    "matmul 256": matmul(256, 256, 256),
+    "matmul 512": matmul(512, 512, 512),
+    "matmul 1024": matmul(1024, 1024, 1024),
+    "matmul 2048": matmul(2048, 2048, 2048),
+    "matmul 512 a.T": matmul(512, 512, 512, "a"),
+    "matmul 512 b.T": matmul(512, 512, 512, "b"),
+    "matmul 64": matmul(64, 64, 64),
+    "matmul 128x784x10": matmul(128, 784, 10),
+    "matmul 8x1024x1024": matmul(8, 1024, 1024),
+    "matmul 1024x1024x1": matmul(1024, 1024, 1),
     "elementwise chain 4M": chain,
-    "softmax 4096x1000": softmax,
-    "layer norm gradient 4096x768": layer_norm_gradient,
-    "MLP 784-512-512-10 + Adam": mlp_adam,
-    "LSTM 32x50, 128 units": lstm,
-    "per-example gradients": per_example_gradients,
+    "gelu 4096x3072": gelu(False),
+    "gelu gradient": gelu(True),
+    "softmax 4096x1000": softmax(False),
+    "softmax gradient": softmax(True),
+    "layer norm 4096x768": layer_norm(False),
+    "layer norm gradient": layer_norm(True),
+    "cross-entropy gradient": cross_entropy_gradient,
+    "attention 2x8x1024x64": attention(False),
+    "attention gradient": attention(True),
+    "sum rows": reduction("sum", 1),
+    "sum columns": reduction("sum", 0),
+    "sum all": reduction("sum", None),
+    "max rows": reduction("max", 1),
+    "argmax rows": reduction("argmax", 1),
+    "embedding gradient": embedding_gradient,
 }
