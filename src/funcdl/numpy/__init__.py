@@ -17,14 +17,17 @@ from funcdl.numpy import (
     creation,
     editing,
     fft,
+    functional,
     functions,
     histograms,
     index_tricks,
     indexing,
+    input_output,
     joining,
     logic,
     matrices,
     nan_reductions,
+    number_parts,
     operators,
     polynomials,
     products,
@@ -37,19 +40,23 @@ from funcdl.numpy import (
     sorting,
     statistics,
     types,
+    window_functions,
 )
 from funcdl.numpy.arithmetic import *
 from funcdl.numpy.contractions import *
 from funcdl.numpy.creation import *
 from funcdl.numpy.editing import *
+from funcdl.numpy.functional import *
 from funcdl.numpy.functions import *
 from funcdl.numpy.histograms import *
 from funcdl.numpy.index_tricks import *
 from funcdl.numpy.indexing import *
+from funcdl.numpy.input_output import *
 from funcdl.numpy.joining import *
 from funcdl.numpy.logic import *
 from funcdl.numpy.matrices import *
 from funcdl.numpy.nan_reductions import *
+from funcdl.numpy.number_parts import *
 from funcdl.numpy.polynomials import *
 from funcdl.numpy.products import *
 from funcdl.numpy.quantiles import *
@@ -61,6 +68,7 @@ from funcdl.numpy.signals import *
 from funcdl.numpy.sorting import *
 from funcdl.numpy.statistics import *
 from funcdl.numpy.types import *
+from funcdl.numpy.window_functions import *
 
 if TYPE_CHECKING:
     from funcdl.numpy import linalg
@@ -70,14 +78,17 @@ __all__ += arithmetic.__all__
 __all__ += contractions.__all__
 __all__ += creation.__all__
 __all__ += editing.__all__
+__all__ += functional.__all__
 __all__ += functions.__all__
 __all__ += histograms.__all__
 __all__ += index_tricks.__all__
 __all__ += indexing.__all__
+__all__ += input_output.__all__
 __all__ += joining.__all__
 __all__ += logic.__all__
 __all__ += matrices.__all__
 __all__ += nan_reductions.__all__
+__all__ += number_parts.__all__
 __all__ += polynomials.__all__
 __all__ += products.__all__
 __all__ += quantiles.__all__
@@ -89,6 +100,7 @@ __all__ += signals.__all__
 __all__ += sorting.__all__
 __all__ += statistics.__all__
 __all__ += types.__all__
+__all__ += window_functions.__all__
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,8 @@ from funcdl.numpy.promotion import (
     promote_inexact,
     strong,
 )
-from funcdl.ops.arithmetic import add, div, mul, sub
+from funcdl.ops.arithmetic import add, div, mul, pow_, sub
+from funcdl.ops.exponential import exp, log
 from funcdl.ops.rounding import floor
 from funcdl.ops.shape import broadcast_in_dim, broadcast_to, iota, reshape
 from funcdl.ops.shape import full_like as fill_like
@@ -38,7 +39,9 @@ __all__ = [
     "empty_like",
     "full",
     "full_like",
+    "geomspace",
     "linspace",
+    "logspace",
     "meshgrid",
     "ones",
     "ones_like",
@@ -312,13 +315,67 @@ def linspace(
     return out, spacing
 
 
-def meshgrid(*xi: ArrayLike, indexing: str = "xy") -> list[Any]:
+def logspace(
+    start: ArrayLike,
+    stop: ArrayLike,
+    num: int = 50,
+    endpoint: bool = True,
+    base: ArrayLike = 10.0,
+    dtype: DTypeLike = None,
+    axis: int = 0,
+) -> Any:
+    """`base` to the power of `num` evenly spaced numbers (see `numpy.logspace`).
+
+    Args:
+      start, stop, num, endpoint, axis: as for `linspace`, of the exponents.
+      base: the base.
+      dtype: the element type.
+    """
+    exponents = linspace(start, stop, num, endpoint, axis=axis)
+    base, exponents = broadcast("logspace", *promote_inexact("logspace", base, exponents))
+    out = strong(pow_(base, exponents))
+    return out if dtype is None else convert(out, canonical(dtype))
+
+
+def geomspace(
+    start: ArrayLike,
+    stop: ArrayLike,
+    num: int = 50,
+    endpoint: bool = True,
+    dtype: DTypeLike = None,
+    axis: int = 0,
+) -> Any:
+    """`num` numbers from `start` to `stop`, each the same multiple of the one before it.
+
+    Args:
+      start, stop: the ends, of one sign (see `numpy.geomspace`).
+      num, endpoint, axis: as for `linspace`.
+      dtype: the element type.
+    """
+    start, stop = broadcast("geomspace", *map(strong, promote_inexact("geomspace", start, stop)))
+    # Both ends come out exact for negative and complex numbers too: what varies is their ratio.
+    ratio = log(div(stop, start))
+    exponents = linspace(fill_like(ratio, 0), ratio, num, endpoint, axis=axis)
+    place = axis % (start.aval.ndim + 1)
+    kept = tuple(d for d in range(exponents.aval.ndim) if d != place)
+    first = broadcast_in_dim(start, shape=exponents.aval.shape, broadcast_dimensions=kept)
+    out = mul(first, exp(exponents))
+    return out if dtype is None else convert(out, canonical(dtype))
+
+
+def meshgrid(
+    *xi: ArrayLike, copy: bool = True, sparse: bool = False, indexing: str = "xy"
+) -> list[Any]:
     """Coordinates of the points of a grid (see `numpy.meshgrid`).
 
     Args:
       xi: one-dimensional arrays, the coordinates along each axis.
+      copy: must be true, since arrays share no memory that anybody writes.
+      sparse: whether to leave dimensions along which nothing changes at size 1.
       indexing: "xy": the first array runs along the second dimension; "ij": along the first.
     """
+    if not copy:
+        raise ArgumentError("meshgrid: copy must be true, since arrays are immutable")
     if indexing not in ("xy", "ij"):
         raise ArgumentError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
     axes = [as_array(operand("meshgrid", x)) for x in xi]
@@ -332,9 +389,12 @@ def meshgrid(*xi: ArrayLike, indexing: str = "xy") -> list[Any]:
     sizes = [0] * len(axes)
     for x, place in zip(axes, order, strict=True):
         sizes[place] = x.aval.shape[0]
+    shapes = [
+        tuple(n if d == place or not sparse else 1 for d, n in enumerate(sizes)) for place in order
+    ]
     return [
-        broadcast_in_dim(x, shape=tuple(sizes), broadcast_dimensions=(place,))
-        for x, place in zip(axes, order, strict=True)
+        broadcast_in_dim(x, shape=shape, broadcast_dimensions=(place,))
+        for x, shape, place in zip(axes, shapes, order, strict=True)
     ]
 
 

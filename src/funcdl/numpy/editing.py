@@ -74,7 +74,7 @@ def delete(
     size = arr.aval.shape[axis]
     if isinstance(obj, slice):
         return take(arr, np.delete(np.arange(size), obj), axis)
-    index = obj if isinstance(obj, ArrayOperators) else np.asarray(obj)
+    index: Any = obj if isinstance(obj, ArrayOperators) else np.asarray(obj)
     if not dtypes.is_integer(index.dtype) and not dtypes.is_bool(index.dtype):
         if index.size:
             raise DtypeError(f"delete: indices must be integers or bools, got {index.dtype}")
@@ -87,7 +87,8 @@ def delete(
             "delete: how many indices differ would decide the size of the result, so they must not "
             f"be traced, got {index.aval}.\nPass assume_unique_indices=True if none is there twice."
         )
-    places = sort(ravel(where(index < 0, index + size, index)))
+    traced: Any = index
+    places = sort(ravel(where(traced < 0, traced + size, traced)))
     count = places.aval.shape[0]
     # What is left moves back by one for each element before it that is gone.
     left = arange(max(size - count, 0))
@@ -116,7 +117,7 @@ def insert(arr: ArrayLike, obj: Any, values: ArrayLike, axis: int | None = None)
     size = arr.aval.shape[axis]
     if isinstance(obj, slice):
         obj = np.arange(size)[obj]
-    index = obj if isinstance(obj, ArrayOperators) else np.asarray(obj)
+    index: Any = obj if isinstance(obj, ArrayOperators) else np.asarray(obj)
     if not dtypes.is_integer(index.dtype):
         if index.size:
             raise DtypeError(f"insert: indices must be integers, got {index.dtype}")
@@ -193,8 +194,8 @@ def put(
       a: the array.
       ind: the places.
       v: the values, repeated as needed.
-      mode: what becomes of places out of range: "clip" or None: they are moved to the nearest
-        element; "wrap": they start over.
+      mode: what becomes of places out of range: None or "clip": they are moved to the nearest
+        element; "wrap": they start over. With None, negative places count from the end.
       inplace: must be false.
 
     Raises:
@@ -210,7 +211,9 @@ def put(
     if mode == "wrap":
         index = index % a.aval.size
     else:
-        index = clip(where(index < 0, index + a.aval.size, index), 0, a.aval.size - 1)
+        if mode is None:
+            index = where(index < 0, index + a.aval.size, index)
+        index = clip(index, 0, a.aval.size - 1)
     values = resize(values, index.aval.shape)
     return reshape(ravel(a).at[index].set(values, mode="drop"), a.aval.shape)
 

@@ -17,6 +17,7 @@ from funcdl.ops import arithmetic as ops
 from funcdl.ops import comparison, complex_parts, exponential, rounding, trigonometric
 from funcdl.ops.select import select_n
 from funcdl.ops.shape import broadcast_to, full_like
+from funcdl.ops.special_bessel import bessel_i0e
 
 __all__ = [
     "acos",
@@ -47,6 +48,7 @@ __all__ = [
     "expm1",
     "heaviside",
     "hypot",
+    "i0",
     "imag",
     "log",
     "log1p",
@@ -144,6 +146,13 @@ logaddexp = binary(
 )
 logaddexp2 = binary(
     "logaddexp2", _real_rules(_log_add_2), "``log2(2**x + 2**y)`` without overflow."
+)
+
+
+i0 = unary(
+    "i0",
+    _real_rules(lambda x: ops.mul(bessel_i0e(x), exponential.exp(ops.abs_(x)))),
+    "The modified Bessel function of the first kind, of order 0.",
 )
 
 

@@ -31,10 +31,13 @@ from funcdl.ops.shape import broadcast_in_dim
 __all__ = [
     "append",
     "array_split",
+    "block",
     "column_stack",
     "concat",
     "concatenate",
+    "dsplit",
     "dstack",
+    "hsplit",
     "hstack",
     "pad",
     "repeat",
@@ -42,6 +45,7 @@ __all__ = [
     "stack",
     "tile",
     "unstack",
+    "vsplit",
     "vstack",
 ]
 
@@ -153,7 +157,43 @@ def append(arr: ArrayLike, values: ArrayLike, axis: int | None = None) -> Any:
     return concatenate([arr, values], axis)
 
 
-def split(ary: ArrayLike, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Any]:
+def block(arrays: Any) -> Any:
+    """An array of blocks: nested lists are joined, the innermost along the last dimension.
+
+    Raises:
+      ArgumentError: a list is empty, or lists have different depths.
+    """
+    depth, ndim = _depths(arrays)
+    return _block(arrays, depth, max(depth, ndim))
+
+
+def _depths(arrays: Any) -> tuple[int, int]:
+    """How deep lists are nested, and how many dimensions the arrays in them have at most."""
+    if not isinstance(arrays, list):
+        return 0, array("block", arrays).ndim
+    if not arrays:
+        raise ArgumentError("block: lists must not be empty")
+    each = [_depths(x) for x in arrays]
+    if len({depth for depth, _ in each}) > 1:
+        raise ArgumentError(
+            "block: lists must be nested to the same depth, got depths "
+            + " and ".join(str(depth) for depth in sorted({depth for depth, _ in each}))
+        )
+    return each[0][0] + 1, max(ndim for _, ndim in each)
+
+
+def _block(arrays: Any, depth: int, ndim: int) -> Any:
+    if depth == 0:
+        x = array("block", arrays)
+        return reshape(x, (1,) * (ndim - x.ndim) + x.aval.shape)
+    return concatenate([_block(x, depth - 1, ndim) for x in arrays], -depth)
+
+
+Places = int | Sequence[int] | Any
+"""A number of parts, or a sequence or vector of the places to cut at."""
+
+
+def split(ary: ArrayLike, indices_or_sections: Places, axis: int = 0) -> list[Any]:
     """An array cut along an axis (see `numpy.split`).
 
     Args:
@@ -167,29 +207,25 @@ def split(ary: ArrayLike, indices_or_sections: int | Sequence[int], axis: int = 
     ary = array("split", ary)
     axis = normalize_axis("split", axis, ary.ndim)
     size = ary.aval.shape[axis]
-    if not _is_sequence(indices_or_sections):
-        parts = operator.index(indices_or_sections)  # type: ignore[arg-type]
-        if parts <= 0 or size % parts:
-            raise ArgumentError(
-                f"split: axis {axis} of {ary.aval} cannot be cut in {parts} equal parts; use "
-                "array_split, or give the places to cut at"
-            )
+    parts = _parts_or_places(indices_or_sections)
+    if isinstance(parts, int) and (parts <= 0 or size % parts):
+        raise ArgumentError(
+            f"split: axis {axis} of {ary.aval} cannot be cut in {parts} equal parts; use "
+            "array_split, or give the places to cut at"
+        )
     return array_split(ary, indices_or_sections, axis)
 
 
-def array_split(
-    ary: ArrayLike, indices_or_sections: int | Sequence[int], axis: int = 0
-) -> list[Any]:
+def array_split(ary: ArrayLike, indices_or_sections: Places, axis: int = 0) -> list[Any]:
     """As `split`; parts may differ in size by one, the larger ones first."""
     ary = array("array_split", ary)
     axis = normalize_axis("array_split", axis, ary.ndim)
     size = ary.aval.shape[axis]
-    if _is_sequence(indices_or_sections):
+    parts = _parts_or_places(indices_or_sections)
+    if isinstance(parts, list):
         # Places are those of a Python slice: negative ones count from the end.
-        cuts = [operator.index(i) for i in indices_or_sections]  # type: ignore[union-attr]
-        bounds = list(zip([0, *cuts], [*cuts, size], strict=True))
+        bounds = list(zip([0, *parts], [*parts, size], strict=True))
     else:
-        parts = operator.index(indices_or_sections)  # type: ignore[arg-type]
         if parts <= 0:
             raise ArgumentError(f"array_split: at least one part is needed, got {parts}")
         small, larger = divmod(size, parts)
@@ -202,8 +238,36 @@ def array_split(
     return results
 
 
-def _is_sequence(x: Any) -> bool:
-    return isinstance(x, Sequence) or getattr(x, "ndim", 0) == 1
+def _parts_or_places(x: Any) -> int | list[int]:
+    """The number of parts, or the places to cut at."""
+    if isinstance(x, Sequence) or getattr(x, "ndim", 0) == 1:
+        return [operator.index(place) for place in x]
+    return operator.index(x)
+
+
+def vsplit(ary: ArrayLike, indices_or_sections: Places) -> list[Any]:
+    """`split` along the first dimension."""
+    return split(_at_least("vsplit", ary, 2), indices_or_sections, 0)
+
+
+def hsplit(ary: ArrayLike, indices_or_sections: Places) -> list[Any]:
+    """`split` along the second dimension, of vectors along their only one."""
+    x = _at_least("hsplit", ary, 1)
+    return split(x, indices_or_sections, 0 if x.ndim == 1 else 1)
+
+
+def dsplit(ary: ArrayLike, indices_or_sections: Places) -> list[Any]:
+    """`split` along the third dimension."""
+    return split(_at_least("dsplit", ary, 3), indices_or_sections, 2)
+
+
+def _at_least(name: str, ary: ArrayLike, ndim: int) -> Any:
+    x = array(name, ary)
+    if x.ndim < ndim:
+        raise ShapeError(
+            f"{name}: {ndim} dimension{'s' * (ndim > 1)} at least are needed, got {x.aval}"
+        )
+    return x
 
 
 def tile(A: ArrayLike, reps: int | Sequence[int]) -> Any:
@@ -299,8 +363,8 @@ def pad(
             size = x.aval.shape[axis]
             if size == 0:
                 raise ArgumentError(f"pad: axis {axis} of {x.aval} has no elements to repeat")
-            places = np.pad(np.arange(size), (low, high), mode)  # type: ignore[call-overload]
-            x = take(x, places, axis)
+            numpy_mode: Any = mode
+            x = take(x, np.pad(np.arange(size), (low, high), numpy_mode), axis)
     return x
 
 

@@ -17,12 +17,13 @@ from funcdl.numpy.shaping import moveaxis
 from funcdl.ops.arithmetic import add
 from funcdl.ops.comparison import eq, ge
 from funcdl.ops.select import select_n
-from funcdl.ops.shape import broadcast_in_dim, broadcast_to, full_like, iota
+from funcdl.ops.shape import broadcast_in_dim, broadcast_to, full_like, iota, reshape
 from funcdl.ops.slicing import pad
 
 __all__ = [
     "diag",
     "diag_indices",
+    "diagflat",
     "diagonal",
     "eye",
     "identity",
@@ -95,6 +96,12 @@ def diag(v: ArrayLike, k: int = 0) -> Any:
     v = pad(v, zero, padding_config=((max(-k, 0), max(k, 0), 0),))
     rows = broadcast_in_dim(v, shape=(size, size), broadcast_dimensions=(0,))
     return select_n(eq(*_places((size, size), k)), full_like(rows, 0), rows)
+
+
+def diagflat(v: ArrayLike, k: int = 0) -> Any:
+    """The matrix with all elements of an array on its k-th diagonal."""
+    v = array("diagflat", v)
+    return diag(reshape(v, new_sizes=(v.aval.size,)), k)
 
 
 def diagonal(a: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:

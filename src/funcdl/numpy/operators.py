@@ -8,12 +8,23 @@ from typing import Any
 import numpy as np
 
 from funcdl.core.array import Array, ArrayOperators, install_operators
-from funcdl.numpy import arithmetic, functions, logic, products, reductions, shaping, statistics
-from funcdl.numpy.creation import astype
+from funcdl.numpy import (
+    arithmetic,
+    functions,
+    logic,
+    products,
+    reductions,
+    searching,
+    shaping,
+    sorting,
+    statistics,
+)
+from funcdl.numpy.creation import astype, canonical
 from funcdl.numpy.indexing import getitem, take
 from funcdl.numpy.joining import repeat
 from funcdl.numpy.matrices import diagonal, trace
 from funcdl.numpy.updates import IndexUpdateHelper
+from funcdl.ops.convert import bitcast_convert_type
 
 _FAST = frozenset([Array, float, int])
 _OPERANDS = (ArrayOperators, int, float, complex, np.ndarray, np.generic)
@@ -91,6 +102,32 @@ def _copy(self: Any) -> Any:
     return self
 
 
+def _view(self: Any, dtype: Any = None, type: None = None) -> Any:
+    """The same bits as elements of another dtype of equal width (see `jax.Array.view`).
+
+    Bools are taken for bytes.
+    """
+    wanted = self.aval.dtype if dtype is None else canonical(dtype)
+    if wanted == self.aval.dtype:
+        return self
+    bits = astype(self, np.uint8) if self.aval.dtype == np.bool_ else self
+    if wanted == np.bool_:
+        return logic.not_equal(bitcast_convert_type(bits, new_dtype=np.dtype(np.uint8)), 0)
+    return bits if bits.aval.dtype == wanted else bitcast_convert_type(bits, new_dtype=wanted)
+
+
+def _compress(self: Any, condition: Any, axis: int | None = None, **options: Any) -> Any:
+    """`funcdl.numpy.compress`."""
+    return searching.compress(condition, self, axis, **options)
+
+
+def _array_namespace(self: Any, *, api_version: str | None = None) -> Any:
+    """The module of array functions, as the Python array API standard asks for."""
+    import funcdl.numpy
+
+    return funcdl.numpy
+
+
 def _contains(self: Any, value: Any) -> bool:
     return bool(reductions.any(logic.equal(self, value)))
 
@@ -100,8 +137,11 @@ _METHODS: dict[str, Any] = {
     "any": reductions.any,
     "argmax": reductions.argmax,
     "argmin": reductions.argmin,
+    "argpartition": sorting.argpartition,
+    "argsort": sorting.argsort,
     "astype": astype,
     "clip": _clip,
+    "compress": _compress,
     "conj": functions.conjugate,
     "conjugate": functions.conjugate,
     "copy": _copy,
@@ -113,12 +153,15 @@ _METHODS: dict[str, Any] = {
     "max": reductions.max,
     "mean": statistics.mean,
     "min": reductions.min,
+    "nonzero": searching.nonzero,
     "prod": reductions.prod,
     "ptp": statistics.ptp,
     "ravel": shaping.ravel,
     "repeat": repeat,
     "reshape": _reshape,
     "round": _round,
+    "searchsorted": searching.searchsorted,
+    "sort": sorting.sort,
     "squeeze": shaping.squeeze,
     "std": statistics.std,
     "sum": reductions.sum,
@@ -127,6 +170,7 @@ _METHODS: dict[str, Any] = {
     "trace": trace,
     "transpose": _transpose,
     "var": statistics.var,
+    "view": _view,
 }
 
 _PROPERTIES: dict[str, Callable[[Any], Any]] = {
@@ -142,6 +186,7 @@ def _table() -> dict[str, Any]:
     table: dict[str, Any] = {
         "__getitem__": getitem,
         "__contains__": _contains,
+        "__array_namespace__": _array_namespace,
         "__neg__": lambda self: arithmetic.negative(self),
         "__pos__": lambda self: arithmetic.positive(self),
         "__abs__": lambda self: arithmetic.abs(self),

@@ -20,8 +20,10 @@ from funcdl.numpy.reductions import normalize_axis
 from funcdl.numpy.shaping import moveaxis, ravel, transpose
 from funcdl.ops.dot import dot_general
 from funcdl.ops.shape import reshape
+from funcdl.ops.slicing import concatenate
 
 __all__ = [
+    "cross",
     "dot",
     "inner",
     "kron",
@@ -324,6 +326,42 @@ def tensordot(
         if x.aval.shape[left] != y.aval.shape[right]:
             raise _sizes_differ("tensordot", x, y, left, right)
     return _contract(x, y, (first, second), preferred=preferred_element_type)
+
+
+def cross(
+    a: ArrayLike,
+    b: ArrayLike,
+    axisa: int = -1,
+    axisb: int = -1,
+    axisc: int = -1,
+    axis: int | None = None,
+) -> Any:
+    """Vectors at right angles to two others, of two or three dimensions (see `numpy.cross`).
+
+    Args:
+      a, b: the vectors; other dimensions broadcast. A vector of two elements lies in the plane; of
+        two such the result is its third element alone.
+      axisa, axisb, axisc: the axes of the vectors in `a`, `b` and the result.
+      axis: all three.
+
+    Raises:
+      ShapeError: vectors have another number of elements.
+    """
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    x, y = promote_dtypes("cross", a, b)
+    x, y = moveaxis(x, axisa, -1), moveaxis(y, axisb, -1)
+    sizes = [z.aval.shape[-1] for z in (x, y)]
+    if any(size not in (2, 3) for size in sizes):
+        raise ShapeError(f"cross: vectors must have 2 or 3 elements, got {sizes[0]} and {sizes[1]}")
+    u, v = ([z[..., i] for i in range(size)] for z, size in zip((x, y), sizes, strict=True))
+    third = u[0] * v[1] - u[1] * v[0]
+    if sizes == [2, 2]:
+        return third
+    u, v = (w if len(w) == 3 else [*w, w[0] * 0] for w in (u, v))
+    parts = [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], third]
+    columns = [reshape(z, new_sizes=(*z.aval.shape, 1)) for z in parts]
+    return moveaxis(concatenate(*columns, dimension=third.aval.ndim), -1, axisc)
 
 
 def kron(a: ArrayLike, b: ArrayLike) -> Any:

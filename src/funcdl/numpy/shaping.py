@@ -36,6 +36,7 @@ __all__ = [
     "ravel",
     "reshape",
     "roll",
+    "rollaxis",
     "rot90",
     "shape",
     "size",
@@ -171,6 +172,21 @@ def moveaxis(a: ArrayLike, source: int | Sequence[int], destination: int | Seque
 
 def _many(x: Any) -> bool:
     return isinstance(x, tuple | list)
+
+
+def rollaxis(a: ArrayLike, axis: int, start: int = 0) -> Any:
+    """One dimension moved to before another (see `numpy.rollaxis`; `moveaxis` is clearer).
+
+    Raises:
+      ArgumentError: there is no such dimension.
+    """
+    a = array("rollaxis", a)
+    count = a.aval.ndim
+    place = normalize_axis("rollaxis", axis, count)
+    before = normalize_axis("rollaxis", start, count + 1) if start >= 0 else start + count
+    if before < 0:
+        raise ArgumentError(f"rollaxis: start={start} is out of range for {a.aval}")
+    return moveaxis(a, place, before - (before > place))
 
 
 def expand_dims(a: ArrayLike, axis: int | Sequence[int]) -> Any:

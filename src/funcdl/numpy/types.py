@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from typing import Any
 
@@ -39,8 +40,19 @@ from funcdl.core.dtypes import (
     uint64,
     unsignedinteger,
 )
+from funcdl.errors import ArgumentError
 
 dtype = np.dtype
+bool = np.bool_
+single, double = float32, float64
+csingle, cdouble = complex64, complex128
+# Python's types stand for the default dtypes, which depend on the `x64` flag.
+int_, float_, complex_ = int, float, complex
+uint = uint32
+character, flexible, object_ = np.character, np.flexible, np.object_
+ComplexWarning = np.exceptions.ComplexWarning
+can_cast = np.can_cast
+iterable = np.iterable
 ndarray = ArrayOperators
 """The common base of arrays and tracers, for `isinstance`."""
 
@@ -52,36 +64,87 @@ inf = math.inf
 nan = math.nan
 
 
-def isscalar(element: Any) -> bool:
+def isscalar(element: Any) -> builtins.bool:
     """Whether `element` is a scalar of Python or NumPy, or an array without dimensions."""
     if isinstance(element, ArrayOperators | np.ndarray):
         return element.ndim == 0
-    return bool(np.isscalar(element)) and not isinstance(element, str | bytes)
+    return builtins.bool(np.isscalar(element)) and not isinstance(element, str | bytes)
 
 
-def iscomplexobj(x: Any) -> bool:
+def isdtype(dtype: Any, kind: Any) -> builtins.bool:
+    """Whether a dtype is one of a kind, by the Array API's names (see `numpy.isdtype`).
+
+    Args:
+      dtype: the dtype.
+      kind: "bool", "signed integer", "unsigned integer", "integral", "real floating", "complex
+        floating", "numeric"; a dtype; or a tuple of these.
+
+    Raises:
+      ArgumentError: an unknown kind.
+    """
+    found = dtypes.as_dtype(dtype)
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    return any(_is_of_kind(found, entry) for entry in kinds)
+
+
+_KINDS = {
+    "bool": "b",
+    "signed integer": "i",
+    "unsigned integer": "u",
+    "integral": "iu",
+    "real floating": "f",
+    "complex floating": "c",
+    "numeric": "iufc",
+}
+
+
+def _is_of_kind(dtype: np.dtype[Any], kind: Any) -> builtins.bool:
+    if not isinstance(kind, str):
+        return dtype == dtypes.as_dtype(kind)
+    if kind in _KINDS:
+        return dtypes.kind(dtype) in _KINDS[kind]
+    try:
+        return dtype == dtypes.as_dtype(kind)
+    except TypeError:
+        names = ", ".join(map(repr, _KINDS))
+        raise ArgumentError(
+            f"isdtype: kind must be a dtype or one of {names}, got {kind!r}"
+        ) from None
+
+
+def iscomplexobj(x: Any) -> builtins.bool:
     """Whether the dtype is complex."""
     return dtypes.is_complex(aval_of(x).dtype)
 
 
-def isrealobj(x: Any) -> bool:
+def isrealobj(x: Any) -> builtins.bool:
     """Whether the dtype is not complex."""
     return not iscomplexobj(x)
 
 
 __all__ = [
+    "ComplexWarning",
     "bfloat16",
+    "bool",
     "bool_",
+    "can_cast",
+    "cdouble",
+    "character",
     "complex64",
     "complex128",
+    "complex_",
     "complexfloating",
+    "csingle",
+    "double",
     "dtype",
     "e",
     "euler_gamma",
     "finfo",
+    "flexible",
     "float16",
     "float32",
     "float64",
+    "float_",
     "floating",
     "generic",
     "iinfo",
@@ -91,19 +154,25 @@ __all__ = [
     "int16",
     "int32",
     "int64",
+    "int_",
     "integer",
     "iscomplexobj",
+    "isdtype",
     "isrealobj",
     "isscalar",
     "issubdtype",
+    "iterable",
     "nan",
     "ndarray",
     "newaxis",
     "number",
+    "object_",
     "pi",
     "promote_types",
     "result_type",
     "signedinteger",
+    "single",
+    "uint",
     "uint8",
     "uint16",
     "uint32",

@@ -1,0 +1,151 @@
+"""Arrays from and to files, buffers and text, in NumPy's formats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from funcdl.core import dtypes
+from funcdl.errors import ArgumentError
+from funcdl.numpy.creation import DTypeLike, asarray, canonical
+
+__all__ = [
+    "array_repr",
+    "array_str",
+    "from_dlpack",
+    "frombuffer",
+    "fromfile",
+    "fromiter",
+    "fromstring",
+    "get_printoptions",
+    "load",
+    "printoptions",
+    "save",
+    "savez",
+    "set_printoptions",
+]
+
+get_printoptions = np.get_printoptions
+set_printoptions = np.set_printoptions
+printoptions = np.printoptions
+
+
+def array_repr(
+    arr: Any,
+    max_line_width: int | None = None,
+    precision: int | None = None,
+    suppress_small: bool | None = None,
+) -> str:
+    """The text that `repr` gives, with options of its own (see `numpy.array_repr`)."""
+    return np.array_repr(np.asarray(arr), max_line_width, precision, suppress_small)
+
+
+def array_str(
+    a: Any,
+    max_line_width: int | None = None,
+    precision: int | None = None,
+    suppress_small: bool | None = None,
+) -> str:
+    """The text that `str` gives, with options of its own (see `numpy.array_str`)."""
+    return np.array_str(np.asarray(a), max_line_width, precision, suppress_small)
+
+
+def save(file: Any, arr: Any, allow_pickle: bool = False) -> None:
+    """Write an array to a file in NumPy's ``.npy`` format.
+
+    Args:
+      file: a path or an open binary file.
+      arr: the array. bfloat16 is stored as 16 bits without a name; `load` knows them.
+      allow_pickle: has no effect, since no array of numbers needs it.
+    """
+    np.save(file, np.asarray(arr), allow_pickle=False)
+
+
+def savez(file: Any, *args: Any, allow_pickle: bool = False, **kwds: Any) -> None:
+    """Write several arrays to a file in the ``.npz`` format, those by position as ``arr_0``, ...
+
+    Args:
+      file: a path or an open binary file.
+      args, kwds: the arrays.
+      allow_pickle: has no effect.
+    """
+    named = {f"arr_{i}": x for i, x in enumerate(args)}
+    if shared := sorted(named.keys() & kwds.keys()):
+        raise ArgumentError(f"savez: the name {shared[0]!r} is that of an array without a name")
+    arrays: dict[str, Any] = {name: np.asarray(x) for name, x in {**named, **kwds}.items()}
+    np.savez(file, **arrays)
+
+
+def load(file: Any, *args: Any, **kwargs: Any) -> Any:
+    """Read what `save` or `savez` has written.
+
+    Args:
+      file: a path or an open binary file.
+      args, kwargs: more arguments of `numpy.load`.
+
+    Returns:
+      An array of a ``.npy`` file. Of a ``.npz`` file, NumPy's mapping from names to NumPy arrays,
+      which is to be closed.
+    """
+    found = np.load(file, *args, **kwargs)
+    return _array(found) if isinstance(found, np.ndarray) else found
+
+
+def _array(x: np.ndarray[Any, Any]) -> Any:
+    if x.dtype == np.dtype("V2"):
+        x = x.view(dtypes.bfloat16)  # NumPy's format has no name for it.
+    return asarray(x)
+
+
+def frombuffer(buffer: Any, dtype: DTypeLike = float, count: int = -1, offset: int = 0) -> Any:
+    """The numbers in a buffer of bytes (see `numpy.frombuffer`).
+
+    Args:
+      buffer: the bytes, or what has them.
+      dtype: the element type; Python's `float` reads 64 bits and returns the default type.
+      count: how many numbers to read; -1: all.
+      offset: at which byte to begin.
+    """
+    return _converted(np.frombuffer(buffer, dtype, count, offset), dtype)
+
+
+def fromstring(string: str, dtype: DTypeLike = float, count: int = -1, *, sep: str) -> Any:
+    """The numbers in a text, with `sep` between them (see `numpy.fromstring`)."""
+    return _converted(np.fromstring(string, dtype, count, sep=sep), dtype)
+
+
+def fromfile(
+    file: Any, dtype: DTypeLike = float, count: int = -1, sep: str = "", offset: int = 0
+) -> Any:
+    """The numbers in a file, of bytes or, with `sep`, of text (see `numpy.fromfile`)."""
+    return _converted(np.fromfile(file, dtype, count, sep, offset), dtype)
+
+
+def fromiter(iter: Iterable[Any], dtype: DTypeLike, count: int = -1) -> Any:
+    """The numbers that an iterable gives, in one dimension (see `numpy.fromiter`)."""
+    return _converted(np.fromiter(iter, dtype, count), dtype)
+
+
+def _converted(x: np.ndarray[Any, Any], dtype: DTypeLike) -> Any:
+    return asarray(x, canonical(dtype))
+
+
+def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Any:
+    """The array of another library, by the DLPack protocol.
+
+    Args:
+      x: an array on the CPU of a library that has the protocol.
+      device: must be None.
+      copy: False is refused, since the memory's owner could write into it.
+
+    Raises:
+      ArgumentError: `device` is given, or `copy` is False.
+    """
+    if device is not None or copy is False:
+        raise ArgumentError(
+            "from_dlpack: device must be None, and copy not False: arrays are immutable, and share "
+            "no memory that others write"
+        )
+    return asarray(np.from_dlpack(x).copy())
