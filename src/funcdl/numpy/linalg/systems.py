@@ -23,7 +23,7 @@ from funcdl.numpy.promotion import (
 from funcdl.numpy.reductions import sum
 from funcdl.numpy.shaping import moveaxis
 from funcdl.ops import linalg as ops
-from funcdl.ops.arithmetic import add, div, mul, neg, sub
+from funcdl.ops.arithmetic import add, div, mul, neg, scaled, sub
 from funcdl.ops.comparison import gt, lt
 from funcdl.ops.linalg import common
 from funcdl.ops.linalg.common import adjoint, dot
@@ -189,7 +189,10 @@ def pinv(
     common.check_matrix("pinv", a.aval, square=hermitian)
     common.check_dtype("pinv", a.aval)
     relative = _relative("pinv", rcond if rtol is None else rtol, a, 10)
-    return _pseudo_inverse(strong(a), relative, bool(hermitian))[0]
+    a = strong(a)
+    if hermitian:
+        a = scaled(add(a, adjoint(a)), 0.5)
+    return _pseudo_inverse(a, relative, bool(hermitian))[0]
 
 
 def lstsq(

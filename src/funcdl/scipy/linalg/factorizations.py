@@ -42,15 +42,15 @@ def cholesky(
     """Cholesky factors (see `jax.scipy.linalg.cholesky`).
 
     Args:
-      a: Hermitian positive definite matrices ``[..., n, n]``, of which the mean with the conjugate
-        transpose is taken.
-      lower: return L with ``a = L @ L*``, else the upper triangular ``L*``.
+      a: Hermitian positive definite matrices ``[..., n, n]``, of which one triangle is read.
+      lower: return L with ``a = L @ L*`` and read the lower triangle, else the upper triangular
+        ``L*`` and the upper triangle.
       overwrite_a, check_finite: have no effect.
 
     Returns:
       Matrices of the same shape; NaN in the triangle where `a` is not positive definite.
     """
-    return matrices.cholesky(a, upper=not lower)
+    return matrices.cholesky(a, upper=not lower, symmetrize_input=False)
 
 
 def cho_factor(
@@ -346,7 +346,7 @@ def solve(
     Args:
       a: matrices ``[..., n, n]``.
       b: a vector ``[n]`` or matrices ``[..., n, k]``.
-      lower: has an effect for ``assume_a="pos"`` in SciPy only, where one triangle is read.
+      lower: which triangle of `a` is read with ``assume_a="pos"``.
       assume_a: ``"pos"`` for Hermitian positive definite matrices, which Cholesky factors solve;
         ``"gen"``, ``"sym"`` and ``"her"`` use LU factors.
       overwrite_a, overwrite_b, debug, check_finite: have no effect.
@@ -361,7 +361,7 @@ def solve(
         )
     if assume_a != "pos":
         return matrices.solve(a, b)
-    return cho_solve(cho_factor(a, lower=True), b)
+    return cho_solve(cho_factor(a, lower), b)
 
 
 _TRANSPOSED = {0: 0, 1: 1, 2: 2, "N": 0, "T": 1, "C": 2}
