@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import prod
 
+from funcdl.compiler.schedule_conv import schedule_conv
 from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.elementwise import lookup
 from funcdl.kir.index import AxisAtom, Index
@@ -61,6 +62,9 @@ def schedule_cpu(kernel: Kernel) -> Schedule:
     """The schedule that the C renderer is given when no autotuner has spoken."""
     if any(isinstance(i, AtomicUpdate) for i in kernel.body):
         return _schedule_updates(kernel)
+    direct = schedule_conv(kernel)
+    if direct is not None:
+        return direct
     kernel = conv_as_dot(kernel)
     reduced = {axis for i in kernel.body if isinstance(i, Reduce) for axis in i.axes}
     for dot in kernel.body:

@@ -14,14 +14,35 @@ import numpy as np
 
 from funcdl.kir import index as ix
 from funcdl.kir.builder import KernelBuilder
-from funcdl.kir.index import Index
-from funcdl.kir.ir import Conv, Effect, Kernel, Load, operands
+from funcdl.kir.index import AxisAtom, Index
+from funcdl.kir.ir import Conv, Effect, Kernel, Load, Store, operands
 from funcdl.kir.passes import rebuild_instruction
 
 
 def find_conv(kernel: Kernel) -> int | None:
     """The id of the kernel's convolution, if it has one."""
     return next((id for id, i in enumerate(kernel.body) if isinstance(i, Conv)), None)
+
+
+def batch_axes(kernel: Kernel, conv: Conv) -> list[str]:
+    """The axes that both operands may vary over, and that have several positions."""
+    taken = {conv.n, conv.o, *conv.windows, *conv.summed}
+    return [axis.name for axis in kernel.axes if axis.name not in taken and axis.extent != 1]
+
+
+def plain_store(kernel: Kernel) -> Store | None:
+    """The one effect of a convolution's kernel, if it stores the result as it is."""
+    effects = [i for i in kernel.body if isinstance(i, Effect)]
+    if len(effects) != 1 or effects[0].value != find_conv(kernel):
+        return None
+    (effect,) = effects
+    if not isinstance(effect, Store) or effect.mask is not None:
+        return None
+    conv = kernel.body[effect.value]
+    assert isinstance(conv, Conv)
+    dense = effect.index.coefficient(conv.o) == 1 or kernel.axis(conv.o).extent == 1
+    affine = all(isinstance(atom, AxisAtom) for atom, _ in effect.index.terms)
+    return effect if dense and affine else None
 
 
 def conv_as_dot(kernel: Kernel) -> Kernel:

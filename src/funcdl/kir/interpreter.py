@@ -268,19 +268,20 @@ class _Run:
         lhs_axes, rhs_axes = [s.lhs for s in conv.slides], [s.rhs for s in conv.slides]
         taken = {conv.n, conv.o, *conv.windows, *conv.summed}
         batch = [name for name in self.axes if name not in taken]
+        counts = [self.axes[axis].size for axis in conv.windows]
         lhs = self.broadcast(self.values[conv.lhs], (conv.n, conv.c, *lhs_axes, *batch))
         rhs = self.broadcast(self.values[conv.rhs], (conv.o, conv.c, *rhs_axes, *batch))
         lhs = self.only(lhs, (*batch, *lhs_axes, conv.n, conv.c))
         rhs = self.only(rhs, (*batch, *rhs_axes, conv.c, conv.o))
-        ahead = (slice(None),) * len(batch)
-        counts = [self.axes[axis].size for axis in conv.windows]
+        ahead, between = (slice(None),) * len(batch), (None,) * len(counts)
         n, o = self.axes[conv.n].size, self.axes[conv.o].size
         total = np.zeros((*lhs.shape[: len(batch)], *counts, n, o), conv.type.dtype)
         for places in np.ndindex(*(self.axes[axis].size for axis in rhs_axes)):
             window = lhs
             for at, (slide, place) in enumerate(zip(conv.slides, places, strict=True)):
                 window = _elements(window, len(batch) + at, slide, place, counts[at])
-            total += np.matmul(window, rhs[(*ahead, *places)])
+            kernel = rhs[(*ahead, *places)]
+            total += np.matmul(window, kernel[(*ahead, *between)])
         # Back to one dimension for each axis of the kernel, 1 for those that are summed over.
         order = [*batch, *conv.windows, conv.n, conv.o]
         total = total.transpose([order.index(name) for name in self.axes if name in order])

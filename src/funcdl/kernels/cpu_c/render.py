@@ -5,6 +5,7 @@ from __future__ import annotations
 from funcdl.kernels.cpu_c.dot_as_sum import dot_as_sum
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.render_calls import pointer_type, render_bodies, render_entry
+from funcdl.kernels.cpu_c.render_conv import is_direct, render_conv
 from funcdl.kernels.cpu_c.render_dot import is_blocked, render_dot
 from funcdl.kernels.cpu_c.render_loops import render_loops
 from funcdl.kernels.cpu_c.render_updates import render_updates
@@ -16,7 +17,7 @@ from funcdl.kir.program import KernelProgram, all_kernels
 from funcdl.kir.schedule import Schedule
 
 ENTRY_POINT = "funcdl_run"
-_HEADERS = ("fd_types.h", "fd_math.h", "fd_gemm.h", "fd_runtime.h")
+_HEADERS = ("fd_types.h", "fd_math.h", "fd_gemm.h", "fd_conv.h", "fd_runtime.h")
 
 
 def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
@@ -43,6 +44,8 @@ def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
                 writer.line(f"(void){expressions.buffer_name(buffer.name)};")
         if any(isinstance(i, AtomicUpdate) for i in kernel.body):
             render_updates(kernel, schedule, writer)
+        elif is_direct(kernel, schedule):
+            render_conv(kernel, schedule, writer)
         elif is_blocked(kernel := conv_as_dot(kernel), schedule):
             render_dot(kernel, schedule, writer)
         else:
@@ -68,10 +71,12 @@ def render_program(program: KernelProgram) -> str:
     for header in ("stdint.h", "stdlib.h", "string.h"):
         writer.line(f"#include <{header}>")
     writer.line()
+    functions = [render_kernel(*entry) + "\n" for entry in kernels]
     for header in _HEADERS:
-        writer.line(f'#include "{header}"')
+        if header != "fd_conv.h" or any("fd_conv_" in function for function in functions):
+            writer.line(f'#include "{header}"')
     writer.line()
-    parts = [writer.text(), *(render_kernel(*entry) + "\n" for entry in kernels)]
+    parts = [writer.text(), *functions]
     writer = Writer()
     for call in program.calls:
         render_bodies(call, writer)

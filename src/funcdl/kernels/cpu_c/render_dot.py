@@ -46,7 +46,7 @@ def render_dot(kernel: Kernel, schedule: Schedule, writer: Writer) -> None:
 
 
 @dataclass(frozen=True)
-class _Tiled:
+class Tiled:
     """An axis of the product and the C names of its tiling."""
 
     axis: str
@@ -128,11 +128,11 @@ class _DotRenderer:
         rhs_axes = kernel.value_type(self.dot.rhs).axes
         self.pack_once = not any(axis in rhs_axes for axis in self.batch)
 
-    def _tiled(self, axis: str, unit: int = 1) -> _Tiled:
+    def _tiled(self, axis: str, unit: int = 1) -> Tiled:
         extent = self.kernel.axis(axis).extent
         size = -(-self.sizes.get(axis, extent) // unit) * unit
         size = max(1, min(size, extent))
-        return _Tiled(axis, extent, size, self.expressions.axis_name(axis))
+        return Tiled(axis, extent, size, self.expressions.axis_name(axis))
 
     def render(self) -> None:
         suffix = self.short.upper()
@@ -186,7 +186,7 @@ class _DotRenderer:
 
     def pack_rhs(self) -> None:
         size = min(COLUMN_UNIT, self.n.size)
-        columns = _Tiled(self.n.axis, self.n.extent, size, self.n.position)
+        columns = Tiled(self.n.axis, self.n.extent, size, self.n.position)
         self.writer.comment(f"panels of v{self.dot.rhs}")
         loops = [*self.k.tiles(), *columns.tiles()]
         self.share(loops, lambda: self.pack("b", self.dot.rhs, self.k, columns))
@@ -215,7 +215,7 @@ class _DotRenderer:
         arguments += ["lhs_panels", self.panel(self.n), "product", "tile_columns", accumulate]
         self.writer.call(f"fd_gemm_tile_{self.short}", arguments)
 
-    def panel(self, columns: _Tiled) -> str:
+    def panel(self, columns: Tiled) -> str:
         """The panel of this block of k where the tile of `columns` begins."""
         depth = f"({self.k.count})" if not self.k.whole else self.k.count
         parts = ["rhs_panels"]
@@ -225,7 +225,7 @@ class _DotRenderer:
             parts.append(f"{columns.first} * {depth}")
         return " + ".join(parts)
 
-    def pack(self, which: str, operand: int, rows: _Tiled, columns: _Tiled) -> None:
+    def pack(self, which: str, operand: int, rows: Tiled, columns: Tiled) -> None:
         """Pack one block of an operand, rows by columns."""
         target = "lhs_panels" if which == "a" else self.panel(columns)
         load = self.kernel.body[operand]
@@ -239,7 +239,7 @@ class _DotRenderer:
         self.writer.call(f"fd_pack_{which}_{self.short}", arguments)
 
     def evaluate(
-        self, which: str, operand: int, rows: _Tiled, columns: _Tiled
+        self, which: str, operand: int, rows: Tiled, columns: Tiled
     ) -> tuple[str, tuple[int, int]]:
         """Compute a block of an operand into an array; its name and strides."""
         name = "lhs_values" if which == "a" else "rhs_values"
@@ -257,7 +257,7 @@ class _DotRenderer:
         self.nest.write(loops, values, [action])
         return name, (inner.size, 1) if outer is rows else (1, inner.size)
 
-    def unit_strides(self, values: list[int], tiled: _Tiled) -> int:
+    def unit_strides(self, values: list[int], tiled: Tiled) -> int:
         loads = [i for i in (self.kernel.body[id] for id in values) if isinstance(i, Load)]
         return sum(abs(load.index.coefficient(tiled.axis)) == 1 for load in loads)
 
@@ -287,13 +287,13 @@ class _DotRenderer:
             if not isinstance(atom, AxisAtom)
         )
 
-    def element(self, access: Load | Store, rows: _Tiled, columns: _Tiled) -> str:
+    def element(self, access: Load | Store, rows: Tiled, columns: Tiled) -> str:
         """The address of the first element of a block."""
         at = {tiled.axis: tiled.first for tiled in (rows, columns)}
         index = self.expressions.index(access.index, narrow=False, at=at)
         return f"&{self.expressions.buffer_name(access.buffer)}[{index}]"
 
-    def stride(self, access: Load | Store, tiled: _Tiled) -> int:
+    def stride(self, access: Load | Store, tiled: Tiled) -> int:
         return access.index.coefficient(tiled.axis)
 
 

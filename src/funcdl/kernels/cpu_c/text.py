@@ -58,17 +58,20 @@ class Writer:
         """Add a comment on a line of its own."""
         self.line(f"/* {text} */")
 
-    def call(self, function: str, arguments: Sequence[str], end: str = ";") -> None:
+    def call(
+        self, function: str, arguments: Sequence[str], end: str = ";", brackets: str = "()"
+    ) -> None:
         """Add ``function(arguments)``, on several lines if one would be too long."""
+        opening, closing = brackets[0], brackets[1]
         indent = " " * (len(function) + 1)
-        line = f"{function}("
+        line = f"{function}{opening}"
         for at, argument in enumerate(arguments):
-            piece = argument + (", " if at < len(arguments) - 1 else f"){end}")
+            piece = argument + (", " if at < len(arguments) - 1 else f"{closing}{end}")
             if len(line) > len(indent) and 2 * self._depth + len(line + piece.rstrip()) > WIDTH:
                 self.line(line.rstrip())
                 line = indent
             line += piece
-        self.line(line if arguments else f"{line}){end}")
+        self.line(line if arguments else f"{line}{closing}{end}")
 
     @contextmanager
     def block(self, head: str | None = "") -> Iterator[None]:

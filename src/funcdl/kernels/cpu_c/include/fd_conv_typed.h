@@ -1,0 +1,112 @@
+/* The part of fd_conv.h that is written once and included for each element type: FD_T is the type,
+ * FD_NAME(f) adds its short name, FD_ROUNDED(n) and FD_WIDTH are those of this type. Without include
+ * guard. */
+
+#define FD_CONV_NAME_(name, n) FD_NAME(name##_##n)
+#define FD_CONV_NAME(name, n) FD_CONV_NAME_(name, n)
+#define FD_CONV_TILE 1
+#include "fd_conv_tile.h"
+#undef FD_CONV_TILE
+#define FD_CONV_TILE 2
+#include "fd_conv_tile.h"
+#undef FD_CONV_TILE
+#if FD_CONV_VECTORS > 2
+#define FD_CONV_TILE 3
+#include "fd_conv_tile.h"
+#undef FD_CONV_TILE
+#define FD_CONV_TILE 4
+#include "fd_conv_tile.h"
+#undef FD_CONV_TILE
+#endif
+
+/* A copy of a band, with zeros as padding: to[image][row][column][feature]. */
+static __attribute__((noinline, unused)) void FD_NAME(fd_conv_band)(
+    FD_T *to, const FD_T *from, int64_t images, int64_t image_stride, fd_span rows, fd_span columns,
+    int64_t features, int64_t feature_stride) {
+  int64_t left = columns.first < 0 ? -columns.first : 0;
+  int64_t end = columns.size - columns.first;
+  if (left > columns.count) left = columns.count;
+  if (end > columns.count) end = columns.count;
+  if (end < left) end = left;
+  int dense = feature_stride == 1 && (columns.stride == features || columns.size == 1);
+  for (int64_t i = 0; i < images; i++)
+    for (int64_t r = 0; r < rows.count; r++, to += columns.count * features) {
+      int64_t y = rows.first + r;
+      if (y < 0 || y >= rows.size) {
+        memset(to, 0, (size_t)(columns.count * features) * sizeof(FD_T));
+        continue;
+      }
+      const FD_T *row = from + i * image_stride + y * rows.stride;
+      memset(to, 0, (size_t)(left * features) * sizeof(FD_T));
+      if (dense)
+        memcpy(to + left * features, row + (columns.first + left) * features,
+               (size_t)((end - left) * features) * sizeof(FD_T));
+      else
+        for (int64_t c = left; c < end; c++)
+          for (int64_t f = 0; f < features; f++)
+            to[c * features + f] = row[(columns.first + c) * columns.stride + f * feature_stride];
+      memset(to + end * features, 0, (size_t)((columns.count - end) * features) * sizeof(FD_T));
+    }
+}
+
+/* One tap's kernel[features][columns] to panels: the last one is `columns` rounded up wide, the others
+ * FD_WIDTH. Panels have `depth` terms, those of this tap begin at `at`. */
+static __attribute__((noinline, unused)) void FD_NAME(fd_conv_pack)(
+    FD_T *to, const FD_T *from, int64_t feature_stride, int64_t column_stride, int64_t features,
+    int64_t columns, int64_t depth, int64_t at) {
+  for (int64_t j = 0; j < columns; j += FD_WIDTH) {
+    int64_t count = columns - j < FD_WIDTH ? columns - j : FD_WIDTH, width = FD_ROUNDED(count);
+    FD_T *panel = to + j * depth + at * width;
+    const FD_T *first = from + j * column_stride;
+    for (int64_t k = 0; k < features; k++, panel += width, first += feature_stride) {
+      if (column_stride == 1)
+        memcpy(panel, first, (size_t)count * sizeof(FD_T));
+      else
+        for (int64_t i = 0; i < count; i++) panel[i] = first[i * column_stride];
+      for (int64_t i = count; i < width; i++) panel[i] = 0;
+    }
+  }
+}
+
+/* Sums of products for a block of windows: `taps` runs of `run` terms, which begin at tap[t] in the
+ * window. Of `depth` terms in each panel those of this block begin at `at`. `columns` is constant,
+ * so that only tiles of the widths that occur are compiled. */
+FD_INLINE void FD_NAME(fd_conv_block)(int64_t taps, int64_t run, const int64_t *tap, const FD_T *x,
+                                      const FD_T *panels, int64_t depth, int64_t at, FD_T *c,
+                                      int64_t count, const int64_t *from, const int64_t *to,
+                                      const int64_t columns) {
+  int64_t j = 0;
+#if FD_CONV_VECTORS > 2
+  for (; j + FD_WIDTH <= columns; j += FD_WIDTH)
+    FD_NAME(fd_conv_tiles_4)(taps, run, tap, x, panels + j * depth + at * FD_WIDTH, c + j, count,
+                             from, to, FD_WIDTH);
+#else
+  for (; j + FD_WIDTH <= columns; j += FD_WIDTH)
+    FD_NAME(fd_conv_tiles_2)(taps, run, tap, x, panels + j * depth + at * FD_WIDTH, c + j, count,
+                             from, to, FD_WIDTH);
+#endif
+  const int64_t rest = columns % FD_WIDTH, width = FD_ROUNDED(rest);
+  const FD_T *panel = panels + j * depth + at * width;
+  switch (width / (FD_VECTOR_BYTES / sizeof(FD_T))) {
+    case 1:
+      FD_NAME(fd_conv_tiles_1)(taps, run, tap, x, panel, c + j, count, from, to, rest);
+      break;
+#if FD_CONV_VECTORS > 2
+    case 2:
+      FD_NAME(fd_conv_tiles_2)(taps, run, tap, x, panel, c + j, count, from, to, rest);
+      break;
+    case 3:
+      FD_NAME(fd_conv_tiles_3)(taps, run, tap, x, panel, c + j, count, from, to, rest);
+      break;
+    case 4:
+      FD_NAME(fd_conv_tiles_4)(taps, run, tap, x, panel, c + j, count, from, to, rest);
+      break;
+#else
+    case 2:
+      FD_NAME(fd_conv_tiles_2)(taps, run, tap, x, panel, c + j, count, from, to, rest);
+      break;
+#endif
+  }
+}
+#undef FD_CONV_NAME_
+#undef FD_CONV_NAME
