@@ -18,6 +18,9 @@ from funcdl.runtime.toolchain import folder_digest
 #   -fno-math-errno, -fno-trapping-math
 #                       nobody reads errno or exception flags; without them sqrt and comparisons
 #                       are not vectorised. Nothing else of -ffast-math, which breaks NaN and Inf
+#   -fno-tree-pre       removing partial redundancies turns two selects on one condition into
+#                       branches, with all that lies between them on both sides; such loops are
+#                       not vectorised (gelu: 17 times slower)
 #   -fvisibility=hidden only entry points are exported
 COMMON_FLAGS: tuple[str, ...] = (
     "-std=gnu11",
@@ -26,6 +29,7 @@ COMMON_FLAGS: tuple[str, ...] = (
     "-fwrapv",
     "-fno-math-errno",
     "-fno-trapping-math",
+    "-fno-tree-pre",
     "-fvisibility=hidden",
     "-pipe",
 )

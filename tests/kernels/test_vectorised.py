@@ -1,0 +1,72 @@
+"""Loops of compiled programs that the generated C marks as vector loops: gcc makes them so."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import funcdl as fd
+import funcdl.numpy as fnp
+from funcdl import nn
+from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
+from funcdl.runtime.toolchain import find_compiler
+
+SIZE = 1000
+ACTIVATIONS = (
+    "celu elu gelu hard_sigmoid hard_silu hard_tanh leaky_relu log_sigmoid mish relu relu6 selu "
+    "sigmoid silu soft_sign softplus sparse_plus squareplus tanh"
+).split()
+ROWS: dict[str, Callable[[Any], Any]] = {
+    "softmax": nn.softmax,
+    "log_softmax": nn.log_softmax,
+    "logsumexp": nn.logsumexp,
+    "standardize": nn.standardize,
+}
+
+
+def value_and_gradient(f: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+    return fd.value_and_grad(lambda x, w: fnp.sum(f(x) * w))
+
+
+def programs() -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
+    x = fnp.ones(SIZE, "float32")
+    matrix = fnp.ones((40, SIZE), "float32")
+    result: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
+    for name in ACTIVATIONS:
+        f = getattr(nn, name)
+        result[name] = (f, (x,))
+        result[f"grad {name}"] = (value_and_gradient(f), (x, x))
+    for name, f in ROWS.items():
+        result[name] = (f, (matrix,))
+        weights = fnp.ones(f(matrix).shape, "float32")
+        result[f"grad {name}"] = (value_and_gradient(f), (matrix, weights))
+    return result
+
+
+def scalar_loops(source: str) -> tuple[int, list[str]]:
+    """How many loops are marked ``omp simd``, and the text of those that gcc leaves scalar."""
+    compiler = find_compiler()
+    if compiler is None or "gcc" not in compiler.version.lower():
+        pytest.skip("reads gcc's reports")
+    flags = [*compile_flags("avx2"), "-fopt-info-vec-optimized", "-c"]
+    command = [*compiler.command, *flags, f"-I{include_dir()}", "-x", "c", "-", "-o", "/dev/null"]
+    result = subprocess.run(command, input=source, capture_output=True, text=True, check=True)
+    # The line that gcc names is one of the loop's, often its first statement.
+    found = re.findall(r"^<stdin>:(\d+):.*loop vectorized", result.stderr, re.MULTILINE)
+    lines = source.splitlines()
+    marked = [i for i, line in enumerate(lines) if "omp simd" in line]
+    loops = [range(i, lines.index(lines[i + 1].split("for")[0] + "}", i)) for i in marked]
+    done = {int(number) - 1 for number in found}
+    return len(loops), ["\n".join(lines[i] for i in loop) for loop in loops if not done & {*loop}]
+
+
+@pytest.mark.parametrize("name", programs())
+def test_every_marked_loop_is_vectorised(name: str) -> None:
+    f, args = programs()[name]
+    count, scalar = scalar_loops(fd.jit(f).lower(*args).as_text("c"))
+    assert scalar == []
+    assert count
