@@ -249,12 +249,6 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "got float: 1.0",
     ),
     (
-        lambda: X[True],
-        ArgumentError,
-        "a single bool cannot be an index; use an array of bools with the shape of the leading "
-        "dimensions",
-    ),
-    (
         lambda: X[fnp.ones(4, bool)],
         IndexError,
         "a mask must have the shape of the dimensions that it indexes, (3,), got (4,)",

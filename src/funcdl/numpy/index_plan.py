@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
-from funcdl.core.array import Array, ArrayOperators, as_array
+from funcdl.core.array import Array, ArrayOperators, as_array, aval_of
 from funcdl.core.avals import Shape
 from funcdl.core.trace import Tracer
-from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeError
+from funcdl.errors import ConcretizationError, DtypeError, ShapeError
 from funcdl.numpy.promotion import broadcast, broadcast_shapes, convert
 from funcdl.ops.arithmetic import add
 from funcdl.ops.comparison import lt
@@ -87,8 +87,49 @@ class Plan:
         return columns[0] if len(columns) == 1 else concatenate(*columns, dimension=len(self.batch))
 
 
-def plan_index(shape: Shape, index: Any) -> Plan:
+def with_axes_for_bools(shape: Shape, index: Any) -> tuple[Shape, Any]:
+    """A shape and an index without single bools that mean the same.
+
+    A bool stands for a mask without dimensions: it adds an axis, from which all is taken or
+    nothing. Here the axis is part of the shape already, and an index array takes 1 or 0 of it.
+    """
+    entries = index if isinstance(index, tuple) else (index,)
+    if not any(map(_is_single_bool, entries)):
+        return shape, index
+    sizes = list(shape)
+    result = list(entries)
+    ellipsis_at = next((i for i, e in enumerate(entries) if e is Ellipsis), len(entries))
+    for i, entry in enumerate(entries):
+        if not _is_single_bool(entry):
+            continue
+        behind = sum(map(_axes_used, entries[i:]))
+        ahead = sum(map(_axes_used, entries[:i])) + sum(map(_is_single_bool, entries[:i]))
+        sizes.insert(len(sizes) - behind if i > ellipsis_at else ahead, 1)
+        result[i] = np.zeros(int(bool(entry)), np.int32)
+    return tuple(sizes), tuple(result)
+
+
+def _is_single_bool(entry: Any) -> bool:
+    if isinstance(entry, bool | np.bool_):
+        return True
+    return isinstance(entry, Array | np.ndarray) and dtypes.is_bool(entry.dtype) and entry.ndim == 0
+
+
+def _axes_used(entry: Any) -> int:
+    """How many axes of the array an entry of an index takes."""
+    if entry is None or entry is Ellipsis or _is_single_bool(entry):
+        return 0
+    if isinstance(entry, ArrayOperators | np.ndarray):
+        aval = aval_of(entry)
+        return aval.ndim if dtypes.is_bool(aval.dtype) else 1
+    return 1
+
+
+def plan_index(shape: Shape, index: Any, wrap_negative: bool = True) -> Plan:
     """Work out ``x[index]`` for an array of this shape.
+
+    Index arrays count negative places from the end unless `wrap_negative` is false; then these are
+    out of range.
 
     Raises:
       IndexError: too many indices, or a static whole number out of range.
@@ -116,7 +157,7 @@ def plan_index(shape: Shape, index: Any) -> Plan:
             region.append(Extent(_wrap_scalar(entry, size, len(region), shape), 1))
             left.append(True)
         else:
-            arrays.append((len(region), wrap(entry, size)))
+            arrays.append((len(region), wrap(entry, size) if wrap_negative else _widened(entry)))
             region.append(Extent(0, size))
             left.append(True)
     arrays = _one_dtype(arrays)
@@ -201,22 +242,13 @@ def _checked(entry: Any) -> Any:
 
 
 def _mask_places(mask: Any, shape: Shape, dim: int) -> list[Any]:
-    """Index arrays that choose the elements where a mask is true.
-
-    A mask without dimensions adds one: of size 1 if it is true, else 0.
-    """
+    """Index arrays that choose the elements where a mask is true."""
     if isinstance(mask, Tracer):
         raise ConcretizationError(
             f"a mask must not be traced when it is used as an index, since the number of elements "
             f"that it chooses would be part of the result's type; got {mask.aval}.\n"
             "Use where(mask, x, other) for a result of fixed shape, or x.at[mask].set(value) to "
             "update."
-        )
-    if mask.aval.ndim == 0:
-        # Not an index along a dimension of the array: a new one, from which all or nothing.
-        raise ArgumentError(
-            "a single bool cannot be an index; use an array of bools with the shape of the "
-            "leading dimensions"
         )
     covered = shape[dim : dim + mask.aval.ndim]
     if mask.aval.shape != covered:
@@ -251,8 +283,7 @@ def _wrap_scalar(entry: int, size: int, dim: int, shape: Shape) -> int:
 def wrap(index: Any, size: int) -> Any:
     """An index array that counts negative places from the end, in a dtype fit for a gather."""
     dtype = index.aval.dtype
-    wide = dtype.itemsize == 8 or (dtype.itemsize == 4 and dtypes.is_unsigned(dtype))
-    index = convert(index, dtypes.canonicalize(np.dtype(np.int64 if wide else np.int32)))
+    index = _widened(index)
     if dtypes.is_unsigned(dtype) and dtype.itemsize < 4:
         return index
     if type(index) is Array:
@@ -260,6 +291,13 @@ def wrap(index: Any, size: int) -> Any:
         return Array(np.where(value < 0, value + value.dtype.type(size), value))
     negative = lt(index, full_like(index, 0))
     return select_n(negative, index, add(index, full_like(index, size)))
+
+
+def _widened(index: Any) -> Any:
+    """An index array in a signed dtype that holds its places."""
+    dtype = index.aval.dtype
+    wide = dtype.itemsize == 8 or (dtype.itemsize == 4 and dtypes.is_unsigned(dtype))
+    return convert(index, dtypes.canonicalize(np.dtype(np.int64 if wide else np.int32)))
 
 
 def _one_dtype(arrays: list[tuple[int, Any]]) -> list[tuple[int, Any]]:

@@ -11,7 +11,7 @@ from funcdl.core.array import Array
 from funcdl.core.trace import context, eval_trace
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.numpy import promotion
-from funcdl.numpy.index_plan import Plan, plan_index, wrap
+from funcdl.numpy.index_plan import Plan, plan_index, with_axes_for_bools, wrap
 from funcdl.numpy.logic import truth
 from funcdl.numpy.promotion import ArrayLike, array, promote_dtypes
 from funcdl.numpy.reductions import normalize_axis
@@ -53,7 +53,10 @@ def getitem(x: Any, index: Any) -> Any:
                 # A view: its memory has two owners now, so neither may donate it.
                 out.flags.writeable = value.flags.writeable = False
             return Array(out, x.weak_type)
-    return read(x, plan_index(x.aval.shape, index))
+    shape, index = with_axes_for_bools(x.aval.shape, index)
+    return read(
+        x if shape == x.aval.shape else reshape(x, new_sizes=shape), plan_index(shape, index)
+    )
 
 
 def _is_basic(index: Any) -> bool:

@@ -9,11 +9,12 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.array import Array, ArrayOperators, aval_of
+from funcdl.core.avals import Shape
 from funcdl.core.primitive import Primitive
 from funcdl.core.trace import Tracer
 from funcdl.errors import DtypeError, ShapeError
 from funcdl.numpy import arithmetic
-from funcdl.numpy.index_plan import Plan, broadcast_update, plan_index
+from funcdl.numpy.index_plan import Plan, broadcast_update, plan_index, with_axes_for_bools
 from funcdl.numpy.indexing import Mode, read, read_region
 from funcdl.numpy.promotion import ArrayLike, array, convert, operand
 from funcdl.ops.arithmetic import add, max_, min_, mul, neg
@@ -65,7 +66,10 @@ class IndexUpdateRef:
 
     * ``mode``: what becomes of index arrays out of range: "drop" (the default; the update is left
       out) or "clip" (moved to the nearest element); for `get`, "fill" or, by default, "clip".
-      Static integers out of range are an error in any case.
+      "promise_in_bounds" is a promise that there are none. Static integers out of range are an
+      error in any case.
+    * ``wrap_negative_indices``: whether negative places in index arrays count from the end (the
+      default), or are out of range.
     * ``indices_are_sorted``, ``unique_indices``: promises that can make it faster.
     """
 
@@ -82,11 +86,13 @@ class IndexUpdateRef:
         fill_value: Any = None,
         indices_are_sorted: bool = False,
         unique_indices: bool = False,
+        wrap_negative_indices: bool = True,
     ) -> Any:
         """``x[index]``, with a choice of `mode`; `fill_value` is for ``mode="fill"``."""
-        plan = plan_index(self._array.aval.shape, self._index)
+        shape, index = with_axes_for_bools(self._array.aval.shape, self._index)
+        plan = plan_index(shape, index, wrap_negative_indices)
         return read(
-            self._array,
+            _in_shape(self._array, shape),
             plan,
             mode=GatherScatterMode.PROMISE_IN_BOUNDS if mode is None else mode,
             fill_value=fill_value,
@@ -132,6 +138,60 @@ class IndexUpdateRef:
         """The larger of element and value."""
         return self._update("max", values, **options)
 
+    def apply(
+        self,
+        func: Callable[[Any], Any],
+        *,
+        mode: Mode = None,
+        indices_are_sorted: bool = False,
+        unique_indices: bool = False,
+        wrap_negative_indices: bool = True,
+    ) -> Any:
+        """Replaced by what an elementwise function makes of them.
+
+        An element that index arrays name more than once is replaced as often. Where these are
+        traced, without the promise `unique_indices`, that takes a loop over the whole array, and
+        jitted programs have no reverse derivative of it.
+
+        Args:
+          func: called with an array of elements; its result broadcasts to their shape.
+
+        Raises:
+          DtypeError: the result is of a higher kind than the array.
+        """
+        x = self._array
+        if _is_mask(self._index) and aval_of(self._index).shape == x.aval.shape:
+            mask = array("index", self._index)
+            return select_n(mask, x, self._results(func, x))
+        shape, index = with_axes_for_bools(x.aval.shape, self._index)
+        plan = plan_index(shape, index, wrap_negative_indices)
+        if unique_indices or _are_distinct(plan):
+            old = read(_in_shape(x, shape), plan, mode="clip")
+            return self.set(
+                func(old),
+                mode=mode,
+                indices_are_sorted=indices_are_sorted,
+                unique_indices=unique_indices,
+                wrap_negative_indices=wrap_negative_indices,
+            )
+        from funcdl.lax import scatter_apply
+
+        whole = _in_shape(x, shape)
+        numbers, _ = plan.window_numbers()
+        updated = scatter_apply(
+            read_region(whole, plan),
+            plan.index_vectors(),
+            lambda elements: self._results(func, elements),
+            ScatterDimensionNumbers(*numbers),
+            update_shape=plan.window_shape(),
+            indices_are_sorted=indices_are_sorted,
+            mode=mode,
+        )
+        return _in_shape(_write_region(whole, plan, updated, "set"), x.aval.shape)
+
+    def _results(self, func: Callable[[Any], Any], elements: Any) -> Any:
+        return broadcast_to(self._converted("apply", func(elements)), elements.aval.shape)
+
     def _converted(self, method: str, values: ArrayLike) -> Any:
         """The values in the array's dtype.
 
@@ -158,6 +218,7 @@ class IndexUpdateRef:
         mode: Mode = None,
         indices_are_sorted: bool = False,
         unique_indices: bool = False,
+        wrap_negative_indices: bool = True,
     ) -> Any:
         x = self._array
         value = self._converted(method, values)
@@ -166,7 +227,14 @@ class IndexUpdateRef:
             updated = _update_masked(x, array("index", self._index), value, combine)
             if updated is not None:
                 return updated
-        plan = plan_index(x.aval.shape, self._index)
+        shape, index = with_axes_for_bools(x.aval.shape, self._index)
+        if shape != x.aval.shape:
+            within = IndexUpdateRef(_in_shape(x, shape), index)
+            updated = within._update(
+                method, value, mode=mode, wrap_negative_indices=wrap_negative_indices
+            )
+            return _in_shape(updated, x.aval.shape)
+        plan = plan_index(shape, index, wrap_negative_indices)
         value = broadcast_update(value, plan)
         if not plan.arrays:
             region = tuple(extent.count for extent in plan.region)
@@ -182,6 +250,21 @@ class IndexUpdateRef:
             mode=GatherScatterMode.from_any(mode),
         )
         return _write_region(x, plan, updated, "set")
+
+
+def _are_distinct(plan: Plan) -> bool:
+    """Whether index arrays are known to name no place twice."""
+    arrays = [index for _, index in plan.arrays]
+    if not all(type(index) is Array for index in arrays):
+        return plan.batch == ()
+    if not arrays:
+        return True
+    vectors = np.stack([np.broadcast_to(i.value, plan.batch).ravel() for i in arrays], axis=1)
+    return len(np.unique(vectors, axis=0)) == len(vectors)
+
+
+def _in_shape(x: Any, shape: Shape) -> Any:
+    return x if x.aval.shape == shape else reshape(x, new_sizes=shape)
 
 
 def _is_mask(index: Any) -> bool:
