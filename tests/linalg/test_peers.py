@@ -20,10 +20,21 @@ from funcdl.core import dtypes
 pytestmark = pytest.mark.peers
 
 OURS = SimpleNamespace(lax=funcdl.lax.linalg, numpy=funcdl.numpy.linalg, scipy=funcdl.scipy.linalg)
-QUICK = (
-    "lax.cholesky-1 lax.eigh-1 lax.lu-3 lax.qr-1 lax.svd-3 lax.eig-1 lax.triangular_solve-4 "
-    "lax.tridiagonal_solve-0 numpy.det-3 numpy.slogdet-1 numpy.pinv-4 numpy.lstsq-0 scipy.polar-0"
-).split()
+QUICK = {
+    "lax.cholesky-1",
+    "lax.eig-1",
+    "lax.eigh-1",
+    "lax.lu-3",
+    "lax.qr-1",
+    "lax.svd-3",
+    "lax.triangular_solve-4",
+    "lax.tridiagonal_solve-0",
+    "numpy.det-3",
+    "numpy.lstsq-0",
+    "numpy.pinv-4",
+    "numpy.slogdet-1",
+    "scipy.polar-0",
+}
 CASES = [
     pytest.param(p, id=p.name, marks=[] if p.name in QUICK else [pytest.mark.slow])
     for p in PROGRAMS
