@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.random.draws import DRAWS, EXACT, LOGITS, call
+from tests.random.draws import DRAWS, EXACT, call, draw
 
 import funcdl as fd
 import funcdl.numpy as fnp
@@ -42,13 +42,10 @@ def test_as_jax_draws_it(text: str) -> None:
 
 @pytest.mark.parametrize("text", DRAWS)
 def test_traced_as_eager(text: str) -> None:
-    def draw(key: Any) -> Any:
-        scope = {"m": random, "key": key, "np": np, "LOGITS": LOGITS}
-        return eval(text, scope)
-
     key = random.key(42)
     with fd.config.override(backend="reference"):
-        np.testing.assert_array_equal(fd.jit(draw)(key), draw(key))
+        traced = fd.jit(lambda key: draw(random, text, key))(key)
+        np.testing.assert_array_equal(traced, draw(random, text, key))
 
 
 GOLDEN_64 = {

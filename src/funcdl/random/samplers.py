@@ -9,11 +9,10 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.avals import Shape
-from funcdl.errors import DtypeError, ShapeError
-from funcdl.numpy import arithmetic, logic, reductions
+from funcdl.errors import ArgumentError, DtypeError
+from funcdl.numpy import arithmetic, logic
 from funcdl.numpy.creation import DTypeLike, ShapeLike, canonical, shape_of
 from funcdl.numpy.promotion import ArrayLike, array, broadcast_shapes, convert, strong
-from funcdl.numpy.reductions import normalize_axis
 from funcdl.numpy.shaping import broadcast_to
 from funcdl.ops.arithmetic import add, max_, mul, neg, rem, sub
 from funcdl.ops.bits import or_, shift_left, shift_right_logical, xor
@@ -27,6 +26,7 @@ from funcdl.ops.shape import full, full_like
 from funcdl.ops.special import erf, erf_inv
 from funcdl.ops.stop_gradient import stop_gradient
 from funcdl.random.keys import hash_positions, single_key, split
+from funcdl.random.parameters import bound, float_dtype, int_dtype, spread
 
 _UNSIGNED = {8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
 
@@ -59,25 +59,6 @@ def bits(key: Any, shape: ShapeLike = (), dtype: DTypeLike = None) -> Any:
     return _bits(data, 8 * target.itemsize, shape_of(shape))
 
 
-def _float_dtype(name: str, dtype: DTypeLike) -> np.dtype[Any]:
-    target = dtypes.default_dtype("f") if dtype is None else canonical(dtype)
-    if not dtypes.is_float(target):
-        raise DtypeError(f"{name}: dtype must be a floating type, got {target.name}")
-    return target
-
-
-def _bound(name: str, what: str, value: ArrayLike, dtype: np.dtype[Any], shape: Shape) -> Any:
-    bound = strong(convert(array(name, value), dtype))
-    return _spread(name, what, bound, shape)
-
-
-def _spread(name: str, what: str, x: Any, shape: Shape) -> Any:
-    try:
-        return broadcast_to(x, shape)
-    except ShapeError:
-        raise ShapeError(f"{name}: {what} must broadcast to shape={shape}, got {x.aval}") from None
-
-
 def uniform(
     key: Any,
     shape: ShapeLike = (),
@@ -100,9 +81,9 @@ def uniform(
       ShapeError: a bound does not broadcast to `shape`.
     """
     data = single_key("uniform", key)
-    target, sizes = _float_dtype("uniform", dtype), shape_of(shape)
-    low = _bound("uniform", "minval", minval, target, sizes)
-    high = _bound("uniform", "maxval", maxval, target, sizes)
+    target, sizes = float_dtype("uniform", dtype), shape_of(shape)
+    low = bound("uniform", "minval", minval, target, sizes)
+    high = bound("uniform", "maxval", maxval, target, sizes)
     return _uniform(data, sizes, target, low, high)
 
 
@@ -145,9 +126,7 @@ def randint(
       ShapeError: a bound does not broadcast to `shape`.
     """
     single_key("randint", key)
-    target = dtypes.default_dtype("i") if dtype is None else canonical(dtype)
-    if not dtypes.is_integer(target):
-        raise DtypeError(f"randint: dtype must be an integer type, got {target.name}")
+    target = int_dtype("randint", dtype)
     sizes = shape_of(shape)
     low, high = array("randint", minval), array("randint", maxval)
     if target.itemsize >= 4:
@@ -162,8 +141,8 @@ def randint(
 def _randint(key: Any, sizes: Shape, low: Any, high: Any, target: np.dtype[Any]) -> Any:
     low, _ = _clipped(low, target)
     high, beyond = _clipped(high, target)
-    low = _spread("randint", "minval", low, sizes)
-    high = _spread("randint", "maxval", high, sizes)
+    low = spread("randint", "minval", low, sizes)
+    high = spread("randint", "maxval", high, sizes)
     beyond = broadcast_to(beyond, sizes)
 
     width = 8 * target.itemsize
@@ -193,25 +172,34 @@ def _clipped(bound: Any, dtype: np.dtype[Any]) -> tuple[Any, Any]:
     return strong(convert(bound, dtype)), above
 
 
-def bernoulli(key: Any, p: ArrayLike = 0.5, shape: ShapeLike = None) -> Any:
+def bernoulli(key: Any, p: ArrayLike = 0.5, shape: ShapeLike = None, mode: str = "low") -> Any:
     """True with probability `p` (see `jax.random.bernoulli`).
 
     Args:
       key: one key.
       p: a probability, or an array of them, which broadcasts to `shape`.
       shape: the result's shape; None: that of `p`.
+      mode: "low": one uniform number each, exact to the last bit of its mantissa; "high": two, for
+        tiny probabilities.
 
     Raises:
+      ArgumentError: another mode.
       DtypeError: `p` is no float.
       ShapeError: `p` does not broadcast to `shape`.
     """
     data = single_key("bernoulli", key)
+    if mode not in ("low", "high"):
+        raise ArgumentError(f"bernoulli: mode must be 'low' or 'high', got {mode!r}")
     p = array("bernoulli", p)
     if not dtypes.is_float(p.aval.dtype):
         raise DtypeError(f"bernoulli: p must be floating, got {p.aval}")
     sizes = p.aval.shape if shape is None else shape_of(shape)
-    p = _spread("bernoulli", "p", p, sizes)
-    return lt(_unit(data, sizes, p.aval.dtype), p)
+    p = spread("bernoulli", "p", p, sizes)
+    if mode == "low":
+        return lt(_unit(data, sizes, p.aval.dtype), p)
+    upper, lower = _unit(data, (2, *sizes), p.aval.dtype)
+    step = 2.0 ** -dtypes.finfo(p.aval.dtype).nmant
+    return lt(mul(lower, full_like(lower, step)), sub(p, upper))
 
 
 def _unit(data: Any, shape: Shape, dtype: np.dtype[Any], low: float = 0.0) -> Any:
@@ -237,7 +225,7 @@ def normal(key: Any, shape: ShapeLike = (), dtype: DTypeLike = None) -> Any:
         real, imag = (_normal(keys[i], sizes, part) for i in (0, 1))
         value = complex_(real, imag)
         return arithmetic.divide(value, full_like(value, math.sqrt(2)))
-    return _normal(data, sizes, _float_dtype("normal", dtype))
+    return _normal(data, sizes, float_dtype("normal", dtype))
 
 
 def _normal(data: Any, shape: Shape, dtype: np.dtype[Any]) -> Any:
@@ -266,14 +254,14 @@ def truncated_normal(
       ShapeError: the bounds do not broadcast.
     """
     data = single_key("truncated_normal", key)
-    target = _float_dtype("truncated_normal", dtype)
+    target = float_dtype("truncated_normal", dtype)
     bounds = [array("truncated_normal", x) for x in (lower, upper)]
     if shape is None:
         sizes = broadcast_shapes(*(x.aval.shape for x in bounds), name="truncated_normal")
     else:
         sizes = shape_of(shape)
     low, high = (
-        _bound("truncated_normal", what, x, target, sizes)
+        bound("truncated_normal", what, x, target, sizes)
         for what, x in zip(("lower", "upper"), bounds, strict=True)
     )
     root = full_like(low, math.sqrt(2))
@@ -290,56 +278,39 @@ def truncated_normal(
 def exponential(key: Any, shape: ShapeLike = (), dtype: DTypeLike = None) -> Any:
     """Numbers of the exponential distribution with mean 1 (see `jax.random.exponential`)."""
     data = single_key("exponential", key)
-    u = _unit(data, shape_of(shape), _float_dtype("exponential", dtype))
+    u = _unit(data, shape_of(shape), float_dtype("exponential", dtype))
     return neg(log1p(neg(u)))
 
 
-def gumbel(key: Any, shape: ShapeLike = (), dtype: DTypeLike = None) -> Any:
-    """Numbers of the Gumbel distribution, ``-log(-log(u))`` (see `jax.random.gumbel`)."""
-    data = single_key("gumbel", key)
-    return _gumbel(data, shape_of(shape), _float_dtype("gumbel", dtype))
-
-
-def _gumbel(data: Any, shape: Shape, dtype: np.dtype[Any]) -> Any:
-    u = _unit(data, shape, dtype, float(dtypes.finfo(dtype).tiny))
-    return neg(log(neg(log(u))))
-
-
-def categorical(key: Any, logits: ArrayLike, axis: int = -1, shape: ShapeLike = None) -> Any:
-    """Category numbers, drawn with probabilities ``softmax(logits)`` (`jax.random.categorical`).
-
-    The largest of the logits with Gumbel noise added, where the noise is drawn for each sample.
+def gumbel(
+    key: Any, shape: ShapeLike = (), dtype: DTypeLike = None, mode: str | None = None
+) -> Any:
+    """Numbers of the Gumbel distribution, ``-log(-log(u))`` (see `jax.random.gumbel`).
 
     Args:
       key: one key.
-      logits: logarithms of probabilities, up to a constant.
-      axis: the dimension that runs over categories.
-      shape: the result's shape, which ends in that of `logits` without `axis` (the default).
+      shape: the result's shape.
+      dtype: a floating type.
+      mode: None or "low": one uniform number each, whose mantissa limits how large a number can be;
+        "high": two of them, for more exact large numbers. "highest" is "high" here, where JAX
+        draws float32 numbers in another way.
 
     Raises:
-      ShapeError: `shape` does not fit.
-      DtypeError: `logits` are no floats.
+      DtypeError: `dtype` is no floating type.
+      ArgumentError: another mode.
     """
-    data = single_key("categorical", key)
-    logits = array("categorical", logits)
-    if not dtypes.is_float(logits.aval.dtype):
-        raise DtypeError(f"categorical: logits must be floating, got {logits.aval}")
-    axis = normalize_axis("categorical", axis, logits.ndim)
-    own = logits.aval.shape
-    batch = own[:axis] + own[axis + 1 :]
-    sizes = batch if shape is None else shape_of(shape)
-    extra = len(sizes) - len(batch)
-    fits = extra >= 0 and all(
-        size in (1, wanted) for size, wanted in zip(batch, sizes[extra:], strict=True)
-    )
-    if not fits:
-        raise ShapeError(
-            f"categorical: shape must end in a shape to which {batch} broadcasts, that of the "
-            f"logits without axis {axis}; got {sizes}"
-        )
-    place = extra + axis
-    noise = _gumbel(data, (*sizes[:place], own[axis], *sizes[place:]), logits.aval.dtype)
-    return reductions.argmax(arithmetic.add(noise, logits), place)
+    data = single_key("gumbel", key)
+    sizes, target = shape_of(shape), float_dtype("gumbel", dtype)
+    if mode not in (None, "low", "high", "highest"):
+        raise ArgumentError(f"gumbel: mode must be 'low', 'high', 'highest' or None, got {mode!r}")
+    info = dtypes.finfo(target)
+    if mode in (None, "low"):
+        u = _unit(data, sizes, target, float(info.tiny))
+        return neg(log(neg(log(u))))
+    upper, lower = _unit(data, (2, *sizes), target)
+    step = arithmetic.add(arithmetic.multiply(lower, 2.0**-info.nmant), float(info.tiny))
+    u = select_n(lt(upper, full_like(upper, 0.5)), upper, add(upper, step))
+    return neg(log(neg(log1p(neg(u)))))
 
 
 def rademacher(key: Any, shape: ShapeLike = (), dtype: DTypeLike = None) -> Any:
