@@ -21,6 +21,7 @@ from tests.linalg.factors import (
     positive,
 )
 
+import funcdl.numpy as fnp
 from funcdl.lax import linalg
 
 
@@ -209,6 +210,8 @@ def test_reflections(dtype: str) -> None:
     (packed, taus), _ = scipy.linalg.qr(a, mode="raw")
     q, _ = np.linalg.qr(a, "complete")
     near(linalg.householder_product(packed, taus), q[:, :3])
+    for found, wanted in zip(fnp.linalg.qr(a, "raw"), np.linalg.qr(a, "raw"), strict=True):
+        near(found, wanted)
     c = normal(np.random.default_rng(1), (4, 2), dtype)
     near(linalg.ormqr(packed, taus, c), q @ c)
     near(linalg.ormqr(packed, taus, c, transpose=True), adjoint(q) @ c)

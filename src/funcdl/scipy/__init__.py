@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-_SUBMODULES = frozenset({"linalg"})
+_SUBMODULES = frozenset({"linalg", "special"})
 
 
 def __getattr__(name: str) -> ModuleType:

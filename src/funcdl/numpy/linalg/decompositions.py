@@ -9,6 +9,7 @@ from funcdl.lax import linalg as factorizations
 from funcdl.numpy.arithmetic import sign
 from funcdl.numpy.promotion import ArrayLike, promote_inexact
 from funcdl.numpy.sorting import argsort
+from funcdl.ops import linalg as ops
 from funcdl.ops.arithmetic import abs_, mul, neg
 from funcdl.ops.linalg import common
 from funcdl.ops.linalg.common import adjoint
@@ -148,18 +149,23 @@ def qr(a: ArrayLike, mode: str = "reduced") -> Any:
 
     Args:
       a: matrices ``[..., m, n]``.
-      mode: ``"reduced"``: Q has ``min(m, n)`` columns; ``"complete"``: m; ``"r"``: R alone.
+      mode: ``"reduced"``: Q has ``min(m, n)`` columns; ``"complete"``: m; ``"r"``: R alone;
+        ``"raw"``: the reflections that make Q, as LAPACK packs them, and their factors.
 
     Returns:
-      Q with orthonormal columns and R upper triangular, or R alone.
+      Q with orthonormal columns and R upper triangular, or R alone, or ``(h, taus)``: the
+      transpose of h is what `funcdl.lax.linalg.householder_product` takes.
 
     Raises:
       ShapeError: there are no matrices.
       DtypeError: half precision.
       ArgumentError: `mode` is none of these.
     """
-    if mode not in ("reduced", "complete", "full", "r"):
-        raise ArgumentError(f"qr: mode must be 'reduced', 'complete' or 'r', got {mode!r}")
+    if mode not in ("reduced", "complete", "full", "r", "raw"):
+        raise ArgumentError(f"qr: mode must be 'reduced', 'complete', 'r' or 'raw', got {mode!r}")
+    if mode == "raw":
+        packed, taus = ops.geqrf(*promote_inexact("qr", a))
+        return common.matrix_transpose(packed), taus
     q, r = factorizations.qr(a, full_matrices=mode in ("complete", "full"))
     return r if mode == "r" else QRResult(q, r)
 

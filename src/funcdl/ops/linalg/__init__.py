@@ -9,7 +9,7 @@ from funcdl.ops.linalg.cholesky import cholesky, cholesky_update
 from funcdl.ops.linalg.eig import eig
 from funcdl.ops.linalg.eigh import eigh
 from funcdl.ops.linalg.lu import lu, lu_pivots_to_permutation
-from funcdl.ops.linalg.qr import householder_product, qr
+from funcdl.ops.linalg.qr import geqrf, householder_product, qr
 from funcdl.ops.linalg.reductions import hessenberg, schur, tridiagonal
 from funcdl.ops.linalg.svd import svd
 from funcdl.ops.linalg.triangular_solve import triangular_solve
@@ -20,6 +20,7 @@ __all__ = [
     "cholesky_update",
     "eig",
     "eigh",
+    "geqrf",
     "hessenberg",
     "householder_product",
     "lu",

@@ -102,6 +102,30 @@ qr.jvp = _jvp
 registry.add(Op(qr, common.ACCEPTS, _samples, common.HOST))
 
 
+def _reflections_shape(a: ShapedArray) -> list[ShapedArray]:
+    common.check_matrix("geqrf", a)
+    common.check_dtype("geqrf", a)
+    *batch, m, n = a.shape
+    return [ShapedArray(a.shape, a.dtype), ShapedArray((*batch, min(m, n)), a.dtype)]
+
+
+def _reflections(a: NDArray) -> list[NDArray]:
+    packed, taus = np.linalg.qr(a, "raw")
+    return [np.swapaxes(packed, -1, -2), taus]
+
+
+def _reflections_samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]:
+    for shape in [(3, 3), (4, 2), (2, 3), (2, 3, 2), (0, 2), (2, 0), (0, 2, 2)]:
+        yield Sample((spread(rng, shape, dtype),))
+
+
+_REASON = "differentiate qr instead"
+
+geqrf = common.matrix_primitive("geqrf", _reflections_shape, _reflections, multiple_results=True)
+geqrf.jvp = refuse_jvp(geqrf, _REASON)
+registry.add(Op(geqrf, common.ACCEPTS, _reflections_samples, common.HOST | {"jvp": _REASON}))
+
+
 def _product_shape(a: ShapedArray, taus: ShapedArray) -> ShapedArray:
     name = "householder_product"
     common.check_matrix(name, a)
@@ -139,7 +163,6 @@ def _product_samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator
 
 
 householder_product = common.matrix_primitive("householder_product", _product_shape, _product)
-_REASON = "differentiate qr instead"
 householder_product.jvp = refuse_jvp(householder_product, _REASON)
 registry.add(
     Op(householder_product, common.ACCEPTS, _product_samples, common.HOST | {"jvp": _REASON})

@@ -18,7 +18,7 @@ from funcdl.ops.rows import refuse_jvp
 
 NDArray = np.ndarray[Any, Any]
 
-_REASON = "as in JAX, no rule exists for it"
+_REASON = "its derivative has no rule here, nor in JAX"
 
 
 def _finite(compute: Callable[[NDArray], Any]) -> Callable[[NDArray], Any]:
