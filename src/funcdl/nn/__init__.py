@@ -65,8 +65,8 @@ from funcdl.nn.piecewise import (
     sparse_sigmoid,
 )
 from funcdl.nn.pooling import avg_pool, max_pool, min_pool, pool
-from funcdl.nn.softmax import log_softmax, logmeanexp, logsumexp, softmax
 from funcdl.nn.standardize import standardize
+from funcdl.scipy.special.normalized import log_softmax, logmeanexp, logsumexp, softmax
 
 __all__ = [
     "avg_pool",

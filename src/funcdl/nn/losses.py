@@ -13,8 +13,8 @@ import funcdl.numpy as fnp
 from funcdl.core import dtypes
 from funcdl.errors import DtypeError, ShapeError
 from funcdl.nn.one_hot import is_class
-from funcdl.nn.softmax import log_softmax
 from funcdl.numpy.promotion import promote_inexact
+from funcdl.scipy.special.normalized import log_softmax
 
 
 def softmax_cross_entropy(logits: Any, labels: Any, axis: int = -1) -> Any:

@@ -8,8 +8,8 @@ import numpy as np
 
 import funcdl.numpy as fnp
 from funcdl.errors import ArgumentError
-from funcdl.nn.softmax import Axis
 from funcdl.numpy.promotion import promote_inexact
+from funcdl.scipy.special.normalized import Axis
 
 
 def standardize(

@@ -1,0 +1,33 @@
+"""Modified Bessel functions of the first kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import funcdl.numpy as fnp
+from funcdl import lax
+from funcdl.scipy.special.elementwise import elementwise
+
+
+@elementwise
+def i0e(x: Any) -> Any:
+    """``exp(-|x|)`` times `i0`."""
+    return lax.bessel_i0e(x)
+
+
+@elementwise
+def i1e(x: Any) -> Any:
+    """``exp(-|x|)`` times `i1`."""
+    return lax.bessel_i1e(x)
+
+
+@elementwise
+def i0(x: Any) -> Any:
+    """The modified Bessel function of the first kind and order 0."""
+    return fnp.exp(abs(x)) * lax.bessel_i0e(x)
+
+
+@elementwise
+def i1(x: Any) -> Any:
+    """The modified Bessel function of the first kind and order 1."""
+    return fnp.exp(abs(x)) * lax.bessel_i1e(x)

@@ -1,0 +1,43 @@
+"""What all elementwise special functions share: promotion, and single precision at least."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from funcdl.core import dtypes
+from funcdl.errors import DtypeError
+from funcdl.numpy.promotion import broadcast, convert, promote_inexact
+from funcdl.ops.lowering import compute_dtype
+
+
+def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a function of arrays operands of one float dtype and one shape.
+
+    Half precision is computed in float32. All operands may be passed by keyword.
+
+    Raises:
+      DtypeError: an operand is complex.
+      ShapeError: the shapes do not broadcast.
+    """
+    name = function.__name__
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            args = signature.bind(*args, **kwargs).args
+        elif len(args) != len(signature.parameters):
+            signature.bind(*args)
+        xs = broadcast(name, *promote_inexact(name, *args))
+        dtype = xs[0].aval.dtype
+        if dtypes.is_complex(dtype):
+            raise DtypeError(f"{name} takes real numbers, got {', '.join(str(x.aval) for x in xs)}")
+        wide = compute_dtype(dtype)
+        if wide == dtype:
+            return function(*xs)
+        return convert(function(*(convert(x, wide) for x in xs)), dtype)
+
+    return wrapped
