@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from funcdl.compiler.loops import close_bodies
+from funcdl.compiler.scan_motion import move_products
+from funcdl.control.scan_primitive import scan_loop
 from funcdl.core.array import Array
 from funcdl.core.effects import eqn_effect
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var, last_uses
@@ -117,6 +119,9 @@ class _Simplifier:
         if isinstance(eqn.primitive.lower, Loop):
             eqn = close_bodies(_map_bodies(eqn, simplify), self._const)
             invars = list(eqn.invars)
+            moved = move_products(eqn) if eqn.primitive is scan_loop else None
+            if moved is not None:
+                return self.inline(moved.jaxpr, [self._const(c) for c in moved.consts], invars)
         folded = _fold(eqn)
         if folded is not None:
             return folded
@@ -304,7 +309,7 @@ def _is(value: Any, constant: int) -> bool:
     return value is not None and bool(value == constant)
 
 
-_CALLS = frozenset({"jit", "custom_call", "checkpoint"})
+_CALLS = frozenset({"checkpoint", "custom_call", "jit", "linear_call", "linear_solve"})
 _REWRITES: dict[str, Rewrite] = {
     "broadcast_in_dim": _broadcast,
     "checkpoint_name": _identity,

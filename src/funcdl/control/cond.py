@@ -29,17 +29,22 @@ from funcdl.transforms.arguments import as_arrays, function_name, show_tree
 from funcdl.transforms.batching import batch_jaxpr, place_batch
 from funcdl.transforms.jvp import jvp_jaxpr
 from funcdl.transforms.partial_eval import PartialEvalTrace, partial_eval_jaxpr
-from funcdl.transforms.programs import trace_body
+from funcdl.transforms.programs import trace_body, widen
 from funcdl.transforms.transpose import transpose_jaxpr
 from funcdl.transforms.weak_cache import cached_on_first
 
 cond_primitive = Primitive("cond", multiple_results=True)
 
 Branches = tuple[ClosedJaxpr, ...]
+_NONE_GIVEN = object()
 
 
 def cond(
-    pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any
+    pred: Any,
+    true_fun: Callable[..., Any],
+    false_fun: Callable[..., Any],
+    *operands: Any,
+    operand: Any = _NONE_GIVEN,
 ) -> Any:
     """``true_fun(*operands) if pred else false_fun(*operands)`` (see `jax.lax.cond`).
 
@@ -48,11 +53,14 @@ def cond(
     Args:
       pred: a scalar, bool or number (nonzero is true).
       true_fun, false_fun: return pytrees of the same structure, shapes and dtypes.
+      operands: arguments of both functions, pytrees of arrays.
+      operand: another way to give a single one.
 
     Raises:
       ShapeError: `pred` is no scalar, or the outputs' types differ.
       TreeError: the outputs' structures differ.
     """
+    operands = _with_operand("cond", operands, operand)
     value = as_array(pred)
     if value.aval.shape:
         raise ShapeError(
@@ -67,15 +75,22 @@ def cond(
     return _choose("cond", index, [false_fun, true_fun], operands)
 
 
-def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
+def switch(
+    index: Any,
+    branches: Sequence[Callable[..., Any]],
+    *operands: Any,
+    operand: Any = _NONE_GIVEN,
+) -> Any:
     """``branches[clamp(index)](*operands)`` (see `jax.lax.switch`).
 
     Args:
       index: an integer scalar; out of range means the first or the last branch.
       branches: functions that return pytrees of the same structure, shapes and dtypes.
+      operands, operand: as for `cond`.
     """
     if not branches:
         raise ArgumentError("switch requires at least one branch, got none")
+    operands = _with_operand("switch", operands, operand)
     value = as_array(index)
     if value.aval.shape or not dtypes.is_integer(value.aval.dtype):
         raise DtypeError(f"switch requires an integer scalar as index, got {value.aval}")
@@ -85,6 +100,16 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
     value = convert_element_type(value, new_dtype=np.dtype(np.int32), weak_type=False)
     value = clamp(full_like(value, 0), value, full_like(value, len(branches) - 1))
     return _choose("switch", value, list(branches), operands)
+
+
+def _with_operand(what: str, operands: tuple[Any, ...], operand: Any) -> tuple[Any, ...]:
+    if operand is _NONE_GIVEN:
+        return operands
+    if operands:
+        raise ArgumentError(
+            f"{what} takes its operands by position or by the keyword operand, got both"
+        )
+    return (operand,)
 
 
 def _as_traced(operands: Sequence[Any], what: str) -> Any:
@@ -106,7 +131,7 @@ def _choose(
     branches = []
     start = 0
     for program, values, _ in traced:
-        branches.append(_widen(program, start, len(values), types))
+        branches.append(widen(program, start, len(values), types))
         start += len(values)
     outs = cond_primitive.bind(index, *captured, *args, branches=tuple(branches))
     return traced[0][2].unflatten(outs)
@@ -136,22 +161,6 @@ def _check_branches(what: str, funs: Sequence[Callable[..., Any]], traced: Seque
                 f"{what} requires branches that return the same types; {first_name} and {name} "
                 "differ:\n" + "\n".join(wrong)
             )
-
-
-@cached_on_first
-def _widen(
-    program: ClosedJaxpr, start: int, count: int, captured: tuple[ShapedArray, ...]
-) -> ClosedJaxpr:
-    """The program with all branches' captured values as inputs, of which `count` are its own."""
-    if count == len(captured):
-        return program
-
-    def run(*xs: Any) -> list[Any]:
-        own = [*xs[start : start + count], *xs[len(captured) :]]
-        return eval_jaxpr(program.jaxpr, program.consts, own)
-
-    jaxpr, consts = trace_to_jaxpr(run, [*captured, *program.in_avals[count:]])
-    return ClosedJaxpr(jaxpr, consts)
 
 
 def _impl(

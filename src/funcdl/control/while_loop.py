@@ -125,7 +125,14 @@ def _check_condition(what: str, name: str, avals: Sequence[ShapedArray]) -> None
     raise ShapeError(f"{what} requires {name} to return a bool scalar, got {found}; {fix}")
 
 
-def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_val: Any) -> Any:
+def fori_loop(
+    lower: Any,
+    upper: Any,
+    body_fun: Callable[[Any, Any], Any],
+    init_val: Any,
+    *,
+    unroll: int | bool | None = None,
+) -> Any:
     """``val = body_fun(i, val)`` for i from `lower` up to `upper` (see `jax.lax.fori_loop`).
 
     With bounds that are known (no tracers) the loop is a `scan`, and so differentiable in reverse
@@ -136,6 +143,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
         where `lower` is.
       body_fun: ``body_fun(i, val) -> val``, which keeps structure, shapes and dtypes.
       init_val: the first value, a pytree of arrays.
+      unroll: accepted for compatibility; the compiler decides.
 
     Raises:
       DtypeError: a bound is no integer scalar.

@@ -12,7 +12,10 @@ from typing import Any
 
 from funcdl.control import (
     associative_scan,
+    composite,
     cond,
+    custom_linear_solve,
+    custom_root,
     fori_loop,
     map,
     scan,
@@ -280,6 +283,7 @@ __all__ = [
     "clz",
     "collapse",
     "complex",
+    "composite",
     "concatenate",
     "cond",
     "conj",
@@ -302,6 +306,8 @@ __all__ = [
     "cummin",
     "cumprod",
     "cumsum",
+    "custom_linear_solve",
+    "custom_root",
     "digamma",
     "div",
     "dot",

@@ -6,6 +6,7 @@ from funcdl.ops.barrier import checkpoint_name
 from funcdl.transforms import checkpoint_policies
 from funcdl.transforms.callback import io_callback, pure_callback
 from funcdl.transforms.checkpoint import checkpoint, remat
+from funcdl.transforms.closure_convert import closure_convert
 from funcdl.transforms.custom_pullbacks import custom_gradient, custom_vjp
 from funcdl.transforms.custom_rules import custom_jvp
 from funcdl.transforms.debugging import (
@@ -18,6 +19,7 @@ from funcdl.transforms.debugging import (
     named_scope,
 )
 from funcdl.transforms.derivatives import jvp, linear_transpose, linearize, vjp
+from funcdl.transforms.fwd_and_bwd import fwd_and_bwd
 from funcdl.transforms.gradient import grad, value_and_grad
 from funcdl.transforms.jacobians import hessian, jacfwd, jacobian, jacrev
 from funcdl.transforms.jit import JitFunction, eval_shape, jit, make_jaxpr
@@ -33,6 +35,7 @@ __all__ = [
     "checkpoint",
     "checkpoint_name",
     "checkpoint_policies",
+    "closure_convert",
     "custom_gradient",
     "custom_jvp",
     "custom_vjp",
@@ -41,6 +44,7 @@ __all__ = [
     "disable_jit",
     "eval_shape",
     "explain_cache_misses",
+    "fwd_and_bwd",
     "grad",
     "hessian",
     "io_callback",

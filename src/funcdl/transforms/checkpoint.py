@@ -9,7 +9,7 @@ not shared by the compiler with the forward pass (see `optimization_barrier`).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,13 +26,14 @@ from funcdl.core.trace import current_trace
 from funcdl.errors import ArgumentError
 from funcdl.ops.barrier import optimization_barrier
 from funcdl.ops.shape import move_to_front
-from funcdl.transforms.arguments import argument_names, as_arrays, normalize_argnums
+from funcdl.transforms.arguments import argument_names, as_arrays, function_name, normalize_argnums
 from funcdl.transforms.batching import batch_jaxpr
 from funcdl.transforms.checkpoint_policies import Policy, nothing_saveable
 from funcdl.transforms.jit_primitive import jit_call
 from funcdl.transforms.jvp import jvp_jaxpr
 from funcdl.transforms.partial_eval import PartialEvalTrace, known_args, partial_eval_jaxpr
 from funcdl.transforms.programs import trace_body, without_unused
+from funcdl.transforms.selection import select_arguments
 from funcdl.transforms.transpose import backward_pass
 from funcdl.transforms.weak_cache import cached_on_first
 
@@ -45,6 +46,7 @@ def checkpoint(
     prevent_cse: bool = True,
     policy: Policy | None = None,
     static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Iterable[str] = (),
 ) -> Callable[..., Any]:
     """A function whose gradient takes less memory and more time (see `jax.checkpoint`).
 
@@ -57,7 +59,7 @@ def checkpoint(
       prevent_cse: whether compiled programs must keep the two computations apart. Only where `fun`
         is the body of a `scan` can it be False without defeating the purpose.
       policy: says which values are kept all the same; see `checkpoint_policies`.
-      static_argnums: positional arguments that are no arrays; they need not be hashable.
+      static_argnums, static_argnames: arguments that are no arrays; they need not be hashable.
 
     Raises:
       ArgumentError: `policy` cannot be called or hashed, or `static_argnums` is out of range (when
@@ -74,29 +76,34 @@ def checkpoint(
             f"checkpoint_policies.dots_saveable, got {policy!r}"
         )
 
+    chosen = select_arguments(fun, function_name(fun), "static", None, static_argnames)
+
     @functools.wraps(fun)
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
         static = normalize_argnums(static_argnums, len(args), "static_argnums") if args else ()
+        static = (*static, *(i for i in chosen.positions if i < len(args)))
         dynamic = [i for i in range(len(args)) if i not in static]
         names = argument_names(fun, args)
         leaves: list[Any] = []
         for i in dynamic:
             leaves += as_arrays(names[i], args[i], "checkpoint")[0]
-        for name, value in sorted(kwargs.items()):
+        fixed = {name: x for name, x in kwargs.items() if name in chosen.names}
+        traced = {name: x for name, x in sorted(kwargs.items()) if name not in fixed}
+        for name, value in traced.items():
             leaves += as_arrays(name, value, "checkpoint")[0]
         given = tuple(args[i] for i in dynamic)
-        in_tree = tree.structure((given, dict(sorted(kwargs.items()))))
+        in_tree = tree.structure((given, traced))
 
         def call(values: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
             full = list(args)
             for i, value in zip(dynamic, values, strict=True):
                 full[i] = value
-            return fun(*full, **keywords)
+            return fun(*full, **keywords, **fixed)
 
         functools.update_wrapper(call, fun)
         avals = [x.aval for x in leaves]
         # The program of a function with static arguments is for these values of them only.
-        owner = call if static else fun
+        owner = call if static or fixed else fun
         program, captured, out_tree = trace_body(call, in_tree, avals, "checkpoint", owner)
         outs = checkpoint_call.bind(
             *captured, *leaves, jaxpr=program, policy=policy, prevent_cse=prevent_cse

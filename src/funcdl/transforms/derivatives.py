@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from funcdl.core import dtypes, tree
+from funcdl.core import tree
 from funcdl.core.array import aval_of
-from funcdl.core.avals import ShapedArray
-from funcdl.core.jaxpr import Jaxpr, eval_jaxpr
-from funcdl.core.pruning import prune_jaxpr
-from funcdl.core.symbolic_zero import LinearInput, Zero, is_zero
-from funcdl.core.trace import context, new_trace
 from funcdl.errors import (
     ArgumentError,
-    DtypeError,
-    ShapeError,
     TreeError,
 )
-from funcdl.ops.convert import convert_element_type
-from funcdl.ops.shape import instantiate, zeros
+from funcdl.ops.shape import instantiate
 from funcdl.transforms.arguments import (
     argument_names,
     as_arrays,
@@ -30,8 +22,8 @@ from funcdl.transforms.arguments import (
     leaf_names,
 )
 from funcdl.transforms.jvp import jvp_flat
-from funcdl.transforms.partial_eval import PartialEvalTrace
-from funcdl.transforms.transpose import backward_pass, linear_transpose_flat
+from funcdl.transforms.linearized import Linearized, Pullback, VjpProgram, check_tangent
+from funcdl.transforms.transpose import linear_transpose_flat
 
 
 def jvp(
@@ -70,7 +62,7 @@ def jvp(
             + describe_trees(tangent_tree, treedef)
         )
     given = [
-        _check_tangent("jvp", "tangent", name, x.aval, t)
+        check_tangent("jvp", "tangent", name, x.aval, t)
         for name, x, t in zip(names, flat, flat_tangents, strict=True)
     ]
     flat_fun = FlatFunction(fun, treedef, has_aux, "jvp")
@@ -92,7 +84,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     """
     flat, treedef, names = _flatten_args(fun, primals, "linearize")
     flat_fun = FlatFunction(fun, treedef, has_aux, "linearize")
-    linear = Linearized(flat_fun, flat)
+    linear = flat_fun.linearize(flat)
 
     def f_jvp(*tangents: Any) -> Any:
         given, tangent_tree = _flatten_args(fun, tangents, "linearize")[:2]
@@ -102,7 +94,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
                 + describe_trees(tangent_tree, treedef)
             )
         checked = [
-            _check_tangent("linearize", "tangent", name, x.aval, t)
+            check_tangent("linearize", "tangent", name, x.aval, t)
             for name, x, t in zip(names, flat, given, strict=True)
         ]
         return flat_fun.out_tree.unflatten(linear.push(checked))
@@ -119,28 +111,14 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     Returns:
       ``(output, f_vjp)``, and `aux` third if `has_aux`. ``f_vjp(cotangent)`` takes a cotangent
       with the output's structure, shapes and dtypes, and returns a tuple with one cotangent for
-      each of `primals` (float0 zeros for integers and bools).
+      each of `primals` (float0 zeros for integers and bools). It is a pytree of the residuals, so
+      that it can be returned from jitted functions and passed to them.
     """
     flat, treedef, _ = _flatten_args(fun, primals, "vjp")
     flat_fun = FlatFunction(fun, treedef, has_aux, "vjp")
-    linear = Linearized(flat_fun, flat)
-    out_avals = [out.aval for out in linear.outs[: flat_fun.num_outs]]
-
-    def f_vjp(cotangent: Any) -> Any:
-        ct_tree = tree.structure(cotangent)
-        if ct_tree != flat_fun.out_tree:
-            raise TreeError(
-                f"the vjp of {function_name(fun)} requires a cotangent with its output's "
-                "structure:\n" + describe_trees(ct_tree, flat_fun.out_tree)
-            )
-        names = leaf_names("output", cotangent)
-        arrays, _ = as_arrays("cotangent", cotangent, "vjp")
-        checked = [
-            _check_tangent("vjp", "cotangent", name, aval, ct)
-            for name, aval, ct in zip(names, out_avals, arrays, strict=True)
-        ]
-        return treedef.unflatten(linear.pull(checked))
-
+    linear = flat_fun.linearize(flat)
+    types = flat_fun.out_tree, tuple(out.aval for out in linear.outs[: flat_fun.num_outs])
+    f_vjp = Pullback(linear.consts, VjpProgram(function_name(fun), linear.program, treedef, *types))
     out = flat_fun.out_tree.unflatten(linear.outs[: flat_fun.num_outs])
     if has_aux:
         return out, f_vjp, flat_fun.unflatten_aux(linear.outs)
@@ -195,54 +173,13 @@ class FlatFunction:
         aux_leaves, self._aux_tree = flatten_output(aux, self._transform, name)
         return outs + aux_leaves
 
+    def linearize(self, primals: Sequence[Any]) -> Linearized:
+        """Its outputs at a point, and the derivative of all but aux."""
+        return Linearized(self, primals, self.title, lambda: self.num_outs)
+
     def unflatten_aux(self, outs: Sequence[Any]) -> Any:
         """The aux pytree out of all flat outputs."""
         return self._aux_tree.unflatten(outs[self.num_outs :])
-
-
-class Linearized:
-    """A function's outputs at a point, and its derivative there as a linear program."""
-
-    def __init__(self, fun: FlatFunction, primals: Sequence[Any]) -> None:
-        trace = PartialEvalTrace(fun.title, context.trace)
-        self._in_avals = [x.aval for x in primals]
-        self._varied = [dtypes.is_inexact(aval.dtype) for aval in self._in_avals]
-        with new_trace(trace):
-            tangents = [
-                trace.new_input(aval.to_tangent()) if varied else Zero(aval.to_tangent())
-                for aval, varied in zip(self._in_avals, self._varied, strict=True)
-            ]
-            self.outs, out_tangents = jvp_flat(fun, primals, tangents, trace, fun.title)
-            out_tangents = out_tangents[: fun.num_outs]
-            self._out_tangents = out_tangents
-            self._jaxpr: Jaxpr
-            self._jaxpr, self._consts = prune_jaxpr(
-                *trace.to_jaxpr([t for t in out_tangents if not is_zero(t)])
-            )
-
-    def push(self, tangents: Sequence[Any]) -> list[Any]:
-        """Output tangents for input tangents."""
-        given = [instantiate(t) for t, v in zip(tangents, self._varied, strict=True) if v]
-        found = iter(eval_jaxpr(self._jaxpr, self._consts, given))
-        return [zeros(t.aval) if is_zero(t) else next(found) for t in self._out_tangents]
-
-    def pull(self, cotangents: Sequence[Any]) -> list[Any]:
-        """Input cotangents for output cotangents."""
-        cts = [ct for ct, t in zip(cotangents, self._out_tangents, strict=True) if not is_zero(t)]
-        args = [LinearInput(var.aval) for var in self._jaxpr.invars]
-        found = iter(backward_pass(self._jaxpr, self._consts, args, cts))
-        return [
-            instantiate(next(found)) if varied else zeros(aval.to_tangent())
-            for aval, varied in zip(self._in_avals, self._varied, strict=True)
-        ]
-
-
-def _with_weak_type(ct: Any, aval: ShapedArray) -> Any:
-    """A cotangent with the weak type of its primal: a weakly typed scalar meets stronger operands
-    without a conversion that could be transposed."""
-    if ct.weak_type == aval.weak_type:
-        return ct
-    return convert_element_type(ct, new_dtype=aval.dtype, weak_type=aval.weak_type)
 
 
 def _flatten_args(
@@ -255,28 +192,3 @@ def _flatten_args(
         leaves += as_arrays(name, arg, transform)[0]
         all_names += leaf_names(name, arg)
     return leaves, tree.structure(tuple(args)), all_names
-
-
-def _check_tangent(transform: str, what: str, name: str, aval: ShapedArray, tangent: Any) -> Any:
-    wanted = aval.to_tangent()
-    found = tangent.aval
-    if found.shape != wanted.shape:
-        raise ShapeError(
-            f"{transform} requires a {what} of shape {wanted.shape} for {name} (of type {aval}), "
-            f"got shape {found.shape}"
-        )
-    if wanted.dtype == dtypes.float0:
-        if found.dtype != dtypes.float0 and dtypes.is_inexact(found.dtype):
-            raise DtypeError(
-                f"{transform} requires a {what} of dtype float0 for {name} (of type {aval}), since "
-                f"integers and bools have no derivative; got {found}"
-            )
-        return Zero(wanted)
-    if found.dtype == wanted.dtype:
-        return tangent
-    if getattr(tangent, "weak_type", False) and dtypes.is_inexact(found.dtype):
-        return convert_element_type(tangent, new_dtype=wanted.dtype, weak_type=False)
-    raise DtypeError(
-        f"{transform} requires a {what} of dtype {dtypes.short_name(wanted.dtype)} for {name} "
-        f"(of type {aval}), got {found}; convert it with .astype({wanted.dtype.name!r})"
-    )

@@ -20,7 +20,7 @@ from funcdl.transforms.arguments import (
     normalize_argnums,
     show_tree,
 )
-from funcdl.transforms.derivatives import FlatFunction, Linearized
+from funcdl.transforms.derivatives import FlatFunction
 
 
 def value_and_grad(
@@ -71,7 +71,7 @@ def value_and_grad(
         flat, treedef = tree.flatten(chosen)
         flat = [as_array(x) for x in flat]
         flat_fun = FlatFunction(restricted, treedef, has_aux, "grad")
-        linear = Linearized(flat_fun, flat)
+        linear = flat_fun.linearize(flat)
         _check_output(name, linear.outs[: flat_fun.num_outs], flat_fun.out_tree, holomorphic)
         value = linear.outs[0]
         cts = linear.pull([full_like(value, 1)])

@@ -9,10 +9,11 @@ from typing import Any
 from funcdl.config import config
 from funcdl.core import tree
 from funcdl.core.avals import ShapedArray
-from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
 from funcdl.core.pruning import pruned
 from funcdl.core.staging import hoist_consts, trace_to_jaxpr
 from funcdl.transforms.arguments import flatten_output, function_name
+from funcdl.transforms.weak_cache import cached_on_first
 
 
 def trace_body(
@@ -65,3 +66,20 @@ def _traced_by(owner: Any) -> _Traced:
 def without_unused(program: ClosedJaxpr) -> ClosedJaxpr:
     """The program without what no output depends on and has no effects."""
     return pruned(program, (True,) * len(program.out_avals))[0]
+
+
+@cached_on_first
+def widen(
+    program: ClosedJaxpr, start: int, count: int, captured: tuple[ShapedArray, ...]
+) -> ClosedJaxpr:
+    """The program with all of some captured values as first inputs, of which the `count` from
+    `start` on are its own: so that several programs can share one list of operands."""
+    if count == len(captured):
+        return program
+
+    def run(*xs: Any) -> list[Any]:
+        own = [*xs[start : start + count], *xs[len(captured) :]]
+        return eval_jaxpr(program.jaxpr, program.consts, own)
+
+    jaxpr, consts = trace_to_jaxpr(run, [*captured, *program.in_avals[count:]])
+    return ClosedJaxpr(jaxpr, consts)
