@@ -74,7 +74,7 @@ BINARY = [
 ]
 
 
-def _case(
+def case(
     name: str, f: Callable[..., Any], *shapes: tuple[int, ...], diff: bool = True, np_: bool = True
 ) -> Case:
     return Case(name, f, shapes or (M,), differentiable=diff, in_numpy=np_)
@@ -86,7 +86,7 @@ def _reductions() -> list[Case]:
         for axis in (None, 0, -1, (0, 2)):
             for keepdims in (False, True):
                 cases.append(
-                    _case(
+                    case(
                         f"{name}(axis={axis}, keepdims={keepdims})",
                         lambda m, x, n=name, a=axis, k=keepdims: getattr(m, n)(
                             x, axis=a, keepdims=k
@@ -95,11 +95,11 @@ def _reductions() -> list[Case]:
                     )
                 )
     for name in ["all", "any"]:
-        cases.append(_case(name, lambda m, x, n=name: getattr(m, n)(x > 0, axis=1), diff=False))
+        cases.append(case(name, lambda m, x, n=name: getattr(m, n)(x > 0, axis=1), diff=False))
     for name in ["argmax", "argmin"]:
         for axis in (None, 0, 1):
             cases.append(
-                _case(
+                case(
                     f"{name}(axis={axis})",
                     lambda m, x, n=name, a=axis: getattr(m, n)(x, axis=a),
                     diff=False,
@@ -108,106 +108,106 @@ def _reductions() -> list[Case]:
     for name in ["cumsum", "cumprod"]:
         for axis in (None, 0, 1):
             cases.append(
-                _case(f"{name}(axis={axis})", lambda m, x, n=name, a=axis: getattr(m, n)(x, axis=a))
+                case(f"{name}(axis={axis})", lambda m, x, n=name, a=axis: getattr(m, n)(x, axis=a))
             )
     return cases
 
 
 REDUCTIONS = [
     *_reductions(),
-    _case("sum(where)", lambda m, x: m.sum(x, axis=0, where=x > 0, initial=1.5)),
-    _case("prod(where)", lambda m, x: m.prod(x, where=x > 0)),
-    _case("max(where)", lambda m, x: m.max(x, axis=1, where=x > 0, initial=-9.0)),
-    _case("min(initial)", lambda m, x: m.min(x, initial=-0.5)),
-    _case("mean(where)", lambda m, x: m.mean(x, axis=1, where=x > -1.9)),
-    _case("var(ddof)", lambda m, x: m.var(x, axis=1, ddof=1)),
-    _case("std(where)", lambda m, x: m.std(x, where=x > 0)),
-    _case("average", lambda m, x, w: m.average(x, axis=1, weights=w * w), M, (4,)),
-    _case("count_nonzero", lambda m, x: m.count_nonzero(x > 0, axis=0), diff=False),
+    case("sum(where)", lambda m, x: m.sum(x, axis=0, where=x > 0, initial=1.5)),
+    case("prod(where)", lambda m, x: m.prod(x, where=x > 0)),
+    case("max(where)", lambda m, x: m.max(x, axis=1, where=x > 0, initial=-9.0)),
+    case("min(initial)", lambda m, x: m.min(x, initial=-0.5)),
+    case("mean(where)", lambda m, x: m.mean(x, axis=1, where=x > -1.9)),
+    case("var(ddof)", lambda m, x: m.var(x, axis=1, ddof=1)),
+    case("std(where)", lambda m, x: m.std(x, where=x > 0)),
+    case("average", lambda m, x, w: m.average(x, axis=1, weights=w * w), M, (4,)),
+    case("count_nonzero", lambda m, x: m.count_nonzero(x > 0, axis=0), diff=False),
 ]
 
 SHAPING = [
-    _case("reshape", lambda m, x: m.reshape(x, (2, -1))),
-    _case("reshape(F)", lambda m, x: m.reshape(x, (2, 6), order="F")),
-    _case("ravel", lambda m, x: m.ravel(x)),
-    _case("ravel(F)", lambda m, x: m.ravel(x, order="F")),
-    _case("transpose", lambda m, x: m.transpose(x, (2, 0, -2)), (2, 3, 4)),
-    _case("T", lambda m, x: x.T, (2, 3, 4)),
-    _case("swapaxes", lambda m, x: m.swapaxes(x, 0, -1), (2, 3, 4)),
-    _case("moveaxis", lambda m, x: m.moveaxis(x, (0, 1), (-1, 0)), (2, 3, 4)),
-    _case("expand_dims", lambda m, x: m.expand_dims(x, (0, -1))),
-    _case("squeeze", lambda m, x: m.squeeze(x), (1, 3, 1)),
-    _case("squeeze(axis)", lambda m, x: m.squeeze(x, -1), (1, 3, 1)),
-    _case("broadcast_to", lambda m, x: m.broadcast_to(x, (2, 3, 4)), (3, 1)),
-    _case("broadcast_arrays", lambda m, x, y: list(m.broadcast_arrays(x, y)), (3, 1), (4,)),
-    _case("atleast_1d", lambda m, x: m.atleast_1d(x), ()),
-    _case("atleast_2d", lambda m, x: m.atleast_2d(x), (3,)),
-    _case("atleast_3d", lambda m, x: m.atleast_3d(x)),
-    _case("flip", lambda m, x: m.flip(x)),
-    _case("flip(axis)", lambda m, x: m.flip(x, -1)),
-    _case("flipud", lambda m, x: m.flipud(x)),
-    _case("fliplr", lambda m, x: m.fliplr(x)),
-    *(_case(f"rot90({k})", lambda m, x, k=k: m.rot90(x, k)) for k in (-1, 0, 1, 2)),
-    _case("roll", lambda m, x: m.roll(x, 5)),
-    _case("roll(axes)", lambda m, x: m.roll(x, (1, -2), (0, 1))),
-    _case("concatenate", lambda m, x, y: m.concatenate([x, y], axis=1), M, (3, 2)),
-    _case("concatenate(None)", lambda m, x, y: m.concatenate([x, y], axis=None), M, (2,)),
-    _case("stack", lambda m, x, y: m.stack([x, y], axis=-1), M, M),
-    _case("vstack", lambda m, x, y: m.vstack([x, y]), M, (4,)),
-    _case("hstack", lambda m, x, y: m.hstack([x, y]), (3,), (4,)),
-    _case("dstack", lambda m, x, y: m.dstack([x, y]), M, M),
-    _case("column_stack", lambda m, x, y: m.column_stack([x, y]), (3,), (3, 2)),
-    _case("append", lambda m, x, y: m.append(x, y, axis=0), M, (1, 4)),
-    _case("split", lambda m, x: m.split(x, 2, axis=1)),
-    _case("split(places)", lambda m, x: m.split(x, [1, 3], axis=1)),
-    _case("array_split", lambda m, x: m.array_split(x, 3, axis=1)),
-    _case("tile", lambda m, x: m.tile(x, (2, 1, 3))),
-    _case("repeat", lambda m, x: m.repeat(x, 2)),
-    _case("repeat(axis)", lambda m, x: m.repeat(x, np.array([1, 0, 2]), axis=0)),
-    _case("pad", lambda m, x: m.pad(x, ((1, 2), (0, 3)))),
-    _case("pad(values)", lambda m, x: m.pad(x, 1, constant_values=((1, 2), (3, 4)))),
+    case("reshape", lambda m, x: m.reshape(x, (2, -1))),
+    case("reshape(F)", lambda m, x: m.reshape(x, (2, 6), order="F")),
+    case("ravel", lambda m, x: m.ravel(x)),
+    case("ravel(F)", lambda m, x: m.ravel(x, order="F")),
+    case("transpose", lambda m, x: m.transpose(x, (2, 0, -2)), (2, 3, 4)),
+    case("T", lambda m, x: x.T, (2, 3, 4)),
+    case("swapaxes", lambda m, x: m.swapaxes(x, 0, -1), (2, 3, 4)),
+    case("moveaxis", lambda m, x: m.moveaxis(x, (0, 1), (-1, 0)), (2, 3, 4)),
+    case("expand_dims", lambda m, x: m.expand_dims(x, (0, -1))),
+    case("squeeze", lambda m, x: m.squeeze(x), (1, 3, 1)),
+    case("squeeze(axis)", lambda m, x: m.squeeze(x, -1), (1, 3, 1)),
+    case("broadcast_to", lambda m, x: m.broadcast_to(x, (2, 3, 4)), (3, 1)),
+    case("broadcast_arrays", lambda m, x, y: list(m.broadcast_arrays(x, y)), (3, 1), (4,)),
+    case("atleast_1d", lambda m, x: m.atleast_1d(x), ()),
+    case("atleast_2d", lambda m, x: m.atleast_2d(x), (3,)),
+    case("atleast_3d", lambda m, x: m.atleast_3d(x)),
+    case("flip", lambda m, x: m.flip(x)),
+    case("flip(axis)", lambda m, x: m.flip(x, -1)),
+    case("flipud", lambda m, x: m.flipud(x)),
+    case("fliplr", lambda m, x: m.fliplr(x)),
+    *(case(f"rot90({k})", lambda m, x, k=k: m.rot90(x, k)) for k in (-1, 0, 1, 2)),
+    case("roll", lambda m, x: m.roll(x, 5)),
+    case("roll(axes)", lambda m, x: m.roll(x, (1, -2), (0, 1))),
+    case("concatenate", lambda m, x, y: m.concatenate([x, y], axis=1), M, (3, 2)),
+    case("concatenate(None)", lambda m, x, y: m.concatenate([x, y], axis=None), M, (2,)),
+    case("stack", lambda m, x, y: m.stack([x, y], axis=-1), M, M),
+    case("vstack", lambda m, x, y: m.vstack([x, y]), M, (4,)),
+    case("hstack", lambda m, x, y: m.hstack([x, y]), (3,), (4,)),
+    case("dstack", lambda m, x, y: m.dstack([x, y]), M, M),
+    case("column_stack", lambda m, x, y: m.column_stack([x, y]), (3,), (3, 2)),
+    case("append", lambda m, x, y: m.append(x, y, axis=0), M, (1, 4)),
+    case("split", lambda m, x: m.split(x, 2, axis=1)),
+    case("split(places)", lambda m, x: m.split(x, [1, 3], axis=1)),
+    case("array_split", lambda m, x: m.array_split(x, 3, axis=1)),
+    case("tile", lambda m, x: m.tile(x, (2, 1, 3))),
+    case("repeat", lambda m, x: m.repeat(x, 2)),
+    case("repeat(axis)", lambda m, x: m.repeat(x, np.array([1, 0, 2]), axis=0)),
+    case("pad", lambda m, x: m.pad(x, ((1, 2), (0, 3)))),
+    case("pad(values)", lambda m, x: m.pad(x, 1, constant_values=((1, 2), (3, 4)))),
     *(
-        _case(f"pad({mode})", lambda m, x, mode=mode: m.pad(x, (2, 1), mode=mode))
+        case(f"pad({mode})", lambda m, x, mode=mode: m.pad(x, (2, 1), mode=mode))
         for mode in ("edge", "reflect", "symmetric", "wrap")
     ),
-    _case("meshgrid", lambda m, x, y: list(m.meshgrid(x, y)), (3,), (4,)),
-    _case("meshgrid(ij)", lambda m, x, y: list(m.meshgrid(x, y, indexing="ij")), (3,), (4,)),
+    case("meshgrid", lambda m, x, y: list(m.meshgrid(x, y)), (3,), (4,)),
+    case("meshgrid(ij)", lambda m, x, y: list(m.meshgrid(x, y, indexing="ij")), (3,), (4,)),
 ]
 
 INDEXING = [
-    _case("where", lambda m, x, y: m.where(x > 0, x, y), M, (4,)),
-    _case("select", lambda m, x: m.select([x > 1, x > 0], [x, 2 * x], 5.0)),
-    _case("take", lambda m, x: m.take(x, np.array([[2, 0], [-1, 1]]), axis=1)),
-    _case("take(None)", lambda m, x: m.take(x, np.array([5, 0]))),
-    _case("take(wrap)", lambda m, x: m.take(x, np.array([7, -5]), axis=0, mode="wrap")),
-    _case("take(clip)", lambda m, x: m.take(x, np.array([7, -5]), axis=0, mode="clip")),
-    _case(
+    case("where", lambda m, x, y: m.where(x > 0, x, y), M, (4,)),
+    case("select", lambda m, x: m.select([x > 1, x > 0], [x, 2 * x], 5.0)),
+    case("take", lambda m, x: m.take(x, np.array([[2, 0], [-1, 1]]), axis=1)),
+    case("take(None)", lambda m, x: m.take(x, np.array([5, 0]))),
+    case("take(wrap)", lambda m, x: m.take(x, np.array([7, -5]), axis=0, mode="wrap")),
+    case("take(clip)", lambda m, x: m.take(x, np.array([7, -5]), axis=0, mode="clip")),
+    case(
         "take_along_axis",
         lambda m, x: m.take_along_axis(x, np.array([[0, -1], [2, 2], [1, 3]]), axis=1),
     ),
-    _case(
+    case(
         "take_along_axis(broadcast)",
         lambda m, x: m.take_along_axis(x, np.array([[0, 2, 1, 0]]), axis=0),
     ),
-    _case("x[1]", lambda m, x: x[1]),
-    _case("x[::-1, 1:]", lambda m, x: x[::-1, 1:]),
-    _case("x[..., None, 0]", lambda m, x: x[..., None, 0]),
-    _case("x[arrays]", lambda m, x: x[np.array([0, 2]), np.array([[1], [3]])]),
-    _case("x[mask]", lambda m, x: x[np.array([True, False, True])]),
+    case("x[1]", lambda m, x: x[1]),
+    case("x[::-1, 1:]", lambda m, x: x[::-1, 1:]),
+    case("x[..., None, 0]", lambda m, x: x[..., None, 0]),
+    case("x[arrays]", lambda m, x: x[np.array([0, 2]), np.array([[1], [3]])]),
+    case("x[mask]", lambda m, x: x[np.array([True, False, True])]),
 ]
 
 MATRICES = [
-    _case("tril", lambda m, x: m.tril(x, 1), (2, 3, 4)),
-    _case("triu", lambda m, x: m.triu(x, -1), (2, 3, 4)),
-    *(_case(f"diag({k})", lambda m, x, k=k: m.diag(x, k), (3,)) for k in (-2, 0, 1)),
-    _case("diag(matrix)", lambda m, x: m.diag(x, 1)),
-    _case("diagonal", lambda m, x: m.diagonal(x, -1, 0, 2), (3, 2, 4)),
-    _case("trace", lambda m, x: m.trace(x)),
+    case("tril", lambda m, x: m.tril(x, 1), (2, 3, 4)),
+    case("triu", lambda m, x: m.triu(x, -1), (2, 3, 4)),
+    *(case(f"diag({k})", lambda m, x, k=k: m.diag(x, k), (3,)) for k in (-2, 0, 1)),
+    case("diag(matrix)", lambda m, x: m.diag(x, 1)),
+    case("diagonal", lambda m, x: m.diagonal(x, -1, 0, 2), (3, 2, 4)),
+    case("trace", lambda m, x: m.trace(x)),
 ]
 
 PRODUCTS = [
     *(
-        _case(f"matmul{shapes}", lambda m, x, y: m.matmul(x, y), *shapes)
+        case(f"matmul{shapes}", lambda m, x, y: m.matmul(x, y), *shapes)
         for shapes in [
             ((3, 4), (4, 2)),
             ((4,), (4,)),
@@ -224,38 +224,38 @@ PRODUCTS = [
             ((2, 3, 0), (0, 2)),
         ]
     ),
-    _case("@", lambda m, x, y: x @ y, (3, 4), (4, 2)),
+    case("@", lambda m, x, y: x @ y, (3, 4), (4, 2)),
     *(
-        _case(f"dot{shapes}", lambda m, x, y: m.dot(x, y), *shapes)
+        case(f"dot{shapes}", lambda m, x, y: m.dot(x, y), *shapes)
         for shapes in [((), (3,)), ((3,), (3,)), ((2, 3), (3, 2)), ((2, 3), (4, 3, 5))]
     ),
-    _case("inner", lambda m, x, y: m.inner(x, y), (2, 3), (4, 3)),
-    _case("outer", lambda m, x, y: m.outer(x, y), (2, 2), (3,)),
-    _case("vdot", lambda m, x, y: m.vdot(x, y), (2, 3), (3, 2)),
-    _case("vecdot", lambda m, x, y: m.vecdot(x, y), (2, 3), (3,), np_=hasattr(np, "vecdot")),
-    _case("tensordot", lambda m, x, y: m.tensordot(x, y, 1), (2, 3), (3, 4)),
-    _case(
+    case("inner", lambda m, x, y: m.inner(x, y), (2, 3), (4, 3)),
+    case("outer", lambda m, x, y: m.outer(x, y), (2, 2), (3,)),
+    case("vdot", lambda m, x, y: m.vdot(x, y), (2, 3), (3, 2)),
+    case("vecdot", lambda m, x, y: m.vecdot(x, y), (2, 3), (3,), np_=hasattr(np, "vecdot")),
+    case("tensordot", lambda m, x, y: m.tensordot(x, y, 1), (2, 3), (3, 4)),
+    case(
         "tensordot(axes)",
         lambda m, x, y: m.tensordot(x, y, ((0, 2), (1, 0))),
         (2, 3, 4),
         (4, 2, 5),
     ),
-    _case("kron", lambda m, x, y: m.kron(x, y), (2, 3), (2, 2)),
+    case("kron", lambda m, x, y: m.kron(x, y), (2, 3), (2, 2)),
 ]
 
 OTHERS = [
-    _case("clip", lambda m, x: m.clip(x, -0.5, 1.0)),
-    _case("clip(arrays)", lambda m, x, y: m.clip(x, y, None), M, (4,)),
-    _case("round(decimals)", lambda m, x: m.round(x, 2), diff=False),
-    _case("x ** 3", lambda m, x: x**3),
-    _case("x ** 0", lambda m, x: x**0),
-    _case("2 ** x", lambda m, x: 2.0**x),
-    _case("allclose", lambda m, x: m.allclose(x, x + 1e-9), diff=False),
-    _case("array_equal", lambda m, x, y: m.array_equal(x, y), M, M, diff=False),
-    _case("linspace", lambda m, x, y: m.linspace(x, y, 5), (3,), ()),
-    _case("linspace(axis)", lambda m, x, y: m.linspace(x, y, 4, False, axis=-1), (3,), (2, 1)),
-    _case("zeros_like", lambda m, x: m.zeros_like(x), diff=False),
-    _case("full_like", lambda m, x: m.full_like(x, 3.5), diff=False),
+    case("clip", lambda m, x: m.clip(x, -0.5, 1.0)),
+    case("clip(arrays)", lambda m, x, y: m.clip(x, y, None), M, (4,)),
+    case("round(decimals)", lambda m, x: m.round(x, 2), diff=False),
+    case("x ** 3", lambda m, x: x**3),
+    case("x ** 0", lambda m, x: x**0),
+    case("2 ** x", lambda m, x: 2.0**x),
+    case("allclose", lambda m, x: m.allclose(x, x + 1e-9), diff=False),
+    case("array_equal", lambda m, x, y: m.array_equal(x, y), M, M, diff=False),
+    case("linspace", lambda m, x, y: m.linspace(x, y, 5), (3,), ()),
+    case("linspace(axis)", lambda m, x, y: m.linspace(x, y, 4, False, axis=-1), (3,), (2, 1)),
+    case("zeros_like", lambda m, x: m.zeros_like(x), diff=False),
+    case("full_like", lambda m, x: m.full_like(x, 3.5), diff=False),
 ]
 
 CASES: Sequence[Case] = [

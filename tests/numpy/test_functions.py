@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.numpy.cases import CASES, Case
+from tests.numpy import cases, cases_data, cases_structure
+from tests.numpy.cases import Case
 
 import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl.core.trace import Tracer
 
+CASES = [*cases.CASES, *cases_data.CASES, *cases_structure.CASES]
 BY_NAME = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 

@@ -14,7 +14,7 @@ from funcdl.numpy.indexing import take_along_axis, where
 from funcdl.numpy.joining import stack
 from funcdl.numpy.logic import truth
 from funcdl.numpy.promotion import ArrayLike, array, convert, promote
-from funcdl.numpy.reductions import any, normalize_axis
+from funcdl.numpy.reductions import normalize_axis
 from funcdl.numpy.shaping import broadcast_arrays, expand_dims, ndim
 from funcdl.transforms.vmap import vmap
 
@@ -156,7 +156,7 @@ def choose(a: ArrayLike, choices: Any, out: None = None, mode: str = "raise") ->
                 "choose: indices that are traced cannot be checked; pass mode='clip' or "
                 f"mode='wrap', got {index.aval}"
             )
-        if bool(any((index < 0) | (index >= count))):
+        if ((index.value < 0) | (index.value >= count)).any():
             raise ArgumentError(f"choose: an index is not in 0 to {count - 1}")
     elif mode == "clip":
         index = clip(index, 0, count - 1)

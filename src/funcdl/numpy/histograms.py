@@ -14,7 +14,14 @@ from funcdl.numpy import reductions
 from funcdl.numpy.arithmetic import clip
 from funcdl.numpy.creation import asarray, linspace
 from funcdl.numpy.indexing import where
-from funcdl.numpy.promotion import ArrayLike, array, promote_dtypes, promote_inexact
+from funcdl.numpy.promotion import (
+    ArrayLike,
+    array,
+    convert,
+    operand,
+    promote_dtypes,
+    promote_inexact,
+)
 from funcdl.numpy.searching import searchsorted
 from funcdl.numpy.shaping import ndim, ravel, reshape
 from funcdl.ops.shape import full, full_like
@@ -136,7 +143,7 @@ def _edges(name: str, a: ArrayLike, bins: Any, range: Any) -> Any:
     if count < 1:
         raise ArgumentError(f"{name}: bins must be at least 1, got {count}")
     if range is not None:
-        low, high = (array(name, bound) for bound in range)
+        low, high = (convert(operand(name, bound), a.aval.dtype) for bound in range)
     elif a.aval.size:
         low, high = reductions.min(a), reductions.max(a)
     else:

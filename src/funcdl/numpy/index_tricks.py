@@ -20,7 +20,6 @@ from funcdl.numpy.joining import concatenate, stack
 from funcdl.numpy.matrices import diag_indices, tril_indices, triu_indices
 from funcdl.numpy.promotion import ArrayLike, convert, promote_dtypes
 from funcdl.numpy.promotion import array as as_operand
-from funcdl.numpy.reductions import any
 from funcdl.numpy.searching import nonzero
 from funcdl.numpy.shaping import broadcast_to, moveaxis, reshape
 
@@ -130,7 +129,7 @@ def ravel_multi_index(
       ConcretizationError: with `mode` "raise", an index is traced.
     """
     sizes = shape_of(dims, "dims")
-    columns = promote_dtypes("ravel_multi_index", *multi_index)
+    columns = [as_operand("ravel_multi_index", x) for x in multi_index]
     if len(columns) != len(sizes):
         raise ArgumentError(
             f"ravel_multi_index: {len(sizes)} dimensions need as many indices, got {len(columns)}"
@@ -149,7 +148,7 @@ def ravel_multi_index(
         columns = [clip(x, 0, n - 1) for x, n in zip(columns, sizes, strict=True)]
     else:
         columns = [x % n for x, n in zip(columns, sizes, strict=True)]
-    pairs = list(zip(columns, sizes, strict=True))
+    pairs = list(zip(promote_dtypes("ravel_multi_index", *columns), sizes, strict=True))
     out: Any = 0
     for x, n in pairs if order == "C" else pairs[::-1]:
         out = out * n + x
@@ -164,7 +163,7 @@ def _check_range(columns: Sequence[Any], sizes: Shape) -> None:
                 "ravel_multi_index: indices that are traced cannot be checked; pass mode='clip' or "
                 f"mode='wrap', got {x.aval}"
             )
-        if bool(any((x < 0) | (x >= n))):
+        if ((x.value < 0) | (x.value >= n)).any():
             raise ArgumentError(
                 f"ravel_multi_index: an index along dimension {d} is not in 0 to {n - 1}"
             )

@@ -39,6 +39,18 @@ def refuse_traced(name: str, what: str, x: Any) -> None:
         )
 
 
+def mask_of(name: str, x: ArrayLike) -> Any:
+    """Whether each element differs from zero; of a known array known, under a trace too."""
+    x = array(name, x)
+    return Array(x.value.astype(bool)) if type(x) is Array else truth(name, x)
+
+
+def _flattened(mask: Any) -> Any:
+    if type(mask) is Array:
+        return Array(mask.value.reshape(-1))
+    return reshape(mask, new_sizes=(mask.aval.size,))
+
+
 def places_of(name: str, mask: Any, size: int | None) -> tuple[Any, Any]:
     """Where a one-dimensional mask is true, and which of these places are meant.
 
@@ -106,7 +118,7 @@ def nonzero(
 
 def find_nonzero(name: str, a: ArrayLike, size: int | None, fill_value: Any) -> tuple[Any, ...]:
     """`nonzero` for errors with another name."""
-    mask = truth(name, a)
+    mask = mask_of(name, a)
     if mask.aval.ndim == 0:
         raise ShapeError(
             f"{name}: a scalar has no places; use {name}(atleast_1d(x)), got {mask.aval}"
@@ -116,7 +128,7 @@ def find_nonzero(name: str, a: ArrayLike, size: int | None, fill_value: Any) -> 
         kind = dtypes.default_dtype("i")
         return tuple(Array(d.astype(kind)) for d in np.nonzero(mask.value))
     shape = mask.aval.shape
-    flat, valid = places_of(name, reshape(mask, new_sizes=(mask.aval.size,)), size)
+    flat, valid = places_of(name, _flattened(mask), size)
     fills = fill_value if isinstance(fill_value, tuple) else (fill_value,) * len(shape)
     if len(fills) != len(shape):
         raise ArgumentError(
@@ -149,8 +161,7 @@ def flatnonzero(
     a: ArrayLike, *, size: int | None = None, fill_value: ArrayLike | None = None
 ) -> Any:
     """The row-major places of elements that differ from zero; see `nonzero`."""
-    a = array("flatnonzero", a)
-    flat = reshape(a, new_sizes=(a.aval.size,))
+    flat = _flattened(mask_of("flatnonzero", a))
     return find_nonzero("flatnonzero", flat, size, fill_value)[0]
 
 
@@ -196,8 +207,7 @@ def extract(
     condition: ArrayLike, arr: ArrayLike, *, size: int | None = None, fill_value: ArrayLike = 0
 ) -> Any:
     """The elements where a condition of the array's size is true; see `compress`."""
-    mask = truth("extract", condition)
-    mask = reshape(mask, new_sizes=(mask.aval.size,))
+    mask = _flattened(mask_of("extract", condition))
     return _compressed("extract", mask, arr, None, size, fill_value)
 
 
@@ -211,7 +221,7 @@ def _compressed(
 ) -> Any:
     from funcdl.numpy.shaping import moveaxis
 
-    mask, a = truth(name, condition), array(name, a)
+    mask, a = mask_of(name, condition), array(name, a)
     if axis is None:
         a, axis = reshape(a, new_sizes=(a.aval.size,)), 0
     axis = normalize_axis(name, axis, a.aval.ndim)
