@@ -60,9 +60,11 @@ def _schedule_windows(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> Sc
     def blocks() -> int:
         return groups * -(-n // images) * -(-rows.windows // height)
 
-    while parallel and images > 1 and blocks() < MANY_BLOCKS:
+    # Features are split first: the fewer windows in a block, the fewer share their class.
+    pieces = max(o // FEATURE_UNIT, 1)
+    while parallel and images > 1 and blocks() * pieces < MANY_BLOCKS:
         images = -(-images // 2)
-    while parallel and height > rows.period and blocks() < MANY_BLOCKS:
+    while parallel and height > rows.period and blocks() * pieces < MANY_BLOCKS:
         height = -(-height // 2)
     height = min(-(-height // rows.period) * rows.period, rows.windows)
     features, kind = o, "tile"

@@ -1,46 +1,62 @@
-"""How windows move along one dimension, without the holes that a spread of the elements makes.
+"""How windows move along one dimension, without the products that are zero by construction.
 
-Where elements are spread apart (the gradient of a strided convolution), most places of a window
-meet no element. Windows whose positions are equal modulo some period meet elements at the same
-places: such a *phase* is a plain convolution with part of the kernel, and nothing is multiplied by
-zero.
+Windows that meet elements at the same places of the kernel form a *class*: a plain convolution with
+part of the kernel. Classes differ for two reasons. Where elements are spread apart (the gradient of
+a strided convolution), a window meets elements at every few places only, and which these are
+repeats with a period. And windows near an end reach beyond the elements with some of their places.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import gcd
+from functools import lru_cache
+from math import gcd, prod
 
 from funcdl.kir.ir import Conv, Kernel, Slide
 
+# Windows that share a class are computed so many at a time, those of different images together.
+TOGETHER = 6
+WINDOWS = 512
+# What a micro-tile and a class cost beside their products.
+TILE_COST = 30
+CLASS_COST = 100
+
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """Windows ``first, first + period, …``, `count` of them.
+class WindowClass:
+    """Windows ``first, first + period, …``, `count` of them, that meet `taps` elements.
 
-    `taps` are pairs of a place in the kernel and the element that it meets in window `first`.
+    The first of them meets `element` at `place` in the kernel.
     """
 
     first: int
     count: int
-    taps: tuple[tuple[int, int], ...]
+    place: int = 0
+    element: int = 0
+    taps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Motion:
-    """All windows along one dimension; the next window of a phase is `step` elements further.
+    """All windows along one dimension.
 
-    `low` is the least element that the first window of some phase meets, or would, and `extent` how
-    many elements further the last one is. Elements outside of the array are zeros.
+    The next window of a class meets elements `step` further; the next tap of a window is
+    `place_step` places and `element_step` elements further. The elements that some window meets
+    begin at `low`; those that the first row of windows meets have `extent` positions. `clipped`
+    says that no tap meets padding; otherwise elements outside of the array are read as zeros.
     """
 
     windows: int
     size: int
+    places: int
     period: int
     step: int
+    place_step: int
+    element_step: int
     low: int
     extent: int
-    phases: tuple[Phase, ...]
+    clipped: bool
+    classes: tuple[WindowClass, ...]
 
     def elements(self, windows: int) -> int:
         """How many elements lie between the first and the last that some windows meet."""
@@ -48,41 +64,99 @@ class Motion:
 
     @property
     def inside(self) -> bool:
-        """Whether no window meets padding."""
-        return self.low >= 0 and self.low + self.elements(self.windows) <= self.size
+        """Whether no tap meets padding."""
+        return self.clipped or (
+            self.low >= 0 and self.low + self.elements(self.windows) <= self.size
+        )
 
 
-def find_motion(slide: Slide, windows: int, size: int, places: int) -> Motion:
+def find_motion(slide: Slide, windows: int, size: int, places: int, clipped: bool) -> Motion:
     """The motion of `windows` windows of `places` places over `size` elements."""
-    period = slide.spread // gcd(slide.stride, slide.spread)
-    phases = []
+    spread = slide.spread
+    period = spread // gcd(slide.stride, spread)
+    step = period * slide.stride // spread
+    place_step = spread // gcd(slide.dilation, spread)
+    element_step = place_step * slide.dilation // spread
+    classes: list[WindowClass] = []
+    met = []
     for first in range(min(period, windows)):
-        taps = []
-        for place in range(places):
-            at = first * slide.stride + place * slide.dilation - slide.low
-            if at % slide.spread == 0:
-                taps.append((place, at // slide.spread))
-        phases.append(Phase(first, -(-(windows - first) // period), tuple(taps)))
-    met = [element for phase in phases for _, element in phase.taps] or [0]
-    step = period * slide.stride // slide.spread
-    extent = max(met) - min(met) + 1
-    return Motion(windows, size, period, step, min(met), extent, tuple(phases))
+        offset = first * slide.stride - slide.low
+        taps = [
+            (place, (offset + place * slide.dilation) // spread)
+            for place in range(places)
+            if (offset + place * slide.dilation) % spread == 0
+        ]
+        met += [element for _, element in taps]
+        count = -(-(windows - first) // period)
+        found: list[tuple[int, int, int]] = []  # the first window, and its first and last tap
+        for number in range(count if clipped else 1):
+            start, end = 0, len(taps)
+            while clipped and start < end and taps[start][1] + number * step < 0:
+                start += 1
+            while clipped and start < end and taps[end - 1][1] + number * step >= size:
+                end -= 1
+            if not found or found[-1][1:] != (start, end):
+                found.append((number, start, end))
+        limits = [number for number, _, _ in found[1:]] + [count]
+        for (number, start, end), limit in zip(found, limits, strict=True):
+            begins = first + number * period
+            if start == end:
+                classes.append(WindowClass(begins, limit - number))
+                continue
+            place, element = taps[start]
+            element += number * step
+            classes.append(WindowClass(begins, limit - number, place, element, end - start))
+    met = met or [0]
+    return Motion(
+        windows,
+        size,
+        places,
+        period,
+        step,
+        place_step,
+        element_step,
+        min(met),
+        max(met) - min(met) + 1,
+        clipped,
+        tuple(classes),
+    )
 
 
-STILL = Motion(1, 1, 1, 1, 0, 1, (Phase(0, 1, ((0, 0),)),))
+STILL = Motion(1, 1, 1, 1, 1, 1, 1, 0, 1, True, (WindowClass(0, 1, 0, 0, 1),))
 """Along a dimension that is not there."""
 
 
 def motions(kernel: Kernel, conv: Conv) -> tuple[Motion, Motion]:
-    """Those along the dimensions of a convolution of two at most: rows, then columns."""
-    found = [
-        find_motion(
-            slide,
-            kernel.axis(slide.out).extent,
-            kernel.axis(slide.lhs).extent,
-            kernel.axis(slide.rhs).extent,
-        )
+    """Those along the dimensions of a convolution of two at most: rows, then columns.
+
+    Taps on padding are left out where that saves more than small classes of windows cost.
+    """
+    slides = tuple(
+        (slide, *(kernel.axis(axis).extent for axis in (slide.out, slide.lhs, slide.rhs)))
         for slide in conv.slides
-    ]
-    rows, columns = (*found, STILL, STILL)[:2]
-    return rows, columns
+    )
+    return _motions(slides, kernel.axis(conv.n).extent, kernel.axis(conv.c).extent)
+
+
+@lru_cache(maxsize=1024)
+def _motions(
+    slides: tuple[tuple[Slide, int, int, int], ...], n: int, features: int
+) -> tuple[Motion, Motion]:
+    found = []
+    for clipped in (True, False):
+        along = [find_motion(*slide, clipped) for slide in slides]
+        rows, columns = (*along, STILL, STILL)[:2]
+        found.append((rows, columns))
+    images = max(1, min(n, WINDOWS // max(prod(m.windows for m in found[0]), 1)))
+    return min(found, key=lambda pair: _cost(pair[0], pair[1], images, features))
+
+
+def _cost(rows: Motion, columns: Motion, images: int, features: int) -> int:
+    """That of all windows of some images, in terms of a micro-tile."""
+    return sum(
+        CLASS_COST
+        + -(-images * row.count * column.count // TOGETHER)
+        * (row.taps * column.taps * features + TILE_COST)
+        for row in rows.classes
+        for column in columns.classes
+    )

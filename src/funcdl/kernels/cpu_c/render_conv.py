@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise, product
 from math import prod
 
 from funcdl.kernels.cpu_c import text
@@ -21,11 +20,13 @@ from funcdl.kernels.cpu_c.text import POSITION, Writer, factor
 from funcdl.kir.convolution import batch_axes, find_conv, plain_store
 from funcdl.kir.index import AxisAtom
 from funcdl.kir.ir import Conv, Effect, Kernel, Load, operands
-from funcdl.kir.motion import Phase, motions
+from funcdl.kir.motion import WindowClass, motions
 from funcdl.kir.schedule import Schedule
 
 # Features in the widest panel of any instruction set: what tiles of them are a multiple of.
 WIDEST = 64
+# Terms that are added up in one go (FD_CONV_TERMS).
+MOST_RUN = 768
 # Elements of a kernel that one thread packs faster than several.
 PACK_ALONE = 16 * 1024
 
@@ -75,10 +76,11 @@ class _ConvRenderer:
         self.in_place = self.load is not None and self.rows.inside and self.columns.inside
         if self.in_place and self._stride(self.load, conv.c) != 1 and self.features > 1:
             self.in_place = False
-        self.phases = [
-            (row, column) for row, column in product(self.rows.phases, self.columns.phases)
-        ]
-        self.taps = [_taps(*phase) for phase in self.phases]
+        # A long run of features is cut where that leaves no rest.
+        self.pieces = next(
+            (p for p in range(1, 33) if self.features / p <= MOST_RUN and self.features % p == 0), 1
+        )
+        self.taps = self.rows.places * self.columns.places
 
     def _tiled(self, axis: str, unit: int = 1) -> Tiled:
         extent = self.extents[axis]
@@ -126,14 +128,15 @@ class _ConvRenderer:
 
     def render(self) -> None:
         conv, suffix = self.conv, self.short.upper()
-        depth = sum(len(taps) for taps in self.taps) * self.features
+        depth = self.taps * self.features
         columns = self.extents[conv.o]
         self.writer.line(f"enum {{ rhs_depth = {depth} }};")
         self.writer.line(f"enum {{ rhs_columns = FD_CONV_ROUNDED_{suffix}({columns}) }};")
         if self.stored is None:
             width = f"FD_CONV_ROUNDED_{suffix}({self.o.size})"
             self.writer.line(f"enum {{ tile_columns = {width} }};")
-        self.write_taps()
+        self.table("lhs_rows", self.rows.classes)
+        self.table("lhs_columns", self.columns.classes)
         groups = prod(self.extents[axis] for axis in self.batch)
         size = f"{groups} * rhs_depth * rhs_columns" if groups > 1 else "rhs_depth * rhs_columns"
         bytes_ = groups * depth * -(-columns // 16) * 16 * self.itemsize
@@ -147,41 +150,9 @@ class _ConvRenderer:
             shared = self.steps[conv.n].kind == "parallel"
             self.nest.write(share(loops, PARALLEL) if shared else loops, inside=self.block)
 
-    def write_taps(self) -> None:
-        """Tables of the kernel's places in the order of panels, and of where windows meet them."""
-        places = [tap[:2] for taps in self.taps for tap in taps]
-        for dim, name in enumerate(("rhs_row", "rhs_column")):
-            if self.rhs_axis(dim) is not None:
-                self.table(name, [place[dim] for place in places])
-        for number, taps in enumerate(self.taps):
-            offsets = self.offsets(taps)
-            if taps:
-                self.table(f"lhs_taps{number}", offsets[:: self.merged(offsets)])
-
-    def table(self, name: str, numbers: Sequence[int]) -> None:
-        values = [str(number) for number in numbers] or ["0"]
-        self.writer.call(f"static const {POSITION} {name}[] = ", values, brackets="{}")
-
-    def offsets(self, taps: Sequence[tuple[int, int, int, int]]) -> list[int]:
-        """Where the elements that the taps meet are, from the beginning of a window."""
-        rows, columns = self.rows.low, self.columns.low
-        return [
-            (row - rows) * self.row_stride + (column - columns) * self.column_stride
-            for _, _, row, column in taps
-        ]
-
-    def merged(self, offsets: Sequence[int]) -> int:
-        """How many taps in a row are one run of terms in memory."""
-        count = 1
-        while count < len(offsets) and offsets[count] - offsets[count - 1] == self.features:
-            count += 1
-        if len(offsets) % count:
-            return 1
-        for start in range(0, len(offsets), count):
-            run = offsets[start : start + count]
-            if any(b - a != self.features for a, b in pairwise(run)):
-                return 1
-        return count
+    def table(self, name: str, classes: Sequence[WindowClass]) -> None:
+        values = [f"{{{c.first}, {c.count}, {c.place}, {c.element}, {c.taps}}}" for c in classes]
+        self.writer.call(f"static const fd_class {name}[] = ", values, brackets="{}")
 
     @contextmanager
     def array(self, name: str, size: str, bytes_: int) -> Iterator[None]:
@@ -211,22 +182,15 @@ class _ConvRenderer:
             number = f"({number} * {self.extents[axis]} + {name})" if number else name
         return number
 
-    def group_loops(self) -> list[Loop]:
-        """The loop over the kernel's taps, in each batch element."""
-        taps = sum(len(taps) for taps in self.taps)
-        first = [
-            f"const {POSITION} {self.expressions.axis_name(axis)} = {name}[rhs_tap];"
-            for axis, name in ((self.rhs_axis(0), "rhs_row"), (self.rhs_axis(1), "rhs_column"))
-            if axis is not None and self.extents[axis] > 1
-        ]
-        tap = Loop("", "loop", "rhs_tap", "0", str(taps), first=tuple(first), whole=False)
-        return [*self.batch_loops(), tap]
+    def rhs_loops(self) -> list[Loop]:
+        """The loops over the places of the kernel, in each batch element."""
+        return [*self.batch_loops(), *(self.whole(slide.rhs) for slide in self.conv.slides)]
 
     def pack(self) -> None:
-        """Pack the kernel to panels, one tap after the other."""
+        """Pack the kernel to panels, one place after the other."""
         self.writer.comment(f"panels of v{self.conv.rhs}")
-        loops = self.group_loops()
-        large = self.features * self.extents[self.conv.o] * len(self.taps[0]) >= PACK_ALONE
+        loops = self.rhs_loops()
+        large = self.features * self.extents[self.conv.o] * self.taps >= PACK_ALONE
         shared = self.steps[self.conv.n].kind == "parallel" and large
         self.nest.write(share(loops, PARALLEL) if shared else loops, inside=self.pack_tap)
 
@@ -235,7 +199,12 @@ class _ConvRenderer:
         load = self._plain_load(conv.rhs)
         target = f"rhs_panels + {self.group()} * rhs_depth * rhs_columns"
         arguments = [target if self.batch else "rhs_panels"]
-        after = [str(self.features), str(columns), "rhs_depth", f"rhs_tap * {self.features}"]
+        tap = "0"
+        for slide in conv.slides:
+            name = self.expressions.axis_name(slide.rhs)
+            tap = f"({tap} * {self.extents[slide.rhs]} + {name})" if tap != "0" else name
+        at = f"{tap} * {self.features}" if self.taps > 1 else "0"
+        after = [str(self.features), str(columns), "rhs_depth", at]
         function = f"fd_conv_pack_{self.short}"
         if load is not None:
             index = self.expressions.index(load.index, narrow=False, at={conv.c: "0", conv.o: "0"})
@@ -289,12 +258,9 @@ class _ConvRenderer:
         )
 
     def first_element(self, load: Load) -> str:
-        """The address of the first element that the block meets in the image."""
+        """The address of the first element of the block's first image."""
         at = {self.conv.n: self.n.first, self.conv.c: "0"}
-        for dim, position in ((0, factor(self.first_row())), (1, str(self.columns.low))):
-            axis = self.lhs_axis(dim)
-            if axis is not None:
-                at[axis] = position if self.in_place else "0"
+        at |= {slide.lhs: "0" for slide in self.conv.slides}
         index = self.expressions.index(load.index, narrow=False, at=at)
         return f"&{self.expressions.buffer_name(load.buffer)}[{index}]"
 
@@ -344,18 +310,18 @@ class _ConvRenderer:
         self.evaluate(conv.lhs, loops, f"lhs_band[{element}]")
 
     def windows(self) -> None:
-        """The sums of the block's windows, phase by phase, and what follows from them."""
+        """The sums of the block's windows, class by class, and what follows from them."""
         height = self.i.size if self.i else 1
-        rows, columns = (max(p.count for p in m.phases) for m in (self.rows, self.columns))
-        rows = min(rows, -(-height // self.rows.period))
+        columns = max(c.count for c in self.columns.classes)
+        rows = min(max(c.count for c in self.rows.classes), -(-height // self.rows.period))
         room = f"{self.n.size * rows * columns} + FD_CONV_SLACK"
         self.writer.line(f"{POSITION} lhs_from[{room}], tile_to[{room}];")
+        runs = self.taps * self.pieces
+        self.writer.line(f"{POSITION} lhs_taps[{runs}], rhs_places[{runs}];")
+        pointers = "lhs_from, tile_to, lhs_taps, rhs_places"
+        self.writer.line(f"fd_block tile_block = {{0, 0, 0, {pointers}}};")
         sequential = self.steps[self.conv.o].kind == "tile"
-        loops = self.o.tiles() if sequential else []
-        if not loops:
-            self.features_of_block()
-            return
-        self.nest.write(loops, inside=self.features_of_block)
+        self.nest.write(self.o.tiles() if sequential else [], inside=self.features_of_block)
 
     def features_of_block(self) -> None:
         """The sums for one tile of the features."""
@@ -371,29 +337,55 @@ class _ConvRenderer:
             self.sums()
 
     def sums(self) -> None:
-        at = 0
-        for number, (row, column) in enumerate(self.phases):
-            taps = self.taps[number]
-            offsets = self.offsets(taps)
-            merged = self.merged(offsets) if taps else 1
-            target, steps = self.target(row, column)
-            count = "tile_count" if number else f"{POSITION} tile_count"
-            positions = ["lhs_from", "tile_to", *steps]
-            self.writer.call(f"{count} = fd_conv_positions", positions)
-            panels = "rhs_panels"
-            if self.batch:
-                panels += f" + {self.group()} * rhs_depth * rhs_columns"
-            if not self.o.single:
-                panels += f" + {self.o.first} * rhs_depth"
-            arguments = [str(len(taps) // merged), str(self.features * merged)]
-            arguments += [f"lhs_taps{number}" if taps else "NULL", "lhs_band", panels]
-            arguments += ["rhs_depth", str(at), target, "tile_count", "lhs_from", "tile_to"]
-            self.call_block(arguments)
-            at += len(taps) * self.features
+        """Class by class: list the windows and their taps, and sum."""
+        target, (to_image, to_row, to_column) = self.target()
+        rows, columns = self.rows, self.columns
+        begin, end = (self.i.first, self.i.end) if self.i is not None else ("0", "1")
+        along = []
+        for motion, limits, from_, to, places in (
+            (rows, (begin, end), self.row_stride, to_row, columns.places * self.features),
+            (columns, ("0", str(columns.windows)), self.column_stride, to_column, self.features),
+        ):
+            steps = motion.period, motion.step, motion.place_step, motion.element_step
+            numbers = [*limits, *map(str, steps), str(from_), to, str(places)]
+            along.append(f"(fd_motion){{{', '.join(numbers)}}}")
+        panels = "rhs_panels"
+        if self.batch:
+            panels += f" + {self.group()} * rhs_depth * rhs_columns"
+        if not self.o.single:
+            panels += f" + {self.o.first} * rhs_depth"
+        loops = [
+            Loop("", "loop", f"tile_{what}", "0", str(len(motion.classes)))
+            for what, motion in (("row", rows), ("column", columns))
+        ]
+        classes = [
+            f"lhs_{what}s[tile_{what}]" if len(motion.classes) > 1 else f"lhs_{what}s[0]"
+            for what, motion in (("row", rows), ("column", columns))
+        ]
+        loops = [loop for loop in loops if loop.end != "1"]
+        arguments = ["&tile_block", classes[0], along[0], classes[1], along[1], self.n.count]
+        arguments += [str(self.image_stride), to_image, str(self.features), str(self.pieces)]
 
-    def call_block(self, arguments: list[str]) -> None:
+        def inside() -> None:
+            self.writer.call("fd_conv_list", arguments)
+            self.call_sums(["&tile_block", self.origin(), panels, "rhs_depth", target])
+
+        self.nest.write(loops, inside=inside)
+
+    def origin(self) -> str:
+        """The address that the first element of the image has, or would have in the band."""
+        if self.in_place:
+            return "lhs_band"
+        column = self.columns.low * self.column_stride
+        first = self.first_row()
+        row = f"({first}) * {self.row_stride}" if first != "0" else "0"
+        return " - ".join(
+            ["lhs_band", *([row] if row != "0" else []), *([f"({column})"] if column else [])]
+        )
+
+    def call_sums(self, arguments: list[str]) -> None:
         """The call for the number of features in this tile, which must be constant."""
-        function = f"fd_conv_block_{self.short}"
+        function = f"fd_conv_sums_{self.short}"
 
         def call(columns: int) -> None:
             # The local array has room for whole vectors.
@@ -409,39 +401,20 @@ class _ConvRenderer:
         with self.writer.block("else"):
             call(self.o.extent % self.o.size)
 
-    def target(self, row: Phase, column: Phase) -> tuple[str, list[str]]:
-        """Where the first result of a phase goes, and the steps along n, rows and columns."""
-        conv, motion = self.conv, self.rows
-        axes = (conv.n, *conv.windows)
-        if self.stored is not None:
-            first_row = str(row.first)
-            if self.i is not None and not self.i.single:
-                first_row = f"({self.i.first} + {row.first})" if row.first else self.i.first
-            at = {conv.n: self.n.first, conv.o: self.o.first}
-            at |= dict(zip(conv.windows, (first_row, str(column.first)), strict=False))
-            index = self.expressions.index(self.stored.index, narrow=False, at=at)
-            target = f"&{self.expressions.buffer_name(self.stored.buffer)}[{index}]"
-            strides = [str(self.stored.index.coefficient(axis)) for axis in axes]
-        else:
+    def target(self) -> tuple[str, list[str]]:
+        """Where the first result of a block goes, and the steps along n, rows and columns."""
+        conv = self.conv
+        if self.stored is None:
             width, height = self.columns.windows, self.i.size if self.i else 1
-            first = row.first * width + column.first
-            target = "product" + (f" + {first} * tile_columns" if first else "")
-            strides = [f"{k} * tile_columns" for k in (height * width, width, 1)]
-        strides += ["0"] * (3 - len(strides))
-        count = self.i.count if self.i else "1"
-        if motion.period > 1:
-            count = f"({factor(count)} + {motion.period - 1 - row.first}) / {motion.period}"
-        row_step, column_step = (
-            motion.step * self.row_stride,
-            self.columns.step * self.column_stride,
-        )
-        froms = (self.image_stride, row_step, column_step)
-        counts = (self.n.count, count, str(column.count))
-        periods = (1, motion.period, self.columns.period)
-        return target, [
-            f"(fd_steps){{{c}, {f}, {p} * {s}}}" if p > 1 else f"(fd_steps){{{c}, {f}, {s}}}"
-            for c, f, p, s in zip(counts, froms, periods, strides, strict=True)
-        ]
+            return "product", [f"{k} * tile_columns" for k in (height * width, width, 1)]
+        at = {conv.n: self.n.first, conv.o: self.o.first}
+        for axis, first in zip(conv.windows, (self.i.first if self.i else "0", "0"), strict=False):
+            at[axis] = first
+        index = self.expressions.index(self.stored.index, narrow=False, at=at)
+        strides = [self.stored.index.coefficient(axis) for axis in (conv.n, *conv.windows)]
+        strides += [0] * (3 - len(strides))
+        target = f"&{self.expressions.buffer_name(self.stored.buffer)}[{index}]"
+        return target, [str(stride) for stride in strides]
 
     def inside(self, tiled: Tiled, is_factor: bool = False) -> str:
         """A position in the block; the result has no loop along axes that it does not vary over."""
@@ -473,12 +446,3 @@ class _ConvRenderer:
             self.nest.needed(id for effect in effects for id in operands(effect)),
             [self.nest.effect(effect) for effect in effects],
         )
-
-
-def _taps(row: Phase, column: Phase) -> list[tuple[int, int, int, int]]:
-    """The places of the kernel, and the elements that they meet, for windows of one phase."""
-    return [
-        (place, other, element, other_element)
-        for place, element in row.taps
-        for other, other_element in column.taps
-    ]

@@ -22,6 +22,9 @@
 #define FD_CONV_ROWS_1 10
 #define FD_CONV_ROWS_2 6
 #endif
+/* Terms that a panel passes through the windows of a block at a time: it stays in the second-level
+ * cache meanwhile. */
+#define FD_CONV_TERMS 768
 /* Lists of positions have room for so many more, which repeat the last one. */
 #define FD_CONV_SLACK 14
 /* Features of a panel, and what some features are rounded up to in panels. */
@@ -38,27 +41,63 @@ typedef struct {
   int64_t count, first, size, stride;
 } fd_span;
 
-/* Where some windows begin: `count` of them, `from` elements apart in the band, `to` in the result. */
+/* Windows first, first + period, ... of one dimension, `count` of them, that meet `taps` elements: the
+ * first of them meets `element` at `place` in the kernel. */
 typedef struct {
-  int64_t count, from, to;
-} fd_steps;
+  int64_t first, count, place, element, taps;
+} fd_class;
 
-/* Lists the beginnings of all windows of a block, row-major; returns how many there are. */
-static inline __attribute__((unused)) int64_t fd_conv_positions(int64_t *from, int64_t *to,
-                                                                fd_steps n, fd_steps y,
-                                                                fd_steps x) {
-  int64_t at = 0;
-  for (int64_t i = 0; i < n.count; i++)
-    for (int64_t r = 0; r < y.count; r++)
-      for (int64_t c = 0; c < x.count; c++, at++) {
-        from[at] = i * n.from + r * y.from + c * x.from;
-        to[at] = i * n.to + r * y.to + c * x.to;
+/* The windows from `begin` to `end` of one dimension. The next window of a class meets elements
+ * `step` further; the next tap is `place_step` and `element_step` further. Neighbouring elements are
+ * `from` apart in memory, neighbouring results `to`; neighbouring places of the kernel `places`. */
+typedef struct {
+  int64_t begin, end, period, step, place_step, element_step, from, to, places;
+} fd_motion;
+
+/* Windows of a row class and a column class: where they begin and where their sums go; and their
+ * taps, as runs of terms that are contiguous in the windows and in the kernel: those of one tap in
+ * some pieces, or those of a row of taps. */
+typedef struct {
+  int64_t count, runs, run, *from, *to, *tap, *place;
+} fd_block;
+
+static __attribute__((noinline, unused)) void fd_conv_list(
+    fd_block *block, fd_class row, fd_motion rows, fd_class column, fd_motion columns,
+    int64_t images, int64_t image_from, int64_t image_to, int64_t features, int64_t pieces) {
+  int64_t at = 0, skipped = rows.begin - row.first + rows.period - 1;
+  skipped = skipped > 0 ? skipped / rows.period : 0;
+  int64_t count = rows.end - row.first + rows.period - 1;
+  count = count > 0 ? count / rows.period : 0;
+  if (count > row.count) count = row.count;
+  for (int64_t i = 0; i < images; i++)
+    for (int64_t r = skipped; r < count; r++) {
+      int64_t from = i * image_from + (row.element + r * rows.step) * rows.from;
+      int64_t to = i * image_to + (row.first + r * rows.period - rows.begin) * rows.to;
+      for (int64_t c = 0; c < column.count; c++, at++) {
+        block->from[at] = from + (column.element + c * columns.step) * columns.from;
+        block->to[at] = to + (column.first + c * columns.period) * columns.to;
       }
+    }
   for (int i = 0; at > 0 && i < FD_CONV_SLACK; i++) {
-    from[at + i] = from[at - 1];
-    to[at + i] = to[at - 1];
+    block->from[at + i] = block->from[at - 1];
+    block->to[at + i] = block->to[at - 1];
   }
-  return at;
+  block->count = at;
+  int joined = columns.element_step * columns.from == features && columns.place_step == 1 &&
+               column.taps * features <= FD_CONV_TERMS;
+  int64_t taps = joined && column.taps > 0 ? 1 : column.taps, runs = 0;
+  if (joined) features *= column.taps;
+  block->run = features / pieces;
+  for (int64_t r = 0; r < row.taps; r++)
+    for (int64_t c = 0; c < taps; c++)
+      for (int64_t p = 0; p < pieces; p++, runs++) {
+        block->tap[runs] = r * rows.element_step * rows.from +
+                           c * columns.element_step * columns.from + p * block->run;
+        block->place[runs] = (row.place + r * rows.place_step) * rows.places +
+                             (column.place + c * columns.place_step) * columns.places +
+                             p * block->run;
+      }
+  block->runs = runs;
 }
 
 #define FD_T float

@@ -4,19 +4,24 @@
 #define FD_PASTE(a, b) FD_PASTE_(a, b)
 #define FD_ROWS FD_PASTE(FD_CONV_ROWS_, FD_CONV_TILE)
 
-/* c[to[i]][columns] = Σ_t Σ_k x[from[i] + tap[t] + k] · panel, for i below `count`. */
+/* c[to[i]][columns] = the products of window i of the block with a panel of the kernel, over at most
+ * `group` runs of terms from number `first` on; those that follow are added to what is there. */
 static __attribute__((noinline, unused)) void FD_CONV_NAME(fd_conv_tiles, FD_CONV_TILE)(
-    int64_t taps, int64_t run, const int64_t *tap, const FD_T *x, const FD_T *panel, FD_T *c,
-    int64_t count, const int64_t *from, const int64_t *to, int64_t columns) {
+    const fd_block *block, int64_t first, int64_t group, const FD_T *x, const FD_T *panel, FD_T *c,
+    int64_t columns) {
   typedef FD_NAME(fd_vector) vector;
   typedef FD_NAME(fd_unaligned) unaligned;
   enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T), width = FD_CONV_TILE * lanes };
+  const int64_t count = block->count, run = block->run;
+  const int64_t last = block->runs - first < group ? block->runs : first + group;
+  const int64_t *from = block->from, *to = block->to, *tap = block->tap, *place = block->place;
   for (int64_t i = 0; i < count; i += FD_ROWS, from += FD_ROWS, to += FD_ROWS) {
     vector sum[FD_ROWS][FD_CONV_TILE] = {{{0}}};
-    const FD_T *row[FD_ROWS], *b = panel;
+    const FD_T *row[FD_ROWS];
 #pragma GCC unroll 16
     for (int r = 0; r < FD_ROWS; r++) row[r] = x + from[r];
-    for (int64_t t = 0; t < taps; t++)
+    for (int64_t t = first; t < last; t++) {
+      const FD_T *b = panel + place[t] * width;
       for (int64_t k = tap[t], end = k + run; k < end; k++, b += width) {
         vector right[FD_CONV_TILE];
 #pragma GCC unroll 16
@@ -29,19 +34,27 @@ static __attribute__((noinline, unused)) void FD_CONV_NAME(fd_conv_tiles, FD_CON
             sum[r][j] = FD_NAME(fd_vector_fma)(left, right[j], sum[r][j]);
         }
       }
+    }
     if (count - i >= FD_ROWS && columns == width) {
 #pragma GCC unroll 16
       for (int r = 0; r < FD_ROWS; r++)
 #pragma GCC unroll 16
-        for (int j = 0; j < FD_CONV_TILE; j++) *(unaligned *)(c + to[r] + j * lanes) = sum[r][j];
+        for (int j = 0; j < FD_CONV_TILE; j++) {
+          unaligned *out = (unaligned *)(c + to[r] + j * lanes);
+          if (first > 0) sum[r][j] += *out;
+          *out = sum[r][j];
+        }
     } else {
       vector edge[FD_ROWS][FD_CONV_TILE];
 #pragma GCC unroll 16
       for (int r = 0; r < FD_ROWS; r++)
 #pragma GCC unroll 16
         for (int j = 0; j < FD_CONV_TILE; j++) edge[r][j] = sum[r][j];
-      for (int r = 0; r < FD_ROWS && r < count - i; r++)
-        memcpy(c + to[r], edge[r], (size_t)columns * sizeof(FD_T));
+      for (int r = 0; r < FD_ROWS && r < count - i; r++) {
+        const FD_T *one = (const FD_T *)edge[r];
+        FD_T *out = c + to[r];
+        for (int64_t j = 0; j < columns; j++) out[j] = first > 0 ? out[j] + one[j] : one[j];
+      }
     }
   }
 }

@@ -68,45 +68,35 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_conv_pack)(
   }
 }
 
-/* Sums of products for a block of windows: `taps` runs of `run` terms, which begin at tap[t] in the
- * window. Of `depth` terms in each panel those of this block begin at `at`. `columns` is constant,
- * so that only tiles of the widths that occur are compiled. */
-FD_INLINE void FD_NAME(fd_conv_block)(int64_t taps, int64_t run, const int64_t *tap, const FD_T *x,
-                                      const FD_T *panels, int64_t depth, int64_t at, FD_T *c,
-                                      int64_t count, const int64_t *from, const int64_t *to,
-                                      const int64_t columns) {
+/* Sums of products for a block of windows of x; panels have `depth` terms. `columns` is constant, so
+ * that only tiles of the widths that occur are compiled. */
+FD_INLINE void FD_NAME(fd_conv_sums)(const fd_block *block, const FD_T *x, const FD_T *panels,
+                                     int64_t depth, FD_T *c, const int64_t columns) {
+  const int64_t rest = columns % FD_WIDTH, run = block->run;
+  const int64_t group = run < FD_CONV_TERMS && run > 0 ? FD_CONV_TERMS / run : 1;
   int64_t j = 0;
-#if FD_CONV_VECTORS > 2
   for (; j + FD_WIDTH <= columns; j += FD_WIDTH)
-    FD_NAME(fd_conv_tiles_4)(taps, run, tap, x, panels + j * depth + at * FD_WIDTH, c + j, count,
-                             from, to, FD_WIDTH);
-#else
-  for (; j + FD_WIDTH <= columns; j += FD_WIDTH)
-    FD_NAME(fd_conv_tiles_2)(taps, run, tap, x, panels + j * depth + at * FD_WIDTH, c + j, count,
-                             from, to, FD_WIDTH);
-#endif
-  const int64_t rest = columns % FD_WIDTH, width = FD_ROUNDED(rest);
-  const FD_T *panel = panels + j * depth + at * width;
-  switch (width / (FD_VECTOR_BYTES / sizeof(FD_T))) {
-    case 1:
-      FD_NAME(fd_conv_tiles_1)(taps, run, tap, x, panel, c + j, count, from, to, rest);
-      break;
+    for (int64_t t = 0; t == 0 || t < block->runs; t += group)
+      FD_CONV_NAME(fd_conv_tiles, FD_CONV_VECTORS)(block, t, group, x, panels + j * depth, c + j,
+                                                   FD_WIDTH);
+  if (rest == 0) return;
+  for (int64_t t = 0; t == 0 || t < block->runs; t += group)
+    switch (FD_ROUNDED(rest) / (FD_VECTOR_BYTES / sizeof(FD_T))) {
+      case 1:
+        FD_NAME(fd_conv_tiles_1)(block, t, group, x, panels + j * depth, c + j, rest);
+        break;
+      case 2:
+        FD_NAME(fd_conv_tiles_2)(block, t, group, x, panels + j * depth, c + j, rest);
+        break;
 #if FD_CONV_VECTORS > 2
-    case 2:
-      FD_NAME(fd_conv_tiles_2)(taps, run, tap, x, panel, c + j, count, from, to, rest);
-      break;
-    case 3:
-      FD_NAME(fd_conv_tiles_3)(taps, run, tap, x, panel, c + j, count, from, to, rest);
-      break;
-    case 4:
-      FD_NAME(fd_conv_tiles_4)(taps, run, tap, x, panel, c + j, count, from, to, rest);
-      break;
-#else
-    case 2:
-      FD_NAME(fd_conv_tiles_2)(taps, run, tap, x, panel, c + j, count, from, to, rest);
-      break;
+      case 3:
+        FD_NAME(fd_conv_tiles_3)(block, t, group, x, panels + j * depth, c + j, rest);
+        break;
+      case 4:
+        FD_NAME(fd_conv_tiles_4)(block, t, group, x, panels + j * depth, c + j, rest);
+        break;
 #endif
-  }
+    }
 }
 #undef FD_CONV_NAME_
 #undef FD_CONV_NAME
