@@ -5,17 +5,50 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from funcdl import debug, numpy
+from funcdl import debug, numpy, tree
 from funcdl.config import config
-from funcdl.core import backend, traceback_filter, tree
+from funcdl.core import backend, traceback_filter
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapeDtypeStruct
-from funcdl.core.placement import block_until_ready, device_get, device_put
+from funcdl.core.devices import (
+    Device,
+    default_backend,
+    device_count,
+    devices,
+    local_device_count,
+    local_devices,
+    process_count,
+    process_index,
+    process_indices,
+)
+from funcdl.core.dtypes import float0
+from funcdl.core.placement import (
+    block_until_ready,
+    copy_to_host_async,
+    device_get,
+    device_put,
+    live_arrays,
+)
+from funcdl.settings import (
+    check_tracer_leaks,
+    default_device,
+    default_matmul_precision,
+    effects_barrier,
+    enable_checks,
+    enable_x64,
+    ensure_compile_time_eval,
+    named_call,
+    numpy_dtype_promotion,
+    numpy_rank_promotion,
+    print_environment_info,
+    typeof,
+)
 from funcdl.transforms import (
     checking_leaks,
     checkpoint,
     checkpoint_name,
     checkpoint_policies,
+    closure_convert,
     custom_gradient,
     custom_jvp,
     custom_vjp,
@@ -24,6 +57,7 @@ from funcdl.transforms import (
     disable_jit,
     eval_shape,
     explain_cache_misses,
+    fwd_and_bwd,
     grad,
     hessian,
     io_callback,
@@ -43,6 +77,7 @@ from funcdl.transforms import (
     vjp,
     vmap,
 )
+from funcdl.transforms.caches import clear_caches
 
 
 def _cpu_backend() -> backend.Backend:
@@ -52,7 +87,7 @@ def _cpu_backend() -> backend.Backend:
     return CpuBackend()
 
 
-_SUBMODULES = frozenset({"lax", "nn", "optim", "random", "scipy"})
+_SUBMODULES = frozenset({"custom_derivatives", "lax", "nn", "optim", "random", "scipy"})
 
 
 def __getattr__(name: str) -> ModuleType:
@@ -73,25 +108,41 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Array",
+    "Device",
     "ShapeDtypeStruct",
     "__version__",
     "block_until_ready",
+    "check_tracer_leaks",
     "checking_leaks",
     "checkpoint",
     "checkpoint_name",
     "checkpoint_policies",
+    "clear_caches",
+    "closure_convert",
     "config",
+    "copy_to_host_async",
     "custom_gradient",
     "custom_jvp",
     "custom_vjp",
     "debug",
     "debug_infs",
     "debug_nans",
+    "default_backend",
+    "default_device",
+    "default_matmul_precision",
+    "device_count",
     "device_get",
     "device_put",
+    "devices",
     "disable_jit",
+    "effects_barrier",
+    "enable_checks",
+    "enable_x64",
+    "ensure_compile_time_eval",
     "eval_shape",
     "explain_cache_misses",
+    "float0",
+    "fwd_and_bwd",
     "grad",
     "hessian",
     "io_callback",
@@ -102,13 +153,24 @@ __all__ = [
     "jvp",
     "linear_transpose",
     "linearize",
+    "live_arrays",
+    "local_device_count",
+    "local_devices",
     "log_compiles",
     "make_jaxpr",
+    "named_call",
     "named_scope",
     "numpy",
+    "numpy_dtype_promotion",
+    "numpy_rank_promotion",
+    "print_environment_info",
+    "process_count",
+    "process_index",
+    "process_indices",
     "pure_callback",
     "remat",
     "tree",
+    "typeof",
     "value_and_grad",
     "vjp",
     "vmap",

@@ -9,6 +9,7 @@ import numpy as np
 from tests.transforms.table import Case, is_float
 
 import funcdl as fd
+from funcdl.core import tree as core_tree
 import funcdl.numpy as fnp
 from funcdl.core import dtypes
 
@@ -91,7 +92,7 @@ def map_axes(f: Callable[[Any, int | None], Any], tree: Any, axes: Any) -> Any:
             )
         return found  # type: ignore[no-any-return]
 
-    return fd.tree.map_with_path(lambda path, leaf: f(leaf, axis_of(path)), tree)
+    return core_tree.map_with_path(lambda path, leaf: f(leaf, axis_of(path)), tree)
 
 
 def loop(fun: Callable[..., Any], axes: Any, out_axes: Any = 0) -> Callable[..., Any]:

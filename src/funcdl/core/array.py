@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.avals import ShapedArray
+from funcdl.core.devices import CPU, Device, check_platform
 from funcdl.errors import DeletedArrayError, ImmutableArrayError, LeafTypeError
 
 
@@ -134,8 +135,68 @@ class Array(ArrayOperators):
 
     @property
     def device(self) -> str:
-        """Where the data is; always ``"cpu"`` for this class."""
+        """The platform that the data is on; always ``"cpu"`` for this class."""
         return "cpu"
+
+    @property
+    def platform(self) -> str:
+        """The platform that the data is on; always ``"cpu"`` for this class."""
+        return "cpu"
+
+    def devices(self) -> set[Device]:
+        """The devices that the data is on: the CPU."""
+        return {CPU}
+
+    def to_device(self, device: Any, *, stream: None = None) -> Array:
+        """The array on a device, which can only be the CPU: the array itself.
+
+        Raises:
+          ArgumentError: there is no such device.
+        """
+        check_platform("to_device", device)
+        return self
+
+    @property
+    def committed(self) -> bool:
+        """Whether computations with it must stay on its device; there is one for all."""
+        return True
+
+    @property
+    def is_fully_addressable(self) -> bool:
+        """Whether this process holds all of it; it does."""
+        return True
+
+    @property
+    def is_fully_replicated(self) -> bool:
+        """Whether every device holds all of it; the one device does."""
+        return True
+
+    def addressable_data(self, index: int) -> Array:
+        """The part that a device of this process holds: all of it, for number 0."""
+        if index != 0:
+            raise IndexError(f"there is no part {index} of an array on one device, only part 0")
+        return self
+
+    def is_ready(self) -> bool:
+        """Whether the value is computed; on CPU it always is."""
+        _ = self.value
+        return True
+
+    def copy_to_host_async(self) -> None:
+        """Start to copy to the host, where the data is."""
+        _ = self.value
+
+    def on_device_size_in_bytes(self) -> int:
+        """How much memory the data takes."""
+        return self.value.nbytes
+
+    def unsafe_buffer_pointer(self) -> int:
+        """The address of the first element, which must not be written to."""
+        return self._share().ctypes.data
+
+    def tobytes(self, order: Literal["C", "F", "A", "K"] = "C") -> bytes:
+        """The elements as bytes, in row-major order unless another is asked for."""
+        return self.value.tobytes(order)
 
     def delete(self) -> None:
         """Free the memory now; later uses raise `DeletedArrayError`."""

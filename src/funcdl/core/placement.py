@@ -1,28 +1,39 @@
-"""Where arrays live: moving them to a device, and waiting for them."""
+"""Where arrays live: moving them to a device, waiting for them, and finding them."""
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from funcdl.core import tree
-from funcdl.core.array import as_array
+from funcdl.core.array import Array, as_array
+from funcdl.core.devices import check_platform
 from funcdl.core.trace import Tracer
-from funcdl.errors import ArgumentError, LeafTypeError
+from funcdl.errors import LeafTypeError
 
 
-def device_put(x: Any, device: str | None = None) -> Any:
+def device_put(
+    x: Any,
+    device: Any = None,
+    *,
+    src: Any = None,
+    donate: bool = False,
+    may_alias: bool | None = None,
+) -> Any:
     """The leaves of a pytree as arrays on a device (see `jax.device_put`).
 
     Args:
       x: a pytree of arrays, NumPy arrays and scalars.
-      device: ``"cpu"``, or None for the default, which is the CPU.
+      device: one of `devices`, ``"cpu"``, or None for the default, which is the CPU.
+      src: where they are; it has no effect.
+      donate: whether `x` may be given up; NumPy arrays are copied in any case.
+      may_alias: whether the result may share memory with `x`; arrays are immutable, so they do.
 
     Raises:
       ArgumentError: there is no such device.
       LeafTypeError: a leaf is no array and no scalar.
     """
-    if device not in (None, "cpu"):
-        raise ArgumentError(f"device_put: there is no device {device!r}; devices are: 'cpu'")
+    check_platform("device_put", device)
 
     def put(path: tuple[Any, ...], leaf: Any) -> Any:
         try:
@@ -46,3 +57,20 @@ def block_until_ready(x: Any) -> Any:
         return leaf if ready is None or isinstance(leaf, Tracer) else ready()
 
     return tree.map(wait, x)
+
+
+def copy_to_host_async(x: Any) -> Any:
+    """Start to copy every array of a pytree to the host, where all are; returns the pytree."""
+    return x
+
+
+def live_arrays(platform: str | None = None) -> list[Array]:
+    """All arrays that have not been deleted, found among the objects of the garbage collector.
+
+    Constants of traced programs are among them.
+
+    Raises:
+      ArgumentError: there is no such platform.
+    """
+    check_platform("live_arrays", platform)
+    return [x for x in gc.get_objects() if type(x) is Array and not x.is_deleted()]

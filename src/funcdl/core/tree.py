@@ -6,12 +6,15 @@ other classes join by registration. Names and meanings follow `jax.tree` and `ja
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import optree
 
+from funcdl.core import tree_keys
 from funcdl.errors import TreeError
 
 NAMESPACE = "funcdl"
@@ -76,19 +79,83 @@ def leaves_with_path(
     return flatten_with_path(tree, is_leaf)[0]
 
 
-def reduce(f: Callable[[Any, Any], Any], tree: PyTree, *initializer: Any) -> Any:
-    """Fold `f` over the leaves, left to right."""
-    return optree.tree_reduce(f, tree, *initializer, namespace=NAMESPACE)
+class _Unset:
+    """The default of arguments of which None is a value."""
 
 
-def all(tree: PyTree) -> bool:
+_UNSET = _Unset()
+
+
+def reduce(
+    function: Callable[[Any, Any], Any],
+    tree: PyTree,
+    initializer: Any = _UNSET,
+    is_leaf: LeafTest | None = None,
+) -> Any:
+    """Fold `function` over the leaves, left to right.
+
+    Raises:
+      TypeError: there are no leaves and no `initializer`.
+    """
+    values = leaves(tree, is_leaf)
+    if isinstance(initializer, _Unset):
+        return functools.reduce(function, values)
+    return functools.reduce(function, values, initializer)
+
+
+def reduce_associative(
+    operation: Callable[[Any, Any], Any],
+    tree: PyTree,
+    *,
+    identity: Any = _UNSET,
+    is_leaf: LeafTest | None = None,
+) -> Any:
+    """Combine the leaves in pairs, then the results in pairs, until one is left.
+
+    Args:
+      operation: an associative function.
+      tree: a pytree.
+      identity: the result where there are no leaves.
+      is_leaf: which nodes to take for leaves.
+
+    Raises:
+      TypeError: there are no leaves and no `identity`.
+    """
+    values = leaves(tree, is_leaf)
+    if not values:
+        if isinstance(identity, _Unset):
+            raise TypeError("reduce_associative of a tree without leaves requires an identity")
+        return identity
+    while len(values) > 1:
+        pairs = [operation(a, b) for a, b in zip(values[::2], values[1::2], strict=False)]
+        values = pairs + values[2 * len(pairs) :]
+    return values[0]
+
+
+def all(tree: PyTree, *, is_leaf: LeafTest | None = None) -> bool:
     """Whether every leaf is true."""
-    return optree.tree_all(tree, namespace=NAMESPACE)
+    return builtins.all(leaves(tree, is_leaf))
 
 
-def transpose(outer: TreeDef, inner: TreeDef, tree: PyTree) -> PyTree:
-    """Turn an outer tree of inner trees inside out."""
+def transpose(outer: TreeDef, inner: TreeDef | None, tree: PyTree) -> PyTree:
+    """Turn an outer tree of inner trees inside out.
+
+    Where `inner` is None it is found: the structure of what stands at the first leaf of `outer`.
+    """
+    if inner is None:
+        inner = structure(outer.flatten_up_to(tree)[0])
     return optree.tree_transpose(outer, inner, tree)
+
+
+def broadcast(prefix_tree: PyTree, full_tree: PyTree, is_leaf: LeafTest | None = None) -> PyTree:
+    """A tree of the structure of `full_tree`, with the leaves of a prefix of it.
+
+    Raises:
+      ValueError: `prefix_tree` is not a tree prefix of `full_tree`.
+    """
+    return unflatten(
+        structure(full_tree, is_leaf), broadcast_prefix(prefix_tree, full_tree, is_leaf)
+    )
 
 
 def paths(treedef: TreeDef) -> list[tuple[Any, ...]]:
@@ -114,14 +181,84 @@ def register_pytree_node(
     nodetype: type[T],
     flatten_func: Callable[[T], tuple[Iterable[Any], Any]],
     unflatten_func: Callable[[Any, Any], T],
+    flatten_with_keys_func: Callable[[T], tuple[Iterable[tuple[Any, Any]], Any]] | None = None,
 ) -> None:
-    """Make a class a container: `flatten_func(x) -> (children, aux)`, and its inverse."""
+    """Make a class a container (see `jax.tree_util.register_pytree_node`).
+
+    Args:
+      nodetype: the class.
+      flatten_func: ``flatten_func(x) -> (children, aux)``; `aux` is compared and hashed.
+      unflatten_func: ``unflatten_func(aux, children)``, its inverse.
+      flatten_with_keys_func: as `flatten_func`, with ``(key, child)`` for each child; the keys
+        stand in paths.
+
+    Raises:
+      ValueError: the class is registered already.
+    """
+    if flatten_with_keys_func is not None:
+        register_pytree_with_keys(nodetype, flatten_with_keys_func, unflatten_func)
+        return
 
     def flatten_node(node: T) -> tuple[tuple[Any, ...], Any, None]:
         children, aux = flatten_func(node)
         return tuple(children), aux, None
 
     _register(nodetype, flatten_node, unflatten_func, namespace=NAMESPACE)
+
+
+def register_pytree_with_keys(
+    nodetype: type[T],
+    flatten_with_keys: Callable[[T], tuple[Iterable[tuple[Any, Any]], Any]],
+    unflatten_func: Callable[[Any, Any], T],
+    flatten_func: Callable[[T], tuple[Iterable[Any], Any]] | None = None,
+) -> None:
+    """Make a class a container whose children have keys, which stand in paths.
+
+    Args:
+      nodetype: the class.
+      flatten_with_keys: ``flatten_with_keys(x) -> ([(key, child), …], aux)``.
+      unflatten_func: ``unflatten_func(aux, children)``, its inverse.
+      flatten_func: has no effect; JAX takes it for a quicker way without keys.
+
+    Raises:
+      ValueError: the class is registered already.
+    """
+
+    def flatten_node(node: T) -> tuple[tuple[Any, ...], Any, tuple[Any, ...]]:
+        pairs, aux = flatten_with_keys(node)
+        pairs = tuple(pairs)
+        return tuple(child for _, child in pairs), aux, tuple(key for key, _ in pairs)
+
+    _register(nodetype, flatten_node, unflatten_func, namespace=NAMESPACE)
+    tree_keys.keyed_types.add(nodetype)
+
+
+def register_pytree_with_keys_class(cls: type[T]) -> type[T]:
+    """Class decorator: use the methods `tree_flatten_with_keys` and `tree_unflatten`."""
+    register_pytree_with_keys(
+        cls,
+        lambda node: node.tree_flatten_with_keys(),  # type: ignore[attr-defined]
+        cls.tree_unflatten,  # type: ignore[attr-defined]
+    )
+    return cls
+
+
+def register_static(cls: type[T]) -> type[T]:
+    """Class decorator: instances are containers without leaves, compared as a whole.
+
+    So `jit` takes them for static arguments. They must be hashable.
+    """
+    register_pytree_node(cls, lambda node: ((), node), lambda node, children: node)
+    return cls
+
+
+def static(**kwargs: Any) -> Any:
+    """A field of a dataclass that `register_dataclass` takes for static.
+
+    The arguments are those of `dataclasses.field`.
+    """
+    metadata = dict(kwargs.pop("metadata", None) or {}) | {"static": True}
+    return dataclasses.field(metadata=metadata, **kwargs)
 
 
 def register_pytree_node_class(cls: type[T]) -> type[T]:
@@ -133,12 +270,14 @@ def register_pytree_node_class(cls: type[T]) -> type[T]:
 def register_dataclass(
     cls: type[T],
     data_fields: Sequence[str] | None = None,
-    meta_fields: Sequence[str] = (),
+    meta_fields: Sequence[str] | None = None,
+    drop_fields: Sequence[str] = (),
 ) -> type[T]:
     """Make a dataclass a container of its `data_fields`; `meta_fields` are static and compared.
 
     Without `data_fields`, every field that is not in `meta_fields` (nor marked
-    ``metadata={"static": True}``) holds data.
+    ``metadata={"static": True}``, as `static` does) holds data. `drop_fields` are left out, and
+    get their defaults back.
 
     Raises:
       TypeError: `cls` is no dataclass.
@@ -146,7 +285,8 @@ def register_dataclass(
     """
     if not dataclasses.is_dataclass(cls):
         raise TypeError(f"register_dataclass needs a dataclass, got {cls!r}")
-    fields = [f for f in dataclasses.fields(cls) if f.init]
+    fields = [f for f in dataclasses.fields(cls) if f.init and f.name not in drop_fields]
+    meta_fields = meta_fields or ()
     if data_fields is None:
         static = [f.name for f in fields if f.metadata.get("static")]
         meta_fields = tuple(dict.fromkeys([*meta_fields, *static]))
@@ -167,4 +307,5 @@ def register_dataclass(
         return cls(**fields)
 
     _register(cls, flatten_node, unflatten_node, namespace=NAMESPACE)
+    tree_keys.named_types.add(cls)
     return cls

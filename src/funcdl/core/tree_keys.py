@@ -1,0 +1,107 @@
+"""Keys of paths into pytrees, as `jax.tree_util` has them: one class for each kind of container."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optree
+
+KeyPath = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class SequenceKey:
+    """The position of a child in a list or tuple."""
+
+    idx: int
+
+    def __str__(self) -> str:
+        return f"[{self.idx!r}]"
+
+
+@dataclass(frozen=True)
+class DictKey:
+    """The key of a child in a dict."""
+
+    key: Any
+
+    def __str__(self) -> str:
+        return f"[{self.key!r}]"
+
+
+@dataclass(frozen=True)
+class GetAttrKey:
+    """The attribute that holds a child, of a named tuple or a registered class."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f".{self.name}"
+
+
+@dataclass(frozen=True)
+class FlattenedIndexKey:
+    """The number of a child of a class that was registered without keys."""
+
+    key: int
+
+    def __str__(self) -> str:
+        return f"[<flat index {self.key}>]"
+
+
+KeyEntry = SequenceKey | DictKey | GetAttrKey | FlattenedIndexKey
+
+named_types: set[type] = set()
+"""Registered dataclasses, whose entries are names of fields."""
+
+keyed_types: set[type] = set()
+"""Classes registered with keys of their own."""
+
+
+def key_of(entry: Any, owner: type, kind: Any) -> Any:
+    """The key for an entry of a path that `optree` gives, in a container of type `owner`."""
+    if owner in keyed_types:
+        return entry
+    if owner in named_types:
+        return GetAttrKey(entry)
+    if kind == optree.PyTreeKind.CUSTOM:
+        return FlattenedIndexKey(entry)
+    if kind == optree.PyTreeKind.NAMEDTUPLE:
+        return GetAttrKey(owner._fields[entry])  # type: ignore[attr-defined]
+    if kind in (
+        optree.PyTreeKind.DICT,
+        optree.PyTreeKind.ORDEREDDICT,
+        optree.PyTreeKind.DEFAULTDICT,
+    ):
+        return DictKey(entry)
+    return SequenceKey(entry)
+
+
+def key_paths(treedef: optree.PyTreeSpec) -> list[KeyPath]:
+    """The path of each leaf of a structure."""
+    return [
+        tuple(key_of(step.entry, step.type, step.kind) for step in accessor)
+        for accessor in treedef.accessors()
+    ]
+
+
+def keystr(keys: Sequence[Any], *, simple: bool = False, separator: str = "") -> str:
+    """A path as text: ``['w'][0].bias`` (see `jax.tree_util.keystr`).
+
+    Args:
+      keys: the path.
+      simple: whether to write keys alone, without brackets and dots: ``w0bias``.
+      separator: what to put between them.
+    """
+    if not simple:
+        return separator.join(map(str, keys))
+    return separator.join(str(_plain(key)) for key in keys)
+
+
+def _plain(key: Any) -> Any:
+    match key:
+        case SequenceKey(value) | DictKey(value) | GetAttrKey(value) | FlattenedIndexKey(value):
+            return value
+    return key

@@ -1,0 +1,158 @@
+"""Settings for the length of a ``with`` block, by JAX's names; each sets a flag of `funcdl.config`.
+
+Those that choose among ways in which numbers are computed accept the one way that there is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+import numpy as np
+
+from funcdl.config import config
+from funcdl.core.array import aval_of
+from funcdl.core.avals import ShapedArray
+from funcdl.core.devices import check_platform, devices
+from funcdl.core.trace import current_trace, eval_trace
+from funcdl.errors import ArgumentError
+from funcdl.transforms import named_scope
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def enable_x64(new_val: bool = True) -> AbstractContextManager[Any]:
+    """64-bit types as the default, or none at all (see `jax.enable_x64`).
+
+    The third mode, ``"explicit"``, is that of ``config.x64``.
+    """
+    return config.override(x64="on" if new_val else "off")
+
+
+def enable_checks(new_val: bool = True) -> AbstractContextManager[Any]:
+    """Check programs again after every pass of the compiler (see `jax.enable_checks`)."""
+    return config.override(check=bool(new_val))
+
+
+def check_tracer_leaks(new_val: bool = True) -> AbstractContextManager[Any]:
+    """Raise `LeakedTracerError` where a traced value outlives its trace, as `checking_leaks`."""
+    return config.override(check_tracer_leaks=bool(new_val))
+
+
+def default_device(new_val: Any = None) -> AbstractContextManager[Any]:
+    """Make arrays on this device, which can only be the CPU (see `jax.default_device`).
+
+    Raises:
+      ArgumentError: there is no such device.
+    """
+    check_platform("default_device", new_val)
+    return contextlib.nullcontext()
+
+
+def default_matmul_precision(new_val: Any = None) -> AbstractContextManager[Any]:
+    """How exactly to multiply; has no effect (see `funcdl.lax.Precision`).
+
+    Raises:
+      ArgumentError: JAX has no such precision either.
+    """
+    from funcdl.lax.options import check_precision
+
+    check_precision("default_matmul_precision", new_val)
+    return contextlib.nullcontext()
+
+
+def numpy_dtype_promotion(new_val: str = "standard") -> AbstractContextManager[Any]:
+    """How operands of different dtypes are promoted: ``"standard"`` is the only way.
+
+    Raises:
+      ArgumentError: another way, such as JAX's ``"strict"``.
+    """
+    if new_val != "standard":
+        raise ArgumentError(
+            f"numpy_dtype_promotion: only 'standard' is supported, got {new_val!r}; functions of "
+            "funcdl.lax do not promote"
+        )
+    return contextlib.nullcontext()
+
+
+def numpy_rank_promotion(new_val: str = "allow") -> AbstractContextManager[Any]:
+    """Whether arrays of different ranks broadcast: ``"allow"`` is the only way.
+
+    Raises:
+      ArgumentError: another way, such as JAX's ``"raise"``.
+    """
+    if new_val != "allow":
+        raise ArgumentError(
+            f"numpy_rank_promotion: only 'allow' is supported, got {new_val!r}; functions of "
+            "funcdl.lax do not broadcast"
+        )
+    return contextlib.nullcontext()
+
+
+def ensure_compile_time_eval() -> AbstractContextManager[Any]:
+    """Compute at once what depends on no traced value (see `jax.ensure_compile_time_eval`).
+
+    Traced values cannot be used meanwhile.
+    """
+    return current_trace(eval_trace)
+
+
+def effects_barrier() -> None:
+    """Wait until all side effects have happened. They have when a jitted call returns."""
+
+
+def named_call(fun: F, *, name: str | None = None) -> F:
+    """`fun` in a `named_scope` of its own name, or of another (see `jax.named_call`)."""
+    title = name or str(getattr(fun, "__name__", type(fun).__name__))
+
+    @functools.wraps(fun)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with named_scope(title):
+            return fun(*args, **kwargs)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def typeof(x: Any) -> ShapedArray:
+    """What a trace knows of an array or scalar: shape, dtype and weak type (see `jax.typeof`).
+
+    Raises:
+      LeafTypeError: `x` is neither.
+    """
+    return aval_of(x)
+
+
+def print_environment_info(return_string: bool = False) -> str | None:
+    """Print versions, platform, compiler and flags, for a bug report.
+
+    Args:
+      return_string: whether to return the text and print nothing.
+    """
+    import platform
+
+    import funcdl
+    from funcdl.runtime.toolchain import find_compiler
+
+    compiler = find_compiler()
+    lines = [
+        f"funcdl: {funcdl.__version__}",
+        f"numpy: {np.__version__}",
+        f"python: {sys.version}",
+        f"platform: {platform.platform()}",
+        f"processor: {platform.machine()}, {os.cpu_count()} cores",
+        f"devices: {devices()}",
+        f"C compiler: {compiler.version if compiler else 'none'}",
+        *(f"${name}={value}" for name, value in sorted(os.environ.items()) if "FUNCDL_" in name),
+        "",
+        config.describe(),
+    ]
+    text = "\n".join(lines)
+    if return_string:
+        return text
+    print(text)
+    return None

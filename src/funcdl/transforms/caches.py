@@ -1,0 +1,19 @@
+"""Forgetting traced and compiled programs."""
+
+from __future__ import annotations
+
+from funcdl.transforms.jit import _caches as compiled
+from funcdl.transforms.programs import _traced as bodies
+
+
+def clear_caches() -> None:
+    """Forget all programs that were traced and compiled (see `jax.clear_caches`).
+
+    They are traced and compiled again when needed; compiled code stays in the cache on disk.
+    Programs of callables that cannot be hashed go when these do.
+    """
+    for by_options in list(compiled.values()):
+        for entries, staged in by_options.values():
+            entries.clear()
+            staged.clear()
+    bodies.clear()

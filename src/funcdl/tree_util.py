@@ -1,0 +1,145 @@
+"""Pytrees by the names of `jax.tree_util`, and more."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import optree
+
+from funcdl import tree
+from funcdl.core.tree import NAMESPACE, LeafTest, TreeDef
+from funcdl.core.tree_keys import (
+    DictKey,
+    FlattenedIndexKey,
+    GetAttrKey,
+    KeyEntry,
+    KeyPath,
+    SequenceKey,
+    key_of,
+    keystr,
+)
+from funcdl.tree import (
+    register_dataclass,
+    register_pytree_node,
+    register_pytree_node_class,
+    register_pytree_with_keys,
+    register_pytree_with_keys_class,
+    register_static,
+)
+
+__all__ = [
+    "DictKey",
+    "FlattenedIndexKey",
+    "GetAttrKey",
+    "KeyEntry",
+    "KeyPath",
+    "Partial",
+    "PyTreeDef",
+    "SequenceKey",
+    "all_leaves",
+    "flatten_one_level",
+    "flatten_one_level_with_keys",
+    "is_tree_node",
+    "keystr",
+    "register_dataclass",
+    "register_pytree_node",
+    "register_pytree_node_class",
+    "register_pytree_with_keys",
+    "register_pytree_with_keys_class",
+    "register_static",
+    "tree_all",
+    "tree_broadcast",
+    "tree_flatten",
+    "tree_flatten_with_path",
+    "tree_leaves",
+    "tree_leaves_with_path",
+    "tree_map",
+    "tree_map_with_path",
+    "tree_reduce",
+    "tree_reduce_associative",
+    "tree_structure",
+    "tree_transpose",
+    "tree_unflatten",
+    "treedef_children",
+    "treedef_is_leaf",
+    "treedef_tuple",
+]
+
+PyTreeDef = TreeDef
+tree_all = tree.all
+tree_broadcast = tree.broadcast
+tree_flatten = tree.flatten
+tree_flatten_with_path = tree.flatten_with_path
+tree_leaves = tree.leaves
+tree_leaves_with_path = tree.leaves_with_path
+tree_map = tree.map
+tree_map_with_path = tree.map_with_path
+tree_reduce = tree.reduce
+tree_reduce_associative = tree.reduce_associative
+tree_structure = tree.structure
+tree_transpose = tree.transpose
+tree_unflatten = tree.unflatten
+
+
+class Partial(functools.partial[Any]):
+    """`functools.partial` as a pytree: the arguments are its children, the function is static.
+
+    So a function with arrays inside can be an argument or a result of a transformed function. Two
+    are of one structure if their functions are equal.
+    """
+
+
+register_pytree_node(
+    Partial,
+    lambda node: ((node.args, node.keywords), node.func),
+    lambda func, children: Partial(func, *children[0], **children[1]),
+)
+
+
+def all_leaves(iterable: Iterable[Any], is_leaf: LeafTest | None = None) -> bool:
+    """Whether no element is a container."""
+    return optree.all_leaves(iterable, is_leaf, namespace=NAMESPACE)
+
+
+def is_tree_node(typ: type) -> bool:
+    """Whether instances of a class are containers: registered, or known from the start."""
+    if typ is type(None):
+        return True
+    if issubclass(typ, tuple) and hasattr(typ, "_fields"):
+        return True
+    return optree.register_pytree_node.get(typ, namespace=NAMESPACE) is not None
+
+
+def flatten_one_level(node: Any) -> tuple[list[Any], Any]:
+    """The children of a container, and what else it is made of.
+
+    Raises:
+      ValueError: it is a leaf.
+    """
+    children, aux, _, _ = optree.tree_flatten_one_level(node, namespace=NAMESPACE)
+    return children, aux
+
+
+def flatten_one_level_with_keys(node: Any) -> tuple[list[tuple[Any, Any]], Any]:
+    """As `flatten_one_level`, with ``(key, child)`` for each child."""
+    children, aux, entries, _ = optree.tree_flatten_one_level(node, namespace=NAMESPACE)
+    kind = optree.tree_structure(node, namespace=NAMESPACE).kind
+    keys = [key_of(entry, type(node), kind) for entry in entries]
+    return list(zip(keys, children, strict=True)), aux
+
+
+def treedef_children(treedef: TreeDef) -> list[TreeDef]:
+    """The structures of a container's children."""
+    return treedef.children()
+
+
+def treedef_is_leaf(treedef: TreeDef) -> bool:
+    """Whether a structure is that of a leaf, or of a container without children."""
+    return treedef.num_nodes == 1
+
+
+def treedef_tuple(treedefs: Iterable[TreeDef]) -> TreeDef:
+    """The structure of a tuple of trees with these structures."""
+    return optree.treespec_tuple(treedefs, namespace=NAMESPACE)
