@@ -87,7 +87,20 @@ def _cpu_backend() -> backend.Backend:
     return CpuBackend()
 
 
-_SUBMODULES = frozenset({"custom_derivatives", "lax", "nn", "optim", "random", "scipy"})
+_SUBMODULES = frozenset(
+    [
+        "custom_derivatives",
+        "dlpack",
+        "dtypes",
+        "lax",
+        "nn",
+        "optim",
+        "random",
+        "scipy",
+        "tree_util",
+        "typing",
+    ]
+)
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -9,9 +9,9 @@ import numpy as np
 from tests.transforms.table import Case, is_float
 
 import funcdl as fd
-from funcdl.core import tree as core_tree
 import funcdl.numpy as fnp
 from funcdl.core import dtypes
+from funcdl.core import tree as core_tree
 
 BATCH = 3
 _TOLERANCE = {"f16": 2e-3, "bf16": 2e-2, "f32": 5e-6, "f64": 1e-12}
