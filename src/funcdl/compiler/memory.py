@@ -39,8 +39,8 @@ class ArenaPlan:
 def plan_arena(lifetimes: Sequence[Lifetime]) -> ArenaPlan:
     """Place temporaries so that those alive together do not overlap, largest first.
 
-    The activations of a training step all live at its middle, so the pairs alive together grow with
-    the square of their number: they are compared by NumPy, in arrays kept in the order of addresses.
+    The activations of a training step all live at its middle, so the pairs alive together grow
+    with the square of their number: NumPy compares them, in arrays kept in the order of addresses.
     """
     placed = _Placed(len(lifetimes))
     offsets: dict[Var, int] = {}
