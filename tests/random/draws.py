@@ -9,6 +9,7 @@ import numpy as np
 P4 = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
 SHAPES = np.array([0.05, 0.5, 1.0, 3.0, 20.0], np.float32)
 MEANS = np.array([0.0, 0.5, 5.0, 9.0, 30.0, 4000.0], np.float32)
+TABLE = np.arange(12, dtype=np.int32).reshape(4, 3)
 COV = np.array([[2.0, 0.5], [0.5, 1.0]], np.float32)
 LOGITS = np.log(np.array([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1]], np.float32))
 
@@ -41,9 +42,9 @@ EXACT = [
     "m.categorical(key, LOGITS, mode='high')",
     "m.bernoulli(key, 0.3, (20,), mode='high')",
     "m.permutation(key, 10)",
-    "m.permutation(key, np.arange(12).reshape(4, 3))",
-    "m.permutation(key, np.arange(12).reshape(4, 3), axis=1)",
-    "m.permutation(key, np.arange(12).reshape(4, 3), axis=1, independent=True)",
+    "m.permutation(key, TABLE)",
+    "m.permutation(key, TABLE, axis=1)",
+    "m.permutation(key, TABLE, axis=1, independent=True)",
     "m.permutation(key, np.arange(5) > 2)",
     "m.permutation(key, 0)",
     "m.permutation(key, 2000)[:10]",
@@ -51,8 +52,8 @@ EXACT = [
     "m.choice(key, 7, (3, 2), replace=False)",
     "m.choice(key, 4, (3, 2), p=P4)",
     "m.choice(key, 4, (3,), replace=False, p=P4)",
-    "m.choice(key, np.arange(12).reshape(4, 3), (2, 2), axis=1)",
-    "m.choice(key, np.arange(12).reshape(4, 3), (2,), replace=False)",
+    "m.choice(key, TABLE, (2, 2), axis=1)",
+    "m.choice(key, TABLE, (2,), replace=False)",
     "m.choice(key, np.arange(12.0, dtype=np.float32).reshape(4, 3), (2, 3), p=P4)",
     "m.choice(key, 5)",
     "m.choice(key, 5, (0,))",
@@ -136,6 +137,7 @@ CONSTANTS = {
     "np": np,
     "LOGITS": LOGITS,
     "P4": P4,
+    "TABLE": TABLE,
     "SHAPES": SHAPES,
     "MEANS": MEANS,
     "COV": COV,

@@ -15,7 +15,9 @@ def main() -> None:
     import jax
 
     drawn = {text: np.asarray(call(jax.random, text)).astype(float).tolist() for text in DRAWS}
-    GOLDEN.write_text(json.dumps({"jax": jax.__version__, "drawn": drawn}, indent=1) + "\n")
+    lines = ",\n".join(f"  {json.dumps(text)}: {json.dumps(x)}" for text, x in drawn.items())
+    version = json.dumps(jax.__version__)
+    GOLDEN.write_text(f'{{\n "jax": {version},\n "drawn": {{\n{lines}\n }}\n}}\n')
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def test_golden(text: str) -> None:
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("text", DRAWS)
+@pytest.mark.parametrize("text", DRAWS[::4])  # JAX compiles each for a second and a half
 def test_as_jax_draws_it(text: str) -> None:
     jax = pytest.importorskip("jax")
     found, wanted = call(random, text, 123456789), call(jax.random, text, 123456789)

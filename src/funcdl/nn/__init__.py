@@ -44,6 +44,7 @@ from funcdl.nn.activations import (
     swish,
     tanh,
 )
+from funcdl.nn.attention import dot_product_attention
 from funcdl.nn.linear import linear_apply, linear_init
 from funcdl.nn.losses import (
     mse,
@@ -71,6 +72,7 @@ from funcdl.scipy.special.normalized import log_softmax, logmeanexp, logsumexp, 
 __all__ = [
     "avg_pool",
     "celu",
+    "dot_product_attention",
     "elu",
     "gelu",
     "glu",

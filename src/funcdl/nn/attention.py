@@ -1,0 +1,214 @@
+"""Attention: averages of values, weighted by how well their keys fit a query."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import funcdl.numpy as fnp
+from funcdl import lax
+from funcdl.core import dtypes
+from funcdl.errors import ArgumentError, DtypeError, ShapeError
+from funcdl.numpy.promotion import array
+from funcdl.scipy.special.normalized import logsumexp, softmax
+
+_NAME = "dot_product_attention"
+
+
+def dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    bias: Any = None,
+    mask: Any = None,
+    *,
+    scale: Any = None,
+    is_causal: bool = False,
+    query_seq_lengths: Any = None,
+    key_value_seq_lengths: Any = None,
+    local_window_size: int | tuple[int, int] | None = None,
+    implementation: str | None = None,
+    return_residual: bool = False,
+) -> Any:
+    """``softmax(scale * query @ key.T + bias) @ value`` (see `jax.nn.dot_product_attention`).
+
+    From A. Vaswani and others, "Attention is all you need" (2017). With fewer heads of keys and
+    values than of queries, groups of query heads share one (J. Ainslie and others, "GQA: training
+    generalized multi-query transformer models", 2023). Half types are multiplied and normalised in
+    float32.
+
+    Letters of shapes: B batch, T positions of queries, S positions of keys, N heads of queries, K
+    heads of keys, a divisor of N, H size of a head. Without a batch, leave out B everywhere.
+
+    Args:
+      query: shape ``[B, T, N, H]``.
+      key, value: shape ``[B, S, K, H]``, of the dtype of `query`.
+      bias: added to the logits; broadcasts to ``[B, N, T, S]``.
+      mask: bool, broadcasts to ``[B, N, T, S]``; False takes a key away from a query.
+      scale: what the products are multiplied by; None: ``1 / sqrt(H)``.
+      is_causal: whether to take away from each query the keys at later positions.
+      query_seq_lengths: int32, shape ``[B]``: how many queries of each sequence count. The others'
+        results are 0.
+      key_value_seq_lengths: int32, shape ``[B]``: how many keys of each sequence count.
+      local_window_size: how many positions to the left and to the right of a query keys may be: one
+        number or a pair.
+      implementation: None or "xla", which mean the same here.
+      return_residual: whether to return the logarithm of each softmax's denominator as well, shape
+        ``[B, T, N]``, through which no derivative flows.
+
+    Returns:
+      An array like `query`. A query without any key gets the average of all values, as in JAX.
+
+    Raises:
+      ShapeError, DtypeError: arguments do not fit together.
+      ArgumentError: another implementation, or a window that is none.
+    """
+    if implementation not in (None, "xla"):
+        raise ArgumentError(
+            f"{_NAME}: implementation must be None or 'xla', got {implementation!r}"
+        )
+    shape = array(_NAME, query).aval.shape
+    query, key, value = _operands(query, key, value)
+    batch, length, heads, size = query.shape
+    positions, groups = key.shape[1:3]
+    grid = (batch, heads, length, positions)
+    wide = query.dtype if query.dtype.itemsize > 4 else np.dtype(np.float32)
+    grouped = query.reshape((batch, length, groups, heads // groups, size))
+    logits = fnp.einsum("btkgh,bskh->bkgts", grouped, key, preferred_element_type=wide)
+    logits = logits * (1 / math.sqrt(size) if scale is None else scale)
+    if bias is not None:
+        bias = _grouped("bias", bias, grid, groups)
+        logits = (logits + bias).astype(wide)
+    lengths = [
+        _lengths(name, given, batch)
+        for name, given in (
+            ("query_seq_lengths", query_seq_lengths),
+            ("key_value_seq_lengths", key_value_seq_lengths),
+        )
+    ]
+    allowed = _allowed(length, positions, is_causal, _window(local_window_size), lengths)
+    if mask is not None:
+        allowed.append(_grouped("mask", mask, grid, groups))
+    if allowed:
+        kept = allowed[0]
+        for other in allowed[1:]:
+            kept = kept & other
+        logits = fnp.where(kept, logits, -0.7 * float(dtypes.finfo(np.float32).max))
+    weights = softmax(logits, axis=-1).astype(value.dtype)
+    out = fnp.einsum("bkgts,bskh->btkgh", weights, value, preferred_element_type=wide)
+    out = out.astype(query.dtype).reshape(query.shape)
+    if lengths[0] is not None:
+        counts = fnp.arange(length) < lengths[0][:, None]
+        out = fnp.where(counts[:, :, None, None], out, 0)
+    if not return_residual:
+        return out.reshape(shape)
+    residual = logsumexp(lax.stop_gradient(logits), axis=-1).astype(query.dtype)
+    residual = fnp.moveaxis(residual.reshape(grid[:3]), 1, 2)
+    return out.reshape(shape), residual.reshape(shape[:-1])
+
+
+def _operands(*given: Any) -> list[Any]:
+    """Query, key and value with all four dimensions."""
+    arrays = []
+    for name, x in zip(("query", "key", "value"), given, strict=True):
+        x = array(_NAME, x)
+        if x.ndim not in (3, 4):
+            raise ShapeError(
+                f"{_NAME}: {name} must have shape [batch, length, heads, size], or [length, heads, "
+                f"size], got {x.aval}"
+            )
+        if not dtypes.is_float(x.aval.dtype):
+            raise DtypeError(f"{_NAME}: {name} must be floating, got {x.aval}")
+        arrays.append(x if x.ndim == 4 else x[None])
+    query, key, value = arrays
+    if key.dtype != query.dtype or value.dtype != query.dtype:
+        found = ", ".join(str(x.aval) for x in arrays)
+        raise DtypeError(
+            f"{_NAME}: query, key and value must have one dtype, got {found}; convert with astype"
+        )
+    if key.shape != value.shape:
+        raise ShapeError(
+            f"{_NAME}: key and value must have one shape, got {key.aval} and {value.aval}"
+        )
+    if (query.shape[0], query.shape[3]) != (key.shape[0], key.shape[3]):
+        raise ShapeError(
+            f"{_NAME}: query and key must agree in batch and size, their first and last "
+            f"dimensions, got {query.aval} and {key.aval}"
+        )
+    if not key.shape[2] or query.shape[2] % key.shape[2]:
+        raise ShapeError(
+            f"{_NAME}: the heads of query must be a multiple of those of key, got "
+            f"{query.shape[2]} and {key.shape[2]}, in {query.aval} and {key.aval}"
+        )
+    return arrays
+
+
+def _grouped(name: str, x: Any, grid: Sequence[int], groups: int) -> Any:
+    """A bias or a mask with its heads in groups, as the logits have them."""
+    x = array(_NAME, x)
+    if name == "mask" and not dtypes.is_bool(x.aval.dtype):
+        raise DtypeError(
+            f"{_NAME}: mask must be bool, got {x.aval}; write mask != 0, or add a bias"
+        )
+    fits = x.ndim <= 4 and all(
+        own in (1, wanted)
+        for own, wanted in zip(reversed(x.aval.shape), reversed(grid), strict=False)
+    )
+    if not fits:
+        raise ShapeError(
+            f"{_NAME}: {name} must broadcast to [batch, heads, queries, keys] = {tuple(grid)}, got "
+            f"{x.aval}"
+        )
+    sizes = (1,) * (4 - x.ndim) + x.aval.shape
+    heads = (1, 1) if sizes[1] == 1 else (groups, sizes[1] // groups)
+    return x.reshape((sizes[0], *heads, *sizes[2:]))
+
+
+def _lengths(name: str, given: Any, batch: int) -> Any:
+    if given is None:
+        return None
+    lengths = array(_NAME, given)
+    if lengths.aval.shape != (batch,) or not dtypes.is_integer(lengths.aval.dtype):
+        raise ShapeError(
+            f"{_NAME}: {name} must be integers of shape ({batch},), one for each sequence of the "
+            f"batch, got {lengths.aval}"
+        )
+    return lengths
+
+
+def _window(size: Any) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    sides = (size, size) if isinstance(size, int) else size
+    if (
+        not isinstance(sides, Sequence)
+        or len(sides) != 2
+        or not all(isinstance(side, int) and side >= 0 for side in sides)
+    ):
+        raise ArgumentError(
+            f"{_NAME}: local_window_size must be None, an integer >= 0 or a pair of them, got "
+            f"{size!r}"
+        )
+    return sides[0], sides[1]
+
+
+def _allowed(
+    length: int,
+    positions: int,
+    is_causal: bool,
+    window: tuple[int, int] | None,
+    lengths: Sequence[Any],
+) -> list[Any]:
+    """Conditions on queries and keys, each of which broadcasts to the logits' shape."""
+    here = fnp.arange(length)[:, None]
+    there = fnp.arange(positions)
+    conditions = [there <= here] if is_causal else []
+    if window is not None:
+        conditions += [there >= here - window[0], there <= here + window[1]]
+    for count, index in zip(lengths, (here, there), strict=True):
+        if count is not None:
+            conditions.append(index < count[:, None, None, None, None])
+    return conditions
