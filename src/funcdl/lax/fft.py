@@ -12,6 +12,8 @@ from funcdl.numpy.promotion import array
 from funcdl.ops import fft as transforms
 from funcdl.ops.fft import FftType
 
+__all__ = ["FftType", "fft"]
+
 
 def fft(x: ArrayLike, fft_type: FftType | str | int, fft_lengths: Sequence[int]) -> Any:
     """The discrete Fourier transform over the last dimensions (see `jax.lax.fft`).

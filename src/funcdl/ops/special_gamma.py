@@ -160,7 +160,7 @@ def _zeta(s: NDArray, q: NDArray) -> NDArray:
     reflected = whole - parity * special.zeta(s, 1 - np.where(left, q, 0.0))
     out = np.where(left, np.where(s == np.floor(s), reflected, np.nan), out)
     endless = np.where(q > 1, 0.0, np.where(q == 1, 1.0, np.inf))
-    out = np.where(np.isinf(s), np.where(left, np.nan, endless), out)
+    out = np.where(s > 1e100, endless, out)  # the largest term, such s being even
     out = np.where(pole | (s == 1), np.inf, out)
     return np.where((s < 1) | np.isnan(s) | np.isnan(q), np.nan, out)
 

@@ -69,7 +69,8 @@ def _density(a: NDArray, x: NDArray, half_square: NDArray) -> NDArray:
 
     large = a >= 12
     small = np.where(large, 1.0, a)
-    direct = x**small * np.exp(-x) / special.gamma(1 + small)
+    near = np.minimum(x, 1000.0)  # where the density is 0
+    direct = near**small * np.exp(-near) / special.gamma(1 + small)
     a = np.where(large, a, 12.0)
     z = 1 / (a * a)
     rest = np.zeros_like(a)

@@ -104,7 +104,7 @@ FD_FUNCTION fd_igamma_parts fd_igamma_all(double a, double x, int derivatives) {
     density = __builtin_exp(-a * half_square - fd_stirling_rest(a)) * 0x1.9884533d43651p-2 /
               __builtin_sqrt(a);
   } else {
-    density = __builtin_pow(x, a) * __builtin_exp(-x) / __builtin_tgamma(1.0 + a);
+    density = x > 1000.0 ? 0 : __builtin_pow(x, a) * __builtin_exp(-x) / __builtin_tgamma(1.0 + a);
   }
   double digamma = derivatives ? fd_digamma_f64(1.0 + a) : 0;
   double log_ratio = derivatives ? __builtin_log(x) - digamma : 0;
@@ -176,6 +176,7 @@ FD_FUNCTION double fd_zeta_right(double s, double q) {
     if (term < 1e-20 * sum) return sum;
   }
   term = __builtin_pow(q, -s);
+  if (term == 0) return sum;
   sum += term * (q / (s - 1.0) + 0.5);
   double factor = term * s / q;
   for (int j = 0; j < 12; j++) {
@@ -192,7 +193,7 @@ FD_FUNCTION double fd_zeta_f64(double s, double q) {
   if (!(s >= 1) || q != q) return FD_NAN_F64;
   if (s == 1) return FD_INF_F64;
   if (q <= 0 && q == __builtin_floor(q)) return FD_INF_F64;
-  if (s == FD_INF_F64) return q > 1 ? 0 : q == 1 ? 1 : q > 0 ? FD_INF_F64 : FD_NAN_F64;
+  if (s > 1e100) return q > 1 ? 0 : q == 1 ? 1 : FD_INF_F64; /* the largest term, s being even */
   if (q > 0) return fd_zeta_right(s, q);
   if (s != __builtin_floor(s)) return FD_NAN_F64;
   double parity = __builtin_fmod(s, 2.0) == 0 ? 1.0 : -1.0;
