@@ -56,7 +56,7 @@ ELEMENTWISE: dict[str, Primitive] = {
     for value in vars(module).values()
     if isinstance(value, Primitive) and value is not select.select_n
 }
-"""The primitives that `rows.elementwise` defines."""
+"""The primitives that `rows.elementwise` defines, but for those that `tests/special` covers."""
 
 QUICK_DTYPES = ("bool", "i32", "u8", "bf16", "f32", "c64")
 """What runs by default; the slow tests run all dtypes."""
