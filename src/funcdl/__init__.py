@@ -88,18 +88,10 @@ def _cpu_backend() -> backend.Backend:
 
 
 _SUBMODULES = frozenset(
-    [
-        "custom_derivatives",
-        "dlpack",
-        "dtypes",
-        "lax",
-        "nn",
-        "optim",
-        "random",
-        "scipy",
-        "tree_util",
-        "typing",
-    ]
+    {
+        *("custom_derivatives", "dlpack", "dtypes", "lax", "nn", "optim", "random", "scipy"),
+        *("tree_util", "typing"),
+    }
 )
 
 
