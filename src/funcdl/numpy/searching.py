@@ -124,7 +124,7 @@ def find_nonzero(name: str, a: ArrayLike, size: int | None, fill_value: Any) -> 
             f"{name}: a scalar has no places; use {name}(atleast_1d(x)), got {mask.aval}"
         )
     if size is None:
-        refuse_traced(name, "the array", mask)
+        refuse_traced(name, "the array", a)
         kind = dtypes.default_dtype("i")
         return tuple(Array(d.astype(kind)) for d in np.nonzero(mask.value))
     shape = mask.aval.shape
@@ -161,6 +161,8 @@ def flatnonzero(
     a: ArrayLike, *, size: int | None = None, fill_value: ArrayLike | None = None
 ) -> Any:
     """The row-major places of elements that differ from zero; see `nonzero`."""
+    if size is None:
+        refuse_traced("flatnonzero", "the array", a)
     flat = _flattened(mask_of("flatnonzero", a))
     return find_nonzero("flatnonzero", flat, size, fill_value)[0]
 

@@ -16,7 +16,7 @@ from funcdl.numpy.joining import concatenate
 from funcdl.numpy.logic import isnan
 from funcdl.numpy.promotion import ArrayLike, array, promote_dtypes
 from funcdl.numpy.reductions import any, cumsum, normalize_axis
-from funcdl.numpy.searching import choose_by_mask, places_of, searchsorted
+from funcdl.numpy.searching import choose_by_mask, places_of, refuse_traced, searchsorted
 from funcdl.numpy.shaping import broadcast_to, moveaxis, ravel, reshape
 from funcdl.numpy.sorting import argsort, lexsort, sort
 from funcdl.ops.select import select_n
@@ -142,6 +142,8 @@ def _unique(
     fill_value: ArrayLike | None,
 ) -> Any:
     ar = array(name, ar)
+    if size is None:
+        refuse_traced(name, "the array", ar)
     axis = None if axis is None else normalize_axis(name, axis, ar.aval.ndim)
     rows = ravel(ar) if axis is None else moveaxis(ar, axis, 0)
     count = rows.aval.shape[0]
