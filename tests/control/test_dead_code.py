@@ -13,6 +13,7 @@ import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn, sub_jaxprs
 from funcdl.core.pruning import live_eqns, pruned
+from funcdl.errors import MissingRuleError
 from funcdl.runtime.toolchain import find_compiler
 
 XS = fnp.arange(1.0, 5.0)
@@ -212,3 +213,32 @@ def test_pruning_keeps_what_is_needed_as_it_is() -> None:
     assert everything.eqns == program.eqns
     eqns, live = live_eqns(program.eqns, [])
     assert eqns == [] and live == set()
+
+
+@pytest.mark.parametrize("fun", [lambda f: f, fd.jit])
+def test_effects_in_while_loops_are_not_repeated(fun: Any) -> None:
+    seen: list[float] = []
+
+    def f(x: Any) -> Any:
+        def body(s: Any) -> Any:
+            fd.debug.callback(lambda i: seen.append(int(i)), s[0])
+            return s[0] + 1, s[1] * x
+
+        return lax.while_loop(lambda s: s[0] < 3, body, (0, x))[1]
+
+    _, push = fd.linearize(fun(f), 2.0)
+    assert push(1.0) == 32.0
+    assert seen == [0, 1, 2]
+
+
+def test_what_a_repeated_loop_cannot_leave_out_is_refused() -> None:
+    def f(x: Any) -> Any:
+        def body(s: Any) -> Any:
+            k = fd.io_callback(lambda: 2.0, fd.ShapeDtypeStruct((), "float32"))
+            return s[0] + 1, s[1] * k
+
+        return lax.while_loop(lambda s: s[0] < 3, body, (0, x))[1]
+
+    assert fd.jvp(f, (2.0,), (1.0,)) == (16.0, 8.0)
+    with pytest.raises(MissingRuleError, match="an io_callback with results in its body"):
+        fd.linearize(f, 2.0)

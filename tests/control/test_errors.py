@@ -65,6 +65,7 @@ def positive(c: Any) -> Any:
 
 
 FIX = "Give init the type that the body returns, or convert the result with .astype."
+FIX_BRANCH = "Convert one of each two with .astype, or give it the shape of the other."
 NO_REVERSE = (
     "reverse-mode differentiation (grad, vjp) of while_loop, or of fori_loop with traced bounds, "
     "is not possible: the number of steps is unknown, so their values cannot be kept.\n"
@@ -185,7 +186,7 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[FuncdlError], str]] = {
         lambda: cond(True, yes, no, vector),
         ShapeError,
         "cond requires branches that return the same types; yes and no differ:\n"
-        "  output['b']: f32[3] and f32[]",
+        "  output['b']: f32[3] and f32[]\n" + FIX_BRANCH,
     ),
     "cond branch structure": (
         lambda: cond(True, yes, nothing, vector),
@@ -204,7 +205,7 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[FuncdlError], str]] = {
         lambda: switch(0, [yes, yes, no], vector),
         ShapeError,
         "switch requires branches that return the same types; yes and no differ:\n"
-        "  output['b']: f32[3] and f32[]",
+        "  output['b']: f32[3] and f32[]\n" + FIX_BRANCH,
     ),
     "switch index": (
         lambda: switch(1.0, [yes], vector),

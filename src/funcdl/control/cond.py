@@ -36,6 +36,7 @@ from funcdl.transforms.weak_cache import cached_on_first
 cond_primitive = Primitive("cond", multiple_results=True)
 
 Branches = tuple[ClosedJaxpr, ...]
+_FIX = "Convert one of each two with .astype, or give it the shape of the other."
 _NONE_GIVEN = object()
 
 
@@ -159,7 +160,7 @@ def _check_branches(what: str, funs: Sequence[Callable[..., Any]], traced: Seque
         if wrong:
             raise ShapeError(
                 f"{what} requires branches that return the same types; {first_name} and {name} "
-                "differ:\n" + "\n".join(wrong)
+                "differ:\n" + "\n".join(wrong) + "\n" + _FIX
             )
 
 
