@@ -110,7 +110,7 @@ def reduce_associative(
     identity: Any = _UNSET,
     is_leaf: LeafTest | None = None,
 ) -> Any:
-    """Combine the leaves in pairs, then the results in pairs, until one is left.
+    """Combine what the first and the second half of the leaves combine to.
 
     Args:
       operation: an associative function.
@@ -126,10 +126,14 @@ def reduce_associative(
         if isinstance(identity, _Unset):
             raise TypeError("reduce_associative of a tree without leaves requires an identity")
         return identity
-    while len(values) > 1:
-        pairs = [operation(a, b) for a, b in zip(values[::2], values[1::2], strict=False)]
-        values = pairs + values[2 * len(pairs) :]
-    return values[0]
+    return _fold_halves(operation, values)
+
+
+def _fold_halves(operation: Callable[[Any, Any], Any], values: list[Any]) -> Any:
+    if len(values) == 1:
+        return values[0]
+    half = len(values) // 2
+    return operation(_fold_halves(operation, values[:half]), _fold_halves(operation, values[half:]))
 
 
 def all(tree: PyTree, *, is_leaf: LeafTest | None = None) -> bool:
