@@ -63,6 +63,8 @@ def places_of(name: str, mask: Any, size: int | None) -> tuple[Any, Any]:
         return Array(np.flatnonzero(mask.value).astype(kind)), None
     if size < 0:
         raise ArgumentError(f"{name}: size must not be negative, got {size}")
+    if size == 0:
+        return full((0,), 0, kind), full((0,), False, np.dtype(bool))
     count = mask.aval.shape[0]
     target = sum(mask, dtype=kind)
     # Each true element writes its own place where the running count says; the others write beyond.

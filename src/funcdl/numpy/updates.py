@@ -168,7 +168,7 @@ class IndexUpdateRef:
         if unique_indices or _are_distinct(plan):
             old = read(_in_shape(x, shape), plan, mode="clip")
             return self.set(
-                func(old),
+                self._converted("apply", func(old)),
                 mode=mode,
                 indices_are_sorted=indices_are_sorted,
                 unique_indices=unique_indices,
