@@ -276,7 +276,7 @@ def test_methods_of_arrays() -> None:
     assert x.tobytes() == np.asarray(x).tobytes() and x.on_device_size_in_bytes() == 16
     assert x.is_ready() and x.is_fully_addressable and x.is_fully_replicated and x.committed
     assert x.addressable_data(0) is x and x.__array_namespace__() is fnp
-    assert x.copy_to_host_async() is None  # type: ignore[func-returns-value]
+    assert x.copy_to_host_async() is None
     assert isinstance(x, fd.Array) and fd.copy_to_host_async([x])[0] is x
     sizes = fd.make_jaxpr(lambda x: x.sort().view(np.int32))(x).out_avals
     assert [str(aval) for aval in sizes] == ["i32[2,2]"]
