@@ -227,7 +227,7 @@ def test_negative_zero_is_treated_as_zero(name: str) -> None:
         assert np.asarray(slope_of(f)(np.array([0.0], np.float32))).tolist() == [INF]
         return
     found = np.asarray(f(np.array([0.0, -0.0], np.float32)))
-    np.testing.assert_array_equal(found, np.float32([value(0.0)] * 2))
+    np.testing.assert_array_equal(found, np.full(2, value(0.0), np.float32))
     if name in ("silu", "mish", "hard_tanh", "hard_silu", "identity", "soft_sign", "gelu"):
         np.testing.assert_array_equal(np.signbit(found), [False, True])
 
