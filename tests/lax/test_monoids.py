@@ -88,8 +88,7 @@ def test_known_operations_become_their_primitive(
         assert found.dtype == dtype and found.shape == (3,)
         with np.errstate(over="ignore"):
             wanted = [
-                np.asarray(functools.reduce(computation, [fnp.asarray(start), *row]))
-                for row in x
+                np.asarray(functools.reduce(computation, [fnp.asarray(start), *row])) for row in x
             ]
         np.testing.assert_allclose(
             np.asarray(found).astype(complex), np.asarray(wanted).astype(complex), rtol=1e-2

@@ -301,7 +301,8 @@ def test_logsumexp_signs() -> None:
     assert kept.shape == signs.shape == (1, 1)
     slope = fd.grad(lambda a: nn.logsumexp(a, b=b[0], return_sign=True)[0])(a[0])
     np.testing.assert_allclose(slope, b[0] * np.exp(a[0]) / sums[0], rtol=1e-6)
-    nothing, sign = nn.logsumexp(np.zeros(2, np.float32), b=np.array([1, -1], np.float32), return_sign=True)
+    pair = np.array([1, -1], np.float32)
+    nothing, sign = nn.logsumexp(np.zeros(2, np.float32), b=pair, return_sign=True)
     assert (float(nothing), float(sign)) == (-INF, 0)
 
 
