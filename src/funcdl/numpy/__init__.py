@@ -40,6 +40,7 @@ from funcdl.numpy import (
     sorting,
     statistics,
     types,
+    ufunc_methods,
     window_functions,
 )
 from funcdl.numpy.arithmetic import *
@@ -110,4 +111,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'funcdl.numpy' has no attribute {name!r}")
 
 
-del operators
+del operators, ufunc_methods  # imported for what they install
