@@ -23,6 +23,10 @@ class ArgumentError(FuncdlError, ValueError):
     """An argument with a value that the function does not take."""
 
 
+class AxisNameError(FuncdlError, NameError):
+    """A collective over an axis whose name is not in scope."""
+
+
 class LeafTypeError(FuncdlError, TypeError):
     """A pytree leaf that is no array and cannot become one."""
 

@@ -6,7 +6,7 @@ the transform in question refuses the primitive with an error that says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from funcdl.core.avals import ShapedArray
@@ -48,7 +48,8 @@ class Primitive:
     * ``transpose(cotangent, *args)``: a cotangent (or None, or Zero) for every argument; those to
       be found are given as `LinearInput`.
     * ``batch(axis_size, args, dims)``: the output and its batch dimension, where each of `dims` is
-      None or the batch dimension of an argument.
+      None or the batch dimension of an argument. `axis_size` carries the axis's name, if any;
+      see `core.axes`.
     * ``eval(*args)``: instead of `impl`, for primitives that work on `Array`s or call functions.
     * ``partial_eval(trace, args, params)`` and ``stage(trace, args, params)``: for primitives that
       hold programs or functions; see `transforms.partial_eval` and `core.staging`.
@@ -56,6 +57,8 @@ class Primitive:
       slot is None); see `core.effects`.
     * ``prune(eqn, read)``: the equation without what only outputs are computed for that are not
       flagged `read`, and without those; for primitives that hold programs.
+    * ``uses_axis(params, name)``: whether an application refers to a named axis; it is not asked
+      about programs in the parameters unless the slot is set. See `core.axes`.
     * ``lower``: how the compiler writes it in the kernel IR; see `compiler.lower`.
 
     Primitives with `multiple_results` return lists everywhere.
@@ -76,6 +79,7 @@ class Primitive:
         "shape",
         "stage",
         "transpose",
+        "uses_axis",
         "weak",
     )
 
@@ -93,6 +97,7 @@ class Primitive:
         self.stage: Callable[..., Any] | None = None
         self.effect: Callable[[Params], Effect] | None = None
         self.prune: Callable[[Eqn, Sequence[bool]], Eqn] | None = None
+        self.uses_axis: Callable[[Params, Hashable], bool] | None = None
         self.lower: Any = None
         self.ad_note: str | None = None
 

@@ -21,6 +21,7 @@ from funcdl.core.source import SourceLine, current
 from funcdl.errors import LeakedTracerError
 
 if TYPE_CHECKING:
+    from funcdl.core.axes import Axis
     from funcdl.core.primitive import Primitive
 
 
@@ -28,6 +29,9 @@ class Trace:
     """How primitives are interpreted while some function is being transformed."""
 
     __slots__ = ("alive", "name", "parent")
+
+    axis: Axis | None = None
+    """The axis that the trace maps, where it has a name."""
 
     def __init__(self, name: str, parent: Trace | None) -> None:
         self.name = name

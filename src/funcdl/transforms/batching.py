@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from funcdl.config import config
 from funcdl.core.avals import ShapedArray
+from funcdl.core.axes import Axis, name_of, uses_axis
 from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
 from funcdl.core.leaks import check_leaks
 from funcdl.core.primitive import Primitive
@@ -40,13 +41,18 @@ class BatchTracer(Tracer):
 
 
 class BatchTrace(Trace):
-    """Applies each primitive's batching rule; rules bind under the parent."""
+    """Applies each primitive's batching rule; rules bind under the parent.
 
-    __slots__ = ("axis_size",)
+    `axis_size` is an `Axis` where the mapped axis has a name. Then what refers to that name is
+    batched even if none of its operands is.
+    """
+
+    __slots__ = ("axis", "axis_size")
 
     def __init__(self, parent: Trace, axis_size: int, name: str = "vmap") -> None:
         super().__init__(name, parent)
         self.axis_size = axis_size
+        self.axis = axis_size if isinstance(axis_size, Axis) else None
 
     def split(self, x: Any) -> tuple[Any, int | None]:
         """The whole batch and its dimension; values from outside are not batched."""
@@ -59,10 +65,13 @@ class BatchTrace(Trace):
 
     def process(self, primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         assert self.parent is not None
-        if not any(type(x) is BatchTracer and x._trace is self for x in args):
+        if not any(type(x) is BatchTracer and x._trace is self for x in args) and (
+            self.axis is None or not uses_axis(primitive, params, self.axis.name)
+        ):
             with current_trace(self.parent):
                 return primitive.bind(*args, **params)
-        values, dims = zip(*map(self.split, args), strict=True)
+        pairs = [self.split(x) for x in args]
+        values, dims = tuple(x for x, _ in pairs), tuple(dim for _, dim in pairs)
         if primitive.batch is None:
             raise MissingRuleError(f"primitive {primitive.name} has no batching rule for vmap")
         with current_trace(self.parent):
@@ -106,7 +115,21 @@ def place_batch(x: Any, dim: int | None, target: int, axis_size: int) -> Any:
     return move_dim(x, dim, target)
 
 
-@cached_on_first
+class AxisTrace(Trace):
+    """Brings a named axis into scope without mapping it, for programs that are only looked at."""
+
+    __slots__ = ("axis",)
+
+    def __init__(self, parent: Trace, axis: Axis) -> None:
+        super().__init__("axis_env", parent)
+        self.axis = axis
+
+    def process(self, primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        assert self.parent is not None
+        with current_trace(self.parent):
+            return primitive.bind(*args, **params)
+
+
 def batch_jaxpr(
     program: ClosedJaxpr,
     axis_size: int,
@@ -115,6 +138,18 @@ def batch_jaxpr(
 ) -> tuple[ClosedJaxpr, tuple[bool, ...]]:
     """The program on a batch: inputs flagged `batched`, and outputs flagged by the second result,
     have the batch as their first dimension. Outputs flagged `batched_outs` have it in any case."""
+    # Sizes are equal as numbers, whatever their names, so the name is an argument of its own.
+    return _batch_jaxpr(program, axis_size, name_of(axis_size), batched, batched_outs)
+
+
+@cached_on_first
+def _batch_jaxpr(
+    program: ClosedJaxpr,
+    axis_size: int,
+    axis_name: Hashable,
+    batched: tuple[bool, ...],
+    batched_outs: tuple[bool, ...],
+) -> tuple[ClosedJaxpr, tuple[bool, ...]]:
     flags: list[bool] = []
 
     def run(*args: Any) -> list[Any]:

@@ -311,6 +311,8 @@ custom_call.stage = _stage
 custom_call.jvp = _jvp
 custom_call.batch = _batch
 custom_call.partial_eval = _partial_eval
+# Its functions may refer to any axis, also where their arguments are not mapped.
+custom_call.uses_axis = lambda params, name: True
 
 
 def _linear_shape(*avals: ShapedArray, out_avals: Sequence[ShapedArray], **_: Any) -> Any:
@@ -405,3 +407,4 @@ custom_linear.weak = own_weak
 custom_linear.transpose = _linear_transpose
 custom_linear.batch = _linear_batch
 custom_linear.jvp = _linear_jvp
+custom_linear.uses_axis = lambda params, name: True

@@ -12,13 +12,15 @@ from typing import Any
 
 from funcdl.config import config
 from funcdl.core.avals import ShapedArray
+from funcdl.core.axes import AxisKey
 from funcdl.core.tree import TreeDef
 from funcdl.transforms.arguments import show_tree
 
 logger = logging.getLogger("funcdl")
 
-Key = tuple[tuple[ShapedArray, ...], TreeDef, tuple[Any, ...], str]
-"""Types of the leaves, structure, static arguments as (place, type, value), and the x64 flag."""
+Key = tuple[tuple[ShapedArray, ...], TreeDef, tuple[Any, ...], str, AxisKey]
+"""Types of the leaves, structure, static arguments as (place, type, value), the x64 flag, and the
+named axes in scope."""
 
 
 @contextmanager
@@ -81,8 +83,8 @@ def _differences(
     leaf_names: Callable[[], Sequence[str]],
     static_names: Callable[[], Sequence[str]],
 ) -> list[str]:
-    types, treedef, static, x64 = key
-    other_types, other_treedef, other_static, other_x64 = cached
+    types, treedef, static, x64, axes = key
+    other_types, other_treedef, other_static, other_x64, other_axes = cached
     found = []
     if treedef != other_treedef:
         found.append(
@@ -99,7 +101,15 @@ def _differences(
         found += _static_differences(static, other_static, static_names())
     if x64 != other_x64:
         found.append(f"config.x64: now {x64!r} where {other_x64!r} is cached")
+    if axes != other_axes:
+        found.append(
+            f"named axes in scope: now {_show_axes(axes)} where {_show_axes(other_axes)} is cached"
+        )
     return found
+
+
+def _show_axes(axes: AxisKey) -> str:
+    return ", ".join(f"{name!r} of size {size}" for name, size in axes) or "none"
 
 
 def _static_differences(

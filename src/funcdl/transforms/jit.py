@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,10 @@ from funcdl.config import config
 from funcdl.core import backend, tree
 from funcdl.core.array import Array, as_array, aval_of
 from funcdl.core.avals import ShapedArray
+from funcdl.core.axes import Axis, axes_in_scope, check_axis_name
 from funcdl.core.nan_check import checked
 from funcdl.core.staging import hoist_consts, trace_to_jaxpr
-from funcdl.core.trace import Tracer, context, eval_trace, is_usable, raise_leaked
+from funcdl.core.trace import Tracer, context, current_trace, eval_trace, is_usable, raise_leaked
 from funcdl.errors import ArgumentError, LeafTypeError, StaticArgumentError
 from funcdl.transforms.arguments import (
     argument_names,
@@ -26,6 +27,7 @@ from funcdl.transforms.arguments import (
     function_name,
     leaf_names,
 )
+from funcdl.transforms.batching import AxisTrace
 from funcdl.transforms.explain import explain_miss, logged
 from funcdl.transforms.jit_primitive import compiled, jit_call
 from funcdl.transforms.selection import select_arguments
@@ -328,7 +330,7 @@ class _Call:
     @property
     def key(self) -> Any:
         """What the traced program depends on."""
-        return self.types, self.treedef, self.static, config.x64
+        return self.types, self.treedef, self.static, config.x64, axes_in_scope()
 
 
 def jit(
@@ -370,14 +372,30 @@ def jit(
 
 
 def make_jaxpr(
-    fun: Callable[..., Any], static_argnums: int | Sequence[int] = (), return_shape: bool = False
+    fun: Callable[..., Any],
+    static_argnums: int | Sequence[int] = (),
+    return_shape: bool = False,
+    axis_env: Sequence[tuple[Hashable, int]] | None = None,
 ) -> Callable[..., Any]:
-    """A function that returns the traced program of a call (see `jax.make_jaxpr`)."""
+    """A function that returns the traced program of a call (see `jax.make_jaxpr`).
+
+    Args:
+      fun: a function of pytrees of arrays.
+      static_argnums: positional arguments that are not traced.
+      return_shape: whether to return also the output's structure, as `ShapeDtypeStruct`s.
+      axis_env: names and sizes of axes that `fun` may use as if it were mapped by `vmap`, the
+        outermost first.
+    """
+    axes = [Axis(size, check_axis_name("make_jaxpr", name)) for name, size in axis_env or ()]
     traced = JitFunction(fun, static_argnums, None, None, None, False, "make_jaxpr")
 
     @functools.wraps(fun)
     def make_jaxpr_f(*args: Any, **kwargs: Any) -> Any:
-        staged = traced._trace(traced._split_and_bind(args, kwargs))
+        trace = context.trace
+        for axis in axes:
+            trace = AxisTrace(trace, axis)
+        with current_trace(trace):
+            staged = traced._trace(traced._split_and_bind(args, kwargs))
         if return_shape:
             return staged.program, staged.out_info
         return staged.program

@@ -9,6 +9,7 @@ from typing import Any
 from funcdl.config import config
 from funcdl.core import tree
 from funcdl.core.avals import ShapedArray
+from funcdl.core.axes import axes_in_scope
 from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
 from funcdl.core.pruning import pruned
 from funcdl.core.staging import hoist_consts, trace_to_jaxpr
@@ -32,7 +33,7 @@ def trace_body(
     (by default `fun` itself), so that an eager loop over `scan` traces its body once.
     """
     owner = fun if owner is None else owner
-    key = (what, in_tree, tuple(avals), config.x64)
+    key = (what, in_tree, tuple(avals), config.x64, axes_in_scope())
     kept = _traced_by(owner)
     found = kept.get(key)
     if found is not None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from funcdl.core import tree
+from funcdl.core.axes import Axis, check_axis_name
 from funcdl.errors import ArgumentError, ShapeError, TreeError
 from funcdl.transforms.arguments import (
     argument_names,
@@ -23,7 +24,9 @@ def vmap(
     fun: Callable[..., Any],
     in_axes: Any = 0,
     out_axes: Any = 0,
+    axis_name: Hashable | None = None,
     axis_size: int | None = None,
+    spmd_axis_name: Hashable | None = None,
 ) -> Callable[..., Any]:
     """Vectorize a function over an axis (see `jax.vmap`).
 
@@ -34,7 +37,13 @@ def vmap(
         mapped over their first axis.
       out_axes: where the mapped axis appears in the output: an int, None (the output does not
         depend on it), or a pytree prefix of the output.
+      axis_name: a name for the mapped axis, by which collectives such as `lax.psum` refer to it.
       axis_size: the size of the mapped axis; needed only when no argument is mapped.
+      spmd_axis_name: accepted for compatibility; it tells how to lay arrays out over several
+        devices, and changes no values.
+
+    Raises:
+      ArgumentError: `in_axes`, `axis_name` or `axis_size` is not of its type.
 
     Raises (when called):
       ArgumentError, TreeError: `in_axes` or `out_axes` does not fit.
@@ -47,6 +56,12 @@ def vmap(
             "vmap requires in_axes to be an int, None, or a tuple with one entry for each "
             f"positional argument, got {type(in_axes).__name__}"
         )
+
+    if axis_name is not None:
+        check_axis_name("vmap", axis_name)
+    size_given: Any = axis_size
+    if size_given is not None and (not isinstance(size_given, int) or size_given < 0):
+        raise ArgumentError(f"vmap requires axis_size to be an int from 0 on, got {axis_size!r}")
 
     @functools.wraps(fun)
     def vmap_f(*args: Any, **kwargs: Any) -> Any:
@@ -64,6 +79,7 @@ def vmap(
             names += paths
             dims += _leaf_axes(label, arg, axis, arrays, paths)
         size = _mapped_size(name, axis_size, leaves, dims, names)
+        axis = size if axis_name is None else Axis(size, axis_name)
         in_tree = tree.structure((args, dict(sorted(kwargs.items()))))
         out_tree: tree.TreeDef | None = None
 
@@ -73,7 +89,7 @@ def vmap(
             outs, out_tree = flatten_output(fun(*positional, **keywords), "vmap", name)
             return outs
 
-        outs, out_dims = batch_flat(flat_fun, size, leaves, dims, f"vmap of {name}")
+        outs, out_dims = batch_flat(flat_fun, axis, leaves, dims, f"vmap of {name}")
         assert out_tree is not None
         targets = _output_axes(out_axes, out_tree, outs, out_dims, name)
         placed = []
@@ -158,7 +174,7 @@ def _mapped_size(
                 f"vmap of {name} maps no argument (every entry of in_axes is None), so the size "
                 "of the mapped axis is unknown; pass axis_size"
             )
-        return axis_size
+        return int(axis_size)
     found = set(sizes.values()) | ({axis_size} if axis_size is not None else set())
     if len(found) == 1:
         return found.pop()
