@@ -15,6 +15,7 @@ import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl.core import dtypes
 from funcdl.errors import NotDifferentiableError
+from funcdl.runtime.toolchain import find_compiler
 
 
 @pytest.fixture(autouse=True)
@@ -181,3 +182,32 @@ def test_second_derivatives(pair: Pair) -> None:
 def test_reverse_mode_through_while_is_refused(pair: Pair) -> None:
     with pytest.raises(NotDifferentiableError, match="scan, or fori_loop with Python integers"):
         fd.jit(grad_of(pair.program))(*pair.args)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_branches_that_are_undefined_in_other_lanes(jit: bool) -> None:
+    """Under a mapped predicate all branches run; those not chosen add nothing to gradients."""
+
+    def f(x: Any, w: Any) -> Any:
+        return fd.lax.cond(x > 0, lambda x: w * fnp.log(x), lambda x: fnp.sqrt(1 - x) / w, x)
+
+    def total(xs: Any, w: Any) -> Any:
+        return fd.vmap(f, (0, None))(xs, w).sum()
+
+    xs, w = fnp.asarray(np.array([-3.0, 0.5, 4.0, 0.0])), fnp.float64(2.0)
+    gradient = fd.grad(total, (0, 1))
+    x_bar, w_bar = (fd.jit(gradient) if jit else gradient)(xs, w)
+    np.testing.assert_allclose(x_bar, [-1 / 8, 4.0, 0.5, -1 / 4])
+    np.testing.assert_allclose(w_bar, np.log([0.5, 4.0]).sum() - 3 / 4)
+    second = fd.jacfwd(fd.grad(total))(xs, w)
+    np.testing.assert_allclose(np.diagonal(second), [-1 / 64, -8, -1 / 8, -1 / 8])
+
+
+@pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+def test_a_select_between_equal_values_costs_nothing() -> None:
+    def f(x: Any, w: Any) -> Any:
+        return fd.lax.cond(x > 0, lambda x: x * w, lambda x: x - w, x)
+
+    with fd.config.override(backend="cpu"):
+        lowered = fd.jit(fd.vmap(f, (0, None))).lower(fnp.ones(4), 2.0)
+    assert lowered.as_text("simplified").count(" select_n ") == 1

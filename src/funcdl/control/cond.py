@@ -21,10 +21,12 @@ from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.core.trace import current_trace
 from funcdl.errors import ArgumentError, DtypeError, ShapeError, TreeError
+from funcdl.ops.comparison import eq
 from funcdl.ops.convert import convert_element_type
 from funcdl.ops.lowering import Loop
 from funcdl.ops.select import clamp, select_n
 from funcdl.ops.shape import broadcast_in_dim, full_like, instantiate, zeros
+from funcdl.ops.stop_gradient import stop_gradient
 from funcdl.transforms.arguments import as_arrays, function_name, show_tree
 from funcdl.transforms.batching import batch_jaxpr, place_batch
 from funcdl.transforms.jvp import jvp_jaxpr
@@ -310,6 +312,8 @@ def _batch(
     axis_size: int, args: Sequence[Any], dims: Sequence[int | None], *, branches: Branches
 ) -> tuple[list[Any], list[int | None]]:
     index, operands = args[0], args[1:]
+    if dims[0] is not None:
+        return _select_lanes(axis_size, index, operands, dims[1:], branches)
     batched = tuple(d is not None for d in dims[1:])
     inputs = [
         x if d is None else place_batch(x, d, 0, axis_size)
@@ -319,18 +323,36 @@ def _batch(
     for branch in branches:
         found = batch_jaxpr(branch, axis_size, batched)[1]
         flags = [a or b for a, b in zip(flags, found, strict=True)]
-    if dims[0] is None:
-        programs = tuple(
-            batch_jaxpr(branch, axis_size, batched, tuple(flags))[0] for branch in branches
-        )
-        outs = cond_primitive.bind(index, *inputs, branches=programs)
-        return outs, [0 if flag else None for flag in flags]
-    # Each lane chooses for itself: all branches run, and their results are selected from.
-    everything = (True,) * len(flags)
+    programs = tuple(
+        batch_jaxpr(branch, axis_size, batched, tuple(flags))[0] for branch in branches
+    )
+    outs = cond_primitive.bind(index, *inputs, branches=programs)
+    return outs, [0 if flag else None for flag in flags]
+
+
+def _select_lanes(
+    axis_size: int,
+    index: Any,
+    operands: Sequence[Any],
+    dims: Sequence[int | None],
+    branches: Branches,
+) -> tuple[list[Any], list[int | None]]:
+    """Each lane chooses for itself: all branches run, and their results are selected from."""
+    floats = [dtypes.is_inexact(x.dtype) for x in operands]
+    batched = tuple(d is not None or flag for d, flag in zip(dims, floats, strict=True))
+    inputs = [
+        place_batch(x, d, 0, axis_size) if flag else x
+        for x, d, flag in zip(operands, dims, batched, strict=True)
+    ]
+    everything = (True,) * len(branches[0].out_avals)
     results = []
-    for branch in branches:
+    for number, branch in enumerate(branches):
         program, _ = batch_jaxpr(branch, axis_size, batched, everything)
-        results.append(eval_jaxpr(program.jaxpr, program.consts, inputs))
+        chosen = eq(index, full_like(index, number))
+        given = [
+            _only_where(chosen, x) if flag else x for x, flag in zip(inputs, floats, strict=True)
+        ]
+        results.append(eval_jaxpr(program.jaxpr, program.consts, given))
     outs = []
     for cases in zip(*results, strict=True):
         which = index
@@ -339,6 +361,13 @@ def _batch(
         wide = broadcast_in_dim(which, shape=cases[0].shape, broadcast_dimensions=(0,))
         outs.append(cases[0] if len(cases) == 1 else select_n(wide, *cases))
     return outs, [0] * len(outs)
+
+
+def _only_where(chosen: Any, x: Any) -> Any:
+    """A batch of operands, without derivative in the lanes that choose another branch: there the
+    branch may be undefined, and its infinite derivative times zero would not be zero."""
+    wide = broadcast_in_dim(chosen, shape=x.shape, broadcast_dimensions=(0,))
+    return select_n(wide, stop_gradient(x), x)
 
 
 def _prune(eqn: Eqn, read: Sequence[bool]) -> Eqn:

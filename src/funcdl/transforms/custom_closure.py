@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from types import FunctionType, MethodType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar
 
 from funcdl.core.primitive import Primitive
@@ -111,7 +111,7 @@ def _parts(x: Any) -> Iterable[Any]:
         return list(x.values())
     if isinstance(x, list | tuple | set | frozenset):
         return list(x)
-    if isinstance(x, type) or not hasattr(x, "__dict__"):
+    if isinstance(x, type | ModuleType) or not hasattr(x, "__dict__"):
         return ()
     # Decorated functions hold caches, so only the functions in them are looked at.
     followed = _FUNCTIONS if "__wrapped__" in vars(x) else (*_FUNCTIONS, Tracer, dict, list, tuple)
