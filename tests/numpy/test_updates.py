@@ -128,3 +128,13 @@ def test_negative_places_that_do_not_wrap_are_out_of_range() -> None:
     np.testing.assert_array_equal(
         at.apply(fnp.negative, wrap_negative_indices=False), [0, 1, -2, 3]
     )
+
+
+@pytest.mark.parametrize("shift", [-9, -1, 0, 2, 7])
+def test_rolling_by_a_traced_number(shift: int) -> None:
+    x = numbers((3, 4))
+    for axis in (None, 0, 1):
+        found = fd.jit(lambda x, s, axis=axis: fnp.roll(x, s, axis))(x, shift)
+        np.testing.assert_array_equal(found, np.roll(x, shift, axis), strict=True)
+    pair = fd.jit(lambda x, s: fnp.roll(x, (s, 1), (0, 1)))(x, shift)
+    np.testing.assert_array_equal(pair, np.roll(x, (shift, 1), (0, 1)))

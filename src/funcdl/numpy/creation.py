@@ -232,9 +232,9 @@ def ones_like(a: ArrayLike, dtype: DTypeLike = None, shape: ShapeLike = None) ->
     return full_like(a, 1, dtype, shape)
 
 
-def empty_like(a: ArrayLike, dtype: DTypeLike = None, shape: ShapeLike = None) -> Any:
+def empty_like(prototype: ArrayLike, dtype: DTypeLike = None, shape: ShapeLike = None) -> Any:
     """As `zeros_like`."""
-    return zeros_like(a, dtype, shape)
+    return zeros_like(prototype, dtype, shape)
 
 
 def arange(start: Any, stop: Any = None, step: Any = None, dtype: DTypeLike = None) -> Any:

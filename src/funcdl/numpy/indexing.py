@@ -8,6 +8,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.array import Array
+from funcdl.core.compound import by_parts
 from funcdl.core.trace import context, eval_trace
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.numpy import promotion
@@ -131,6 +132,7 @@ def read_region(x: Any, plan: Plan) -> Any:
     return rev(out, dimensions=backwards) if backwards else out
 
 
+@by_parts
 def take(
     a: ArrayLike,
     indices: ArrayLike,
@@ -192,6 +194,7 @@ def take_along_axis(
     axis: int | None = -1,
     mode: str | None = None,
     fill_value: Any = None,
+    wrap_negative_indices: bool = True,
 ) -> Any:
     """Elements at `indices` along an axis, each row with its own (`jax.numpy.take_along_axis`).
 
@@ -200,6 +203,7 @@ def take_along_axis(
       indices: integers with as many dimensions; those other than `axis` broadcast.
       axis: the dimension; None: all elements in row-major order.
       mode, fill_value: as for `take`.
+      wrap_negative_indices: whether negative indices count from the end, or are out of range.
 
     Raises:
       DtypeError: the indices are no integers.
@@ -220,7 +224,7 @@ def take_along_axis(
     common = promotion.broadcast_shapes(tuple(own), tuple(chosen), name="take_along_axis")
     arr = broadcast_to(arr, (*common[:axis], size, *common[axis + 1 :]))
     places = broadcast_to(places, (*common[:axis], count, *common[axis + 1 :]))
-    places, gather_mode = _resolve(places, size, mode)
+    places, gather_mode = _resolve(places, size, mode, wrap_negative_indices)
     others = tuple(d for d in range(len(common)) if d != axis)
     return gather(
         arr,
@@ -243,7 +247,9 @@ def _integers(name: str, indices: ArrayLike) -> Any:
     return indices
 
 
-def _resolve(places: Any, size: int, mode: str | None) -> tuple[Any, GatherScatterMode]:
+def _resolve(
+    places: Any, size: int, mode: str | None, wrap_negative: bool = True
+) -> tuple[Any, GatherScatterMode]:
     """Indices counted from the front, and the gather's mode."""
     if mode == "wrap":
         places = wrap(places, 0)
@@ -251,9 +257,11 @@ def _resolve(places: Any, size: int, mode: str | None) -> tuple[Any, GatherScatt
         rest = rem(places, divisor)
         negative = lt(rest, full_like(rest, 0))
         return select_n(negative, rest, add(rest, divisor)), GatherScatterMode.PROMISE_IN_BOUNDS
-    return wrap(places, size if mode != "clip" else 0), GatherScatterMode.from_any(mode)
+    added = size if wrap_negative and mode != "clip" else 0
+    return wrap(places, added), GatherScatterMode.from_any(mode)
 
 
+@by_parts
 def where(
     condition: ArrayLike,
     x: ArrayLike | None = None,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core.array import ArrayOperators
+from funcdl.core.compound import by_parts
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy import promotion
 from funcdl.numpy.creation import DTypeLike, canonical
@@ -67,6 +68,7 @@ def _parts(name: str, arrays: Any, dtype: DTypeLike) -> list[Any]:
     return parts if dtype is None else [strong(convert(x, canonical(dtype))) for x in parts]
 
 
+@by_parts
 def concatenate(arrays: Sequence[ArrayLike], axis: int | None = 0, dtype: DTypeLike = None) -> Any:
     """Arrays joined along a dimension that they have (see `jax.numpy.concatenate`).
 
@@ -102,6 +104,7 @@ def _others(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return (len(shape), *shape[:axis], *shape[axis + 1 :])
 
 
+@by_parts
 def stack(
     arrays: Sequence[ArrayLike], axis: int = 0, out: None = None, dtype: DTypeLike = None
 ) -> Any:
@@ -270,6 +273,7 @@ def _at_least(name: str, ary: ArrayLike, ndim: int) -> Any:
     return x
 
 
+@by_parts
 def tile(A: ArrayLike, reps: int | Sequence[int]) -> Any:
     """The whole array repeated, `reps` times along each dimension (see `numpy.tile`)."""
     A = array("tile", A)
@@ -283,6 +287,7 @@ def tile(A: ArrayLike, reps: int | Sequence[int]) -> Any:
     return reshape(repeated, tuple(n * size for n, size in zip(times, shape, strict=True)))
 
 
+@by_parts
 def repeat(
     a: ArrayLike,
     repeats: int | Sequence[int] | Any,

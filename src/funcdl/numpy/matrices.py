@@ -127,9 +127,10 @@ def trace(
     axis1: int = 0,
     axis2: int = 1,
     dtype: DTypeLike = None,
+    out: None = None,
 ) -> Any:
     """Sums of diagonals; the arguments are those of `diagonal`."""
-    return sum(diagonal(a, offset, axis1, axis2), -1, dtype)
+    return sum(diagonal(a, offset, axis1, axis2), -1, dtype, out)
 
 
 def tril_indices(n: int, k: int = 0, m: int | None = None) -> tuple[Any, Any]:

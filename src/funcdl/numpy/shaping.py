@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 
 from funcdl.core.avals import Shape
+from funcdl.core.compound import by_parts
+from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy import promotion
 from funcdl.numpy.creation import ShapeLike, shape_of
 from funcdl.numpy.promotion import ArrayLike, array
 from funcdl.numpy.reductions import normalize_axes, normalize_axis
 from funcdl.ops import shape as ops
+from funcdl.ops.dynamic import dynamic_slice
+from funcdl.ops.shape import full_like
 from funcdl.ops.slicing import concatenate, slice_
 
 __all__ = [
@@ -48,7 +52,8 @@ __all__ = [
 
 def shape(a: ArrayLike) -> Shape:
     """The sizes of an array's dimensions."""
-    return array("shape", a).aval.shape  # type: ignore[no-any-return]
+    sizes: Shape = array("shape", a).aval.shape
+    return sizes
 
 
 def ndim(a: ArrayLike) -> int:
@@ -62,6 +67,7 @@ def size(a: ArrayLike, axis: int | None = None) -> int:
     return math.prod(sizes) if axis is None else sizes[normalize_axis("size", axis, len(sizes))]
 
 
+@by_parts
 def reshape(a: ArrayLike, shape: ShapeLike, order: str = "C") -> Any:
     """The same elements in another shape (see `jax.numpy.reshape`).
 
@@ -104,11 +110,13 @@ def _complete(old: Shape, shape: ShapeLike) -> Shape:
     )
 
 
+@by_parts
 def ravel(a: ArrayLike, order: str = "C") -> Any:
     """All elements in one dimension."""
     return reshape(a, -1 if size(a) else 0, order)
 
 
+@by_parts
 def transpose(a: ArrayLike, axes: Sequence[int] | None = None) -> Any:
     """Dimensions in another order, by default reversed (see `numpy.transpose`).
 
@@ -138,6 +146,7 @@ def matrix_transpose(x: ArrayLike, /) -> Any:
     return swapaxes(x, -1, -2)
 
 
+@by_parts
 def swapaxes(a: ArrayLike, axis1: int, axis2: int) -> Any:
     """Two dimensions swapped."""
     a = array("swapaxes", a)
@@ -147,6 +156,7 @@ def swapaxes(a: ArrayLike, axis1: int, axis2: int) -> Any:
     return transpose(a, order)
 
 
+@by_parts
 def moveaxis(a: ArrayLike, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
     """Some dimensions moved to other places, the others left in order (see `numpy.moveaxis`).
 
@@ -156,7 +166,7 @@ def moveaxis(a: ArrayLike, source: int | Sequence[int], destination: int | Seque
     a = array("moveaxis", a)
     count = a.aval.ndim
     old, new = (
-        [normalize_axis("moveaxis", d, count) for d in (dims if _many(dims) else (dims,))]  # type: ignore[union-attr]
+        [normalize_axis("moveaxis", d, count) for d in _axes_of(dims)]
         for dims in (source, destination)
     )
     if len(old) != len(new) or len(set(old)) != len(old) or len(set(new)) != len(new):
@@ -170,8 +180,9 @@ def moveaxis(a: ArrayLike, source: int | Sequence[int], destination: int | Seque
     return transpose(a, order)
 
 
-def _many(x: Any) -> bool:
-    return isinstance(x, tuple | list)
+def _axes_of(axes: int | Sequence[int]) -> list[int]:
+    """One axis or several as a list."""
+    return list(axes) if isinstance(axes, Sequence) else [axes]
 
 
 def rollaxis(a: ArrayLike, axis: int, start: int = 0) -> Any:
@@ -189,16 +200,18 @@ def rollaxis(a: ArrayLike, axis: int, start: int = 0) -> Any:
     return moveaxis(a, place, before - (before > place))
 
 
+@by_parts
 def expand_dims(a: ArrayLike, axis: int | Sequence[int]) -> Any:
     """New dimensions of size 1, at these places of the result."""
     a = array("expand_dims", a)
-    axes = axis if _many(axis) else (axis,)
-    count = a.aval.ndim + len(axes)  # type: ignore[arg-type]
-    places = normalize_axes("expand_dims", axes, count)  # type: ignore[arg-type]
+    axes = _axes_of(axis)
+    count = a.aval.ndim + len(axes)
+    places = normalize_axes("expand_dims", axes, count)
     rest = iter(a.aval.shape)
     return ops.reshape(a, new_sizes=tuple(1 if d in places else next(rest) for d in range(count)))
 
 
+@by_parts
 def squeeze(a: ArrayLike, axis: int | Sequence[int] | None = None) -> Any:
     """Without dimensions of size 1: all of them, or those named.
 
@@ -219,6 +232,7 @@ def squeeze(a: ArrayLike, axis: int | Sequence[int] | None = None) -> Any:
     return reshape(a, tuple(size for d, size in enumerate(sizes) if d not in axes))
 
 
+@by_parts
 def broadcast_to(array: ArrayLike, shape: ShapeLike) -> Any:
     """Repeated along new leading dimensions and those of size 1 (see `numpy.broadcast_to`).
 
@@ -274,6 +288,7 @@ def _each(name: str, arrays: Sequence[ArrayLike], f: Any) -> Any:
     return results[0] if len(results) == 1 else results
 
 
+@by_parts
 def flip(m: ArrayLike, axis: int | Sequence[int] | None = None) -> Any:
     """Elements in reverse order along some axes; None: along all."""
     m = array("flip", m)
@@ -308,19 +323,22 @@ def rot90(m: ArrayLike, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
             return flip(swapaxes(m, first, second), second)
 
 
-def roll(a: ArrayLike, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Any:
+@by_parts
+def roll(
+    a: ArrayLike, shift: ArrayLike | Sequence[ArrayLike], axis: int | Sequence[int] | None = None
+) -> Any:
     """Elements moved along, those that fall off the end coming back at the start (`numpy.roll`).
 
     Args:
       a: the array.
-      shift: by how many places; one number, or one for each axis. Python integers only.
+      shift: by how many places; one number, or one for each axis. It may be traced.
       axis: the axis or axes; None: along all elements in row-major order.
     """
     a = array("roll", a)
     if axis is None:
         return reshape(roll(ravel(a), shift, 0), a.aval.shape)
-    axes = [normalize_axis("roll", d, a.aval.ndim) for d in (axis if _many(axis) else (axis,))]  # type: ignore[union-attr]
-    shifts = list(shift) if isinstance(shift, Sequence) else [shift]
+    axes = [normalize_axis("roll", d, a.aval.ndim) for d in _axes_of(axis)]
+    shifts = list(shift) if isinstance(shift, Sequence) or np.ndim(shift) else [shift]
     if len(shifts) == 1:
         shifts *= len(axes)
     elif len(axes) == 1:
@@ -329,11 +347,26 @@ def roll(a: ArrayLike, shift: int | Sequence[int], axis: int | Sequence[int] | N
         raise ArgumentError(f"roll: one shift is needed for each axis, got {shift} and {axis}")
     for places, d in zip(shifts, axes, strict=True):
         count = a.aval.shape[d]
+        if isinstance(places, Tracer):
+            a = _rolled(a, places, d)
+            continue
         cut = -operator.index(places) % count if count else 0
         if cut:
             parts = (cut_axis(a, d, cut, count), cut_axis(a, d, 0, cut))
             a = concatenate(*parts, dimension=d)
     return a
+
+
+def _rolled(a: Any, shift: Any, axis: int) -> Any:
+    """The elements along an axis moved by a number that is not known: cut from two copies."""
+    count = a.aval.shape[axis]
+    if count == 0:
+        return a
+    twice = concatenate(a, a, dimension=axis)
+    start = (-array("roll", shift)) % count
+    zero = full_like(start, 0)
+    starts = [start if d == axis else zero for d in range(a.aval.ndim)]
+    return dynamic_slice(twice, *starts, slice_sizes=a.aval.shape)
 
 
 def cut_axis(a: Any, axis: int, start: int, limit: int) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from funcdl.core import dtypes
 from funcdl.errors import ArgumentError
+from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.promotion import ArrayLike, array, convert
 from funcdl.numpy.reductions import normalize_axis
 from funcdl.ops import sort as ordering
@@ -47,8 +48,12 @@ def argsort(
     order: None = None,
     stable: bool = True,
     descending: bool = False,
+    dtype: DTypeLike = None,
 ) -> Any:
-    """Where the elements of the sorted array are in `a`; the arguments are those of `sort`."""
+    """Where the elements of the sorted array are in `a`; the arguments are those of `sort`.
+
+    `dtype` is that of the places, by default the default integer type.
+    """
     x, axis = _operand("argsort", a, axis, kind, order)
     if descending:
         # From the end, so that equal elements keep their order in the reversed result.
@@ -57,7 +62,7 @@ def argsort(
     if descending:
         last = full_like(found, x.shape[axis] - 1)
         found = rev(sub(last, found), dimensions=(axis,))
-    return convert(found, dtypes.default_dtype("i"))
+    return convert(found, dtypes.default_dtype("i") if dtype is None else canonical(dtype))
 
 
 def lexsort(keys: Sequence[ArrayLike], axis: int = -1) -> Any:
