@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
-from funcdl.kir.convolution import batch_axes, find_conv, plain_store
-from funcdl.kir.ir import Conv, Kernel
+from funcdl.kir.convolution import batch_axes, find_conv, needed, plain_store
+from funcdl.kir.ir import Conv, Kernel, Load
 from funcdl.kir.motion import motions
 from funcdl.kir.schedule import Kind, Schedule, Step
 
@@ -17,6 +17,10 @@ BAND_BYTES = 192 * 1024
 # Features of a block whose results wait for an epilogue. A multiple of every micro-kernel's width.
 FEATURES = 128
 FEATURE_UNIT = 64
+# A block of positions that contribute to a kernel's gradient; and memory for partial sums of it.
+POSITIONS = 256
+SUM_BYTES = 8 << 20
+FEW_PLACES = 16
 # Threads share so many blocks at least, where there is enough work.
 MANY_BLOCKS = 8
 PARALLEL_WORK = 32 * 1024
@@ -34,7 +38,59 @@ def schedule_conv(kernel: Kernel) -> Schedule | None:
     if len(conv.slides) > 2:
         return None
     extents = {axis.name: axis.extent for axis in kernel.axes}
+    if _is_kernel_gradient(kernel, conv, extents):
+        return _schedule_gradient(kernel, conv, extents)
     return _schedule_windows(kernel, conv, extents)
+
+
+def _is_kernel_gradient(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> bool:
+    """Whether windows are large and few, and n is what lies together in memory.
+
+    So it is where lhs has the roles of batch and features exchanged, to find the gradient of a
+    convolution's kernel: n are the input features, c the images, the window is the whole output.
+    """
+    if not conv.slides or any(slide.spread != 1 for slide in conv.slides):
+        return False
+    windows, places = (
+        prod(extents[axis] for axis in axes)
+        for axes in (conv.windows, (slide.rhs for slide in conv.slides))
+    )
+    if places < windows or places < FEW_PLACES:
+        return False
+    loads = [kernel.body[id] for id in needed(kernel, conv.lhs)]
+    along = [i.index for i in loads if isinstance(i, Load)]
+    by_n = extents[conv.n] == 1 or any(index.coefficient(conv.n) == 1 for index in along)
+    return by_n or not any(index.coefficient(conv.c) == 1 for index in along)
+
+
+def _schedule_gradient(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> Schedule | None:
+    """Chunks of images, each with a sum of its own; in a chunk, blocks of rows or of images."""
+    item = conv.type.dtype.itemsize
+    images, features, o = extents[conv.c], extents[conv.n], extents[conv.o]
+    rows = extents[conv.slides[0].rhs]
+    width = extents[conv.slides[1].rhs] if len(conv.slides) > 1 else 1
+    windows = prod(extents[axis] for axis in conv.windows)
+    if width > MOST_WINDOWS or windows > MOST_TAPS:
+        return None
+    groups = prod(extents[axis] for axis in batch_axes(kernel, conv))
+    size = groups * windows * features * _round_up(o, FEATURE_UNIT) * item
+    chunks = max(1, min(images, MANY_BLOCKS, SUM_BYTES // size))
+    chunk = -(-images // chunks)
+    tile = o
+    if groups * chunks < MANY_BLOCKS:
+        tile = min(o, _round_up(-(-o * groups * chunks // MANY_BLOCKS), FEATURE_UNIT))
+    height = min(rows, max(1, POSITIONS // width))
+    block = min(chunk, max(1, POSITIONS // (rows * width))) if height == rows else 1
+    return Schedule(
+        (
+            *(Step(axis, "parallel") for axis in batch_axes(kernel, conv)),
+            Step(conv.c, "parallel", chunk),
+            Step(conv.o, "parallel", tile),
+            Step(conv.c, "tile", block),
+            Step(conv.slides[0].rhs, "tile", height),
+            Step(conv.o, "vector"),
+        )
+    )
 
 
 def _schedule_windows(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> Schedule | None:

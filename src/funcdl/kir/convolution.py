@@ -7,7 +7,7 @@ have nothing better for a convolution render this.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from math import prod
 
 import numpy as np
@@ -28,6 +28,18 @@ def batch_axes(kernel: Kernel, conv: Conv) -> list[str]:
     """The axes that both operands may vary over, and that have several positions."""
     taken = {conv.n, conv.o, *conv.windows, *conv.summed}
     return [axis.name for axis in kernel.axes if axis.name not in taken and axis.extent != 1]
+
+
+def needed(kernel: Kernel, root: int, known: Collection[int] = ()) -> list[int]:
+    """The values that `root` is computed from, itself included, without the `known` ones."""
+    found: set[int] = set()
+    pending = [root]
+    while pending:
+        id = pending.pop()
+        if id not in found and id not in known:
+            found.add(id)
+            pending.extend(operands(kernel.body[id]))
+    return sorted(found)
 
 
 def plain_store(kernel: Kernel) -> Store | None:
@@ -118,14 +130,7 @@ class _Rewriter:
     ) -> dict[int, int]:
         """Write what `roots` need at other positions along some axes, loads under a mask."""
         body = self.kernel.body
-        needed: set[int] = set()
-        pending = list(roots)
-        while pending:
-            id = pending.pop()
-            if id not in needed and id not in ids:
-                needed.add(id)
-                pending.extend(operands(body[id]))
-        for id in sorted(needed):
+        for id in sorted({id for root in roots for id in needed(self.kernel, root, ids)}):
             instruction = body[id]
             if mask is not None and isinstance(instruction, Load):
                 ids[id] = self.load(instruction, at, ids, mask)

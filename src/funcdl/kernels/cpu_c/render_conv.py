@@ -8,27 +8,17 @@ local array that the epilogue reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from math import prod
 
-from funcdl.kernels.cpu_c import text
-from funcdl.kernels.cpu_c.expressions import Expressions
-from funcdl.kernels.cpu_c.loops import PARALLEL, Action, Loop, Nest, share
-from funcdl.kernels.cpu_c.render_dot import STACK_BYTES, Tiled
+from funcdl.kernels.cpu_c.conv_writer import MOST_RUN, PACK_ALONE, WIDEST, ConvWriter
+from funcdl.kernels.cpu_c.loops import PARALLEL, Loop, share
+from funcdl.kernels.cpu_c.render_conv_gradient import GradientRenderer
 from funcdl.kernels.cpu_c.text import POSITION, Writer, factor
-from funcdl.kir.convolution import batch_axes, find_conv, plain_store
-from funcdl.kir.index import AxisAtom
-from funcdl.kir.ir import Conv, Effect, Kernel, Load, operands
+from funcdl.kir.convolution import find_conv, plain_store
+from funcdl.kir.ir import Conv, Effect, Kernel, operands
 from funcdl.kir.motion import WindowClass, motions
 from funcdl.kir.schedule import Schedule
-
-# Features in the widest panel of any instruction set: what tiles of them are a multiple of.
-WIDEST = 64
-# Terms that are added up in one go (FD_CONV_TERMS).
-MOST_RUN = 768
-# Elements of a kernel that one thread packs faster than several.
-PACK_ALONE = 16 * 1024
 
 
 def is_direct(kernel: Kernel, schedule: Schedule) -> bool:
@@ -38,93 +28,43 @@ def is_direct(kernel: Kernel, schedule: Schedule) -> bool:
         return False
     conv = kernel.body[id]
     assert isinstance(conv, Conv)
-    return any(step.axis == conv.o and step.kind == "vector" for step in schedule.of(conv.o)) and (
-        bool(schedule.of(conv.n))
-    )
+    return bool(schedule.of(conv.n) or schedule.of(conv.c))
 
 
 def render_conv(kernel: Kernel, schedule: Schedule, writer: Writer) -> None:
     """Write the body of the C function of a kernel with a direct convolution (see `is_direct`)."""
-    _ConvRenderer(kernel, schedule, writer).render()
+    id = find_conv(kernel)
+    assert id is not None
+    conv = kernel.body[id]
+    assert isinstance(conv, Conv)
+    if schedule.of(conv.c):
+        GradientRenderer(kernel, schedule, writer).render()
+    else:
+        _ConvRenderer(kernel, schedule, writer).render()
 
 
-class _ConvRenderer:
+class _ConvRenderer(ConvWriter):
     def __init__(self, kernel: Kernel, schedule: Schedule, writer: Writer) -> None:
-        id = find_conv(kernel)
-        assert id is not None
-        conv = kernel.body[id]
-        assert isinstance(conv, Conv)
-        self.kernel, self.writer, self.id, self.conv = kernel, writer, id, conv
-        self.expressions = Expressions(kernel)
-        self.nest = Nest(kernel, writer, self.expressions)
-        self.type = text.type_name(conv.type.dtype)
-        self.short = text.short_name(conv.type.dtype)
-        self.itemsize = conv.type.dtype.itemsize
-        self.extents = {axis.name: axis.extent for axis in kernel.axes}
-        self.steps = {step.axis: step for step in reversed(schedule.steps)}
+        super().__init__(kernel, schedule, writer)
+        conv = self.conv
         self.rows, self.columns = motions(kernel, conv)
-        self.features = self.extents[conv.c]
-        self.batch = batch_axes(kernel, conv)
-        self.n = self._tiled(conv.n)
-        self.i = self._tiled(conv.windows[0]) if conv.windows else None
-        self.o = self._tiled(conv.o, WIDEST)
+        self.feature = conv.c
+        self.n = self.images = self.tiled(conv.n)
+        self.i = self.tiled(conv.windows[0]) if conv.windows else None
+        self.o = self.tiled(conv.o, WIDEST)
         self.stored = plain_store(kernel)
         height = self.i.size if self.i else 1
         self.band_rows = self.rows.elements(height)
         self.band_columns = self.columns.elements(self.columns.windows)
-        self.load = self._plain_load(conv.lhs)
+        self.low_column = self.columns.low
         self.in_place = self.load is not None and self.rows.inside and self.columns.inside
-        if self.in_place and self._stride(self.load, conv.c) != 1 and self.features > 1:
+        if self.in_place and self.stride(self.load, conv.c) != 1 and self.features > 1:
             self.in_place = False
         # A long run of features is cut where that leaves no rest.
         self.pieces = next(
             (p for p in range(1, 33) if self.features / p <= MOST_RUN and self.features % p == 0), 1
         )
         self.taps = self.rows.places * self.columns.places
-
-    def _tiled(self, axis: str, unit: int = 1) -> Tiled:
-        extent = self.extents[axis]
-        size = self.steps[axis].size if axis in self.steps else extent
-        size = max(1, min(-(-size // unit) * unit, extent))
-        return Tiled(axis, extent, size, self.expressions.axis_name(axis))
-
-    def _plain_load(self, id: int) -> Load | None:
-        """The operand, if it is a load with fixed strides along all axes."""
-        load = self.kernel.body[id]
-        if not isinstance(load, Load) or load.mask is not None:
-            return None
-        return load if all(isinstance(atom, AxisAtom) for atom, _ in load.index.terms) else None
-
-    def _stride(self, load: Load | None, axis: str | None) -> int:
-        if load is None or axis is None:
-            return 0
-        return load.index.coefficient(axis)
-
-    # The strides of the band, or of the image where windows are read in place.
-
-    @property
-    def column_stride(self) -> int:
-        if self.in_place:
-            return self._stride(self.load, self.lhs_axis(1))
-        return self.features
-
-    @property
-    def row_stride(self) -> int:
-        if self.in_place:
-            return self._stride(self.load, self.lhs_axis(0))
-        return self.band_columns * self.features
-
-    @property
-    def image_stride(self) -> int:
-        if self.in_place:
-            return self._stride(self.load, self.conv.n)
-        return self.band_rows * self.row_stride
-
-    def lhs_axis(self, dim: int) -> str | None:
-        return self.conv.slides[dim].lhs if dim < len(self.conv.slides) else None
-
-    def rhs_axis(self, dim: int) -> str | None:
-        return self.conv.slides[dim].rhs if dim < len(self.conv.slides) else None
 
     def render(self) -> None:
         conv, suffix = self.conv, self.short.upper()
@@ -154,34 +94,6 @@ class _ConvRenderer:
         values = [f"{{{c.first}, {c.count}, {c.place}, {c.element}, {c.taps}}}" for c in classes]
         self.writer.call(f"static const fd_class {name}[] = ", values, brackets="{}")
 
-    @contextmanager
-    def array(self, name: str, size: str, bytes_: int) -> Iterator[None]:
-        """A local array, on the stack or from malloc."""
-        if bytes_ <= STACK_BYTES:
-            self.writer.line(f"_Alignas(64) {self.type} {name}[{size}];")
-            yield
-            return
-        # aligned_alloc wants a multiple of the alignment.
-        size = f"((size_t){factor(size)} * sizeof({self.type}) + 63) / 64 * 64"
-        self.writer.line(f"{self.type} *const {name} = aligned_alloc(64, {size});")
-        self.writer.line(f"if ({name} == NULL) abort();")
-        yield
-        self.writer.line(f"free({name});")
-
-    def batch_loops(self) -> list[Loop]:
-        return [
-            Loop(axis, "loop", self.expressions.axis_name(axis), "0", str(self.extents[axis]))
-            for axis in self.batch
-        ]
-
-    def group(self) -> str:
-        """The number of the batch element that the loops are at."""
-        number = ""
-        for axis in self.batch:
-            name = self.expressions.axis_name(axis)
-            number = f"({number} * {self.extents[axis]} + {name})" if number else name
-        return number
-
     def rhs_loops(self) -> list[Loop]:
         """The loops over the places of the kernel, in each batch element."""
         return [*self.batch_loops(), *(self.whole(slide.rhs) for slide in self.conv.slides)]
@@ -196,7 +108,7 @@ class _ConvRenderer:
 
     def pack_tap(self) -> None:
         conv, columns = self.conv, self.extents[self.conv.o]
-        load = self._plain_load(conv.rhs)
+        load = self.plain_load(conv.rhs)
         target = f"rhs_panels + {self.group()} * rhs_depth * rhs_columns"
         arguments = [target if self.batch else "rhs_panels"]
         tap = "0"
@@ -209,7 +121,7 @@ class _ConvRenderer:
         if load is not None:
             index = self.expressions.index(load.index, narrow=False, at={conv.c: "0", conv.o: "0"})
             arguments.append(f"&{self.expressions.buffer_name(load.buffer)}[{index}]")
-            arguments += [str(self._stride(load, axis)) for axis in (conv.c, conv.o)]
+            arguments += [str(self.stride(load, axis)) for axis in (conv.c, conv.o)]
             self.writer.call(function, [*arguments, *after])
             return
         size = self.features * columns
@@ -219,18 +131,6 @@ class _ConvRenderer:
             loops = [self.whole(conv.c), self.whole(conv.o, "#pragma omp simd")]
             self.evaluate(conv.rhs, loops, element)
             self.writer.call(function, [*arguments, "rhs_values", str(columns), "1", *after])
-
-    def evaluate(self, id: int, loops: list[Loop], element: str) -> None:
-        """Compute an operand at the points of some loops into an array."""
-        values = self.nest.needed([id])
-        axes = [loop.axis for loop in loops]
-        self.expressions.vector_axis = axes[-1]
-        action = Action(lambda: [f"{element} = {self.expressions.value(id)};"], axes)
-        self.nest.write(loops, values, [action])
-
-    def whole(self, axis: str, pragma: str = "") -> Loop:
-        name = self.expressions.axis_name(axis)
-        return Loop(axis, "loop", name, "0", str(self.extents[axis]), pragma=pragma)
 
     # A block of windows
 
@@ -256,58 +156,6 @@ class _ConvRenderer:
         return position + (
             f" {'-' if motion.low < 0 else '+'} {abs(motion.low)}" if motion.low else ""
         )
-
-    def first_element(self, load: Load) -> str:
-        """The address of the first element of the block's first image."""
-        at = {self.conv.n: self.n.first, self.conv.c: "0"}
-        at |= {slide.lhs: "0" for slide in self.conv.slides}
-        index = self.expressions.index(load.index, narrow=False, at=at)
-        return f"&{self.expressions.buffer_name(load.buffer)}[{index}]"
-
-    def fill(self) -> None:
-        """Copy what the windows of the block meet, with zeros as padding."""
-        conv, load = self.conv, self.load
-        self.writer.comment(f"v{conv.lhs} with its padding")
-        if load is None:
-            self.fill_computed()
-            return
-        spans = []
-        for dim, count, first in (
-            (0, self.band_rows, self.first_row()),
-            (1, self.band_columns, str(self.columns.low)),
-        ):
-            axis = self.lhs_axis(dim)
-            size = self.extents[axis] if axis is not None else 1
-            spans.append(f"(fd_span){{{count}, {first}, {size}, {self._stride(load, axis)}}}")
-        arguments = ["lhs_band", self.first_element(load), self.n.count]
-        arguments += [str(self._stride(load, conv.n)), *spans]
-        arguments += [str(self.features), str(self._stride(load, conv.c))]
-        self.writer.call(f"fd_conv_band_{self.short}", arguments)
-
-    def fill_computed(self) -> None:
-        conv, writer = self.conv, self.writer
-        loops = [self.n.positions()]
-        place = self.n.inside
-        for dim, count, first in (
-            (0, self.band_rows, self.first_row()),
-            (1, self.band_columns, str(self.columns.low)),
-        ):
-            axis = self.lhs_axis(dim)
-            if axis is None:
-                continue
-            name = self.expressions.axis_name(axis)
-            size = self.extents[axis]
-            writer.line(f"const {POSITION} lhs_first{dim} = {first};")
-            end = f"lhs_first{dim} + {count}"
-            writer.line(f"const {POSITION} lhs_end{dim} = {end} < {size} ? {end} : {size};")
-            begin = f"lhs_first{dim} > 0 ? lhs_first{dim} : 0"
-            loops.append(Loop(axis, "loop", name, begin, f"lhs_end{dim}"))
-            place = f"({place}) * {count} + {name} - lhs_first{dim}"
-        loops.append(self.whole(conv.c, "#pragma omp simd"))
-        element = f"({place}) * {self.features} + {self.expressions.axis_name(conv.c)}"
-        size = self.n.size * self.band_rows * self.band_columns * self.features
-        writer.line(f"memset(lhs_band, 0, {size} * sizeof({self.type}));")
-        self.evaluate(conv.lhs, loops, f"lhs_band[{element}]")
 
     def windows(self) -> None:
         """The sums of the block's windows, class by class, and what follows from them."""
@@ -372,17 +220,6 @@ class _ConvRenderer:
 
         self.nest.write(loops, inside=inside)
 
-    def origin(self) -> str:
-        """The address that the first element of the image has, or would have in the band."""
-        if self.in_place:
-            return "lhs_band"
-        column = self.columns.low * self.column_stride
-        first = self.first_row()
-        row = f"({first}) * {self.row_stride}" if first != "0" else "0"
-        return " - ".join(
-            ["lhs_band", *([row] if row != "0" else []), *([f"({column})"] if column else [])]
-        )
-
     def call_sums(self, arguments: list[str]) -> None:
         """The call for the number of features in this tile, which must be constant."""
         function = f"fd_conv_sums_{self.short}"
@@ -415,12 +252,6 @@ class _ConvRenderer:
         strides += [0] * (3 - len(strides))
         target = f"&{self.expressions.buffer_name(self.stored.buffer)}[{index}]"
         return target, [str(stride) for stride in strides]
-
-    def inside(self, tiled: Tiled, is_factor: bool = False) -> str:
-        """A position in the block; the result has no loop along axes that it does not vary over."""
-        if tiled.axis not in self.conv.type.axes:
-            return "0"
-        return factor(tiled.inside) if is_factor else tiled.inside
 
     def epilogue(self) -> None:
         """Loops over the block that compute from the sums and store."""

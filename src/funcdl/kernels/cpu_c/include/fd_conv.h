@@ -100,6 +100,50 @@ static __attribute__((noinline, unused)) void fd_conv_list(
   block->runs = runs;
 }
 
+/* The elements that one tap of the kernel meets along a dimension, in windows from `begin` to `end`: in
+ * window k, element `offset` + k * `step`, of `size`. Elements are `from` apart in memory. */
+typedef struct {
+  int64_t begin, end, offset, step, size, from;
+} fd_meeting;
+
+/* Positions that contribute to the gradient of a tap: where they begin in the image and in panels of
+ * the other factor, and the steps between them. */
+typedef struct {
+  int64_t images, rows, columns, from, panel;
+  int64_t image_from, row_from, column_from, image_panel, row_panel;
+} fd_outer;
+
+static inline __attribute__((unused)) void fd_conv_meet(fd_meeting *m) {
+  int64_t first = m->offset < 0 ? (m->step - 1 - m->offset) / m->step : 0;
+  int64_t left = m->size - m->offset, last = left > 0 ? (left + m->step - 1) / m->step : 0;
+  if (m->begin < first) m->begin = first;
+  if (m->end > last) m->end = last;
+}
+
+/* The windows of a block in which a tap meets elements; panels hold `image_panel` windows an image
+ * and `row_panel` windows a row. */
+static __attribute__((noinline, unused)) fd_outer fd_conv_contributors(
+    fd_meeting row, fd_meeting column, int64_t images, int64_t image_from, int64_t image_panel,
+    int64_t row_panel) {
+  int64_t begin = row.begin;
+  fd_conv_meet(&row);
+  fd_conv_meet(&column);
+  fd_outer outer = {
+      .images = column.begin < column.end ? images : 0,
+      .rows = row.end - row.begin,
+      .columns = column.end - column.begin,
+      .from = (row.offset + row.begin * row.step) * row.from +
+              (column.offset + column.begin * column.step) * column.from,
+      .panel = (row.begin - begin) * row_panel + column.begin,
+      .image_from = image_from,
+      .row_from = row.step * row.from,
+      .column_from = column.step * column.from,
+      .image_panel = image_panel,
+      .row_panel = row_panel,
+  };
+  return outer;
+}
+
 #define FD_T float
 #define FD_NAME(name) name##_f32
 #define FD_ROUNDED FD_CONV_ROUNDED_F32
