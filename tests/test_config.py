@@ -22,6 +22,7 @@ DEFAULTS = {
     "log_compiles": False,
     "explain_cache_misses": False,
     "check_tracer_leaks": False,
+    "debug_key_reuse": False,
 }
 
 # (flag, given, stored); what is text is accepted from the environment as well.

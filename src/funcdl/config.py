@@ -134,6 +134,13 @@ FLAGS: dict[str, Flag] = dict(
             "True or False",
             "raise where a traced value outlives its trace",
         ),
+        _flag(
+            "debug_key_reuse",
+            False,
+            _boolean,
+            "True or False",
+            "raise where a random key is used a second time",
+        ),
     ]
 )
 
@@ -174,6 +181,7 @@ class Config:
     log_compiles: bool
     explain_cache_misses: bool
     check_tracer_leaks: bool
+    debug_key_reuse: bool
     _listeners: dict[str, list[Callable[[Any], None]]]
 
     def __init__(self, environ: Mapping[str, str]) -> None:

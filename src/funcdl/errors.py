@@ -63,6 +63,10 @@ class NonFiniteError(FuncdlError, FloatingPointError):
     """A NaN or an infinity, while ``config.debug_nans`` or ``debug_infs`` looks for them."""
 
 
+class KeyReuseError(FuncdlError, RuntimeError):
+    """A random key used twice, while ``config.debug_key_reuse`` looks for that."""
+
+
 class ImmutableArrayError(FuncdlError, TypeError):
     """Item assignment on an array."""
 

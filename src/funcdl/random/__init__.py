@@ -31,13 +31,14 @@ from funcdl.random.gamma_family import (
     loggamma,
     t,
 )
+from funcdl.random.key_array import KeyArray
 from funcdl.random.keys import (
-    KeyArray,
     PRNGKey,
     clone,
     fold_in,
     key,
     key_data,
+    key_dtype,
     key_impl,
     split,
     wrap_key_data,
@@ -80,6 +81,7 @@ __all__ = [
     "gumbel",
     "key",
     "key_data",
+    "key_dtype",
     "key_impl",
     "laplace",
     "loggamma",

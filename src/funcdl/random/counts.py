@@ -18,6 +18,7 @@ from funcdl.errors import ShapeError
 from funcdl.numpy.creation import DTypeLike, ShapeLike, canonical, shape_of
 from funcdl.numpy.promotion import ArrayLike, array, convert, promote_inexact, strong
 from funcdl.ops.cumulative import cumsum
+from funcdl.ops.key_use import unwatched, use_key
 from funcdl.ops.special import lgamma
 from funcdl.random.keys import single_key, split
 from funcdl.random.parameters import float_dtype, int_dtype, spread, spread_all
@@ -69,8 +70,10 @@ def poisson(key: Any, lam: ArrayLike, shape: ShapeLike = None, dtype: DTypeLike 
     sizes, (lam,) = spread_all("poisson", shape, FLOAT32, lam=lam)
     valid = fnp.isfinite(lam) & (lam >= 0)
     few = lam < 10
-    small = _poisson_by_products(data, fnp.where(few & valid, lam, 0), sizes, target)
-    large = _poisson_by_rejection(data, fnp.where(few | ~valid, 1e5, lam), sizes, target)
+    data = use_key(data)
+    with unwatched():  # Both use the key, and each number comes from one of them.
+        small = _poisson_by_products(data, fnp.where(few & valid, lam, 0), sizes, target)
+        large = _poisson_by_rejection(data, fnp.where(few | ~valid, 1e5, lam), sizes, target)
     drawn = fnp.where(few, small, large)
     return fnp.where(lam == 0, 0, fnp.where(valid, drawn, convert(fnp.full((), -1), target)))
 
@@ -145,10 +148,11 @@ def binomial(
     q = fnp.where(skipped, 0.01, q)
     few = skipped | (count * q <= 10)
     count = fnp.floor(count)
-    small = _binomial_by_waiting(data, fnp.where(skipped | ~few, 0, count), q, sizes)
-    large = _binomial_by_rejection(
-        data, fnp.where(few, 10000, count), fnp.where(few, 0.5, q), sizes
-    )
+    usual_count, usual_q = fnp.where(few, 10000, count), fnp.where(few, 0.5, q)
+    data = use_key(data)
+    with unwatched():  # Both use the key, and each number comes from one of them.
+        small = _binomial_by_waiting(data, fnp.where(skipped | ~few, 0, count), q, sizes)
+        large = _binomial_by_rejection(data, usual_count, usual_q, sizes)
     drawn = fnp.where(few, small, large)
     drawn = convert(fnp.where(usual, drawn, count - drawn), target)
     return fnp.where(invalid, np.nan, fnp.where(infinite, np.inf, drawn))

@@ -21,6 +21,7 @@ from funcdl.core.avals import Shape
 from funcdl.errors import ShapeError
 from funcdl.numpy.creation import DTypeLike, ShapeLike, shape_of
 from funcdl.numpy.promotion import ArrayLike
+from funcdl.ops.key_use import unwatched
 from funcdl.ops.special import digamma
 from funcdl.ops.special_gamma import random_gamma_grad
 from funcdl.random.keys import single_key, split
@@ -74,7 +75,9 @@ def _draw_one(key: Any, shape: Any, in_logs: bool) -> Any:
 
 def _draw(data: Any, shapes: Any, in_logs: bool) -> Any:
     keys = split(data, shapes.size)
-    flat = vmap(lambda key, shape: _draw_one(key, shape, in_logs))(keys, shapes.reshape(-1))
+    # Under vmap, loops go on with the keys of those that are done, whose numbers are dropped.
+    with unwatched():
+        flat = vmap(lambda key, shape: _draw_one(key, shape, in_logs))(keys, shapes.reshape(-1))
     return flat.reshape(shapes.shape)
 
 

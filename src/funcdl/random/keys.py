@@ -7,12 +7,13 @@ The generator is Threefry-2x32 on counters; keys and bits are those of JAX (with
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from funcdl.core import dtypes, tree
+from funcdl.config import config
+from funcdl.core import dtypes
 from funcdl.core.array import Array, ArrayOperators
 from funcdl.core.avals import Shape
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
@@ -20,112 +21,30 @@ from funcdl.numpy.creation import asarray, shape_of
 from funcdl.numpy.promotion import ArrayLike, array, convert
 from funcdl.ops.bits import shift_right_logical
 from funcdl.ops.convert import convert_element_type
+from funcdl.ops.key_use import fresh_key, use_key
 from funcdl.ops.random_bits import threefry2x32
-from funcdl.ops.reduction import reduce_and
 from funcdl.ops.shape import broadcast_to, full, full_like, iota, reshape
-from funcdl.ops.slicing import concatenate, slice_
+from funcdl.ops.slicing import slice_
+from funcdl.random.key_array import KeyArray, KeyType, pair
 
 UINT32 = np.dtype(np.uint32)
 
 
-class KeyType:
-    """The dtype of typed keys; prints as JAX's, ``key<fry>``."""
-
-    name = "key<fry>"
-    itemsize = 8
-
-    def __repr__(self) -> str:
-        return self.name
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, KeyType)
-
-    def __hash__(self) -> int:
-        return hash(self.name)
-
-
-class KeyArray:
-    """An array of keys: a pytree whose only leaf is a uint32 array with one more dimension.
-
-    It can be indexed, iterated over, mapped by `vmap` over its leading dimensions, and passed
-    through every transform.
-    """
-
-    __slots__ = ("_data",)
-
-    dtype = KeyType()
-
-    def __init__(self, data: Any) -> None:
-        """Wrap key data of shape ``[..., 2]``; use `wrap_key_data`, which checks it."""
-        self._data = data
-
-    @property
-    def shape(self) -> Shape:
-        return tuple(self._data.shape[:-1])
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-    def __len__(self) -> int:
-        if not self.shape:
-            raise TypeError("len() of a single key")
-        return self.shape[0]
-
-    def __iter__(self) -> Iterator[KeyArray]:
-        if not self.shape:
-            raise TypeError(
-                "a single key cannot be iterated over; make several with "
-                "funcdl.random.split(key, num)"
-            )
-        return (self[i] for i in range(len(self)))
-
-    def __getitem__(self, index: Any) -> KeyArray:
-        entries = index if isinstance(index, tuple) else (index,)
-        # The dimension of the data must stay whole, whatever is indexed before it.
-        if not any(entry is Ellipsis for entry in entries):
-            entries = (*entries, Ellipsis)
-        return KeyArray(self._data[(*entries, slice(None))])
-
-    def reshape(self, *shape: Any) -> KeyArray:
-        """The same keys in another shape."""
-        sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
-        return KeyArray(self._data.reshape((*sizes, 2)))
-
-    def __eq__(self, other: object) -> Any:
-        if not isinstance(other, KeyArray):
-            return NotImplemented
-        same = self._data == other._data
-        return reduce_and(same, axes=(same.ndim - 1,))
-
-    def __hash__(self) -> NoReturn:
-        raise TypeError("unhashable type: 'KeyArray'; keys compare elementwise, as arrays do")
-
-    def __repr__(self) -> str:
-        shape = ",".join(map(str, self.shape)) if hasattr(self._data, "shape") else "?"
-        return f"KeyArray({self.dtype}[{shape}], data={self._data!r})"
-
-
-tree.register_pytree_node(
-    KeyArray, lambda keys: ((keys._data,), None), lambda _, children: KeyArray(*children)
-)
-
-
-def key(seed: int | ArrayLike, *, impl: str | None = None) -> KeyArray:
+def key(
+    seed: int | ArrayLike, *, impl: str | None = None, dtype: KeyType | None = None
+) -> KeyArray:
     """A key made of a seed (see `jax.random.key`).
 
     Args:
       seed: an integer; where the default integer type has 32 bits, its upper bits have no effect.
       impl: the generator: None or "threefry2x32", the only one.
+      dtype: another way to name it: None or `key_dtype()`.
 
     Raises:
       ArgumentError: another generator.
       DtypeError, ShapeError: the seed is no integer, or no scalar.
     """
+    _check_dtype(dtype)
     return KeyArray(PRNGKey(seed, impl=impl))
 
 
@@ -137,8 +56,8 @@ def PRNGKey(seed: int | ArrayLike, *, impl: str | None = None) -> Any:
             raise ArgumentError(f"seed must fit in 64 bits, got {seed}")
         wide = dtypes.default_dtype("i").itemsize == 8
         words = [seed >> 32 if wide else 0, seed]
-        return asarray(np.array([word & 0xFFFFFFFF for word in words], UINT32))
-    return _seed_data(array("key", seed))
+        return fresh_key(asarray(np.array([word & 0xFFFFFFFF for word in words], UINT32)))
+    return fresh_key(_seed_data(array("key", seed)))
 
 
 def _seed_data(seed: Any) -> Any:
@@ -156,13 +75,7 @@ def _seed_data(seed: Any) -> Any:
         high = convert_element_type(upper, new_dtype=UINT32, weak_type=False)
     else:
         high = full((), 0, UINT32)
-    return _pair(high, low)
-
-
-def _pair(first: Any, second: Any) -> Any:
-    """Two arrays along a new last dimension."""
-    columns = [reshape(x, new_sizes=(*x.aval.shape, 1)) for x in (first, second)]
-    return concatenate(*columns, dimension=first.aval.ndim)
+    return pair(high, low)
 
 
 def _check_impl(impl: str | None) -> None:
@@ -170,19 +83,37 @@ def _check_impl(impl: str | None) -> None:
         raise ArgumentError(f"impl must be 'threefry2x32' or None, got {impl!r}")
 
 
+def _check_dtype(dtype: Any) -> None:
+    if dtype is not None and not isinstance(dtype, KeyType):
+        raise ArgumentError(f"dtype must be None or funcdl.random.key_dtype(), got {dtype!r}")
+
+
+def key_dtype(impl: str | None = None) -> KeyType:
+    """The dtype of keys of a generator (see `jax.random.key_dtype`).
+
+    Raises:
+      ArgumentError: another generator than threefry2x32.
+    """
+    _check_impl(impl)
+    return KeyType()
+
+
 def key_data(keys: Any) -> Any:
     """The data of keys: a uint32 array with a last dimension of size 2."""
     return keys._data if isinstance(keys, KeyArray) else _check_data("key_data", keys)
 
 
-def wrap_key_data(key_bits_array: ArrayLike, *, impl: str | None = None) -> KeyArray:
+def wrap_key_data(
+    key_bits_array: ArrayLike, *, impl: str | None = None, dtype: KeyType | None = None
+) -> KeyArray:
     """Typed keys of their data; the inverse of `key_data`.
 
     Raises:
       DtypeError, ShapeError: the data is no uint32 array with a last dimension of size 2.
     """
     _check_impl(impl)
-    return KeyArray(_check_data("wrap_key_data", key_bits_array))
+    _check_dtype(dtype)
+    return KeyArray(fresh_key(_check_data("wrap_key_data", key_bits_array)))
 
 
 def key_impl(keys: Any) -> str:
@@ -192,8 +123,11 @@ def key_impl(keys: Any) -> str:
 
 
 def clone(key: Any) -> Any:
-    """The key itself, to say that it is used again on purpose."""
-    return key
+    """The key itself, to say that it is used again on purpose (see `debug_key_reuse`)."""
+    if not config.debug_key_reuse:
+        return key
+    data = fresh_key(key_data(key))
+    return KeyArray(data) if isinstance(key, KeyArray) else data
 
 
 def _check_data(name: str, data: Any) -> Any:
@@ -249,6 +183,7 @@ def hash_counters(data: Any, high: Any, low: Any) -> tuple[Any, Any]:
 
 def hash_positions(name: str, data: Any, shape: Shape) -> tuple[Any, Any]:
     """Threefry of every position in an array of this shape, row-major, as 64-bit counters."""
+    data = use_key(data)
     size = math.prod(shape)
     if size > 2**32:
         raise ArgumentError(f"{name}: shape must have at most 2**32 elements, got {shape}")
@@ -267,7 +202,7 @@ def split(key: Any, num: int | Sequence[int] = 2) -> Any:
       Typed keys of shape ``[num]``, or raw ones ``[num, 2]`` if the key was raw.
     """
     data = single_key("split", key)
-    out = _pair(*hash_positions("split", data, shape_of(num, "num")))
+    out = fresh_key(pair(*hash_positions("split", data, shape_of(num, "num"))))
     return KeyArray(out) if isinstance(key, KeyArray) else out
 
 
@@ -289,5 +224,5 @@ def fold_in(key: Any, data: int | ArrayLike) -> Any:
         if not dtypes.is_integer(number.aval.dtype) or number.aval.shape:
             raise DtypeError(f"fold_in: data must be a scalar integer, got {number.aval}")
         number = convert(number, UINT32)
-    out = _pair(*hash_counters(own, full((), 0, UINT32), number))
+    out = fresh_key(pair(*hash_counters(own, full((), 0, UINT32), number)))
     return KeyArray(out) if isinstance(key, KeyArray) else out

@@ -17,7 +17,8 @@ from funcdl.numpy.creation import ShapeLike, shape_of
 from funcdl.numpy.promotion import ArrayLike, array, convert, promote_inexact, strong
 from funcdl.numpy.reductions import normalize_axis
 from funcdl.ops.sort import top_k
-from funcdl.random.keys import UINT32, KeyArray, single_key, split
+from funcdl.random.key_array import KeyArray
+from funcdl.random.keys import UINT32, single_key, split
 from funcdl.random.samplers import bits, gumbel, randint, uniform
 
 

@@ -12,6 +12,7 @@ from funcdl.transforms.custom_rules import custom_jvp
 from funcdl.transforms.debugging import (
     checking_leaks,
     debug_infs,
+    debug_key_reuse,
     debug_nans,
     disable_jit,
     explain_cache_misses,
@@ -40,6 +41,7 @@ __all__ = [
     "custom_jvp",
     "custom_vjp",
     "debug_infs",
+    "debug_key_reuse",
     "debug_nans",
     "disable_jit",
     "eval_shape",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from funcdl.config import config
 from funcdl.transforms.jit import _caches as compiled
 from funcdl.transforms.programs import _traced as bodies
 
@@ -17,3 +18,7 @@ def clear_caches() -> None:
             entries.clear()
             staged.clear()
     bodies.clear()
+
+
+# Programs differ while keys are looked at, and the flag is no part of what they are cached by.
+config.on_change("debug_key_reuse", lambda _: clear_caches())

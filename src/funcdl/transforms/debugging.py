@@ -35,6 +35,18 @@ def debug_infs(enable: bool = True) -> AbstractContextManager[Any]:
     return config.override(debug_infs=enable)
 
 
+def debug_key_reuse(enable: bool = True) -> AbstractContextManager[Any]:
+    """Raise `KeyReuseError` where a random key is used a second time (`jax.debug_key_reuse`).
+
+    Drawing from a key and splitting it use it up. The message shows the lines of both uses, those
+    inside of jitted functions and loops too: programs that use keys run on the reference evaluator
+    meanwhile, which is slow. `random.clone` allows one more use, as does making the key anew, by
+    `random.key`, `split`, `fold_in` or `wrap_key_data`. Under vmap, branches and steps of loops
+    that an element does not take count as well. Setting the flag forgets all compiled programs.
+    """
+    return config.override(debug_key_reuse=enable)
+
+
 def log_compiles(enable: bool = True) -> AbstractContextManager[Any]:
     """Log every trace and compilation with its argument types (`jax.log_compiles`).
 

@@ -15,6 +15,7 @@ from funcdl.core.pruning import prune_call
 from funcdl.core.reference import run_reference
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.core.trace import current_trace, raise_leaked
+from funcdl.ops.key_use import looks_at_keys
 from funcdl.ops.shape import move_to_front
 from funcdl.transforms.batching import batch_jaxpr
 from funcdl.transforms.explain import logged
@@ -31,6 +32,8 @@ def compiled(
     program: ClosedJaxpr, name: str, donated: tuple[bool, ...], backend_name: str
 ) -> backend.Executable:
     """The executable of a program, made once."""
+    if looks_at_keys(program):
+        backend_name = "reference"
     with logged(f"{name} was compiled", program.jaxpr.names or (), program.in_avals):
         return backend.get(backend_name).lower(program, name=name, donated=donated).compile()
 
