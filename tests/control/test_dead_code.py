@@ -242,3 +242,17 @@ def test_what_a_repeated_loop_cannot_leave_out_is_refused() -> None:
     assert fd.jvp(f, (2.0,), (1.0,)) == (16.0, 8.0)
     with pytest.raises(MissingRuleError, match="an io_callback with results in its body"):
         fd.linearize(f, 2.0)
+
+
+def test_the_work_is_linear_in_the_depth_of_calls() -> None:
+    """Programs within programs are each looked at once."""
+    f: Any = fnp.sin
+    for _ in range(40):
+        f = fd.jit(lambda x, f=f: f(x) * 2)
+    program = fd.make_jaxpr(lambda x: (f(x), x))(1.0)
+    assert first_outputs(program, 1) is not program
+    assert fd.grad(f)(0.0) == 2.0**40
+
+
+def first_outputs(program: ClosedJaxpr, count: int) -> ClosedJaxpr:
+    return pruned(program, [i < count for i in range(len(program.out_avals))])[0]

@@ -30,10 +30,15 @@ def live_eqns(eqns: Sequence[Eqn], outs: Iterable[Atom]) -> tuple[list[Eqn], set
 
 def prune_jaxpr(jaxpr: Jaxpr, consts: Sequence[Any]) -> tuple[Jaxpr, list[Any]]:
     """The program without equations and constants that no output depends on."""
+    smaller, values, _ = _pruned(jaxpr, consts)
+    return smaller, values
+
+
+def _pruned(jaxpr: Jaxpr, consts: Sequence[Any]) -> tuple[Jaxpr, list[Any], set[Var]]:
     eqns, live = live_eqns(jaxpr.eqns, jaxpr.outvars)
     kept = [(v, x) for v, x in zip(jaxpr.constvars, consts, strict=True) if v in live]
-    pruned = jaxpr.replace(constvars=[v for v, _ in kept], eqns=eqns)
-    return pruned, [x for _, x in kept]
+    smaller = jaxpr.replace(constvars=[v for v, _ in kept], eqns=eqns)
+    return smaller, [x for _, x in kept], live
 
 
 def pruned(program: ClosedJaxpr, read: Sequence[bool]) -> tuple[ClosedJaxpr, tuple[bool, ...]]:
@@ -42,8 +47,7 @@ def pruned(program: ClosedJaxpr, read: Sequence[bool]) -> tuple[ClosedJaxpr, tup
     results = program.memo.setdefault(pruned, {})
     if key not in results:
         outvars = [v for v, flag in zip(program.jaxpr.outvars, key, strict=True) if flag]
-        jaxpr, consts = prune_jaxpr(program.jaxpr.replace(outvars=outvars), program.consts)
-        live = live_eqns(jaxpr.eqns, outvars)[1]
+        jaxpr, consts, live = _pruned(program.jaxpr.replace(outvars=outvars), program.consts)
         used = tuple(var in live for var in jaxpr.invars)
         unchanged = all(key) and len(jaxpr.eqns) == len(program.eqns)
         same = unchanged and all(a is b for a, b in zip(jaxpr.eqns, program.eqns, strict=True))
