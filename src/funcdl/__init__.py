@@ -71,6 +71,7 @@ from funcdl.transforms import (
     linearize,
     log_compiles,
     make_jaxpr,
+    named_call,
     named_scope,
     pure_callback,
     remat,
@@ -90,8 +91,8 @@ def _cpu_backend() -> backend.Backend:
 
 _SUBMODULES = frozenset(
     {
-        *("custom_derivatives", "dlpack", "dtypes", "lax", "nn", "optim", "random", "scipy"),
-        *("tree_util", "typing"),
+        *("custom_batching", "custom_derivatives", "dlpack", "dtypes", "lax", "nn", "optim"),
+        *("random", "scipy", "tree_util", "typing"),
     }
 )
 
@@ -165,6 +166,7 @@ __all__ = [
     "local_devices",
     "log_compiles",
     "make_jaxpr",
+    "named_call",
     "named_call",
     "named_scope",
     "numpy",

@@ -316,7 +316,9 @@ def _is(value: Any, constant: int) -> bool:
     return value is not None and bool(value == constant)
 
 
-_CALLS = frozenset({"checkpoint", "custom_call", "jit", "linear_call", "linear_solve"})
+_CALLS = frozenset(
+    {"checkpoint", "custom_call", "custom_vmap_call", "jit", "linear_call", "linear_solve"}
+)
 _REWRITES: dict[str, Rewrite] = {
     "broadcast_in_dim": _broadcast,
     "checkpoint_name": _identity,

@@ -1,8 +1,8 @@
 """Primitives by name: ``lax.add_p`` is the primitive that equations of a jaxpr call ``add``.
 
 `funcdl.lax` looks names that end in ``_p`` up here. They are for programs that read jaxprs, as in
-``eqn.primitive is lax.add_p``. The table is the registry of `funcdl.ops` and the control flow
-primitives, so there is one for every primitive, by the name that is printed, which is JAX's for
+``eqn.primitive is lax.add_p``. The table is the registry of `funcdl.ops`, the collectives and the
+control flow primitives, so there is one for every primitive, by the name that is printed, which is JAX's for
 most. JAX's names without a primitive here are an AttributeError.
 """
 
@@ -14,7 +14,7 @@ from funcdl.control.cond import cond_primitive
 from funcdl.control.scan_primitive import scan_loop
 from funcdl.control.while_loop import while_primitive
 from funcdl.core.primitive import Primitive
-from funcdl.ops import registry
+from funcdl.ops import collectives, registry
 
 SUFFIX = "_p"
 
@@ -24,7 +24,8 @@ def primitive_table() -> dict[str, Primitive]:
     # Imported by `funcdl.lax.linalg`, when somebody asks for that.
     importlib.import_module("funcdl.ops.linalg")
     control = {p.name: p for p in (cond_primitive, scan_loop, while_primitive)}
-    return {f"{name}{SUFFIX}": p for name, p in (registry.primitives() | control).items()}
+    found = registry.primitives() | control | collectives.PRIMITIVES
+    return {f"{name}{SUFFIX}": p for name, p in found.items()}
 
 
 def find_primitive(name: str) -> Primitive:

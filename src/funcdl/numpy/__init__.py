@@ -41,6 +41,7 @@ from funcdl.numpy import (
     statistics,
     types,
     ufunc_methods,
+    vectorization,
     window_functions,
 )
 from funcdl.numpy.arithmetic import *
@@ -69,6 +70,7 @@ from funcdl.numpy.signals import *
 from funcdl.numpy.sorting import *
 from funcdl.numpy.statistics import *
 from funcdl.numpy.types import *
+from funcdl.numpy.vectorization import *
 from funcdl.numpy.window_functions import *
 
 if TYPE_CHECKING:
@@ -101,6 +103,7 @@ __all__ += signals.__all__
 __all__ += sorting.__all__
 __all__ += statistics.__all__
 __all__ += types.__all__
+__all__ += vectorization.__all__
 __all__ += window_functions.__all__
 
 
