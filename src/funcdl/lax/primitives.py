@@ -2,8 +2,8 @@
 
 `funcdl.lax` looks names that end in ``_p`` up here. They are for programs that read jaxprs, as in
 ``eqn.primitive is lax.add_p``. The table is the registry of `funcdl.ops`, the collectives and the
-control flow primitives, so there is one for every primitive, by the name that is printed, which is JAX's for
-most. JAX's names without a primitive here are an AttributeError.
+control flow primitives, so there is one for every primitive, by the name that is printed, which is
+JAX's for most. JAX's names without a primitive here are an AttributeError.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from funcdl.transforms.debugging import (
     disable_jit,
     explain_cache_misses,
     log_compiles,
-    named_call,
     named_scope,
 )
 from funcdl.transforms.derivatives import jvp, linear_transpose, linearize, vjp
@@ -60,7 +59,6 @@ __all__ = [
     "linearize",
     "log_compiles",
     "make_jaxpr",
-    "named_call",
     "named_scope",
     "pure_callback",
     "remat",

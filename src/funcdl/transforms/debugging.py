@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from funcdl.config import config
 from funcdl.core.source import place
 from funcdl.errors import ArgumentError
-from funcdl.transforms.arguments import function_name
 
 
 def disable_jit(disable: bool = True) -> AbstractContextManager[Any]:
@@ -88,15 +86,3 @@ def named_scope(name: str) -> Iterator[None]:
         yield
     finally:
         place.scope = outer
-
-
-def named_call(fun: Callable[..., Any], *, name: str | None = None) -> Callable[..., Any]:
-    """The function within `named_scope`, by default under its own name (`jax.named_call`)."""
-    title = function_name(fun) if name is None else name
-
-    @functools.wraps(fun)
-    def named(*args: Any, **kwargs: Any) -> Any:
-        with named_scope(title):
-            return fun(*args, **kwargs)
-
-    return named
