@@ -38,9 +38,72 @@ def schedule_conv(kernel: Kernel) -> Schedule | None:
     if len(conv.slides) > 2:
         return None
     extents = {axis.name: axis.extent for axis in kernel.axes}
-    if _is_kernel_gradient(kernel, conv, extents):
+    gradient = _is_kernel_gradient(kernel, conv, extents)
+    if _is_depthwise(kernel, conv, extents):
+        make = _schedule_depthwise_gradient if gradient else _schedule_depthwise
+        return make(kernel, conv, extents)
+    if gradient:
         return _schedule_gradient(kernel, conv, extents)
     return _schedule_windows(kernel, conv, extents)
+
+
+def _is_depthwise(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> bool:
+    """Whether there are many groups, of one feature each."""
+    groups = batch_axes(kernel, conv)
+    if len(groups) != 1 or extents[conv.o] != 1:
+        return False
+    own = conv.c if _is_kernel_gradient(kernel, conv, extents) else conv.n
+    alone = conv.n if own == conv.c else conv.c
+    return extents[alone] == 1
+
+
+def _schedule_depthwise(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> Schedule | None:
+    """As `_schedule_windows`, with the groups as features."""
+    (group,) = batch_axes(kernel, conv)
+    rows, columns = motions(kernel, conv)
+    taps = prod(extents[slide.rhs] for slide in conv.slides)
+    n, channels = extents[conv.n], extents[group]
+    row_bytes = columns.windows * channels * conv.type.dtype.itemsize
+    if taps > MOST_TAPS or columns.windows > MOST_WINDOWS:
+        return None
+    height = min(max(BAND_BYTES // row_bytes, 1), max(WINDOWS // columns.windows, 1), rows.windows)
+    images = 1
+    if height == rows.windows:
+        images = max(1, min(WINDOWS // (height * columns.windows), n))
+    work = n * prod(extents[axis] for axis in conv.windows) * channels * taps
+    while images > 1 and -(-n // images) < MANY_BLOCKS:
+        images = -(-images // 2)
+    while height > rows.period and -(-n // images) * -(-rows.windows // height) < MANY_BLOCKS:
+        height = -(-height // 2)
+    height = min(_round_up(height, rows.period), rows.windows)
+    outer: Kind = "parallel" if 2 * work >= PARALLEL_WORK else "tile"
+    steps = [Step(conv.n, outer, images)]
+    if conv.windows:
+        steps.append(Step(conv.windows[0], outer, height))
+    return Schedule((*steps, Step(group, "tile", channels), Step(group, "vector")))
+
+
+def _schedule_depthwise_gradient(
+    kernel: Kernel, conv: Conv, extents: dict[str, int]
+) -> Schedule | None:
+    """As `_schedule_gradient`, with the groups as output features."""
+    (group,) = batch_axes(kernel, conv)
+    images, rows = extents[conv.c], extents[conv.slides[0].rhs]
+    width = extents[conv.slides[1].rhs] if len(conv.slides) > 1 else 1
+    windows = prod(extents[axis] for axis in conv.windows)
+    if width > MOST_WINDOWS or windows > MOST_TAPS:
+        return None
+    row_bytes = width * extents[group] * conv.type.dtype.itemsize
+    height = max(1, min(rows, POSITIONS // width, BAND_BYTES // row_bytes))
+    return Schedule(
+        (
+            Step(conv.c, "parallel", -(-images // min(images, MANY_BLOCKS))),
+            Step(group, "tile", extents[group]),
+            Step(conv.c, "tile", 1),
+            Step(conv.slides[0].rhs, "tile", height),
+            Step(group, "vector"),
+        )
+    )
 
 
 def _is_kernel_gradient(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> bool:

@@ -15,7 +15,7 @@ from funcdl.kernels.cpu_c.conv_writer import WIDEST, ConvWriter
 from funcdl.kernels.cpu_c.loops import PARALLEL, Loop, share
 from funcdl.kernels.cpu_c.render_dot import Tiled
 from funcdl.kernels.cpu_c.text import POSITION, Writer, factor
-from funcdl.kir.ir import Effect, Kernel, operands
+from funcdl.kir.ir import Effect, Kernel, Load, operands
 from funcdl.kir.schedule import Schedule
 
 # Rows of the micro-tile, which features fill up; all taps together fill up fewer.
@@ -56,9 +56,10 @@ class GradientRenderer(ConvWriter):
             self.merged
             and self.stride(rhs, conv.o) == 1
             and self.extents[conv.o] % WHOLE_VECTORS == 0
-            and self.position > 0
-            and not any(self.stride(rhs, axis) % self.position for axis in (conv.c, self.k.axis))
+            and self.dense(rhs)
         )
+        # Rows of the sums, beside the output features.
+        self.sum_rows = prod(self.windows) * self.features
         lows, extents = [], []
         for dim, places in ((0, self.k.size), (1, self.width)):
             slide = conv.slides[dim] if dim < len(conv.slides) else None
@@ -67,6 +68,13 @@ class GradientRenderer(ConvWriter):
             extents.append(reach + (self.windows[dim] - 1) * slide.stride + 1 if slide else 1)
         self.band_rows, self.band_columns = extents
         self.low_column = lows[1]
+
+    def dense(self, rhs: Load | None) -> bool:
+        """Whether the positions of rhs can be numbered from one end of memory to the other."""
+        outer = (self.images.axis, self.k.axis)
+        if rhs is None or self.position <= 0:
+            return False
+        return not any(self.stride(rhs, axis) % self.position for axis in outer)
 
     def _merges(self) -> bool:
         count = prod(self.windows)
@@ -84,8 +92,8 @@ class GradientRenderer(ConvWriter):
     def render(self) -> None:
         conv, suffix = self.conv, self.short.upper()
         groups = prod(self.extents[axis] for axis in self.batch)
-        rows = prod(self.windows) * self.features
-        columns = -(-self.extents[conv.o] // WIDEST) * WIDEST
+        rows = self.sum_rows
+        columns = -(-self.o.extent // WIDEST) * WIDEST
         self.writer.line(f"enum {{ tile_columns = {columns} }};")
         self.writer.line(f"enum {{ tile_size = {rows} * tile_columns }};")
         depth = self.images.size * self.k.size * self.width
@@ -114,7 +122,7 @@ class GradientRenderer(ConvWriter):
         writer.line(f"{self.type} *const tile_sum = {self.sums('tile_chunk')};")
         width = f"FD_CONV_ROUNDED_{suffix}({self.o.count})"
         first = "" if self.o.single else f" + {self.o.first}"
-        rows = prod(self.windows) * self.features
+        rows = self.sum_rows
         with writer.block(f"for ({POSITION} tile_row = 0; tile_row < {rows}; ++tile_row)"):
             target = f"tile_sum + tile_row * tile_columns{first}"
             writer.line(f"memset({target}, 0, {width} * sizeof({self.type}));")
@@ -142,7 +150,7 @@ class GradientRenderer(ConvWriter):
             assert load is not None
             at = {self.images.axis: self.images.first, self.k.axis: self.k.first}
             at |= {slide.rhs: "0" for slide in self.conv.slides[1:]}
-            at[self.conv.o] = self.o.first
+            at[self.o.axis] = self.o.first
             index = self.expressions.index(load.index, narrow=False, at=at)
             source = f"&{self.expressions.buffer_name(load.buffer)}[{index}]"
             self.writer.line(f"const {self.type} *const rhs_panels = {source};")
@@ -209,7 +217,7 @@ class GradientRenderer(ConvWriter):
         places = [
             sum(i * step for i, step in zip(at, steps, strict=True)) + f
             for at in product(*map(range, self.windows))
-            for f in range(self.features)
+            for f in range(self.sum_rows // prod(self.windows))
         ]
         values = list(map(str, places))
         self.writer.call(f"static const {POSITION} lhs_places[] = ", values, brackets="{}")
@@ -255,10 +263,12 @@ class GradientRenderer(ConvWriter):
         if self.merged:
             target, origin, places = f"tile_sum{first}", "lhs_band", "lhs_places"
             features *= prod(self.windows)
-        arguments = ["tile_outer", str(features), places, origin, "rhs_panels"]
+        self.call_outer(["tile_outer", str(features), places, origin, "rhs_panels"], target)
+
+    def call_outer(self, arguments: list[str], target: str) -> None:
+        """The call for the number of output features in this tile, which must be constant."""
         arguments += ["0", str(self.position)] if self.unpacked else ["rhs_depth", "0"]
-        arguments.append(target)
-        arguments.append("tile_columns")
+        arguments += [target, "tile_columns"]
         function = f"fd_conv_outer_{self.short}"
         if self.o.single or self.o.whole:
             self.writer.call(function, [*arguments, str(self.o.size)])
@@ -277,18 +287,19 @@ class GradientRenderer(ConvWriter):
         for axis, count in zip(conv.windows, self.windows, strict=True):
             name = self.expressions.axis_name(axis) if axis in varies else "0"
             row = f"({row} * {count} + {name})" if row != "0" else name
-        name = self.expressions.axis_name(conv.n) if conv.n in varies else "0"
-        row = f"({row} * {self.features} + {name})"
-        column = self.expressions.axis_name(conv.o) if conv.o in varies else "0"
+        if self.sum_rows > prod(self.windows):
+            name = self.expressions.axis_name(conv.n) if conv.n in varies else "0"
+            row = f"({row} * {self.features} + {name})"
+        column = self.expressions.axis_name(self.o.axis) if self.o.axis in varies else "0"
         parts = [
             f"({self.sums(str(chunk))})[{row} * tile_columns + {column}]"
             for chunk in range(self.chunks)
         ]
-        self.expressions.vector_axis = conv.o
+        self.expressions.vector_axis = self.o.axis
         self.expressions.elements[self.id] = " + ".join(parts)
         loops = [*self.batch_loops(), *(self.whole(axis) for axis in conv.windows)]
         loops = [*share([*loops, self.whole(conv.n)], PARALLEL)]
-        loops.append(self.whole(conv.o, "#pragma omp simd"))
+        loops.append(self.whole(self.o.axis, "#pragma omp simd"))
         self.nest.write(
             loops,
             self.nest.needed(id for effect in effects for id in operands(effect)),

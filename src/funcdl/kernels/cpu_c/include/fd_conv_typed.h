@@ -132,5 +132,93 @@ FD_INLINE void FD_NAME(fd_conv_outer)(fd_outer at, int64_t features, const int64
 #endif
   }
 }
+
+/* c[to[i]][channel] = Σ_t x[from[i] + tap[t]][channel] · kernel[place[t]][channel]: each channel for
+ * itself. `depth` is unused: the kernel has no panels. */
+static __attribute__((noinline, unused)) void FD_NAME(fd_conv_depthwise)(
+    const fd_block *block, const FD_T *x, const FD_T *kernel, int64_t depth, FD_T *c,
+    int64_t channels) {
+  typedef FD_NAME(fd_vector) vector;
+  typedef FD_NAME(fd_unaligned) unaligned;
+  enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T), rows = 6, wide = 2 };
+  const int64_t *from = block->from, *to = block->to;
+  (void)depth;
+  for (int64_t i = 0; i < block->count; i += rows, from += rows, to += rows) {
+    const int64_t valid = block->count - i < rows ? block->count - i : rows;
+    int64_t f = 0;
+    for (; f + wide * lanes <= channels; f += wide * lanes) {
+      vector sum[rows][wide] = {{{0}}};
+      for (int64_t t = 0; t < block->runs; t++) {
+        const unaligned *k = (const unaligned *)(kernel + block->place[t] + f);
+        const FD_T *first = x + block->tap[t] + f;
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) {
+          const unaligned *a = (const unaligned *)(first + from[r]);
+#pragma GCC unroll 8
+          for (int j = 0; j < wide; j++)
+            sum[r][j] = FD_NAME(fd_vector_fma)(a[j], k[j], sum[r][j]);
+        }
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < rows; r++)
+        if (r < valid) {
+#pragma GCC unroll 8
+          for (int j = 0; j < wide; j++) ((unaligned *)(c + to[r] + f))[j] = sum[r][j];
+        }
+    }
+    for (int64_t r = 0; r < valid; r++)
+      for (int64_t g = f; g < channels; g++) {
+        FD_T sum = 0;
+        for (int64_t t = 0; t < block->runs; t++)
+          sum = FD_NAME(fd_fma)(x[from[r] + block->tap[t] + g], kernel[block->place[t] + g], sum);
+        c[to[r] + g] = sum;
+      }
+  }
+}
+
+/* c[t][channel] += the sum over positions of x[position + place[t]][channel] · y[position][channel],
+ * for all taps t: each channel for itself. Rows of y are `step` elements apart, those of c ldc. */
+static __attribute__((noinline, unused)) void FD_NAME(fd_conv_depthwise_outer)(
+    fd_outer at, int64_t taps, const int64_t *place, const FD_T *x, const FD_T *y, int64_t step,
+    FD_T *c, int64_t ldc, int64_t channels) {
+  typedef FD_NAME(fd_vector) vector;
+  typedef FD_NAME(fd_unaligned) unaligned;
+  enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T), rows = 9 };
+  x += at.from;
+  y += at.panel * step;
+  for (int64_t t = 0; t < taps; t += rows, c += rows * ldc) {
+    const int64_t valid = taps - t < rows ? taps - t : rows;
+    int64_t row[rows], f = 0;
+    for (int r = 0; r < rows; r++) row[r] = place[r < valid ? t + r : taps - 1];
+    for (; f + lanes <= channels; f += lanes) {
+      vector sum[rows] = {{0}};
+      for (int64_t i = 0; i < at.images; i++)
+        for (int64_t q = 0; q < at.rows; q++) {
+          const FD_T *a = x + i * at.image_from + q * at.row_from + f;
+          const FD_T *b = y + (i * at.image_panel + q * at.row_panel) * step + f;
+          for (int64_t p = 0; p < at.columns; p++, a += at.column_from, b += step) {
+            vector right = *(const unaligned *)b;
+#pragma GCC unroll 16
+            for (int r = 0; r < rows; r++)
+              sum[r] = FD_NAME(fd_vector_fma)(*(const unaligned *)(a + row[r]), right, sum[r]);
+          }
+        }
+#pragma GCC unroll 16
+      for (int r = 0; r < rows; r++)
+        if (r < valid) *(unaligned *)(c + r * ldc + f) += sum[r];
+    }
+    for (; f < channels; f++)
+      for (int64_t r = 0; r < valid; r++) {
+        FD_T sum = 0;
+        for (int64_t i = 0; i < at.images; i++)
+          for (int64_t q = 0; q < at.rows; q++)
+            for (int64_t p = 0; p < at.columns; p++)
+              sum = FD_NAME(fd_fma)(
+                  x[i * at.image_from + q * at.row_from + p * at.column_from + f + row[r]],
+                  y[(i * at.image_panel + q * at.row_panel + p) * step + f], sum);
+        c[r * ldc + f] += sum;
+      }
+  }
+}
 #undef FD_CONV_NAME_
 #undef FD_CONV_NAME
