@@ -204,7 +204,7 @@ def test_branches_that_are_undefined_in_other_lanes(jit: bool) -> None:
 
 
 @pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
-def test_a_select_between_equal_values_costs_nothing() -> None:
+def test_compiled_programs_select_results_only() -> None:
     def f(x: Any, w: Any) -> Any:
         return fd.lax.cond(x > 0, lambda x: x * w, lambda x: x - w, x)
 

@@ -305,13 +305,6 @@ def _select_and_scatter(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
     return simplifier.emit(add_selected, (source, numbers), eqn, shape=shape, **params)
 
 
-def _select(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
-    """A choice between one value and itself."""
-    first, *others = eqn.invars[1:]
-    same = isinstance(first, Var) and all(case is first for case in others)
-    return first if same else None
-
-
 def _is(value: Any, constant: int) -> bool:
     return value is not None and bool(value == constant)
 
@@ -342,7 +335,6 @@ _REWRITES: dict[str, Rewrite] = {
     "scatter_min": _half_update,
     "scatter_mul": _half_update,
     "select_and_scatter_add": _select_and_scatter,
-    "select_n": _select,
     "stop_gradient": _identity,
     "transpose": _transpose,
 }

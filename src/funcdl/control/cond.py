@@ -26,10 +26,10 @@ from funcdl.ops.convert import convert_element_type
 from funcdl.ops.lowering import Loop
 from funcdl.ops.select import clamp, select_n
 from funcdl.ops.shape import broadcast_in_dim, full_like, instantiate, zeros
-from funcdl.ops.stop_gradient import stop_gradient
 from funcdl.transforms.arguments import as_arrays, function_name, show_tree
 from funcdl.transforms.batching import batch_jaxpr, place_batch
 from funcdl.transforms.jvp import jvp_jaxpr
+from funcdl.transforms.linear_call import linear_call
 from funcdl.transforms.partial_eval import PartialEvalTrace, partial_eval_jaxpr
 from funcdl.transforms.programs import trace_body, widen
 from funcdl.transforms.transpose import transpose_jaxpr
@@ -364,10 +364,18 @@ def _select_lanes(
 
 
 def _only_where(chosen: Any, x: Any) -> Any:
-    """A batch of operands, without derivative in the lanes that choose another branch: there the
-    branch may be undefined, and its infinite derivative times zero would not be zero."""
-    wide = broadcast_in_dim(chosen, shape=x.shape, broadcast_dimensions=(0,))
-    return select_n(wide, stop_gradient(x), x)
+    """A batch of operands that has cotangents only from lanes that choose this branch: in the
+    others it may be undefined, and an infinite derivative times zero would not be zero."""
+    return linear_call(_as_it_is, _chosen_lanes, chosen, x)
+
+
+def _as_it_is(chosen: Any, x: Any) -> Any:
+    return x
+
+
+def _chosen_lanes(chosen: Any, ct: Any) -> Any:
+    wide = broadcast_in_dim(chosen, shape=ct.shape, broadcast_dimensions=(0,))
+    return select_n(wide, zeros(ct.aval), ct)
 
 
 def _prune(eqn: Eqn, read: Sequence[bool]) -> Eqn:
