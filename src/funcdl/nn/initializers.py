@@ -26,6 +26,7 @@ from funcdl.errors import ArgumentError, DtypeError
 __all__ = [
     "Initializer",
     "constant",
+    "delta_orthogonal",
     "glorot_normal",
     "glorot_uniform",
     "he_normal",
@@ -36,6 +37,7 @@ __all__ = [
     "lecun_uniform",
     "normal",
     "ones",
+    "orthogonal",
     "truncated_normal",
     "uniform",
     "variance_scaling",
@@ -187,6 +189,63 @@ def _fans(
         return math.prod(n for i, n in enumerate(shape) if i not in other | batch_axes)
 
     return fan(out_axes), fan(in_axes)
+
+
+def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> Initializer:
+    """An initialiser: orthonormal columns, or rows where those are fewer, times `scale`.
+
+    From Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in
+    deep linear neural networks" (2014). The array is a matrix here, whose columns are counted by
+    `column_axis` and whose rows by all other axes together.
+
+    Raises (when called):
+      ArgumentError: the array has fewer than two axes, or not that one.
+    """
+    own_dtype = dtype
+
+    def init(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:
+        shape = tuple(shape)
+        dtype = _dtype(dtype, own_dtype)
+        if len(shape) < 2 or not -len(shape) <= column_axis < len(shape):
+            raise ArgumentError(
+                "orthogonal requires an array with two axes at least, among them "
+                f"column_axis={column_axis}; got shape {shape}"
+            )
+        axis = column_axis % len(shape)
+        columns = shape[axis]
+        rest = shape[:axis] + shape[axis + 1 :]
+        if 0 in shape:
+            return fnp.zeros(shape, dtype)
+        matrix = random.orthogonal(key, math.prod(rest), dtype=dtype, m=columns)
+        return scale * fnp.moveaxis(matrix.reshape((*rest, columns)), -1, axis)
+
+    return init
+
+
+def delta_orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> Initializer:
+    """An initialiser for convolutions that keep norms: orthonormal in the middle, else zeros.
+
+    From Xiao and others, "Dynamical isometry and a mean field theory of CNNs" (2018). The last two
+    axes are the numbers of inputs and of outputs; the one to three axes before are spatial.
+
+    Raises (when called):
+      ArgumentError: the array has another number of axes, or more inputs than outputs.
+    """
+    own_dtype = dtype
+
+    def init(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:
+        shape = tuple(shape)
+        dtype = _dtype(dtype, own_dtype)
+        if len(shape) not in (3, 4, 5) or shape[-2] > shape[-1]:
+            raise ArgumentError(
+                "delta_orthogonal requires an array with one to three spatial axes, and at most "
+                f"as many inputs (axis -2) as outputs (axis -1); got shape {shape}"
+            )
+        matrix = orthogonal(scale, column_axis, dtype)(key, shape[-2:])
+        middle = tuple((size - 1) // 2 for size in shape[:-2])
+        return fnp.zeros(shape, dtype).at[middle].set(matrix)
+
+    return init
 
 
 def _dtype(*choices: Any) -> Any:

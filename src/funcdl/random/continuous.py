@@ -15,9 +15,11 @@ from funcdl.core import dtypes
 from funcdl.core.avals import Shape
 from funcdl.numpy.creation import DTypeLike, ShapeLike, shape_of
 from funcdl.numpy.promotion import ArrayLike, broadcast_shapes
+from funcdl.ops.special import erfc
 from funcdl.random.keys import single_key, split
 from funcdl.random.parameters import DType, float_dtype, real, spread, spread_all
 from funcdl.random.samplers import exponential, normal, rademacher, uniform
+from funcdl.transforms.custom_rules import custom_jvp
 
 
 def _between(data: Any, shape: Shape, dtype: DType, low: float) -> Any:
@@ -194,7 +196,8 @@ def wald(key: Any, mean: ArrayLike, shape: ShapeLike = None, dtype: DTypeLike = 
     """Numbers of the inverse Gaussian distribution with scale 1 (see `jax.random.wald`).
 
     From J. Michael, W. Schucany and R. Haas, "Generating random variates using transformations with
-    multiple roots", The American Statistician 30 (1976).
+    multiple roots", The American Statistician 30 (1976). The derivative by the mean is implicit,
+    since the choice between the two roots depends on the mean too; JAX leaves that out.
 
     Args:
       key: one key.
@@ -207,14 +210,39 @@ def wald(key: Any, mean: ArrayLike, shape: ShapeLike = None, dtype: DTypeLike = 
       ShapeError: `mean` does not broadcast to `shape`.
     """
     data, target = single_key("wald", key), float_dtype("wald", dtype)
-    sizes, (mean,) = spread_all("wald", shape, target, mean=mean)
+    _, (mean,) = spread_all("wald", shape, target, mean=mean)
+    return _wald(data, mean)
+
+
+@custom_jvp
+def _wald(data: Any, mean: Any) -> Any:
     keys = split(data)
-    squares = normal(keys[0], sizes, target) ** 2
-    u = uniform(keys[1], sizes, target)
+    squares = normal(keys[0], mean.shape, mean.dtype) ** 2
+    u = uniform(keys[1], mean.shape, mean.dtype)
     part = mean * mean * squares / 2
     root = fnp.sqrt(4 * mean * squares + mean * mean * squares * squares)
     smaller = mean + part - mean / 2 * root
     return fnp.where(u <= mean / (mean + smaller), smaller, mean * mean / smaller)
+
+
+@_wald.defjvp
+def _wald_jvp(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+    out, mean = _wald(*primals), primals[1]
+    # The derivative by the mean of the distribution function, over that by the number.
+    root = fnp.sqrt(out)
+    slope = 2 * out * root / (mean * mean) * _mills_ratio(root / mean + 1 / root)
+    return out, tangents[1] * slope
+
+
+def _mills_ratio(x: Any) -> Any:
+    """The normal distribution's tail beyond `x` over its density at `x`, for positive `x`."""
+    far = x > 4
+    near = fnp.where(far, 4, x)
+    quotient = math.sqrt(math.pi / 2) * fnp.exp(near * near / 2) * erfc(near / math.sqrt(2))
+    fraction = x  # Laplace's
+    for k in range(30, 0, -1):
+        fraction = x + k / fraction
+    return fnp.where(far, 1 / fraction, quotient)
 
 
 def maxwell(key: Any, shape: ShapeLike = (), dtype: DTypeLike = None) -> Any:
