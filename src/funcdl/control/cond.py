@@ -13,6 +13,7 @@ from funcdl.control.programs import eval_compiled, known_value, select
 from funcdl.core import dtypes, tree
 from funcdl.core.array import as_array
 from funcdl.core.avals import ShapedArray
+from funcdl.core.axes import name_of, program_uses_axis
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn, eval_jaxpr
 from funcdl.core.primitive import Primitive, own_weak
 from funcdl.core.pruning import pruned, with_inputs
@@ -349,8 +350,11 @@ def _select_lanes(
     for number, branch in enumerate(branches):
         program, _ = batch_jaxpr(branch, axis_size, batched, everything)
         chosen = eq(index, full_like(index, number))
+        # What a collective over the axis gives depends on the members that do not choose it, too.
+        shared = program_uses_axis(branch, name_of(axis_size))
         given = [
-            _only_where(chosen, x) if flag else x for x, flag in zip(inputs, floats, strict=True)
+            _only_where(chosen, x) if flag and not shared else x
+            for x, flag in zip(inputs, floats, strict=True)
         ]
         results.append(eval_jaxpr(program.jaxpr, program.consts, given))
     outs = []

@@ -118,10 +118,13 @@ def uses_axis(primitive: Primitive, params: dict[str, Any], name: Hashable) -> b
     """Whether an equation, or a program among its parameters, may refer to a named axis."""
     if primitive.uses_axis is not None:
         return primitive.uses_axis(params, name)
-    return any(_program_uses(program, name) for program in sub_jaxprs(params))
+    return any(program_uses_axis(program, name) for program in sub_jaxprs(params))
 
 
-def _program_uses(program: ClosedJaxpr, name: Hashable) -> bool:
+def program_uses_axis(program: ClosedJaxpr, name: Hashable) -> bool:
+    """Whether a program may refer to a named axis; None is the name of none."""
+    if name is None:
+        return False
     known = _known.setdefault(program, {})
     if name not in known:
         known[name] = any(uses_axis(eqn.primitive, eqn.params, name) for eqn in program.eqns)
