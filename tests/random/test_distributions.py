@@ -293,7 +293,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "choice: a must have elements to choose 2 of, got 0",
     ),
     (
-        lambda: random.choice(KEY, 3, 2),  # type: ignore[arg-type]
+        lambda: random.choice(KEY, 3, 2),
         ShapeError,
         "choice: shape must be a sequence of integers, got 2",
     ),

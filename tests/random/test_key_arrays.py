@@ -131,6 +131,11 @@ def test_transforms() -> None:
     np.testing.assert_array_equal(columns, wanted.swapaxes(0, 1))
     out = fd.vmap(lambda k: k, out_axes=1)(KEYS)
     np.testing.assert_array_equal(random.key_data(out), DATA.swapaxes(0, 1))
+    # The last dimension is that of keys, not of their data.
+    columns = fd.vmap(fd.vmap(draw), in_axes=-1)(KEYS)
+    np.testing.assert_array_equal(columns, wanted.swapaxes(0, 1))
+    out = fd.vmap(lambda k: k, out_axes=-1)(KEYS)
+    np.testing.assert_array_equal(random.key_data(out), DATA.swapaxes(0, 1))
     _, drawn = lax.scan(lambda c, k: (c, draw(k)), 0, KEYS[1])
     np.testing.assert_array_equal(drawn, wanted[1])
     last, _ = lax.scan(lambda k, _: (random.split(k)[0], None), KEYS[0, 0], None, 2)
@@ -174,6 +179,12 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         lambda: random.key(0, dtype="uint32"),  # type: ignore[arg-type]
         ArgumentError,
         "dtype must be None or funcdl.random.key_dtype(), got 'uint32'",
+    ),
+    (
+        lambda: fd.vmap(draw)(KEYS[0, 0]),
+        ShapeError,
+        "vmap cannot map key[0] of keys of shape () over axis 0: it has 0 dimensions; use None in "
+        "in_axes to pass it whole",
     ),
     (lambda: random.permutation(KEYS[0, 0], KEYS), DtypeError, "permute indices instead"),
 ]

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from funcdl.core import tree
 from funcdl.errors import FuncdlError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -55,6 +56,12 @@ def apply_by_parts(
     if isinstance(outs[0], list | tuple):
         return type(outs[0])(model.joined(list(parts)) for parts in zip(*outs, strict=True))
     return model.joined(outs)
+
+
+def hidden_dimensions(value: Any) -> list[int]:
+    """For each leaf of a pytree, how many last dimensions a compound array hides."""
+    nodes = tree.leaves(value, is_leaf=lambda x: isinstance(x, CompoundArray))
+    return [int(isinstance(x, CompoundArray)) for x in nodes]
 
 
 def _compounds(x: Any) -> list[CompoundArray]:

@@ -112,7 +112,7 @@ def dot_product_attention(
 
 def _operands(*given: Any) -> list[Any]:
     """Query, key and value with all four dimensions."""
-    arrays = []
+    arrays, given_types = [], []
     for name, x in zip(("query", "key", "value"), given, strict=True):
         x = array(_NAME, x)
         if x.ndim not in (3, 4):
@@ -122,26 +122,28 @@ def _operands(*given: Any) -> list[Any]:
             )
         if not dtypes.is_float(x.aval.dtype):
             raise DtypeError(f"{_NAME}: {name} must be floating, got {x.aval}")
+        given_types.append(x.aval)
         arrays.append(x if x.ndim == 4 else x[None])
     query, key, value = arrays
+    query_type, key_type, value_type = given_types
     if key.dtype != query.dtype or value.dtype != query.dtype:
-        found = ", ".join(str(x.aval) for x in arrays)
+        found = ", ".join(map(str, given_types))
         raise DtypeError(
             f"{_NAME}: query, key and value must have one dtype, got {found}; convert with astype"
         )
     if key.shape != value.shape:
         raise ShapeError(
-            f"{_NAME}: key and value must have one shape, got {key.aval} and {value.aval}"
+            f"{_NAME}: key and value must have one shape, got {key_type} and {value_type}"
         )
     if (query.shape[0], query.shape[3]) != (key.shape[0], key.shape[3]):
         raise ShapeError(
             f"{_NAME}: query and key must agree in batch and size, their first and last "
-            f"dimensions, got {query.aval} and {key.aval}"
+            f"dimensions, got {query_type} and {key_type}"
         )
     if not key.shape[2] or query.shape[2] % key.shape[2]:
         raise ShapeError(
             f"{_NAME}: the heads of query must be a multiple of those of key, got "
-            f"{query.shape[2]} and {key.shape[2]}, in {query.aval} and {key.aval}"
+            f"{query.shape[2]} and {key.shape[2]}, in {query_type} and {key_type}"
         )
     return arrays
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from funcdl.core import tree
 from funcdl.core.axes import Axis, check_axis_name
+from funcdl.core.compound import hidden_dimensions
 from funcdl.errors import ArgumentError, ShapeError, TreeError
 from funcdl.transforms.arguments import (
     argument_names,
@@ -97,8 +98,7 @@ def vmap(
             if target is None:
                 placed.append(out)
             else:
-                ndim = out.ndim + (dim is None)
-                placed.append(place_batch(out, dim, target % ndim, size))
+                placed.append(place_batch(out, dim, target, size))
         return out_tree.unflatten(placed)
 
     return vmap_f
@@ -141,18 +141,20 @@ def _leaf_axes(
             f"for {label} does not fit:\n  in_axes: {axis!r}\n  {label}: "
             f"{show_tree(tree.structure(arg))}"
         ) from None
+    hidden = hidden_dimensions(arg)
     for i, (entry, leaf, path) in enumerate(zip(axes, leaves, paths, strict=True)):
         if not _is_axis(entry):
             raise ArgumentError(f"vmap requires axes to be ints or None, got {entry!r} for {path}")
         if entry is None:
             continue
-        if not -leaf.ndim <= entry < leaf.ndim:
+        ndim = leaf.ndim - hidden[i]
+        if not -ndim <= entry < ndim:
+            kind = f"keys of shape {leaf.shape[:-1]}" if hidden[i] else f"type {leaf.aval}"
             raise ShapeError(
-                f"vmap cannot map {path} of type {leaf.aval} over axis {entry}: it has "
-                f"{leaf.ndim} dimension{'s' * (leaf.ndim != 1)}; use None in in_axes to pass it "
-                "whole"
+                f"vmap cannot map {path} of {kind} over axis {entry}: it has {ndim} "
+                f"dimension{'s' * (ndim != 1)}; use None in in_axes to pass it whole"
             )
-        axes[i] = entry % leaf.ndim
+        axes[i] = entry % ndim
     return axes
 
 
@@ -207,6 +209,7 @@ def _output_axes(
             f"vmap requires out_axes to be a tree prefix of the output of {name}; "
             f"it does not fit:\n  out_axes: {out_axes!r}\n  output: {show_tree(out_tree)}"
         ) from None
+    hidden = hidden_dimensions(skeleton)
     for i, (axis, out, dim) in enumerate(zip(axes, outs, dims, strict=True)):
         path = tree.format_path(tree.paths(out_tree)[i])
         if axis is None:
@@ -216,10 +219,11 @@ def _output_axes(
                     "mapped axis; give an int"
                 )
             continue
-        ndim = out.ndim + (dim is None)
+        ndim = out.ndim + (dim is None) - hidden[i]
         if not -ndim <= axis < ndim:
             raise ShapeError(
                 f"vmap cannot place the mapped axis of output{path} of {name} at {axis}: the "
                 f"batched output has {ndim} dimension{'s' * (ndim != 1)}"
             )
+        axes[i] = axis % ndim
     return axes
