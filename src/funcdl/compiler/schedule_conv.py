@@ -63,10 +63,12 @@ def _schedule_depthwise(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> 
     rows, columns = motions(kernel, conv)
     taps = prod(extents[slide.rhs] for slide in conv.slides)
     n, channels = extents[conv.n], extents[group]
-    row_bytes = columns.windows * channels * conv.type.dtype.itemsize
+    row_bytes = columns.elements(columns.windows) * channels * conv.type.dtype.itemsize
     if taps > MOST_TAPS or columns.windows > MOST_WINDOWS:
         return None
-    height = min(max(BAND_BYTES // row_bytes, 1), max(WINDOWS // columns.windows, 1), rows.windows)
+    height = min(max(WINDOWS // columns.windows, 1), rows.windows)
+    while height > rows.period and rows.elements(height) * row_bytes > BAND_BYTES:
+        height = -(-height // 2)
     images = 1
     if height == rows.windows:
         images = max(1, min(WINDOWS // (height * columns.windows), n))

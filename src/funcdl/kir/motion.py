@@ -20,6 +20,7 @@ WINDOWS = 512
 # What a micro-tile and a class cost beside their products.
 TILE_COST = 30
 CLASS_COST = 100
+MANY_FEATURES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,11 @@ def motions(kernel: Kernel, conv: Conv) -> tuple[Motion, Motion]:
         (slide, *(kernel.axis(axis).extent for axis in (slide.out, slide.lhs, slide.rhs)))
         for slide in conv.slides
     )
-    return _motions(slides, kernel.axis(conv.n).extent, kernel.axis(conv.c).extent)
+    features = kernel.axis(conv.c).extent
+    if features == kernel.axis(conv.o).extent == 1:
+        # Depthwise: a padded copy costs more than the products with padding.
+        features = MANY_FEATURES
+    return _motions(slides, kernel.axis(conv.n).extent, features)
 
 
 @lru_cache(maxsize=1024)

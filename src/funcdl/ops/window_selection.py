@@ -75,6 +75,11 @@ def _number_dtype(size: int) -> np.dtype[Any]:
     return np.dtype(np.int32 if size < 2**31 else np.int64)
 
 
+def _none(dtype: np.dtype[Any]) -> int:
+    """The number that a window without elements selects."""
+    return int(np.iinfo(dtype).max)
+
+
 def _lower_selected(
     reader: Reader,
     operand: int,
@@ -88,10 +93,8 @@ def _lower_selected(
     `at` holds the window and the place.
     """
     builder = reader.builder
-    shape = windows.sizes
-    size = int(np.prod(shape))
     position, mask = element_position(builder, windows, *at)
-    dtype = _number_dtype(size)
+    dtype = _number_dtype(int(np.prod(windows.sizes)))
     lowest = select_prim == "ge"
     wide = compute_dtype(reader.aval(operand).dtype)
     empty = np.asarray(extreme_identity(wide, lowest)).item()
@@ -100,11 +103,14 @@ def _lower_selected(
     has_it = builder.elementwise("eq", value, extreme)
     is_nan = builder.elementwise("ne", value, value)
     has_it = builder.elementwise("or", has_it, is_nan)
-    if mask is not None:
-        has_it = builder.elementwise("and", has_it, mask)
-    number = builder.index_value(flat_index(position, shape), dtype)
-    candidate = builder.select(has_it, number, builder.const(size, dtype))
+    number = builder.index_value(flat_index(position, windows.sizes), dtype)
+    none = builder.const(_none(dtype), dtype)
+    candidate = _where(reader, mask, builder.select(has_it, number, none), none)
     return reduce("min", candidate), number, (position, mask)
+
+
+def _where(reader: Reader, mask: int | None, value: int, other: int) -> int:
+    return value if mask is None else reader.builder.select(mask, value, other)
 
 
 def _collect(source: NDArray, found: NDArray, shape: Shape) -> NDArray:
@@ -197,10 +203,10 @@ def _lower_gather(
         reader, 1, windows, (index, place), reduce, select_prim
     )
     builder = reader.builder
-    is_it = builder.elementwise("eq", number, first)
-    if mask is not None:
-        is_it = builder.elementwise("and", is_it, mask)
-    return reduce("sum", read_element(reader, 0, position, is_it, 0))
+    value = reader.read(0, position, mask)
+    zero = builder.const(0, builder.type_of(value).dtype)
+    chosen = builder.select(builder.elementwise("eq", number, first), value, zero)
+    return reduce("sum", _where(reader, mask, chosen, zero))
 
 
 select_and_gather_add.shape = _gather_shape
@@ -266,8 +272,8 @@ def _numbers_shape(operand: ShapedArray, **params: Any) -> ShapedArray:
 
 def _numbers_impl(operand: NDArray, **params: Any) -> NDArray:
     windows, select_prim = _find(operand, params)
-    found = _selected(operand, select_prim, windows)
-    return found.astype(_number_dtype(operand.size), copy=False)
+    found, dtype = _selected(operand, select_prim, windows), _number_dtype(operand.size)
+    return np.where(found == operand.size, _none(dtype), found).astype(dtype, copy=False)
 
 
 def _lower_numbers(
@@ -294,7 +300,7 @@ def _added_shape(
 
 
 def _added_impl(source: NDArray, numbers: NDArray, *, shape: Shape, **params: Any) -> NDArray:
-    return _collect(source, numbers, shape)
+    return _collect(source, np.minimum(numbers, np.prod(shape)), shape)
 
 
 def _added_windows(params: Params) -> Sliding:
@@ -311,10 +317,10 @@ def _lower_added(
     number = reader.read(1, position, mask)
     dtype = builder.type_of(number).dtype
     own = builder.index_value(flat_index(index, params["shape"]), dtype)
-    selected = builder.elementwise("eq", number, own)
-    if mask is not None:
-        selected = builder.elementwise("and", selected, mask)
-    return reduce("sum", read_element(reader, 0, position, selected, 0))
+    value = reader.read(0, position, mask)
+    zero = builder.const(0, builder.type_of(value).dtype)
+    chosen = builder.select(builder.elementwise("eq", number, own), value, zero)
+    return reduce("sum", _where(reader, mask, chosen, zero))
 
 
 add_selected.shape = _added_shape

@@ -17,10 +17,10 @@ from math import prod
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import Action, Loop, LoopMaker, Nest
-from funcdl.kernels.cpu_c.reductions import ARG_OPS, Accumulator
+from funcdl.kernels.cpu_c.reductions import ARG_OPS, Accumulator, identity
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.elementwise import lookup
-from funcdl.kir.ir import Const, Effect, Elementwise, Kernel, Reduce, operands
+from funcdl.kir.ir import Const, Effect, Elementwise, Kernel, Reduce, Select, operands
 from funcdl.kir.schedule import Schedule, Step
 
 # A value from an earlier pass is kept on the stack if computing it again costs this many additions
@@ -264,6 +264,12 @@ class _LoopsRenderer:
             for id in [*self.pass_values[at], *stores, *(a.reduce.arg for a in takes)]
         )
         loops = self._pass_loops(takes, searches, lane_varies)
+        kept_here = at in self.kept.values()
+        if not (searches or stores or kept_here) and loops and loops[-1].axis == self.lane:
+            condition = self._condition([a.reduce for a in takes])
+            if condition is not None:
+                inner = loops[-1]
+                loops[-1] = replace(inner, before=(*inner.before, f"if (v{condition})"))
         actions = [self._take(a, a.take) for a in takes]
         actions += [self._take(a, a.search) for a in searches]
         actions += [self.nest.effect(self.effects[id]) for id in stores]
@@ -273,6 +279,24 @@ class _LoopsRenderer:
             self.nest.write(
                 loops, self.pass_values[at], actions, keep=lambda id: self._keep(id, at)
             )
+
+    def _condition(self, reduces: Sequence[Reduce]) -> int | None:
+        """A value that is the same in all lanes, and without which nothing is taken in.
+
+        So it is with windows that reach beyond an array: a place outside counts as the identity.
+        """
+        found: set[int] = set()
+        for reduce in reduces:
+            arg = self.kernel.body[reduce.arg]
+            if not isinstance(arg, Select) or reduce.op in ARG_OPS:
+                return None
+            other = self.kernel.body[arg.on_false]
+            if not isinstance(other, Const) or self.lane in self.varies[arg.which]:
+                return None
+            if other.value != identity(reduce.op, other.type.dtype):
+                return None
+            found.add(arg.which)
+        return found.pop() if len(found) == 1 and self.in_pass(min(found)) else None
 
     def _accumulator(self, id: int) -> Accumulator:
         reduce = self.reduces[id]

@@ -133,47 +133,61 @@ FD_INLINE void FD_NAME(fd_conv_outer)(fd_outer at, int64_t features, const int64
   }
 }
 
+/* The sums of six windows, in `wide` vectors of channels; `valid` of them are
+ * stored. */
+FD_INLINE void FD_NAME(fd_conv_depthwise_tile)(const fd_block *block, const int64_t *from,
+                                               const int64_t *to, const FD_T *x,
+                                               const FD_T *kernel, FD_T *c, int64_t valid,
+                                               const int wide) {
+  typedef FD_NAME(fd_vector) vector;
+  typedef FD_NAME(fd_unaligned) unaligned;
+  vector sum[6][4] = {{{0}}};
+  const FD_T *first[6];
+#pragma GCC unroll 8
+  for (int r = 0; r < 6; r++) first[r] = x + from[r];
+  for (int64_t t = 0; t < block->runs; t++) {
+    const unaligned *k = (const unaligned *)(kernel + block->place[t]);
+    const int64_t tap = block->tap[t];
+#pragma GCC unroll 8
+    for (int r = 0; r < 6; r++) {
+      const unaligned *a = (const unaligned *)(first[r] + tap);
+#pragma GCC unroll 8
+      for (int j = 0; j < wide; j++) sum[r][j] = FD_NAME(fd_vector_fma)(a[j], k[j], sum[r][j]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < 6; r++)
+    if (r < valid) {
+#pragma GCC unroll 8
+      for (int j = 0; j < wide; j++) ((unaligned *)(c + to[r]))[j] = sum[r][j];
+    }
+}
+
 /* c[to[i]][channel] = Σ_t x[from[i] + tap[t]][channel] · kernel[place[t]][channel]: each channel for
  * itself. `depth` is unused: the kernel has no panels. */
 static __attribute__((noinline, unused)) void FD_NAME(fd_conv_depthwise)(
     const fd_block *block, const FD_T *x, const FD_T *kernel, int64_t depth, FD_T *c,
     int64_t channels) {
-  typedef FD_NAME(fd_vector) vector;
-  typedef FD_NAME(fd_unaligned) unaligned;
-  enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T), rows = 6, wide = 2 };
-  const int64_t *from = block->from, *to = block->to;
+  enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T), rows = 6, wide = FD_CONV_VECTORS };
+  const int64_t *from = block->from, *to = block->to, count = block->count;
+  int64_t f = 0;
   (void)depth;
-  for (int64_t i = 0; i < block->count; i += rows, from += rows, to += rows) {
-    const int64_t valid = block->count - i < rows ? block->count - i : rows;
-    int64_t f = 0;
-    for (; f + wide * lanes <= channels; f += wide * lanes) {
-      vector sum[rows][wide] = {{{0}}};
-      for (int64_t t = 0; t < block->runs; t++) {
-        const unaligned *k = (const unaligned *)(kernel + block->place[t] + f);
-        const FD_T *first = x + block->tap[t] + f;
-#pragma GCC unroll 8
-        for (int r = 0; r < rows; r++) {
-          const unaligned *a = (const unaligned *)(first + from[r]);
-#pragma GCC unroll 8
-          for (int j = 0; j < wide; j++)
-            sum[r][j] = FD_NAME(fd_vector_fma)(a[j], k[j], sum[r][j]);
-        }
-      }
-#pragma GCC unroll 8
-      for (int r = 0; r < rows; r++)
-        if (r < valid) {
-#pragma GCC unroll 8
-          for (int j = 0; j < wide; j++) ((unaligned *)(c + to[r] + f))[j] = sum[r][j];
-        }
+  /* Channels outside: rows that several windows meet stay in the cache. */
+  for (; f + wide * lanes <= channels; f += wide * lanes)
+    for (int64_t i = 0; i < count; i += rows)
+      FD_NAME(fd_conv_depthwise_tile)(block, from + i, to + i, x + f, kernel + f, c + f, count - i,
+                                      wide);
+  for (; f + lanes <= channels; f += lanes)
+    for (int64_t i = 0; i < count; i += rows)
+      FD_NAME(fd_conv_depthwise_tile)(block, from + i, to + i, x + f, kernel + f, c + f, count - i,
+                                      1);
+  for (int64_t i = 0; i < count; i++)
+    for (int64_t g = f; g < channels; g++) {
+      FD_T sum = 0;
+      for (int64_t t = 0; t < block->runs; t++)
+        sum = FD_NAME(fd_fma)(x[from[i] + block->tap[t] + g], kernel[block->place[t] + g], sum);
+      c[to[i] + g] = sum;
     }
-    for (int64_t r = 0; r < valid; r++)
-      for (int64_t g = f; g < channels; g++) {
-        FD_T sum = 0;
-        for (int64_t t = 0; t < block->runs; t++)
-          sum = FD_NAME(fd_fma)(x[from[r] + block->tap[t] + g], kernel[block->place[t] + g], sum);
-        c[to[r] + g] = sum;
-      }
-  }
 }
 
 /* c[t][channel] += the sum over positions of x[position + place[t]][channel] · y[position][channel],
