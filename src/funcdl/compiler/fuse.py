@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from funcdl.compiler.groups import Group, Refusal, buffer_names, domain_axes
 from funcdl.compiler.reads import leaf_vars, operand_position, reads_at
+from funcdl.compiler.recompute import Recomputer, drop_dead_members
 from funcdl.core.avals import Shape
 from funcdl.core.effects import Effect, eqn_effect
 from funcdl.core.jaxpr import Atom, Eqn, Jaxpr, Literal, Var
@@ -50,6 +51,9 @@ CLONE_COST = 6
 # (slice, slice, concatenate) would grow exponentially.
 INLINE_DEPTH = 24
 INLINE_READS = 16
+
+# Equations that read operands at other places than that of their output.
+_READS_ELSEWHERE = Contraction | Correlation | WindowReduction
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +95,12 @@ class _Fuser:
         for eqn in self._jaxpr.eqns:
             self._place(eqn, stored)
         self._merge_groups()
+        Recomputer(self._groups, self._home, self._inlined, self._outputs, self._member_reads).run()
         for group in self._groups:
             self._find_outputs(group)
+        for group in self._groups:
+            if group.kind in ("loops", "dot", "conv"):
+                drop_dead_members(group, self._inlined)
         return Grouping(
             self._jaxpr,
             self._ordered(),
@@ -400,9 +408,10 @@ class _Fuser:
         )
         if not same_loops:
             return False
-        # What windows read of the first group is computed at other points than where it is read.
+        # What windows and integer products read of the first group is computed at other points than
+        # where it is read.
         for eqn in second.members:
-            if isinstance(eqn.primitive.lower, WindowReduction | Correlation):
+            if isinstance(eqn.primitive.lower, _READS_ELSEWHERE):
                 for var in leaf_vars(eqn.invars, self._eqn_of_inlined):
                     if self._home.get(var) is first:
                         return False
@@ -418,7 +427,7 @@ class _Fuser:
         """The operands of a member of a group, at the indices at which it reads them."""
         if isinstance(eqn.primitive.lower, Reduction):
             return [(eqn.invars[0], group.position)]
-        if isinstance(eqn.primitive.lower, WindowReduction | Correlation):
+        if isinstance(eqn.primitive.lower, _READS_ELSEWHERE):
             return []
         return self._operand_reads(eqn, group.placement[eqn.outvars[0]])
 
@@ -452,7 +461,7 @@ class _Fuser:
             needed |= {var for var in eqn.outvars if var in self._outputs}
             for var in needed:
                 home = self._home.get(var)
-                own = home is group and var not in self._outputs
+                own = var in group.placement and not (home is group and var in self._outputs)
                 if home is not None and not own and var not in home.outputs:
                     home.outputs.append(var)
 

@@ -37,6 +37,7 @@ class Group:
     `position` the index of an element of an array of that shape. `reduce_dims` are the dimensions
     of `shape` that the group's reductions remove. `placement` says at which index a member's
     output is computed; every read of it inside the group is at that index.
+    `recomputed` are members that belong to another group, which does not store them.
     `why_not` holds, for each neighbour that an equation could not join, the reason.
     """
 
@@ -49,6 +50,7 @@ class Group:
     members: list[Eqn] = field(default_factory=list)
     placement: dict[Var, Position] = field(default_factory=dict)
     outputs: list[Var] = field(default_factory=list)
+    recomputed: list[Var] = field(default_factory=list)
     why_not: list[Refusal] = field(default_factory=list)
     merged_into: Group | None = None
 
@@ -114,6 +116,8 @@ def format_groups(groups: list[Group], names: Names) -> str:
             head += f"  reduces {gone}"
         lines = [head]
         lines += [f"    {format_eqn(eqn, names)}" for eqn in group.members]
+        if group.recomputed:
+            lines.append("  computes again " + ", ".join(names[v] for v in group.recomputed))
         lines.append("  stores " + ", ".join(names[var] for var in group.outputs))
         lines += [f"  not joined: {refusal}" for refusal in group.why_not]
         blocks.append("\n".join(lines))

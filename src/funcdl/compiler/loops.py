@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from funcdl.compiler.sources import Sources
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var
@@ -33,10 +34,11 @@ AddressOf = Callable[[Var], Address]
 
 @dataclass(frozen=True, slots=True)
 class CompiledBody:
-    """A body's kernels, and the size of its arena."""
+    """A body's kernels, the size of its arena, and the user's line of each kernel."""
 
     program: KernelProgram
     arena_bytes: int
+    sources: Sources
 
 
 @dataclass(frozen=True, slots=True)

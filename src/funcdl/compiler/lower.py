@@ -16,6 +16,7 @@ from funcdl.compiler.groups import Group, domain_axes
 from funcdl.compiler.reads import operand_position
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Atom, Eqn, Literal, Var
+from funcdl.core.source import SourceLine
 from funcdl.kir import index as kindex
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.index import Index
@@ -38,12 +39,15 @@ from funcdl.ops.window_lowering import convolution_loops
 
 
 class LoweredKernel:
-    """A kernel, and the variable behind each of its buffers."""
+    """A kernel, the variable behind each of its buffers, and the user's line it stands for."""
 
-    __slots__ = ("kernel", "variables")
+    __slots__ = ("kernel", "source", "variables")
 
-    def __init__(self, kernel: Kernel, variables: Mapping[str, Var]) -> None:
+    def __init__(
+        self, kernel: Kernel, variables: Mapping[str, Var], source: SourceLine | None = None
+    ) -> None:
         self.kernel = kernel
+        self.source = source
         self.variables = tuple(variables[buffer.name] for buffer in kernel.buffers)
 
 

@@ -20,8 +20,10 @@ from funcdl.compiler.loops import (
 from funcdl.compiler.lower import LoweredKernel, describe_kernel, is_empty, lower
 from funcdl.compiler.memory import ArenaPlan, Lifetime, plan_arena
 from funcdl.compiler.split_reductions import split_reductions
+from funcdl.compiler.sources import Sources, main_equation
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn, Jaxpr, Var
+from funcdl.core.source import SourceLine
 from funcdl.kir.ir import AtomicUpdate, Buffer, Kernel, Load, Reduce, Store
 from funcdl.kir.passes import collapse_axes
 from funcdl.kir.printer import format_kernel
@@ -44,8 +46,8 @@ class Program:
     """A compiled program as data.
 
     Slots are the inputs, the constants, the outputs (each variable once), and the arena.
-    `outputs` says for each result where it comes from. `donations` maps output slots to the input
-    slots whose memory they take over.
+    `donations` maps output slots to the input slots whose memory they take over. `sources` are the
+    user's lines, by the name of the kernel.
     """
 
     grouping: Grouping
@@ -56,6 +58,7 @@ class Program:
     num_inputs: int
     num_consts: int
     donations: dict[int, int]
+    sources: Sources
 
     @property
     def arena_slot(self) -> int:
@@ -91,7 +94,8 @@ def lower_groups(grouping: Grouping, scheduler: Scheduler, prefix: str = "") -> 
             steps.append(HostStep(eqn) if loop is None else loop)
         elif not is_empty(group):
             name = f"{prefix}k{len(steps)}_{describe_kernel(group)}"
-            steps.append([_collapse(k) for k in lower(grouping, group, name)])
+            source = main_equation(group).source
+            steps.append([_collapse(k, source) for k in lower(grouping, group, name)])
     return steps
 
 
@@ -106,13 +110,13 @@ def _compile_body(program: ClosedJaxpr, scheduler: Scheduler, name: str) -> Comp
     built = build_program(closed, grouping, steps, donated, scheduler, name)
     (kernels,) = built.segments or (KernelProgram(name, (), (), built.arena_slot + 1),)
     assert isinstance(kernels, KernelProgram)
-    return CompiledBody(kernels, built.arena.nbytes)
+    return CompiledBody(kernels, built.arena.nbytes, built.sources)
 
 
-def _collapse(lowered: LoweredKernel) -> LoweredKernel:
+def _collapse(lowered: LoweredKernel, source: SourceLine | None) -> LoweredKernel:
     kernel = collapse_axes(lowered.kernel)
     names = dict(zip((b.name for b in lowered.kernel.buffers), lowered.variables, strict=True))
-    return LoweredKernel(kernel, names)
+    return LoweredKernel(kernel, names, source)
 
 
 def build_program(
@@ -148,7 +152,20 @@ def build_program(
         len(jaxpr.invars),
         len(jaxpr.constvars),
         donations,
+        _sources(steps),
     )
+
+
+def _sources(steps: Sequence[Step]) -> Sources:
+    """The user's lines of all kernels, those in the bodies of loops included."""
+    found: dict[str, SourceLine] = {}
+    for step in steps:
+        if isinstance(step, LoopStep):
+            for body in step.bodies:
+                found |= body.sources
+        elif not isinstance(step, HostStep):
+            found |= {k.kernel.name: k.source for k in step if k.source is not None}
+    return found
 
 
 def _step_uses(step: Step) -> list[tuple[Var, bool]]:
