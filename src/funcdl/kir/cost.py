@@ -1,0 +1,165 @@
+"""What a kernel costs at least: operations and bytes, counted from its instructions.
+
+The counts follow XLA's, which `jax.stages.Compiled.cost_analysis` returns:
+
+* flops: each application of an elementwise operation or `Select` is one, of any dtype, that is not
+  transcendental; a `Dot` is two for each multiply-add, and so is a `Conv`, whose positions in the
+  padding and in holes are not counted; a `Reduce` of n elements to m is n − m.
+* transcendentals: applications of exp, log, sqrt, sin, erf and the like.
+* bytes: every element that a kernel reads counts once, however often it is read, and every element
+  that it writes. Kernels find what they have just used in caches, to which this is the ideal.
+
+A value is computed once for each point of the axes that it varies over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import gcd, prod
+
+import numpy as np
+
+from funcdl.kir import elementwise
+from funcdl.kir.index import AxisAtom, Index
+from funcdl.kir.ir import (
+    AtomicUpdate,
+    Conv,
+    Dot,
+    Elementwise,
+    Kernel,
+    Load,
+    Reduce,
+    Select,
+    Slide,
+    Store,
+)
+
+# Of the operations that cost more than an addition, those that are arithmetic.
+_ARITHMETIC = frozenset({"div", "nextafter", "rem"})
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Counts of operations and bytes.
+
+    `operations` is all work in units of one addition, transcendentals by the `cost` of their row in
+    `kir.elementwise`.
+    """
+
+    flops: int = 0
+    transcendentals: int = 0
+    operations: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes read and written."""
+        return self.bytes_read + self.bytes_written
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.flops + other.flops,
+            self.transcendentals + other.transcendentals,
+            self.operations + other.operations,
+            self.bytes_read + other.bytes_read,
+            self.bytes_written + other.bytes_written,
+        )
+
+    def __mul__(self, times: int) -> Cost:
+        return Cost(
+            self.flops * times,
+            self.transcendentals * times,
+            self.operations * times,
+            self.bytes_read * times,
+            self.bytes_written * times,
+        )
+
+
+def is_transcendental(name: str) -> bool:
+    """Whether an elementwise operation counts as a transcendental function."""
+    return elementwise.lookup(name).cost > 1 and name not in _ARITHMETIC
+
+
+def kernel_cost(kernel: Kernel) -> Cost:
+    """The cost of one call."""
+    extents = {axis.name: axis.extent for axis in kernel.axes}
+    flops = transcendentals = operations = 0
+    for instruction in kernel.body:
+        count = 0
+        match instruction:
+            case Elementwise(type=type_, name=name):
+                points = _points(type_.axes, extents)
+                operations += points * elementwise.lookup(name).cost
+                if is_transcendental(name):
+                    transcendentals += points
+                else:
+                    flops += points
+            case Select(type=type_):
+                count = _points(type_.axes, extents)
+            case Reduce(type=type_, arg=arg):
+                before = _points(kernel.value_type(arg).axes, extents)
+                count = max(before - _points(type_.axes, extents), 0)
+            case Dot(type=type_, k=k):
+                count = 2 * _points((*type_.axes, k), extents)
+            case Conv(type=type_, c=c, slides=slides):
+                outer = [axis for axis in type_.axes if axis not in instruction.windows]
+                count = 2 * _points((*outer, c), extents)
+                count *= prod(_taps(slide, extents) for slide in slides)
+        flops += count
+        operations += count
+    read, written = _traffic(kernel, extents)
+    return Cost(flops, transcendentals, operations, read, written)
+
+
+def _points(axes: Iterable[str], extents: dict[str, int]) -> int:
+    return prod(extents[axis] for axis in axes)
+
+
+def _taps(slide: Slide, extents: dict[str, int]) -> int:
+    """How many pairs of a window and a place in it meet an element, along one dimension."""
+    windows = np.arange(extents[slide.out])[:, None] * slide.stride
+    at = windows + np.arange(extents[slide.rhs]) * slide.dilation - slide.low
+    last = (extents[slide.lhs] - 1) * slide.spread
+    return int(np.count_nonzero((at >= 0) & (at <= last) & (at % slide.spread == 0)))
+
+
+def _traffic(kernel: Kernel, extents: dict[str, int]) -> tuple[int, int]:
+    """Bytes of the elements that a kernel reads, and of those that it writes."""
+    reads: dict[str, set[Index]] = {}
+    writes: dict[str, set[Index]] = {}
+    for instruction in kernel.body:
+        match instruction:
+            case Load(buffer=buffer, index=index):
+                reads.setdefault(buffer, set()).add(index)
+            case Store(buffer=buffer, index=index):
+                writes.setdefault(buffer, set()).add(index)
+            case AtomicUpdate(op=op, buffer=buffer, index=index):
+                writes.setdefault(buffer, set()).add(index)
+                if op != "set":
+                    reads.setdefault(buffer, set()).add(index)
+    found: list[int] = []
+    for accesses in (reads, writes):
+        total = 0
+        for name, indices in accesses.items():
+            array = kernel.buffer(name)
+            elements = sum(_elements(kernel, index, extents) for index in indices)
+            total += min(elements, array.size) * array.dtype.itemsize
+        found.append(total)
+    return found[0], found[1]
+
+
+def _elements(kernel: Kernel, index: Index, extents: dict[str, int]) -> int:
+    """How many elements an index reaches at most; exact where it is affine without overlap."""
+    axes = set(index.axes())
+    for id in index.values():
+        axes.update(kernel.value_type(id).axes)
+    points = _points(axes, extents)
+    low, high = index.range()
+    step = gcd(*(c for atom, c in index.terms)) if _is_affine(index) else 1
+    return min(points, (high - low) // max(step, 1) + 1)
+
+
+def _is_affine(index: Index) -> bool:
+    return all(isinstance(atom, AxisAtom) for atom, _ in index.terms)
