@@ -153,8 +153,7 @@ def psum_scatter(
     def leaf(value: Any) -> Any:
         value = array("psum_scatter", value)
         at = normalize_axis("psum_scatter", scatter_dimension, value.ndim)
-        if not tiled or len(names) > 1:
-            _check_parts("psum_scatter", value, at, names, count, tiled)
+        _check_parts("psum_scatter", value, at, names, count, tiled)
         for name in names:
             value = collectives.reduce_scatter.bind(
                 value,
