@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.compiler.convolutions import TABLE, Case, error, random_case
 from tests.compiler.run import interpret, pipeline_of
+from tests.kernels.c_harness import OTHERS
 
-from funcdl.compiler import targets  # noqa: F401  registers the back end
+from funcdl.compiler import targets
 from funcdl.config import config
 from funcdl.core.array import Array
+from funcdl.kernels.cpu_c.isa import compile_flags
 from funcdl.kir.convolution import conv_as_dot, find_conv
 from funcdl.runtime.toolchain import find_compiler
 from funcdl.transforms import jit, make_jaxpr
@@ -181,3 +183,12 @@ def test_the_same_bits_on_any_number_of_threads(name: str) -> None:
         with config.override(backend="cpu", num_threads=threads):
             bits.append([x.value.tobytes() for x in f(*args)])
     assert bits[0] == bits[1] == bits[2]
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", OTHERS)
+def test_other_instruction_sets(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "compile_flags", lambda **kinds: compile_flags(isa, **kinds))
+    for case, args, found in compiled.__wrapped__(None).values():
+        check(case, args, found)

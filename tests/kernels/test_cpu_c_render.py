@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from tests.kernels.cpu_c_kernels import all_cases, dot, reduction, softmax, transpose
 
+from funcdl.compiler import schedule_conv
 from funcdl.compiler import schedule_cpu as heuristics
 from funcdl.compiler.schedule_cpu import schedule_cpu
 from funcdl.core import dtypes
@@ -58,11 +59,23 @@ TINY = {
 }
 
 
+TINY_CONV = {
+    "WINDOWS": 8,
+    "BAND_BYTES": 1000,
+    "FEATURES": 64,
+    "POSITIONS": 10,
+    "SUM_BYTES": 1 << 16,
+    "PARALLEL_WORK": 0,
+}
+
+
 def schedules(variant: str) -> dict[str, Schedule]:
     with pytest.MonkeyPatch.context() as patch:
         if variant == "tiny":
             for name, value in TINY.items():
                 patch.setattr(heuristics, name, value)
+            for name, value in TINY_CONV.items():
+                patch.setattr(schedule_conv, name, value)
         return {name: schedule_cpu(kernel) for name, (kernel, _) in CASES.items()}
 
 
@@ -175,7 +188,17 @@ def test_long_float_sums_are_accurate(shape: tuple[int, int], axis: str) -> None
 GOLDEN_KERNELS: dict[str, Kernel] = {
     **{
         name: CASES[name][0]
-        for name in ("pad", "argmax_rows", "layer_norm", "weighted_mean", "scatter_add")
+        for name in (
+            "pad",
+            "argmax_rows",
+            "layer_norm",
+            "weighted_mean",
+            "scatter_add",
+            "conv_bias_relu",
+            "conv_gradient_image",
+            "conv_gradient_kernel",
+            "conv_depthwise",
+        )
     },
     "softmax_rows": softmax("softmax_rows", 512, 1000, "j")[0],
     "softmax_columns": softmax("softmax_columns", 512, 1000, "i")[0],

@@ -33,6 +33,7 @@ ROWS = {
     "and": (2, np.bitwise_and, "{0} & {1}"),
     "le": (2, np.less_equal, "{0} <= {1}"),
     "lt": (2, np.less, "{0} < {1}"),
+    "eq": (2, np.equal, "{0} == {1}"),
     "ge": (2, np.greater_equal, "{0} >= {1}"),
     "gt": (2, np.greater, "{0} > {1}"),
     "min": (2, np.minimum, "tl.minimum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)"),

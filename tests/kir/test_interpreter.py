@@ -8,6 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from tests.kir.convolution_kernels import CONVOLUTION_MEANINGS
 from tests.kir.kernels import all_example_kernels
 
 from funcdl.kir import index as ix
@@ -87,6 +88,7 @@ def two(first: Callable[[Array], Array], second: Callable[[Array], Array], *shap
 
 
 MEANINGS: dict[str, Callable[[Arrays], dict[str, Any]]] = {
+    **CONVOLUTION_MEANINGS,
     "elementwise_broadcast": lambda a: {
         "out0": np.tanh(a["x"].reshape(5, 7) * a["scale"] + a["row"][:, None])
     },
