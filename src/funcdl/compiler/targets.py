@@ -9,7 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from funcdl.compiler.cost import cost_analysis
 from funcdl.compiler.pipeline import Pipeline, native_segments
+from funcdl.compiler.profiled import (
+    ProfiledExecutable,
+    profiled_host_step,
+    profiled_native_step,
+)
 from funcdl.compiler.program import HostStep, Program
 from funcdl.compiler.schedule_cpu import schedule_cpu
 from funcdl.core import backend, source
@@ -17,6 +23,7 @@ from funcdl.core.jaxpr import ClosedJaxpr, Literal, Var
 from funcdl.errors import ArgumentError, CompilerWarning
 from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
 from funcdl.kernels.cpu_c.render import ENTRY_POINT, render_program
+from funcdl.kernels.cpu_c.render_profile import PROFILED_ENTRY_POINT, render_profiled_program
 from funcdl.kir.program import Address, all_kernels
 from funcdl.runtime import cpu_memory, shared_object
 from funcdl.runtime.toolchain import Compiler, CompilerError, Unit, find_compiler
@@ -39,6 +46,7 @@ class CpuProgram:
 
     def __init__(self, closed: ClosedJaxpr, name: str, donated: Sequence[bool]) -> None:
         self._closed = closed
+        self._code_bytes = 0
         self._pipeline = Pipeline(
             closed,
             name=name,
@@ -53,41 +61,63 @@ class CpuProgram:
             return _triton_text(self._pipeline.program)
         return self._pipeline.as_text(stage)
 
-    def compile(self) -> backend.Executable:
+    def compile(self, *, profiled: bool = False) -> backend.Executable:
         """Compile and load; on failure, one warning and the reference executable."""
         compiler = find_compiler()
         if compiler is None:
             _warn_of_missing_compiler()
-            return backend.ReferenceProgram(self._closed)
+            return backend.ReferenceProgram(self._closed, self._pipeline.name)
         try:
-            return self._build(compiler)
+            return self._build(compiler, profiled)
         except CompilerError as error:
             warnings.warn(
                 f"{error}\nThis program runs on the NumPy reference back end instead.",
                 CompilerWarning,
                 stacklevel=source.stacklevel(),
             )
-            return backend.ReferenceProgram(self._closed)
+            return backend.ReferenceProgram(self._closed, self._pipeline.name)
 
-    def _build(self, compiler: Compiler) -> CpuExecutable:
+    def cost_analysis(self) -> dict[str, Any]:
+        """Operations and bytes of a run, by JAX's names, and those of each kernel."""
+        return cost_analysis(self._pipeline.program)
+
+    def memory_analysis(self) -> backend.MemoryAnalysis:
+        """The sizes of the memory that a run uses."""
+        program = self._pipeline.program
+        first_out = program.num_inputs + program.num_consts
+        return backend.analyse_memory(
+            self._pipeline.simplified,
+            code=self._code_bytes,
+            alias=sum(program.out_vars[slot - first_out].aval.nbytes for slot in program.donations),
+            temp=program.arena.nbytes,
+        )
+
+    def _build(self, compiler: Compiler, profiled: bool) -> backend.Executable:
         pipeline = self._pipeline
         program = pipeline.program
+        sources = pipeline.sources
+        entry_point, num_slots = ENTRY_POINT, program.arena_slot + 1
+        if profiled:
+            sources = [render_profiled_program(part) for part in native_segments(program)]
+            entry_point, num_slots = PROFILED_ENTRY_POINT, num_slots + 1
         flags = compile_flags(openmp=compiler.accepts(["-fopenmp"]))
-        units = [
-            Unit(source, flags, pipeline.name, (include_dir(),)) for source in pipeline.sources
-        ]
-        num_slots = program.arena_slot + 1
-        entries = iter(
-            shared_object.load(path, ENTRY_POINT, num_slots).function
-            for path in compiler.build_all(units)
-        )
-        steps = [
-            _host_step(segment, program.addresses)
-            if isinstance(segment, HostStep)
-            else _native_step(next(entries))
-            for segment in program.segments
-        ]
-        return CpuExecutable(pipeline.simplified, program, steps)
+        units = [Unit(source, flags, pipeline.name, (include_dir(),)) for source in sources]
+        paths = compiler.build_all(units)
+        entries = iter(shared_object.load(path, entry_point, num_slots).function for path in paths)
+        steps: list[Step] = []
+        for segment in program.segments:
+            if isinstance(segment, HostStep):
+                step = _host_step(segment, program.addresses)
+                steps.append(profiled_host_step(step, segment, pipeline.name) if profiled else step)
+            elif profiled:
+                steps.append(profiled_native_step(next(entries), segment, program))
+            else:
+                steps.append(_native_step(next(entries)))
+        executable = CpuExecutable(pipeline.simplified, program, steps)
+        if profiled:
+            return ProfiledExecutable(executable, pipeline.name)
+        self._code_bytes = sum(path.stat().st_size for path in paths)
+        return executable
 
 
 _warned_of_missing_compiler = False

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from funcdl.core import profiler
 from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.reference import run_reference
 from funcdl.errors import ArgumentError
@@ -25,6 +27,52 @@ class Executable(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryAnalysis:
+    """Sizes of a program's memory; names as in JAX's ``CompiledMemoryStats``.
+
+    Attributes:
+      generated_code_size_in_bytes: the shared objects with its code, 0 until it is compiled.
+      argument_size_in_bytes: its inputs.
+      output_size_in_bytes: its outputs, those in the memory of donated inputs included.
+      alias_size_in_bytes: the outputs that are in the memory of donated inputs.
+      temp_size_in_bytes: the arena of all temporaries.
+      constant_size_in_bytes: the arrays that it captured.
+    """
+
+    generated_code_size_in_bytes: int
+    argument_size_in_bytes: int
+    output_size_in_bytes: int
+    alias_size_in_bytes: int
+    temp_size_in_bytes: int
+    constant_size_in_bytes: int
+
+    @property
+    def peak_memory_in_bytes(self) -> int:
+        """What is in use while it runs, code aside."""
+        return (
+            self.argument_size_in_bytes
+            + self.constant_size_in_bytes
+            + self.output_size_in_bytes
+            - self.alias_size_in_bytes
+            + self.temp_size_in_bytes
+        )
+
+
+def analyse_memory(
+    program: ClosedJaxpr, *, code: int = 0, alias: int = 0, temp: int = 0
+) -> MemoryAnalysis:
+    """The sizes of a program's arguments and results, and the given ones."""
+    return MemoryAnalysis(
+        code,
+        sum(aval.nbytes for aval in program.in_avals),
+        sum(aval.nbytes for aval in program.out_avals),
+        alias,
+        temp,
+        sum(const.value.nbytes for const in program.consts),
+    )
+
+
 class LoweredProgram(Protocol):
     """A program on its way through the compiler."""
 
@@ -36,8 +84,24 @@ class LoweredProgram(Protocol):
         """
         ...
 
-    def compile(self) -> Executable:
-        """The executable; this is where native compilers run."""
+    def compile(self, *, profiled: bool = False) -> Executable:
+        """The executable; this is where native compilers run.
+
+        Args:
+          profiled: whether its calls are to tell `core.profiler` the times of their parts.
+        """
+        ...
+
+    def cost_analysis(self) -> dict[str, Any]:
+        """Operations and bytes of a run (see `funcdl.compiler.cost`).
+
+        Raises:
+          ArgumentError: this back end counts none.
+        """
+        ...
+
+    def memory_analysis(self) -> MemoryAnalysis:
+        """The sizes of the memory that a run uses."""
         ...
 
 
@@ -54,8 +118,9 @@ class Backend(Protocol):
 class ReferenceProgram:
     """Runs a program equation by equation with the primitives' NumPy implementations."""
 
-    def __init__(self, program: ClosedJaxpr) -> None:
+    def __init__(self, program: ClosedJaxpr, name: str = "") -> None:
         self._program = program
+        self._name = name
 
     def as_text(self, stage: str) -> str:
         """The jaxpr; there are no other stages."""
@@ -66,12 +131,23 @@ class ReferenceProgram:
             "The compiler's stages are those of funcdl.config.backend = 'cpu'."
         )
 
-    def compile(self) -> ReferenceProgram:
-        """Nothing to do."""
+    def compile(self, *, profiled: bool = False) -> ReferenceProgram:
+        """Nothing to do: profiles are told the times of equations by the evaluator."""
         return self
 
+    def cost_analysis(self) -> dict[str, Any]:
+        """Nothing is counted here."""
+        raise ArgumentError(
+            "the reference back end counts no operations; set funcdl.config.backend = 'cpu'"
+        )
+
+    def memory_analysis(self) -> MemoryAnalysis:
+        """Arguments and results; NumPy's temporaries are not known."""
+        return analyse_memory(self._program)
+
     def __call__(self, args: Sequence[NDArray]) -> list[NDArray]:
-        outs = run_reference(self._program, args)
+        with profiler.span(profiler.Work("call", self._name)):
+            outs = run_reference(self._program, args)
         for out in outs:
             # Results may be views of inputs, of constants or of each other: never to be donated.
             out.flags.writeable = False
@@ -87,7 +163,7 @@ class ReferenceBackend:
         self, program: ClosedJaxpr, *, name: str, donated: Sequence[bool]
     ) -> ReferenceProgram:
         """Take in a program."""
-        return ReferenceProgram(program)
+        return ReferenceProgram(program, name)
 
 
 _factories: dict[str, Callable[[], Backend]] = {"reference": ReferenceBackend}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from time import perf_counter
 from types import CodeType
 from typing import Any
 
 from funcdl.config import config
+from funcdl.core import profiler
 from funcdl.core.avals import ShapedArray
 from funcdl.core.axes import AxisKey
 from funcdl.core.tree import TreeDef
@@ -25,12 +26,18 @@ named axes in scope."""
 
 @contextmanager
 def logged(what: str, names: Sequence[str], avals: Sequence[ShapedArray]) -> Iterator[None]:
-    """Log how long something took for arguments of which types, if ``config.log_compiles``."""
+    """Log how long something took for arguments of which types, if ``config.log_compiles``.
+
+    A profile that is being taken gets to know it, too.
+    """
+    timed = profiler.span(profiler.Work("compile", what)) if profiler.active else nullcontext()
     if not config.log_compiles:
-        yield
+        with timed:
+            yield
         return
     start = perf_counter()
-    yield
+    with timed:
+        yield
     if len(names) != len(avals):
         names = [f"argument {i}" for i in range(len(avals))]
     types = ", ".join(f"{name}: {aval}" for name, aval in zip(names, avals, strict=True))

@@ -12,7 +12,7 @@ from typing import Any
 import optree
 
 from funcdl.config import config
-from funcdl.core import backend, tree
+from funcdl.core import backend, profiler, tree
 from funcdl.core.array import Array, as_array, aval_of
 from funcdl.core.avals import ShapedArray
 from funcdl.core.axes import Axis, axes_in_scope, check_axis_name
@@ -55,9 +55,11 @@ class _Mode:
         self.update()
         for flag in ("x64", "backend", "debug_nans", "debug_infs"):
             config.on_change(flag, self.update)
+        profiler.on_change(self.update)
 
     def update(self, _: Any = None) -> None:
-        self.key = (config.x64, config.backend, config.debug_nans, config.debug_infs)
+        flags = (config.x64, config.backend, config.debug_nans, config.debug_infs)
+        self.key = (*flags, bool(profiler.active))
 
 
 _mode = _Mode()

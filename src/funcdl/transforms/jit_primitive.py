@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from funcdl.config import config
-from funcdl.core import backend
+from funcdl.core import backend, profiler
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr
@@ -27,15 +27,22 @@ from funcdl.transforms.weak_cache import cached_on_first
 jit_call = Primitive("jit", multiple_results=True)
 
 
-@cached_on_first
 def compiled(
     program: ClosedJaxpr, name: str, donated: tuple[bool, ...], backend_name: str
 ) -> backend.Executable:
-    """The executable of a program, made once."""
+    """The executable of a program, made once; another one while a profile is taken."""
+    return _compiled(program, name, donated, backend_name, bool(profiler.active))
+
+
+@cached_on_first
+def _compiled(
+    program: ClosedJaxpr, name: str, donated: tuple[bool, ...], backend_name: str, profiled: bool
+) -> backend.Executable:
     if looks_at_keys(program):
         backend_name = "reference"
     with logged(f"{name} was compiled", program.jaxpr.names or (), program.in_avals):
-        return backend.get(backend_name).lower(program, name=name, donated=donated).compile()
+        lowered = backend.get(backend_name).lower(program, name=name, donated=donated)
+        return lowered.compile(profiled=profiled)
 
 
 def _eval(*args: Any, jaxpr: ClosedJaxpr, name: str, donated: tuple[bool, ...]) -> list[Any]:

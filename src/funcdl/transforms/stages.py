@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from funcdl.config import config
-from funcdl.core import backend, tree
+from funcdl.core import backend, profiler, tree
 from funcdl.core.array import Array, as_array
 from funcdl.core.avals import ShapedArray, ShapeDtypeStruct
 from funcdl.core.jaxpr import ClosedJaxpr
@@ -99,17 +99,49 @@ class Lowered:
         """
         return self._lowered.as_text(stage)
 
+    def cost_analysis(self) -> dict[str, Any]:
+        """What one run costs, counted from its kernels (see `jax.stages.Lowered.cost_analysis`).
+
+        Returns ``"flops"``, ``"transcendentals"``, ``"bytes accessed"``, and ``"kernels"``: a list
+        of the same for one call of each kernel, with its ``"name"``, the number of its ``"calls"``
+        in one run, and its ``"source"`` line. `funcdl.kir.cost` says how it is counted. A while
+        loop counts as one step, a `cond` as the costliest of its branches. Equations that run on
+        the host count their bytes only.
+
+        Raises:
+          ArgumentError: the program was lowered for the reference back end.
+        """
+        return self._lowered.cost_analysis()
+
     def compile(self) -> Compiled:
         """Compile for the types that were traced."""
-        return Compiled(self._staged, self._lowered.compile())
+        return Compiled(self._staged, self._lowered)
 
 
 class Compiled:
     """A program compiled for fixed argument types; call it with the dynamic arguments."""
 
-    def __init__(self, staged: Staged, executable: backend.Executable) -> None:
+    def __init__(self, staged: Staged, lowered: backend.LoweredProgram) -> None:
         self._staged = staged
-        self._executable = executable
+        self._lowered = lowered
+        self._executable = lowered.compile()
+        self._profiled: backend.Executable | None = None
+
+    def as_text(self, stage: str = "jaxpr") -> str:
+        """The program after a stage of the compiler (see `Lowered.as_text`).
+
+        Raises:
+          ArgumentError: there is no such stage.
+        """
+        return self._lowered.as_text(stage)
+
+    def cost_analysis(self) -> dict[str, Any]:
+        """What one run costs (see `Lowered.cost_analysis`)."""
+        return self._lowered.cost_analysis()
+
+    def memory_analysis(self) -> backend.MemoryAnalysis:
+        """The sizes of its memory (see `jax.stages.Compiled.memory_analysis`)."""
+        return self._lowered.memory_analysis()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves = [as_array(x) for x in tree.leaves((args, kwargs) if kwargs else args)]
@@ -119,7 +151,7 @@ class Compiled:
                 "function that it was lowered from"
             )
         self._check_types([x.aval for x in leaves])
-        outs = self._executable([x.value for x in leaves])
+        outs = self._chosen()([x.value for x in leaves])
         for x, flag in zip(leaves, self._staged.donated, strict=True):
             if flag:
                 x.delete()
@@ -127,6 +159,14 @@ class Compiled:
         return self._staged.out_tree.unflatten(
             [Array(x, aval.weak_type) for x, aval in zip(outs, avals, strict=True)]
         )
+
+    def _chosen(self) -> backend.Executable:
+        """The executable, or the one that tells times while a profile is taken."""
+        if not profiler.active:
+            return self._executable
+        if self._profiled is None:
+            self._profiled = self._lowered.compile(profiled=True)
+        return self._profiled
 
     def _check_types(self, found: list[ShapedArray]) -> None:
         program = self._staged.program

@@ -53,10 +53,13 @@ def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
     return writer.text()
 
 
-def render_program(program: KernelProgram) -> str:
+def render_program(program: KernelProgram, before_calls: str = "") -> str:
     """A C file with the program's kernels and ``void funcdl_run(void **slots)``, which runs them.
 
-    The text depends on nothing but the program.
+    The text depends on nothing but the arguments.
+
+    Args:
+        before_calls: C to stand between the kernels and their calls.
 
     Raises:
         ValueError: two kernels of the program have one name.
@@ -76,7 +79,7 @@ def render_program(program: KernelProgram) -> str:
         if header != "fd_conv.h" or any("fd_conv_" in function for function in functions):
             writer.line(f'#include "{header}"')
     writer.line()
-    parts = [writer.text(), *functions]
+    parts = [writer.text(), *functions, before_calls]
     writer = Writer()
     for call in program.calls:
         render_bodies(call, writer)

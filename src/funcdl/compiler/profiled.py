@@ -1,0 +1,87 @@
+"""Parts of an executable that tell `core.profiler` the time they take."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcdl.compiler.cost import equation_cost
+from funcdl.compiler.program import HostStep, Program
+from funcdl.core import profiler
+from funcdl.core.backend import Executable
+from funcdl.core.profiler import Work
+from funcdl.kir.cost import kernel_cost
+from funcdl.kir.program import KernelProgram, all_kernels
+
+NDArray = np.ndarray[Any, Any]
+Step = Callable[[bytes, list[NDArray]], None]
+
+# Words of the table in fd_profile.h: of its head, of a kernel's row, of an event.
+_HEAD, _ROW, _EVENT = 3, 3, 3
+_MAX_EVENTS_OF_A_CALL = 1 << 14
+
+
+class ProfiledExecutable:
+    """An executable whose calls are spans, with the times of its steps inside."""
+
+    def __init__(self, executable: Executable, name: str) -> None:
+        self._executable = executable
+        self._work = Work("call", name)
+
+    def __call__(self, args: Sequence[NDArray]) -> Sequence[NDArray]:
+        with profiler.span(self._work):
+            return self._executable(args)
+
+
+def profiled_native_step(
+    function: Callable[[bytes], None], segment: KernelProgram, program: Program
+) -> Step:
+    """Runs kernels by an entry point that `render_profiled_program` has written.
+
+    Args:
+      function: takes the addresses, packed, that of the table at the end.
+    """
+    kernels = []
+    for kernel, _ in all_kernels(segment):
+        cost, source = kernel_cost(kernel), program.sources.get(kernel.name)
+        counts = cost.nbytes, cost.flops + cost.transcendentals, cost.operations
+        kernels.append(Work("kernel", kernel.name, segment.name, source, *counts))
+    loops = Work("loops", "loops and copies", segment.name)
+    rows = _HEAD + _ROW * len(kernels)
+
+    def run(addresses: bytes, memory: list[NDArray]) -> None:
+        wanted = max((recorder.max_events for recorder in profiler.active), default=0)
+        capacity = min(wanted, _MAX_EVENTS_OF_A_CALL)
+        table = np.empty(rows + _EVENT * capacity, np.int64)
+        table[:rows] = 0
+        table[:2] = len(kernels), capacity
+        with profiler.span(loops):
+            function(addresses + struct.pack("P", table.ctypes.data))
+            for work, row in zip(kernels, table[_HEAD:rows].reshape(-1, _ROW), strict=True):
+                calls, total, least = row.tolist()
+                if calls:
+                    profiler.add_inside(work, calls, total, least)
+        happened = int(table[2])
+        events = table[rows:].reshape(-1, _EVENT)[:happened]
+        if happened > capacity > 0:
+            events = np.roll(events, -(happened % capacity), axis=0)
+        for number, start, end in events.tolist():
+            profiler.add_event(kernels[number], start, end)
+
+    return run
+
+
+def profiled_host_step(run: Step, step: HostStep, program: str) -> Step:
+    """Runs a host step within a span."""
+    eqn = step.eqn
+    nbytes = equation_cost(eqn).nbytes
+    work = Work("host", eqn.primitive.name, program, eqn.source, nbytes)
+
+    def timed(addresses: bytes, memory: list[NDArray]) -> None:
+        with profiler.span(work):
+            run(addresses, memory)
+
+    return timed

@@ -1,0 +1,177 @@
+"""Where the time of a profiled stretch of a program goes: spans, which nest, and who records them.
+
+`funcdl.profile` opens a `Recorder`. While one is open, `jit` runs executables that report the time
+of each kernel, and spans are taken of all that happens around kernels. A span's own time is its
+time without that of the spans inside it, so the own times of one thread add up to its time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import Literal
+
+from funcdl.core.source import SourceLine
+
+Kind = Literal["kernel", "loops", "host", "equation", "call", "compile"]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Something that takes time.
+
+    `kind` is what it is: a native ``kernel``, the native ``loops`` around kernels, an equation that
+    a compiled program runs on the ``host``, an ``equation`` of the reference back end, the Python
+    code of a ``call`` of an executable, or tracing and compiling (``compile``). `nbytes`, `flops`
+    and `operations` are those of one call (see `funcdl.kir.cost`), 0 where they are not known.
+    """
+
+    kind: Kind
+    name: str
+    program: str = ""
+    source: SourceLine | None = None
+    nbytes: int = 0
+    flops: int = 0
+    operations: int = 0
+
+
+@dataclass(slots=True)
+class Timing:
+    """The calls of some work: their number, own nanoseconds in all, and of the shortest."""
+
+    calls: int = 0
+    total: int = 0
+    least: int = 0
+
+    def add(self, calls: int, total: int, least: int) -> None:
+        self.least = min(self.least, least) if self.calls else least
+        self.calls += calls
+        self.total += total
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One call, from `start` to `end` on the clock of `time.perf_counter_ns`, on a thread."""
+
+    work: Work
+    start: int
+    end: int
+    thread: int
+
+
+class Recorder:
+    """What the spans taken while it was open add up to; safe between threads.
+
+    Args:
+      max_events: how many events to keep, the latest ones.
+    """
+
+    def __init__(self, max_events: int) -> None:
+        self.max_events = max_events
+        self.timings: dict[Work, Timing] = {}
+        self.events: deque[Event] = deque(maxlen=max_events)
+        self.seconds_of_threads: dict[int, float] = {}
+        self._lock = threading.Lock()
+
+    def add(self, work: Work, calls: int, total: int, least: int) -> None:
+        """Count some calls of some work."""
+        with self._lock:
+            self.timings.setdefault(work, Timing()).add(calls, total, least)
+
+    def covered(self, thread: int, nanoseconds: int) -> None:
+        """Count the time of a span that is inside no other."""
+        with self._lock:
+            seconds = self.seconds_of_threads.get(thread, 0.0)
+            self.seconds_of_threads[thread] = seconds + nanoseconds * 1e-9
+
+
+active: tuple[Recorder, ...] = ()
+"""The recorders that are open, of all threads; each span goes to all of them."""
+
+_listeners: list[Callable[[], None]] = []
+_lock = threading.Lock()
+
+
+def on_change(listener: Callable[[], None]) -> None:
+    """Call a function whenever the first recorder is opened, and when the last one is closed."""
+    _listeners.append(listener)
+
+
+def open_recorder(recorder: Recorder) -> None:
+    """Record from now on."""
+    _set(lambda: (*active, recorder))
+
+
+def close_recorder(recorder: Recorder) -> None:
+    """Record no more."""
+    _set(lambda: tuple(other for other in active if other is not recorder))
+
+
+def _set(change: Callable[[], tuple[Recorder, ...]]) -> None:
+    global active
+    with _lock:
+        was, active = bool(active), change()
+        if was != bool(active):
+            for listener in _listeners:
+                listener()
+
+
+@dataclass(slots=True)
+class _Span:
+    work: Work
+    inside: int = 0  # nanoseconds of the spans inside it
+
+
+class _Stack(threading.local):
+    def __init__(self) -> None:
+        self.spans: list[_Span] = []
+
+
+_stack = _Stack()
+
+
+def current_program() -> str:
+    """The name of the program that this thread is running."""
+    spans = reversed(_stack.spans)
+    return next((span.work.name for span in spans if span.work.kind == "call"), "")
+
+
+@contextmanager
+def span(work: Work) -> Iterator[None]:
+    """Record the time that this takes; nothing where no recorder is open at its end."""
+    this = _Span(work)
+    spans = _stack.spans
+    spans.append(this)
+    start = perf_counter_ns()
+    try:
+        yield
+    finally:
+        end = perf_counter_ns()
+        spans.pop()
+        own = end - start - this.inside
+        thread = threading.get_ident()
+        if spans:
+            spans[-1].inside += end - start
+        for recorder in active:
+            recorder.add(work, 1, own, own)
+            recorder.events.append(Event(work, start, end, thread))
+            if not spans:
+                recorder.covered(thread, end - start)
+
+
+def add_inside(work: Work, calls: int, total: int, least: int) -> None:
+    """Record calls of some work that happened inside the current span."""
+    _stack.spans[-1].inside += total
+    for recorder in active:
+        recorder.add(work, calls, total, least)
+
+
+def add_event(work: Work, start: int, end: int) -> None:
+    """Record when one call happened, whose time is counted elsewhere."""
+    event = Event(work, start, end, threading.get_ident())
+    for recorder in active:
+        recorder.events.append(event)

@@ -1,0 +1,33 @@
+"""A program whose C takes the time of each kernel call (see fd_profile.h).
+
+The text is that of the program itself, but for what stands between the kernels and their calls: a
+macro with the name of each kernel, which calls it between two looks at the clock. (A macro's own
+name is not expanded again in its expansion.)
+"""
+
+from __future__ import annotations
+
+from funcdl.kernels.cpu_c.render import ENTRY_POINT, render_program
+from funcdl.kir.program import KernelProgram, all_kernels
+
+PROFILED_ENTRY_POINT = f"{ENTRY_POINT}_profiled"
+
+
+def render_profiled_program(program: KernelProgram) -> str:
+    """A C file with ``void funcdl_run_profiled(void **slots)``; its last slot is the table.
+
+    Kernels are numbered as in `all_kernels`.
+    """
+    macros = [
+        f"#define {kernel.name}(...) FD_PROFILED({number}, {kernel.name}(__VA_ARGS__))\n"
+        for number, (kernel, _) in enumerate(all_kernels(program))
+    ]
+    before_calls = "".join(['#include "fd_profile.h"\n\n', *macros, "\n"])
+    return f"""{render_program(program, before_calls)}
+__attribute__((visibility("default"))) void {PROFILED_ENTRY_POINT}(void **slots);
+
+void {PROFILED_ENTRY_POINT}(void **slots) {{
+  fd_profile_table = slots[{program.num_slots}];
+  {ENTRY_POINT}(slots);
+}}
+"""
