@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from funcdl.errors import ArgumentError, CompilerWarning
 from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
 from funcdl.kernels.cpu_c.render import ENTRY_POINT, render_program
 from funcdl.kernels.cpu_c.render_profile import PROFILED_ENTRY_POINT, render_profiled_program
+from funcdl.kernels.cpu_c.split import split_source
 from funcdl.kir.program import Address, all_kernels
 from funcdl.runtime import cpu_memory, shared_object
 from funcdl.runtime.toolchain import Compiler, CompilerError, Unit, find_compiler
@@ -101,7 +103,11 @@ class CpuProgram:
             sources = [render_profiled_program(part) for part in native_segments(program)]
             entry_point, num_slots = PROFILED_ENTRY_POINT, num_slots + 1
         flags = compile_flags(openmp=compiler.accepts(["-fopenmp"]))
-        units = [Unit(source, flags, pipeline.name, (include_dir(),)) for source in sources]
+        cores = 1 if profiled else os.cpu_count() or 1
+        units = [
+            Unit(s, flags, pipeline.name, (include_dir(),), parts=split_source(s, cores))
+            for s in sources
+        ]
         paths = compiler.build_all(units)
         entries = iter(shared_object.load(path, entry_point, num_slots).function for path in paths)
         steps: list[Step] = []

@@ -40,13 +40,17 @@ class CompilerError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One C source text and how to compile it; see `Compiler.build` for the fields."""
+    """One C source text and how to compile it; see `Compiler.build` for the fields.
+
+    `parts`, where given, are the same code as several texts, to be compiled at the same time.
+    """
 
     source: str
     flags: tuple[str, ...] = ()
     name: str = "unit"
     include_dirs: tuple[Path, ...] = ()
     extra_key: str = ""
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,7 @@ class Compiler:
             if result.returncode == 0:
                 return store.put(key, ".so", folder / "unit.so")
         kept = store.put(key, ".c", unit.source)
-        command = self._command(unit, kept, Path(os.devnull))
+        command = self._command(unit, [str(kept)], os.devnull)
         raise CompilerError(
             f"the C compiler refused {unit.name!r} (exit status {result.returncode})\n"
             f"  command: {shlex.join(command)}\n"
@@ -124,23 +128,42 @@ class Compiler:
 
     def _run(self, unit: Unit, folder: Path) -> subprocess.CompletedProcess[str]:
         """Compile to ``folder/unit.so``, with stderr in the result's stdout."""
+        if unit.parts:
+            return self._run_parts(unit, folder)
         source = folder / f"{unit.name}.c"
         source.write_text(unit.source)
-        return _capture(self._command(unit, Path(source.name), Path("unit.so")), folder)
+        return _capture(self._command(unit, [source.name], "unit.so"), folder)
 
-    def _command(self, unit: Unit, source: Path, output: Path) -> list[str]:
+    def _run_parts(self, unit: Unit, folder: Path) -> subprocess.CompletedProcess[str]:
+        """Compile the parts at the same time and link them; the first failure, if there is one."""
+
+        def compile_part(number: int) -> subprocess.CompletedProcess[str]:
+            source = folder / f"{unit.name}_{number}.c"
+            source.write_text(unit.parts[number])
+            command = self._command(unit, [source.name], f"{number}.o", "-c")
+            return _capture(command, folder)
+
+        with ThreadPoolExecutor(len(unit.parts)) as pool:
+            results = list(pool.map(compile_part, range(len(unit.parts))))
+        objects = [f"{number}.o" for number in range(len(unit.parts))]
+        failed = [result for result in results if result.returncode]
+        return failed[0] if failed else _capture(self._command(unit, objects, "unit.so"), folder)
+
+    def _command(
+        self, unit: Unit, inputs: Sequence[str], output: str, goal: str = "-shared"
+    ) -> list[str]:
         includes = [f"-I{path}" for path in unit.include_dirs]
         libraries = [flag for flag in unit.flags if flag.startswith("-l")]
         flags = [flag for flag in unit.flags if not flag.startswith("-l")]
         # A linker keeps a library only for undefined names that it has met before.
         return [
-            *(*self.command, "-shared", "-fPIC", *flags, *includes),
-            *(str(source), *libraries, "-o", str(output)),
+            *(*self.command, goal, "-fPIC", *flags, *includes),
+            *(*inputs, *libraries, "-o", output),
         ]
 
     def _key(self, unit: Unit) -> str:
         digest = hashlib.sha256()
-        command = self._command(replace(unit, include_dirs=()), Path("source"), Path("output"))
+        command = self._command(replace(unit, include_dirs=()), ["source"], "output")
         for part in (
             unit.source,
             "\0".join(command),

@@ -3,7 +3,15 @@
 #ifndef FD_RUNTIME_H
 #define FD_RUNTIME_H
 
+/* A program that is compiled in parts has these definitions in its first part. */
+#if defined(FD_OTHER_PART)
+extern int fd_num_threads;
+#else
+#if defined(FD_FIRST_PART)
+int fd_num_threads = 1;
+#else
 static int fd_num_threads = 1;
+#endif
 
 /* Called by the loader, and with 1 in a forked child. */
 __attribute__((visibility("default"))) void fd_set_num_threads(int count);
@@ -56,6 +64,7 @@ int omp_get_thread_num(void) { return fd_member; }
 
 __attribute__((visibility("hidden"))) int omp_get_num_threads(void);
 int omp_get_num_threads(void) { return fd_members; }
+#endif
 #endif
 
 #endif
