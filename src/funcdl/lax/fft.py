@@ -32,8 +32,8 @@ def fft(x: ArrayLike, fft_type: FftType | str | int, fft_lengths: Sequence[int])
       DtypeError: `x` has another dtype.
       ShapeError: the last dimensions of `x` do not fit the lengths.
     """
-    if isinstance(fft_type, str) and fft_type in FftType.__members__:
-        kind = FftType[fft_type]
+    if isinstance(fft_type, str) and fft_type.upper() in FftType.__members__:
+        kind = FftType[fft_type.upper()]
     elif isinstance(fft_type, int) and fft_type in list(FftType):
         kind = FftType(fft_type)
     else:
