@@ -203,3 +203,9 @@ def test_like_jax(dtype: str) -> None:
             atol=tolerance,
             err_msg=name,
         )
+
+
+def test_relu6_of_integers_is_a_float() -> None:
+    found = nn.relu6(np.array([-3, 2, 9], np.int32))
+    assert found.dtype == np.float32
+    assert found.tolist() == [0, 2, 6]

@@ -24,7 +24,7 @@ def relu(x: Any) -> Any:
 
 def relu6(x: Any) -> Any:
     """``min(max(x, 0), 6)``; its derivative at 0 and at 6 is 0."""
-    return fnp.where(fnp.less_equal(x, 0), 0, fnp.where(fnp.greater_equal(x, 6), 6, x))
+    return fnp.where(fnp.less_equal(x, 0), 0, fnp.where(fnp.greater_equal(x, 6), 6.0, x))
 
 
 def leaky_relu(x: Any, negative_slope: Any = 0.01) -> Any:
