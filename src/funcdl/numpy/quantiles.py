@@ -201,7 +201,7 @@ def _quantile(
             f"{name}: method must be one of {', '.join(map(repr, _PLACES))}, got {method!r}"
         )
     fractions = asarray(q)
-    a, _ = promote_inexact(name, a, fractions)
+    (a,) = promote_inexact(name, a)
     a, dtype = strong(a), a.aval.dtype
     if dtypes.is_complex(dtype):
         raise ArgumentError(f"{name}: complex numbers have no order, got {a.aval}")
