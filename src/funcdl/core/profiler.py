@@ -66,6 +66,9 @@ class Event:
 class Recorder:
     """What the spans taken while it was open add up to; safe between threads.
 
+    `covered` are the nanoseconds of the spans of the thread that opened it that are in no other
+    span.
+
     Args:
       max_events: how many events to keep, the latest ones.
     """
@@ -74,19 +77,29 @@ class Recorder:
         self.max_events = max_events
         self.timings: dict[Work, Timing] = {}
         self.events: deque[Event] = deque(maxlen=max_events)
-        self.seconds_of_threads: dict[int, float] = {}
+        self.covered = 0
         self._lock = threading.Lock()
+        self._thread = threading.get_ident()
+        self._depth = 0
+        self._start = 0
 
     def add(self, work: Work, calls: int, total: int, least: int) -> None:
         """Count some calls of some work."""
         with self._lock:
             self.timings.setdefault(work, Timing()).add(calls, total, least)
 
-    def covered(self, thread: int, nanoseconds: int) -> None:
-        """Count the time of a span that is inside no other."""
-        with self._lock:
-            seconds = self.seconds_of_threads.get(thread, 0.0)
-            self.seconds_of_threads[thread] = seconds + nanoseconds * 1e-9
+    def begin(self) -> None:
+        """Take in spans that start from now on; called by `open_recorder`."""
+        self._thread, self._depth = threading.get_ident(), len(_stack.spans)
+        self._start = perf_counter_ns()
+
+    def end_span(self, event: Event, own: int, depth: int) -> None:
+        """Count a span that has ended, with so many others around it."""
+        if event.start >= self._start:
+            self.add(event.work, 1, own, own)
+            self.events.append(event)
+            if event.thread == self._thread and depth == self._depth:
+                self.covered += event.end - event.start
 
 
 active: tuple[Recorder, ...] = ()
@@ -103,6 +116,7 @@ def on_change(listener: Callable[[], None]) -> None:
 
 def open_recorder(recorder: Recorder) -> None:
     """Record from now on."""
+    recorder.begin()
     _set(lambda: (*active, recorder))
 
 
@@ -153,14 +167,12 @@ def span(work: Work) -> Iterator[None]:
         end = perf_counter_ns()
         spans.pop()
         own = end - start - this.inside
-        thread = threading.get_ident()
         if spans:
             spans[-1].inside += end - start
-        for recorder in active:
-            recorder.add(work, 1, own, own)
-            recorder.events.append(Event(work, start, end, thread))
-            if not spans:
-                recorder.covered(thread, end - start)
+        if active:
+            event = Event(work, start, end, threading.get_ident())
+            for recorder in active:
+                recorder.end_span(event, own, len(spans))
 
 
 def add_inside(work: Work, calls: int, total: int, least: int) -> None:

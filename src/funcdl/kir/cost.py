@@ -43,8 +43,9 @@ _ARITHMETIC = frozenset({"div", "nextafter", "rem"})
 class Cost:
     """Counts of operations and bytes.
 
-    `operations` is all work in units of one addition, transcendentals by the `cost` of their row in
-    `kir.elementwise`.
+    `operations` is all work in units of one float32 addition: transcendentals by the `cost` of
+    their row in `kir.elementwise`, and two for one where elements have 64 bits, of which a vector
+    register holds half as many.
     """
 
     flops: int = 0
@@ -87,30 +88,40 @@ def kernel_cost(kernel: Kernel) -> Cost:
     extents = {axis.name: axis.extent for axis in kernel.axes}
     flops = transcendentals = operations = 0
     for instruction in kernel.body:
-        count = 0
         match instruction:
-            case Elementwise(type=type_, name=name):
+            case Elementwise(type=type_, name=name, args=args):
                 points = _points(type_.axes, extents)
-                operations += points * elementwise.lookup(name).cost
+                cost, (first, *_) = elementwise.lookup(name).cost, args
+                operations += points * cost * _width(kernel.value_type(first).dtype)
                 if is_transcendental(name):
                     transcendentals += points
                 else:
                     flops += points
             case Select(type=type_):
-                count = _points(type_.axes, extents)
+                points = _points(type_.axes, extents)
+                flops += points
+                operations += points * _width(type_.dtype)
             case Reduce(type=type_, arg=arg):
                 before = _points(kernel.value_type(arg).axes, extents)
-                count = max(before - _points(type_.axes, extents), 0)
+                points = max(before - _points(type_.axes, extents), 0)
+                flops += points
+                operations += points * _width(kernel.value_type(arg).dtype)
             case Dot(type=type_, k=k):
-                count = 2 * _points((*type_.axes, k), extents)
+                points = 2 * _points((*type_.axes, k), extents)
+                flops += points
+                operations += points * _width(type_.dtype)
             case Conv(type=type_, c=c, slides=slides):
                 outer = [axis for axis in type_.axes if axis not in instruction.windows]
-                count = 2 * _points((*outer, c), extents)
-                count *= prod(_taps(slide, extents) for slide in slides)
-        flops += count
-        operations += count
+                points = 2 * _points((*outer, c), extents)
+                points *= prod(_taps(slide, extents) for slide in slides)
+                flops += points
+                operations += points * _width(type_.dtype)
     read, written = _traffic(kernel, extents)
     return Cost(flops, transcendentals, operations, read, written)
+
+
+def _width(dtype: np.dtype) -> int:
+    return max(dtype.itemsize // 4, 1)
 
 
 def _points(axes: Iterable[str], extents: dict[str, int]) -> int:
