@@ -6,7 +6,7 @@ from math import prod
 
 from funcdl.kir.convolution import batch_axes, find_conv, needed, plain_store
 from funcdl.kir.ir import Conv, Kernel, Load
-from funcdl.kir.motion import motions
+from funcdl.kir.motion import cost_of_windows, motions
 from funcdl.kir.schedule import Kind, Schedule, Step
 
 # A block of windows: so many are enough to make use of a panel of the kernel once it is in the
@@ -14,6 +14,8 @@ from funcdl.kir.schedule import Kind, Schedule, Step
 WINDOWS = 512
 MOST_WINDOWS = 1 << 14
 BAND_BYTES = 192 * 1024
+# The same for several images: the more share a panel, the less often the kernel is read.
+IMAGE_BYTES = 1 << 20
 # Features of a block whose results wait for an epilogue. A multiple of every micro-kernel's width.
 FEATURES = 128
 FEATURE_UNIT = 64
@@ -173,8 +175,14 @@ def _schedule_windows(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> Sc
         height = -(-height // 2)
     if height == rows.windows:
         image_bytes = rows.elements(rows.windows) * row_bytes
-        images = min(WINDOWS // (rows.windows * columns.windows), BAND_BYTES // image_bytes, n)
-        images = max(images, 1)
+        most = min(2 * WINDOWS // (rows.windows * columns.windows), IMAGE_BYTES // image_bytes, n)
+
+        def cost(images: int) -> int:
+            whole, rest = divmod(n, images)
+            last = cost_of_windows(rows, columns, rest, c) if rest else 0
+            return whole * cost_of_windows(rows, columns, images, c) + last
+
+        images = min(range(1, most + 1), key=lambda count: (cost(count), -count), default=1)
     parallel = 2 * n * prod(extents[axis] for axis in conv.windows) * o * c * taps >= PARALLEL_WORK
     groups = prod(extents[axis] for axis in batch_axes(kernel, conv))
 

@@ -153,11 +153,11 @@ def _motions(
         rows, columns = (*along, STILL, STILL)[:2]
         found.append((rows, columns))
     images = max(1, min(n, WINDOWS // max(prod(m.windows for m in found[0]), 1)))
-    return min(found, key=lambda pair: _cost(pair[0], pair[1], images, features))
+    return min(found, key=lambda pair: cost_of_windows(pair[0], pair[1], images, features))
 
 
-def _cost(rows: Motion, columns: Motion, images: int, features: int) -> int:
-    """That of all windows of some images, in terms of a micro-tile."""
+def cost_of_windows(rows: Motion, columns: Motion, images: int, features: int) -> int:
+    """The cost of all windows of some images, in terms of a micro-tile."""
     return sum(
         CLASS_COST
         + -(-images * row.count * column.count // TOGETHER)

@@ -41,15 +41,16 @@ typedef struct {
   int64_t count, first, size, stride;
 } fd_span;
 
-/* Windows first, first + period, ... of one dimension, `count` of them, that meet `taps` elements: the
- * first of them meets `element` at `place` in the kernel. */
+/* Windows first, first + period, ... of one dimension, `count` of them, that meet `taps` elements:
+ * the first of them meets `element` at `place` in the kernel. */
 typedef struct {
   int64_t first, count, place, element, taps;
 } fd_class;
 
 /* The windows from `begin` to `end` of one dimension. The next window of a class meets elements
- * `step` further; the next tap is `place_step` and `element_step` further. Neighbouring elements are
- * `from` apart in memory, neighbouring results `to`; neighbouring places of the kernel `places`. */
+ * `step` further; the next tap is `place_step` and `element_step` further. In memory, neighbouring
+ * elements are `from` apart, neighbouring results `to`, neighbouring places of the kernel `places`.
+ */
 typedef struct {
   int64_t begin, end, period, step, place_step, element_step, from, to, places;
 } fd_motion;
@@ -100,14 +101,14 @@ static __attribute__((noinline, unused)) void fd_conv_list(
   block->runs = runs;
 }
 
-/* The elements that one tap of the kernel meets along a dimension, in windows from `begin` to `end`: in
+/* The elements that one tap of the kernel meets along a dimension, in windows `begin` to `end`: in
  * window k, element `offset` + k * `step`, of `size`. Elements are `from` apart in memory. */
 typedef struct {
   int64_t begin, end, offset, step, size, from;
 } fd_meeting;
 
-/* Positions that contribute to the gradient of a tap: where they begin in the image and in panels of
- * the other factor, and the steps between them. */
+/* Positions that contribute to the gradient of a tap: where they begin in the image and in panels
+ * of the other factor, and the steps between them. */
 typedef struct {
   int64_t images, rows, columns, from, panel;
   int64_t image_from, row_from, column_from, image_panel, row_panel;
@@ -148,20 +149,24 @@ static __attribute__((noinline, unused)) fd_outer fd_conv_contributors(
 #define FD_NAME(name) name##_f32
 #define FD_ROUNDED FD_CONV_ROUNDED_F32
 #define FD_WIDTH FD_CONV_WIDTH_F32
+#define FD_TRANSPOSED 4
 #include "fd_conv_typed.h"
 #undef FD_T
 #undef FD_NAME
 #undef FD_ROUNDED
 #undef FD_WIDTH
+#undef FD_TRANSPOSED
 
 #define FD_T double
 #define FD_NAME(name) name##_f64
 #define FD_ROUNDED FD_CONV_ROUNDED_F64
 #define FD_WIDTH FD_CONV_WIDTH_F64
+#define FD_TRANSPOSED 2
 #include "fd_conv_typed.h"
 #undef FD_T
 #undef FD_NAME
 #undef FD_ROUNDED
 #undef FD_WIDTH
+#undef FD_TRANSPOSED
 
 #endif

@@ -4,8 +4,8 @@
 #define FD_PASTE(a, b) FD_PASTE_(a, b)
 #define FD_ROWS FD_PASTE(FD_CONV_ROWS_, FD_CONV_TILE)
 
-/* c[to[i]][columns] = the products of window i of the block with a panel of the kernel, over at most
- * `group` runs of terms from number `first` on; those that follow are added to what is there. */
+/* c[to[i]][columns] = the products of window i of the block with a panel of the kernel, over at
+ * most `group` runs of terms from number `first` on; later ones are added to what is there. */
 static __attribute__((noinline, unused)) void FD_CONV_NAME(fd_conv_tiles, FD_CONV_TILE)(
     const fd_block *block, int64_t first, int64_t group, const FD_T *x, const FD_T *panel, FD_T *c,
     int64_t columns) {
@@ -59,9 +59,10 @@ static __attribute__((noinline, unused)) void FD_CONV_NAME(fd_conv_tiles, FD_CON
   }
 }
 
-/* c[f][columns] += the sum over all positions of x[position + place[f]] · panel[position], for all
- * features f: the gradient of a tap of a kernel, or of several. Without `place` features lie together.
- * Rows of the panel are `step` elements apart, those of c ldc, with room for the panel's width. */
+/* c[f][columns] += the sum over all positions of x[position + place[f]] * panel[position], for all
+ * features f: the gradient of a tap of a kernel, or of several. Without `place`, features lie
+ * together. Rows of the panel are `step` elements apart, those of c ldc, with room for the panel.
+ */
 static __attribute__((noinline, unused)) void FD_CONV_NAME(fd_conv_outer_tiles, FD_CONV_TILE)(
     const fd_outer *at, int64_t features, const int64_t *place, const FD_T *x, const FD_T *panel,
     int64_t step, FD_T *c, int64_t ldc) {

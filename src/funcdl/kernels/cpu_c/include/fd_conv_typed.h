@@ -1,6 +1,6 @@
 /* The part of fd_conv.h that is written once and included for each element type: FD_T is the type,
- * FD_NAME(f) adds its short name, FD_ROUNDED(n) and FD_WIDTH are those of this type. Without include
- * guard. */
+ * FD_NAME(f) adds its short name, FD_ROUNDED(n), FD_WIDTH and FD_TRANSPOSED are those of this type.
+ * Without include guard. */
 
 #define FD_CONV_NAME_(name, n) FD_NAME(name##_##n)
 #define FD_CONV_NAME(name, n) FD_CONV_NAME_(name, n)
@@ -49,8 +49,8 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_conv_band)(
     }
 }
 
-/* One tap's kernel[features][columns] to panels: the last one is `columns` rounded up wide, the others
- * FD_WIDTH. Panels have `depth` terms, those of this tap begin at `at`. */
+/* One tap's kernel[features][columns] to panels: the last one is what is left rounded up wide, the
+ * others FD_WIDTH. Panels have `depth` terms, those of this tap begin at `at`. */
 static __attribute__((noinline, unused)) void FD_NAME(fd_conv_pack)(
     FD_T *to, const FD_T *from, int64_t feature_stride, int64_t column_stride, int64_t features,
     int64_t columns, int64_t depth, int64_t at) {
@@ -58,7 +58,24 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_conv_pack)(
     int64_t count = columns - j < FD_WIDTH ? columns - j : FD_WIDTH, width = FD_ROUNDED(count);
     FD_T *panel = to + j * depth + at * width;
     const FD_T *first = from + j * column_stride;
-    for (int64_t k = 0; k < features; k++, panel += width, first += feature_stride) {
+    int64_t done = 0;
+    if (feature_stride == 1 && column_stride != 1) {
+      /* A cache line of every column in turn. */
+      enum { line = 64 / sizeof(FD_T) };
+      const int64_t whole = count - count % FD_TRANSPOSED;
+      for (; done + line <= features; done += line) {
+        for (int64_t i = 0; i < whole; i += FD_TRANSPOSED)
+          for (int64_t k = done; k < done + line; k += FD_TRANSPOSED)
+            FD_NAME(fd_transpose)(panel + k * width + i, width, first + i * column_stride + k,
+                                  column_stride);
+        for (int64_t k = done; k < done + line; k++)
+          for (int64_t i = whole; i < width; i++)
+            panel[k * width + i] = i < count ? first[i * column_stride + k] : (FD_T)0;
+      }
+    }
+    panel += done * width;
+    first += done * feature_stride;
+    for (int64_t k = done; k < features; k++, panel += width, first += feature_stride) {
       if (column_stride == 1)
         memcpy(panel, first, (size_t)count * sizeof(FD_T));
       else
@@ -68,8 +85,8 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_conv_pack)(
   }
 }
 
-/* Sums of products for a block of windows of x; panels have `depth` terms. `columns` is constant, so
- * that only tiles of the widths that occur are compiled. */
+/* Sums of products for a block of windows of x; panels have `depth` terms. `columns` is constant,
+ * so that only tiles of the widths that occur are compiled. */
 FD_INLINE void FD_NAME(fd_conv_sums)(const fd_block *block, const FD_T *x, const FD_T *panels,
                                      int64_t depth, FD_T *c, const int64_t columns) {
   const int64_t rest = columns % FD_WIDTH, run = block->run;
@@ -163,8 +180,8 @@ FD_INLINE void FD_NAME(fd_conv_depthwise_tile)(const fd_block *block, const int6
     }
 }
 
-/* c[to[i]][channel] = Σ_t x[from[i] + tap[t]][channel] · kernel[place[t]][channel]: each channel for
- * itself. `depth` is unused: the kernel has no panels. */
+/* c[to[i]][channel] = the sum over t of x[from[i] + tap[t]][channel] * kernel[place[t]][channel]:
+ * each channel for itself. `depth` is unused: the kernel has no panels. */
 static __attribute__((noinline, unused)) void FD_NAME(fd_conv_depthwise)(
     const fd_block *block, const FD_T *x, const FD_T *kernel, int64_t depth, FD_T *c,
     int64_t channels) {
@@ -190,8 +207,9 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_conv_depthwise)(
     }
 }
 
-/* c[t][channel] += the sum over positions of x[position + place[t]][channel] · y[position][channel],
- * for all taps t: each channel for itself. Rows of y are `step` elements apart, those of c ldc. */
+/* c[t][channel] += the sum over positions of x[position + place[t]][channel] times
+ * y[position][channel], for all taps t: each channel for itself. Rows of y are `step` elements
+ * apart, those of c ldc. */
 static __attribute__((noinline, unused)) void FD_NAME(fd_conv_depthwise_outer)(
     fd_outer at, int64_t taps, const int64_t *place, const FD_T *x, const FD_T *y, int64_t step,
     FD_T *c, int64_t ldc, int64_t channels) {
