@@ -19,6 +19,7 @@ DEFAULTS = {
     "debug_nans": False,
     "debug_infs": False,
     "disable_jit": False,
+    "dispatch": "auto",
     "log_compiles": False,
     "explain_cache_misses": False,
     "check_tracer_leaks": False,

@@ -18,6 +18,7 @@ __all__ = ["Config", "Flag", "config"]
 
 X64Mode = Literal["explicit", "off", "on"]
 BackendName = Literal["auto", "cpu", "reference"]
+DispatchName = Literal["auto", "python"]
 
 
 def _one_of(*allowed: str) -> Callable[[Any], str]:
@@ -119,6 +120,13 @@ FLAGS: dict[str, Flag] = dict(
             "debug_infs", False, _boolean, "True or False", "raise where the first infinity is made"
         ),
         _flag("disable_jit", False, _boolean, "True or False", "run jitted functions eagerly"),
+        _flag(
+            "dispatch",
+            "auto",
+            _one_of("auto", "python"),
+            "'auto' or 'python'",
+            "what serves cached calls: the compiled extension where it was built, or Python code",
+        ),
         _flag("log_compiles", False, _boolean, "True or False", "log every trace and compilation"),
         _flag(
             "explain_cache_misses",
@@ -178,6 +186,7 @@ class Config:
     debug_nans: bool
     debug_infs: bool
     disable_jit: bool
+    dispatch: DispatchName
     log_compiles: bool
     explain_cache_misses: bool
     check_tracer_leaks: bool

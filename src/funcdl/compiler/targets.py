@@ -118,7 +118,7 @@ class CpuProgram:
             elif profiled:
                 steps.append(profiled_native_step(next(entries), segment, program))
             else:
-                steps.append(_native_step(next(entries)))
+                steps.append(_NativeStep(next(entries)))
         executable = CpuExecutable(pipeline.simplified, program, steps)
         if profiled:
             return ProfiledExecutable(executable, pipeline.name)
@@ -169,6 +169,24 @@ class CpuExecutable:
         # The usual program returns its outputs in slot order.
         self._in_order = self._results == list(range(first_out, program.arena_slot))
 
+    @property
+    def native_call(self) -> backend.NativeCall | None:
+        """What `__call__` does, for calls made without it; None where the host takes part."""
+        steps = [step for step in self._steps if isinstance(step, _NativeStep)]
+        if len(steps) < len(self._steps) or len(steps) > 1:
+            return None
+        return backend.NativeCall(
+            function=steps[0].address if steps else 0,
+            consts=tuple(self._consts),
+            outputs=tuple(
+                (shape, dtype, -1 if donor is None else donor)
+                for shape, dtype, donor in self._outputs
+            ),
+            results=tuple(self._results),
+            arena_bytes=self._arena_bytes,
+            pool=cpu_memory.pool,
+        )
+
     def __call__(self, args: Sequence[NDArray]) -> Sequence[NDArray]:
         """Run on flat inputs of the traced shapes and dtypes."""
         inputs = [x if x.flags.c_contiguous else np.ascontiguousarray(x) for x in args]
@@ -202,8 +220,18 @@ class CpuExecutable:
         return results
 
 
-def _native_step(function: Callable[[bytes], None]) -> Step:
-    return lambda table, memory: function(table)
+class _NativeStep:
+    """Calls an entry point of a shared object."""
+
+    def __init__(self, function: Callable[[bytes], None]) -> None:
+        self._function = function
+
+    @property
+    def address(self) -> int:
+        return shared_object.address_of(self._function)
+
+    def __call__(self, table: bytes, memory: list[NDArray]) -> None:
+        self._function(table)
 
 
 def _host_step(step: HostStep, addresses: dict[Var, Address]) -> Step:

@@ -73,6 +73,29 @@ def analyse_memory(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class NativeCall:
+    """How to call a program's machine code: what an executable offers, as `native_call`, for calls
+    that are made without it (`core.dispatch`).
+
+    Fields:
+      function: the address of a ``void f(void **slots)``, or 0 where there is nothing to run. Slots
+        are the addresses of inputs, constants, outputs and an arena, in this order.
+      consts: C-contiguous.
+      outputs: the shape and dtype of each, and the input whose memory it may take, or -1.
+      results: for each result of the program its slot, or the array that it always is.
+      arena_bytes: how large the arena is.
+      pool: where outputs and arenas come from; see `runtime.cpu_memory`.
+    """
+
+    function: int
+    consts: tuple[NDArray, ...]
+    outputs: tuple[tuple[tuple[int, ...], np.dtype[Any], int], ...]
+    results: tuple[int | NDArray, ...]
+    arena_bytes: int
+    pool: Any
+
+
 class LoweredProgram(Protocol):
     """A program on its way through the compiler."""
 

@@ -24,8 +24,14 @@ TreeDef = optree.PyTreeSpec
 T = TypeVar("T")
 LeafTest = Callable[[Any], bool]
 
-# Its annotations ask for subclasses of `Collection`, which it does not need.
-_register: Any = optree.register_pytree_node
+registration_listeners: list[Callable[[], None]] = []
+"""Called when a class has become a container."""
+
+
+def _register(*arguments: Any, **options: Any) -> None:
+    optree.register_pytree_node(*arguments, **options)
+    for listener in registration_listeners:
+        listener()
 
 
 def flatten(tree: PyTree, is_leaf: LeafTest | None = None) -> tuple[list[Any], TreeDef]:

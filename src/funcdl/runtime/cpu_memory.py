@@ -11,13 +11,16 @@ import mmap
 import os
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from _cffi_backend import FFI  # type: ignore[import-untyped]
+
+from funcdl.config import config
+from funcdl.core.dispatch import dispatch
 
 _UINT8 = np.dtype(np.uint8)
 Bytes = npt.NDArray[np.uint8]
@@ -100,9 +103,13 @@ class Pool:
 
     def stats(self) -> PoolStats:
         """Return the counters."""
+        return PoolStats(*self.counters())
+
+    def counters(self) -> tuple[int, int, int]:
+        """Return the counters, in the order of `PoolStats`."""
         with self._lock:
             self._collect()
-            return PoolStats(self._cached_bytes, self._hits, self._misses)
+            return self._cached_bytes, self._hits, self._misses
 
     def _take(self, size: int) -> memoryview:
         with self._lock:
@@ -181,7 +188,18 @@ def address(array: npt.NDArray[Any] | bytearray | mmap.mmap) -> int:
     return int(_cast(_UINTPTR, _from_buffer(array)))
 
 
-pool = Pool(max_cached_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
-empty = pool.empty
-empty_array = pool.empty_array
-stats = pool.stats
+def _make_pool(max_cached_bytes: int) -> Any:
+    """A pool: the compiled extension's, which is this one's twin, where that may be used."""
+    if dispatch.native is None or config.dispatch == "python":
+        return Pool(max_cached_bytes)
+    return dispatch.native.Pool(max_cached_bytes)
+
+
+pool: Any = _make_pool(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
+empty: Callable[[int], Bytes] = pool.empty
+empty_array: Callable[[Sequence[int], npt.DTypeLike], npt.NDArray[Any]] = pool.empty_array
+
+
+def stats() -> PoolStats:
+    """Return the counters of the pool that outputs come from."""
+    return PoolStats(*pool.counters())

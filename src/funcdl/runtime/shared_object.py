@@ -80,6 +80,11 @@ def load(path: str | os.PathLike[str], symbol: str, num_pointers: int) -> Entry:
     return SharedObject(path).entry(symbol, num_pointers)
 
 
+def address_of(function: Callable[[bytes], None]) -> int:
+    """Return the address of an entry point's function."""
+    return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]  # ctypes'
+
+
 def num_threads() -> int:
     """Return how many threads a parallel region gets: ``config.num_threads``, or one per core.
 

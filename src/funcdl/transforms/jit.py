@@ -16,6 +16,7 @@ from funcdl.core import backend, profiler, tree
 from funcdl.core.array import Array, as_array, aval_of
 from funcdl.core.avals import ShapedArray
 from funcdl.core.axes import Axis, axes_in_scope, check_axis_name
+from funcdl.core.dispatch import dispatch
 from funcdl.core.nan_check import checked
 from funcdl.core.staging import hoist_consts, trace_to_jaxpr
 from funcdl.core.trace import Tracer, context, current_trace, eval_trace, is_usable, raise_leaked
@@ -30,20 +31,35 @@ from funcdl.transforms.arguments import (
 from funcdl.transforms.batching import AxisTrace
 from funcdl.transforms.explain import explain_miss, logged
 from funcdl.transforms.jit_primitive import compiled, jit_call
-from funcdl.transforms.selection import select_arguments
+from funcdl.transforms.selection import Selection, select_arguments
 from funcdl.transforms.stages import Lowered, Staged, Traced
 
 
 class _Entry:
     """What a cached call needs: the executable and how to wrap its results."""
 
-    __slots__ = ("donated", "executable", "out_tree", "weak")
+    __slots__ = ("donated", "executable", "native", "out_tree", "weak")
 
     def __init__(self, staged: Staged, executable: backend.Executable) -> None:
         self.executable = executable
         self.out_tree = staged.out_tree
         self.weak = tuple(aval.weak_type for aval in staged.program.out_avals)
         self.donated = tuple(i for i, flag in enumerate(staged.donated) if flag)
+        self.native = dispatch.program(executable, staged.program, staged.donated, staged.out_tree)
+
+
+class _Entries(dict[Any, _Entry]):
+    """The entries of a function, with the compiled extension's table that stands before them."""
+
+    __slots__ = ("table",)
+
+    def __init__(self, static: Selection) -> None:
+        self.table = dispatch.table(static.positions, static.names)
+
+    def clear(self) -> None:
+        super().clear()
+        if self.table is not None:
+            self.table.clear()
 
 
 class _Mode:
@@ -53,27 +69,32 @@ class _Mode:
 
     def __init__(self) -> None:
         self.update()
-        for flag in ("x64", "backend", "debug_nans", "debug_infs"):
+        for flag in ("x64", "backend", "debug_nans", "debug_infs", "disable_jit", "dispatch"):
             config.on_change(flag, self.update)
         profiler.on_change(self.update)
 
     def update(self, _: Any = None) -> None:
         flags = (config.x64, config.backend, config.debug_nans, config.debug_infs)
         self.key = (*flags, bool(profiler.active))
+        serves = config.dispatch == "auto" and not config.disable_jit
+        dispatch.set_mode(self.key if serves else None)
 
 
 _mode = _Mode()
-_Caches = tuple[dict[Any, _Entry], dict[Any, Staged]]
+_Caches = tuple[_Entries, dict[Any, Staged]]
 _caches: weakref.WeakKeyDictionary[Any, dict[Any, _Caches]] = weakref.WeakKeyDictionary()
 
 
-def _shared_caches(fun: Callable[..., Any], options: Any) -> _Caches:
+def _shared_caches(
+    fun: Callable[..., Any], title: str, static: Selection, donate: Selection
+) -> _Caches:
     """The caches of a function's jits with these options."""
+    new: _Caches = _Entries(static), {}
     try:
         by_options = _caches.setdefault(fun, {})
     except TypeError:  # neither every callable can be hashed, nor referred to weakly
-        return {}, {}
-    return by_options.setdefault(options, ({}, {}))
+        return new
+    return by_options.setdefault((title, static, donate), new)
 
 
 class JitFunction:
@@ -104,16 +125,24 @@ class JitFunction:
         self._title = title
         self._has_static = bool(self._static)
         # As in JAX, all jits of one function with the same options share their programs.
-        caches = _shared_caches(fun, (title, self._static, self._donate))
-        self._entries: dict[Any, _Entry] = caches[0]
-        self._staged: dict[Any, Staged] = caches[1]
+        self._entries, self._staged = _shared_caches(fun, title, self._static, self._donate)
+        self._table = self._entries.table
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the compiled program; trace and compile first where the types are new."""
+        if self._table is not None:
+            out = self._table.call(args, kwargs)
+            if out is not NotImplemented:
+                return out
+        return self._call(args, kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The twin of the compiled extension's call; see `core.dispatch`."""
         if config.disable_jit:
             return self._call_eagerly(args, kwargs)
         if context.trace is not eval_trace:
             return self._call_traced(args, kwargs)
+        whole = args, kwargs
         static: tuple[Any, ...] = ()
         if self._has_static:
             args, kwargs, static = self._split_static(args, kwargs)
@@ -132,6 +161,8 @@ class JitFunction:
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = self._compile(self._bind(args, kwargs, static))
+        if entry.native is not None and self._table is not None:
+            self._table.learn(*whole, entry.native)
         outs = entry.executable(
             [x.value if type(x) is Array else as_array(x).value for x in leaves]
         )

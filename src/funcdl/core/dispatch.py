@@ -1,0 +1,122 @@
+"""Cached calls without Python code: the compiled extension, where it was built.
+
+`funcdl.core._native` (its C sources are in ``native/``) serves a call of a jitted function whose
+program is known: it flattens the arguments, looks the program up by their types, calls it and wraps
+the results. The Python code of `funcdl.transforms.jit` is its twin: it serves whatever the
+extension does not know or does not do, raises all errors, and teaches the extension what it found.
+Without the extension, or with ``config.dispatch = "python"``, it serves every call.
+
+What the extension leaves to the twin: traced values and deleted arrays, arrays that are not
+C-contiguous, leaves other than arrays, NumPy arrays and scalars, containers other than
+dicts, lists, tuples, named tuples and registered classes, and programs that run on the host.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import optree
+
+from funcdl.core import tree
+from funcdl.core.array import Array
+from funcdl.core.backend import Executable, NativeCall
+from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.trace import context, eval_trace
+
+INTERFACE = 1
+"""Of the extension; one that was built from older sources is left alone."""
+
+
+def _find() -> ModuleType | None:
+    try:
+        from funcdl.core import _native
+    except ImportError:  # it was not built, or for another Python or NumPy
+        return None
+    return _native if getattr(_native, "INTERFACE", None) == INTERFACE else None
+
+
+class Dispatch:
+    """Access to the extension.
+
+    Attributes:
+      native: the extension, or None.
+      mode: the flags that programs depend on; None while the twin is to serve all calls.
+    """
+
+    def __init__(self, native: ModuleType | None) -> None:
+        self.native: Any = None
+        self.mode: Any = None
+        self.use(native)
+        tree.registration_listeners.append(self._forget_nodes)
+
+    def use(self, native: ModuleType | None) -> None:
+        """Let an extension serve the functions that are jitted from now on."""
+        self.native = native
+        if self.native is not None:
+            self.native.setup(Array, context, eval_trace, _classify)
+            self.native.set_mode(self.mode)
+
+    def set_mode(self, mode: Any) -> None:
+        """Serve calls under these flags from now on, or none."""
+        self.mode = mode
+        if self.native is not None:
+            self.native.set_mode(mode)
+
+    def table(self, positions: frozenset[int], names: frozenset[str]) -> Any:
+        """A table for the programs of one function with these static parameters, or None."""
+        if self.native is None or not all(0 <= i < 64 for i in positions):
+            return None
+        return self.native.Table(positions, names)
+
+    def program(
+        self,
+        executable: Executable,
+        jaxpr: ClosedJaxpr,
+        donated: tuple[bool, ...],
+        out_tree: tree.TreeDef,
+    ) -> Any:
+        """What a table calls for an executable, or None where the twin must."""
+        call = getattr(executable, "native_call", None)
+        if self.native is None or not isinstance(call, NativeCall):
+            return None
+        template = out_tree.unflatten(range(len(jaxpr.out_avals)))
+        return self.native.Program(
+            function=call.function,
+            in_avals=tuple(jaxpr.in_avals),
+            donated=donated,
+            consts=call.consts,
+            outputs=call.outputs,
+            results=call.results,
+            out_avals=tuple(jaxpr.out_avals),
+            pool=call.pool,
+            arena_bytes=call.arena_bytes,
+            template=template,
+            unflatten=None if _is_plain(template) else out_tree.unflatten,
+        )
+
+    def _forget_nodes(self) -> None:
+        if self.native is not None:
+            self.native.forget_nodes()
+
+
+def _classify(cls: type[Any]) -> Any:
+    """How instances are flattened: True as a tuple, else a function, or None if not by us."""
+    entry = optree.register_pytree_node.get(cls, namespace=tree.NAMESPACE)
+    if entry is None:
+        return None
+    if entry.namespace == tree.NAMESPACE:
+        return entry.flatten_func
+    return optree.is_namedtuple_class(cls) or None
+
+
+def _is_plain(template: Any) -> bool:
+    """Whether a tree has only nodes that the extension builds, and integers as leaves."""
+    if type(template) is dict:
+        return all(map(_is_plain, template.values()))
+    if type(template) in (tuple, list) or _classify(type(template)) is True:
+        return all(map(_is_plain, template))
+    return template is None or type(template) is int
+
+
+dispatch = Dispatch(_find())
