@@ -267,3 +267,15 @@ def test_operand_by_keyword() -> None:
     assert_same(lax.cond(False, lambda x: 1, lambda x: 2, operand=None), fnp.asarray(2))
     assert_same(lax.switch(1, [lambda x: x, lambda x: -x], operand=B), -B)
     assert lax.fori_loop(0, 3, lambda i, x: x + i, 0, unroll=True) == 3
+
+
+def test_a_symmetric_system_is_its_own_transpose() -> None:
+    m = fnp.asarray(np.array([[3.0, 1.0], [1.0, 2.0]]))
+
+    def solved(b: Any) -> Any:
+        return lax.custom_linear_solve(
+            lambda x: m @ x, b, lambda _, y: fnp.linalg.solve(m, y), symmetric=True
+        )
+
+    found = fd.grad(lambda b: solved(b)[0])(fnp.asarray(np.array([1.0, 2.0])))
+    np.testing.assert_allclose(found, np.linalg.inv(m)[0], rtol=1e-6)

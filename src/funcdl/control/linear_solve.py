@@ -54,13 +54,13 @@ def custom_linear_solve(
       b: the right-hand side, a pytree of arrays.
       solve: ``solve(matvec, b)`` returns x.
       transpose_solve: ``transpose_solve(vecmat, b)`` solves the transposed system; needed for
-        reverse mode.
+        reverse mode, unless `symmetric`, where it is `solve` by default.
       symmetric: whether `matvec` is its own transpose.
       has_aux: whether the solvers return a pair ``(x, aux)``; `aux` has no derivative.
 
     Raises:
       TreeError, ShapeError: a function returns something else than it must.
-      NotDifferentiableError: reverse mode without `transpose_solve`.
+      NotDifferentiableError: reverse mode without `transpose_solve` or `symmetric`.
     """
     leaves, b_tree = as_arrays("b", b, "custom_linear_solve")
     avals = [x.aval.update(weak_type=False) for x in leaves]
@@ -89,6 +89,8 @@ def custom_linear_solve(
         return program, captured, found
 
     program, captured, solve_tree = trace(solve, matvec)
+    if transpose_solve is None and symmetric:
+        transpose_solve = solve
     parts: list[tuple[ClosedJaxpr | None, list[Any]]] = [
         (forward, forward_captured),
         (program, captured),
