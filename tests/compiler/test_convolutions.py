@@ -14,8 +14,10 @@ from tests.compiler.convolutions import TABLE, Case, error, random_case
 from tests.compiler.run import interpret, pipeline_of
 from tests.kernels.c_harness import OTHERS
 
+import funcdl.numpy as fnp
 from funcdl.compiler import targets
 from funcdl.config import config
+from funcdl.control.scan import scan
 from funcdl.core.array import Array
 from funcdl.kernels.cpu_c.isa import compile_flags
 from funcdl.kir.convolution import conv_as_dot, find_conv
@@ -192,3 +194,40 @@ def test_other_instruction_sets(isa: str, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(targets, "compile_flags", lambda **kinds: compile_flags(isa, **kinds))
     for case, args, found in compiled.__wrapped__(None).values():
         check(case, args, found)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["3x3, many features", "strided", "spread", "depthwise", "1-D"])
+def test_what_follows_is_computed_in_the_same_kernel(name: str) -> None:
+    """Scale, shift, activation and residual, as after a batch norm: one kernel."""
+    case = TABLE[name]
+    rng = np.random.default_rng(0)
+    lhs, rhs = case.operands(rng)
+    out = case.reference(lhs, rhs)
+    scale, shift = (rng.normal(size=out.shape[-1]).astype(np.float32) for _ in range(2))
+    residual = rng.normal(size=out.shape).astype(np.float32)
+
+    def layer(lhs: Any, rhs: Any, scale: Any, shift: Any, residual: Any) -> Any:
+        return fnp.maximum(case(lhs, rhs) * scale + shift, 0) + residual
+
+    args = [Array(x) for x in (lhs, rhs, scale, shift, residual)]
+    with config.override(backend="cpu"):
+        f = jit(layer)
+        kernels = f.lower(*args).as_text("kernels")
+        found = f(*args)
+    assert kernels.count("kernel k") == 1 and " conv %" in kernels
+    assert error(found, np.maximum(out * scale + shift, 0) + residual, case) <= MOST
+
+
+@needs_compiler
+def test_a_loop_of_convolutions_is_native() -> None:
+    case = Case(2, 6, 6, (5, 7), (3, 3), padding=((1, 1), (1, 1)))
+    lhs, rhs = case.operands(np.random.default_rng(0))
+    with config.override(backend="cpu"):
+        f = jit(lambda x, w: scan(lambda x, _: (case(x, w), None), x, None, length=3)[0])
+        assert native(f.lower(Array(lhs), Array(rhs)))
+        found = f(Array(lhs), Array(rhs))
+    wanted = lhs
+    for _ in range(3):
+        wanted = case.reference(wanted, rhs)
+    np.testing.assert_allclose(found.value, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())

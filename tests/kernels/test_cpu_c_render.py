@@ -62,7 +62,7 @@ TINY = {
 TINY_CONV = {
     "WINDOWS": 8,
     "BAND_BYTES": 1000,
-    "FEATURES": 64,
+    "RESULT_BYTES": 1000,
     "POSITIONS": 10,
     "SUM_BYTES": 1 << 16,
     "PARALLEL_WORK": 0,

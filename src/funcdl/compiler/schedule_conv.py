@@ -16,8 +16,9 @@ MOST_WINDOWS = 1 << 14
 BAND_BYTES = 192 * 1024
 # The same for several images: the more share a panel, the less often the kernel is read.
 IMAGE_BYTES = 1 << 20
-# Features of a block whose results wait for an epilogue. A multiple of every micro-kernel's width.
-FEATURES = 128
+# Results of a block that wait for an epilogue.
+RESULT_BYTES = 256 * 1024
+# Tiles of features are a multiple of this, and so of every micro-kernel's width.
 FEATURE_UNIT = 64
 # A block of positions that contribute to a kernel's gradient; and memory for partial sums of it.
 POSITIONS = 256
@@ -198,7 +199,8 @@ def _schedule_windows(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> Sc
     height = min(-(-height // rows.period) * rows.period, rows.windows)
     features, kind = o, "tile"
     if plain_store(kernel) is None:
-        features = min(o, FEATURES)
+        block = images * height * columns.windows * item
+        features = min(o, max(FEATURE_UNIT, RESULT_BYTES // block // FEATURE_UNIT * FEATURE_UNIT))
     if parallel and blocks() < MANY_BLOCKS and o > FEATURE_UNIT:
         pieces = -(-MANY_BLOCKS // blocks())
         features = max(FEATURE_UNIT, _round_up(-(-o // pieces), FEATURE_UNIT))
