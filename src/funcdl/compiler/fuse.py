@@ -28,6 +28,7 @@ from funcdl.kir import index as kindex
 from funcdl.ops.convolution import convolution_of
 from funcdl.ops.dot import dot_dimensions, product_dtype
 from funcdl.ops.lowering import (
+    Accumulation,
     Contraction,
     Correlation,
     Pointwise,
@@ -140,6 +141,8 @@ class _Fuser:
                     self._place_pointwise(eqn)
             case Reduction():
                 self._place_reduction(eqn)
+            case Accumulation():
+                self._place_accumulation(eqn)
             case Contraction():
                 self._place_dot(eqn)
             case Correlation(sums):
@@ -226,6 +229,8 @@ class _Fuser:
                 reason = "a reduction needs whole rows, and a dot computes tiles"
             elif group.shape != shape:
                 reason = f"it runs over {group.shape}, the reduction over {shape}"
+            elif group.running is not None:
+                reason = "it accumulates, and a reduction needs whole rows"
             elif group.reduce_dims not in (None, dims):
                 reason = f"it reduces dimensions {group.reduce_dims}, this one reduces {dims}"
             else:
@@ -240,6 +245,30 @@ class _Fuser:
         group = self._open("loops", axes, shape, position, reasons)
         group.reduce_dims = dims
         self._join(group, eqn, group.reduced_position)
+
+    def _place_accumulation(self, eqn: Eqn) -> None:
+        (operand,) = eqn.invars
+        shape, way = operand.aval.shape, (eqn.params["axis"], eqn.params["reverse"])
+        reasons: list[Refusal] = []
+        for group in self._candidates(eqn):
+            if group.kind != "loops" or group.reduce_dims is not None:
+                reason = "an accumulation joins elementwise loops only"
+            elif group.shape != shape:
+                reason = f"it runs over {group.shape}, the accumulation over {shape}"
+            elif group.running not in (None, way):
+                reason = "it accumulates along another dimension or in the other direction"
+            else:
+                reason = self._refusal(group, eqn, [(operand, group.position)])
+            if not reason:
+                group.running = way
+                group.why_not += reasons
+                self._join(group, eqn, group.position)
+                return
+            reasons.append(self._explain(eqn, group, reason))
+        axes, position = domain_axes(shape)
+        group = self._open("loops", axes, shape, position, reasons)
+        group.running = way
+        self._join(group, eqn, position)
 
     def _place_dot(self, eqn: Eqn) -> None:
         reasons = self._explanations(eqn, "a dot starts its own tiles")
@@ -404,6 +433,9 @@ class _Fuser:
             and first.axes == second.axes
             and first.position == second.position
             and (first.reduce_dims is None or second.reduce_dims in (None, first.reduce_dims))
+            and (first.running is None or second.running in (None, first.running))
+            and (first.running is None or second.reduce_dims is None)
+            and (second.running is None or first.reduce_dims is None)
             and len(first.members) + len(second.members) <= MAX_MEMBERS
         )
         if not same_loops:
@@ -438,6 +470,8 @@ class _Fuser:
         second.why_not = first.why_not + second.why_not
         if second.reduce_dims is None:
             second.reduce_dims = first.reduce_dims
+        if second.running is None:
+            second.running = first.running
         old, new = 1 << first.number, 1 << second.number
         self._ancestors[second.number] |= self._ancestors[first.number]
         self._ancestors[second.number] &= ~(old | new)

@@ -24,6 +24,7 @@ from funcdl.kir.ir import Kernel
 from funcdl.ops.convolution import convolution_of
 from funcdl.ops.dot import dot_dimensions, product_dtype
 from funcdl.ops.lowering import (
+    Accumulation,
     Contraction,
     Correlation,
     Pointwise,
@@ -107,7 +108,7 @@ class _Lowering:
             self.builder.axis(axis_name, extent)
 
     def build(self) -> LoweredKernel:
-        return LoweredKernel(self.builder.build(), self._variables)
+        return LoweredKernel(_without_dead_axes(self.builder.build()), self._variables)
 
     def value(self, atom: Atom, index: Position, mask: int | None = None) -> int:
         """The value of an atom at an index, in the dtype that kernels compute in."""
@@ -184,6 +185,10 @@ class _Lowering:
                 return rule(self.builder, values, avals, number, eqn.params)
             case Reduction(op):
                 return self._reduction(eqn, op, index)
+            case Accumulation(op):
+                axis, _ = self._group.axes[eqn.params["axis"]]
+                arg = self.value(eqn.invars[0], self._group.position)
+                return self.builder.running(op, arg, axis, eqn.params["reverse"])
             case Contraction():
                 return self._contraction(eqn)
             case Correlation(sums):
@@ -248,6 +253,18 @@ class _Lowering:
         return form.rule(
             reader, index, place, lambda op, value: self.builder.reduce(op, value, axes), eqn.params
         )
+
+
+def _without_dead_axes(kernel: Kernel) -> Kernel:
+    """Drop axes without positions whose reductions have gone: no loop of them would store anything.
+
+    What a group stores has elements, so its place varies over no such axis.
+    """
+    reduced = {a for i in kernel.body if isinstance(i, Reduce) for a in i.axes}
+    if any(isinstance(i, Dot | Conv) for i in kernel.body):
+        return kernel
+    axes = tuple(a for a in kernel.axes if a.extent or a.name in reduced)
+    return kernel if axes == kernel.axes else replace(kernel, axes=axes)
 
 
 class _EqnReader:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from funcdl.compiler.groups import Group
 from funcdl.compiler.reads import Read, leaf_vars, operand_position, reads_at
 from funcdl.core.jaxpr import Atom, Eqn, Var
-from funcdl.ops.lowering import Pointwise, Position, Reduction
+from funcdl.ops.lowering import Accumulation, Pointwise, Position, Reduction
 
 # Additions that take as long as moving one byte to or from memory, measured on two cores that share
 # 20 GB/s: an exponential (about 12) costs less than storing and loading its float32 result.
@@ -97,7 +97,9 @@ class Recomputer:
             if not foreign:
                 continue
             form = eqn.primitive.lower
-            if group.kind in ("host", "update") or not isinstance(form, Pointwise | Reduction):
+            if group.kind in ("host", "update") or not isinstance(
+                form, Pointwise | Reduction | Accumulation
+            ):
                 yield from ((var, None) for var in foreign)
                 continue
             for atom, position in self._member_reads(group, eqn):

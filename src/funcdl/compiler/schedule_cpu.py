@@ -22,6 +22,7 @@ from funcdl.kir.ir import (
     Kernel,
     Load,
     Reduce,
+    Running,
     Store,
 )
 from funcdl.kir.schedule import Kind, Schedule, Step
@@ -45,6 +46,12 @@ TRANSPOSE_TILE = (16, 128)
 ROW_BLOCK = 4096
 COLUMN_BLOCK = 256
 
+# Positions of a row that are accumulated at a time, in an array in the first-level cache; and lanes
+# of an accumulation down columns, at least the second number where threads share them.
+RUNNING_BLOCK = 1024
+RUNNING_LANES = 1024
+RUNNING_MIN_LANES = 256
+
 # A product with fewer rows, columns or terms than this, or fewer multiplications in all, is not
 # worth packing its operands.
 DOT_THIN = 4
@@ -62,6 +69,9 @@ def schedule_cpu(kernel: Kernel) -> Schedule:
     """The schedule that the C renderer is given when no autotuner has spoken."""
     if any(isinstance(i, AtomicUpdate) for i in kernel.body):
         return _schedule_updates(kernel)
+    running = next((i for i in kernel.body if isinstance(i, Running)), None)
+    if running is not None:
+        return _schedule_running(kernel, running.axis)
     direct = schedule_conv(kernel)
     if direct is not None:
         return direct
@@ -165,6 +175,25 @@ def _schedule_columns(kernel: Kernel, reduced: set[str], lane: str) -> Schedule:
     steps.append(Step(lane, "parallel" if is_parallel else "tile", size))
     steps += _reduce_steps(kernel, reduced, COLUMN_BLOCK, "loop")
     return Schedule((*steps, Step(lane, "vector")))
+
+
+def _schedule_running(kernel: Kernel, axis: str) -> Schedule:
+    """Rows in chunks, or down columns that are contiguous across, a tile of them at a time."""
+    lane = _lane_axis(kernel, {axis})
+    outer = [a.name for a in kernel.axes if a.name not in (axis, lane) and a.extent != 1]
+    steps = _share(kernel, outer)
+    shared = {step.axis for step in steps}
+    is_parallel = work(kernel) >= PARALLEL_WORK and len(steps) == len(outer)
+    size = RUNNING_LANES
+    if lane is not None and is_parallel:
+        tiles = _chunks(kernel, steps) * kernel.axis(lane).extent
+        while size > RUNNING_MIN_LANES and tiles < size * MANY_CHUNKS:
+            size //= 2
+    steps += [Step(name, "loop") for name in outer if name not in shared]
+    if lane is None:
+        return Schedule((*steps, Step(axis, "tile", RUNNING_BLOCK), Step(axis, "vector")))
+    steps.append(Step(lane, "parallel" if is_parallel else "tile", size))
+    return Schedule((*steps, Step(axis, "loop"), Step(lane, "vector")))
 
 
 def _is_blocked(kernel: Kernel, dot: Dot) -> bool:

@@ -30,6 +30,8 @@ from funcdl.kir.ir import (
     Reduce,
     ReduceOp,
     Role,
+    Running,
+    RunningOp,
     Scalar,
     Select,
     Slide,
@@ -235,6 +237,15 @@ class KernelBuilder:
         key = ("reduce", op, arg, names, result)
         return self._value(key, mask, lambda: Reduce(self._type(result, mask), op, arg, names))
 
+    def running(self, op: RunningOp, arg: int, axis: str, reverse: bool = False) -> int:
+        """The results of `op` over a value at all positions along `axis` up to each one."""
+        if self._axes[axis].extent == 1:
+            return arg
+        mask = self._masks[arg] | self._bits[axis]
+        type_ = self._type(self.type_of(arg).dtype, mask)
+        key = ("running", op, arg, axis, reverse)
+        return self._value(key, mask, lambda: Running(type_, op, arg, axis, reverse))
+
     def dot(self, lhs: int, rhs: int, m: str, n: str, k: str) -> int:
         """``Σ_k lhs · rhs``: `lhs` varies over `m` and `k`, `rhs` over `k` and `n`, and batch."""
         mask = (self._masks[lhs] | self._masks[rhs]) & ~self._bits[k]
@@ -365,7 +376,7 @@ def renumber(instruction: Instruction, ids: Mapping[int, int]) -> Instruction:
             return replace(instruction, args=tuple(ids[arg] for arg in args))
         case Select(_, which, on_true, on_false):
             return Select(instruction.type, ids[which], ids[on_true], ids[on_false])
-        case Cast(arg=arg) | Bitcast(arg=arg) | Reduce(arg=arg):
+        case Cast(arg=arg) | Bitcast(arg=arg) | Reduce(arg=arg) | Running(arg=arg):
             return replace(instruction, arg=ids[arg])
         case Dot(lhs=lhs, rhs=rhs) | Conv(lhs=lhs, rhs=rhs):
             return replace(instruction, lhs=ids[lhs], rhs=ids[rhs])

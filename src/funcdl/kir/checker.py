@@ -1,9 +1,10 @@
 """Checks that a kernel keeps the rules of the kernel IR, on which renderers rely.
 
-A kernel has one of three forms:
+A kernel has one of four forms:
 
 * *loops*: no `Dot`. All reductions are over the same axes, and a store varies over all of these
   axes or over none (an elementwise kernel is the case of no reduction);
+* *running*: `Running`, all along one axis in one direction, with no reduction and no `Dot`;
 * *dot*: one `Dot` or `Conv` and no reduction. Nothing that is stored varies over the axes that it
   sums over;
 * *updates*: `AtomicUpdate` with neither. Updated buffers are not read or stored to otherwise.
@@ -35,6 +36,7 @@ from funcdl.kir.ir import (
     Kernel,
     Load,
     Reduce,
+    Running,
     Scalar,
     Select,
     Store,
@@ -141,6 +143,9 @@ class _Checker:
             case Reduce(arg=arg, axes=axes):
                 self.require_axes(axes)
                 return self.varies[arg] - frozenset(axes)
+            case Running(arg=arg, axis=axis):
+                self.require_axes((axis,))
+                return self.varies[arg] | {axis}
             case Dot(lhs=lhs, rhs=rhs, m=m, n=n, k=k):
                 self.require_axes((m, n, k))
                 return (self.varies[lhs] | self.varies[rhs]) - {k}
@@ -221,6 +226,8 @@ class _Checker:
                 return type_.dtype
             case Reduce():
                 return self.reduce(instruction)
+            case Running():
+                return self.running(instruction)
             case Dot():
                 return self.dot(instruction)
             case Conv():
@@ -295,6 +302,13 @@ class _Checker:
             self.fail(f"{reduce.op} is not defined on {dtype}")
         return dtype
 
+    def running(self, running: Running) -> np.dtype:
+        dtype = self.types[running.arg].dtype
+        self.refuse_half(dtype)
+        if dtypes.kind(dtype) not in ("f" if running.op == "logsumexp" else "iuf"):
+            self.fail(f"running {running.op} is not defined on {dtype}")
+        return dtype
+
     def dot(self, dot: Dot) -> np.dtype:
         dtype = self.common_dtype((dot.lhs, dot.rhs))
         if dtype not in DOT_DTYPES:
@@ -356,6 +370,9 @@ class _Checker:
             id for id, instruction in enumerate(body) if isinstance(instruction, AtomicUpdate)
         ]
         reduces = {id: i for id, i in enumerate(body) if isinstance(i, Reduce)}
+        running = [id for id, i in enumerate(body) if isinstance(i, Running)]
+        if running:
+            self.check_running(running, [*updates, *dots, *reduces])
         if updates and (reduces or dots):
             self.fail("a kernel with updates must have no reduce and no dot", updates[0])
         if dots and reduces:
@@ -373,6 +390,18 @@ class _Checker:
             for id in effects:
                 if 0 < len(self.varies[id] & set(first)) < len(first):
                     self.fail(f"must vary over all of the axes {', '.join(first)} or none", id)
+
+    def check_running(self, running: list[int], others: list[int]) -> None:
+        if others:
+            self.fail("a kernel with running results must have no reduce, dot or update", others[0])
+        ways = {
+            id: (i.axis, i.reverse)
+            for id in running
+            if isinstance(i := self.kernel.body[id], Running)
+        }
+        for id, way in ways.items():
+            if way != ways[running[0]]:
+                self.fail("all running results must go along one axis in one direction", id)
 
     def check_no_effect_over(self, dot: Instruction, effects: list[int]) -> None:
         assert isinstance(dot, Dot | Conv)

@@ -4,7 +4,8 @@ The counts follow XLA's, which `jax.stages.Compiled.cost_analysis` returns:
 
 * flops: each application of an elementwise operation or `Select` is one, of any dtype, that is not
   transcendental; a `Dot` is two for each multiply-add, and so is a `Conv`, whose positions in the
-  padding and in holes are not counted; a `Reduce` of n elements to m is n − m.
+  padding and in holes are not counted; a `Reduce` of n elements to m is n − m, and so is a
+  `Running` of m rows of n elements in all.
 * transcendentals: applications of exp, log, sqrt, sin, erf and the like.
 * bytes: every element that a kernel reads counts once, however often it is read, and every element
   that it writes. Kernels find what they have just used in caches, to which this is the ideal.
@@ -30,6 +31,7 @@ from funcdl.kir.ir import (
     Kernel,
     Load,
     Reduce,
+    Running,
     Select,
     Slide,
     Store,
@@ -106,6 +108,11 @@ def kernel_cost(kernel: Kernel) -> Cost:
                 points = max(before - _points(type_.axes, extents), 0)
                 flops += points
                 operations += points * _width(kernel.value_type(arg).dtype)
+            case Running(type=type_, axis=axis):
+                rows = _points([name for name in type_.axes if name != axis], extents)
+                points = max(_points(type_.axes, extents) - rows, 0)
+                flops += points
+                operations += points * _width(type_.dtype)
             case Dot(type=type_, k=k):
                 points = 2 * _points((*type_.axes, k), extents)
                 flops += points

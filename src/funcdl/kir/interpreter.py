@@ -24,6 +24,7 @@ from funcdl.kir.ir import (
     Kernel,
     Load,
     Reduce,
+    Running,
     Select,
     Slide,
     Store,
@@ -195,6 +196,8 @@ class _Run:
                 return reinterpret(values[arg], type_.dtype)
             case Reduce():
                 return self.reduce(instruction)
+            case Running():
+                return self.running(instruction)
             case Dot():
                 return self.dot(instruction)
             case Conv():
@@ -250,6 +253,14 @@ class _Run:
                 return np.asarray(np.bitwise_and.reduce(arg, axis=dims, keepdims=True))
             case "or":
                 return np.asarray(np.bitwise_or.reduce(arg, axis=dims, keepdims=True))
+
+    def running(self, running: Running) -> Array:
+        arg = self.broadcast(self.values[running.arg], (running.axis,))
+        dim = self.position[running.axis]
+        if running.reverse:
+            arg = np.flip(arg, dim)
+        found: Array = RUNNING[running.op].accumulate(arg, dim, arg.dtype)
+        return np.flip(found, dim) if running.reverse else found
 
     def dot(self, dot: Dot) -> Array:
         lhs = self.broadcast(self.values[dot.lhs], (dot.k,))
@@ -339,6 +350,15 @@ def _elements(x: Array, dim: int, slide: Slide, place: int, count: int) -> Array
     taken = np.take(x, np.where(inside, at // slide.spread, 0), axis=dim)
     return np.where(inside.reshape([-1 if d == dim else 1 for d in range(x.ndim)]), taken, 0)
 
+
+RUNNING: dict[str, np.ufunc] = {
+    "sum": np.add,
+    "prod": np.multiply,
+    "max": np.maximum,
+    "min": np.minimum,
+    "logsumexp": np.logaddexp,
+}
+"""The function that combines two elements, for each kind of running result."""
 
 _UPDATES: dict[str, np.ufunc] = {
     "add": np.add,

@@ -20,6 +20,7 @@ import numpy as np
 from funcdl.kir.index import Index
 
 ReduceOp = Literal["sum", "prod", "max", "min", "and", "or", "argmax", "argmin"]
+RunningOp = Literal["sum", "prod", "max", "min", "logsumexp"]
 UpdateOp = Literal["add", "mul", "min", "max", "set"]
 Role = Literal["in", "out", "inout"]
 Scalar = bool | int | float
@@ -130,6 +131,20 @@ class Reduce:
 
 
 @dataclass(frozen=True, slots=True)
+class Running:
+    """At each position along `axis`, the result of `op` over `arg` at all positions up to it.
+
+    With `reverse` over those from it on. The result varies over `axis`, whether `arg` does or not.
+    """
+
+    type: ValueType
+    op: RunningOp
+    arg: int
+    axis: str
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Dot:
     """``Σ_k lhs · rhs``: `lhs` varies over `m`, `k` and batch axes, `rhs` over `k`, `n` and batch.
 
@@ -216,7 +231,17 @@ class AtomicUpdate:
 
 
 ValueInstruction = (
-    Const | IndexValue | Load | Elementwise | Select | Cast | Bitcast | Reduce | Dot | Conv
+    Const
+    | IndexValue
+    | Load
+    | Elementwise
+    | Select
+    | Cast
+    | Bitcast
+    | Reduce
+    | Running
+    | Dot
+    | Conv
 )
 Effect = Store | AtomicUpdate
 Instruction = ValueInstruction | Effect
@@ -257,7 +282,7 @@ def operands(instruction: Instruction) -> tuple[int, ...]:
             return args
         case Select(which=which, on_true=on_true, on_false=on_false):
             return which, on_true, on_false
-        case Cast(arg=arg) | Bitcast(arg=arg) | Reduce(arg=arg):
+        case Cast(arg=arg) | Bitcast(arg=arg) | Reduce(arg=arg) | Running(arg=arg):
             return (arg,)
         case Dot(lhs=lhs, rhs=rhs) | Conv(lhs=lhs, rhs=rhs):
             return lhs, rhs

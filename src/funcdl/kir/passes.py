@@ -23,6 +23,7 @@ from funcdl.kir.ir import (
     Kernel,
     Load,
     Reduce,
+    Running,
     Select,
     Store,
 )
@@ -32,10 +33,10 @@ def collapse_axes(kernel: Kernel) -> Kernel:
     """Merge adjacent axes that every index runs through in one stride, and drop axes of extent 1.
 
     An axis pair ``a, b`` becomes one axis, with the name of the first, where each value varies over
-    both or neither, no index gets more quotients or remainders by it, and no reduction takes one of
-    them alone. So elementwise kernels on dense arrays get one axis, and a reduction over n, h, w
-    gets one reduced axis. The axes of a `Dot` stay even at extent 1; a batch axis can merge into
-    its m or n. A kernel with a `Conv` keeps all of its axes.
+    both or neither, no index gets more quotients or remainders by it, no reduction takes one of
+    them alone, and no running result goes along one. So elementwise kernels on dense arrays get one
+    axis, and a reduction over n, h, w gets one reduced axis. The axes of a `Dot` stay even at extent
+    1; a batch axis can merge into its m or n. A kernel with a `Conv` keeps all of its axes.
     """
     if any(isinstance(i, Conv) for i in kernel.body):
         return kernel
@@ -70,6 +71,8 @@ def _merge(kernel: Kernel, at: int) -> Kernel | None:
     names = {first.name, second.name}
     for instruction in kernel.body:
         if isinstance(instruction, Reduce) and len(names & set(instruction.axes)) == 1:
+            return None
+        if isinstance(instruction, Running) and instruction.axis in names:
             return None
         if isinstance(instruction, Dot):
             roles = names & {instruction.m, instruction.n, instruction.k}
@@ -171,6 +174,11 @@ def rebuild_instruction(
         case Reduce(type_, op, arg, axes):
             reduced = [name for name in map(new_name, axes) if name is not None]
             return builder.reduce(op, ids[arg], reduced, type_.dtype)
+        case Running(_, op, arg, axis, reverse):
+            new_axis = new_name(axis)
+            return (
+                ids[arg] if new_axis is None else builder.running(op, ids[arg], new_axis, reverse)
+            )
         case Dot(_, lhs, rhs, m, n, k):
             new_m, new_n, new_k = map(new_name, (m, n, k))
             assert new_m is not None and new_n is not None and new_k is not None

@@ -27,6 +27,7 @@ from funcdl.kir.ir import (
     Kernel,
     Load,
     Reduce,
+    Running,
     Scalar,
     Select,
     Slide,
@@ -82,6 +83,8 @@ def format_instruction(instruction: Instruction) -> str:
             return f"bitcast %{arg}"
         case Reduce(_, op, arg, axes):
             return f"reduce {op} {','.join(axes)} %{arg}"
+        case Running(_, op, arg, axis, reverse):
+            return f"running {op} {axis} %{arg}" + (" reverse" if reverse else "")
         case Dot(_, lhs, rhs, m, n, k):
             return f"dot {_ids((lhs, rhs))} m={m} n={n} k={k}"
         case Conv(_, lhs, rhs, n, o, c, slides):

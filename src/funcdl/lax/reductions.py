@@ -12,12 +12,10 @@ from funcdl.core.primitive import Primitive
 from funcdl.errors import ShapeError
 from funcdl.lax.operands import ArrayLike
 from funcdl.lax.options import check_precision
-from funcdl.lax.shaping import rev
-from funcdl.numpy import reductions
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.promotion import array
 from funcdl.numpy.reductions import normalize_axes, normalize_axis
-from funcdl.ops import arg_reduction, reduction
+from funcdl.ops import arg_reduction, cumulative, reduction
 from funcdl.ops import dot as contraction
 
 
@@ -62,22 +60,17 @@ def _find(
 
 def cumsum(operand: ArrayLike, axis: int = 0, reverse: bool = False) -> Any:
     """Sums of all elements up to each one along an axis, or from each one on if `reverse`."""
-    return _running("cumsum", reductions.cumsum, operand, axis, reverse)
+    return _running("cumsum", cumulative.cumsum, operand, axis, reverse)
 
 
 def cumprod(operand: ArrayLike, axis: int = 0, reverse: bool = False) -> Any:
     """Products of all elements up to each one along an axis, or from it on if `reverse`."""
-    return _running("cumprod", reductions.cumprod, operand, axis, reverse)
+    return _running("cumprod", cumulative.cumprod, operand, axis, reverse)
 
 
-def _running(
-    name: str, function: Callable[..., Any], operand: ArrayLike, axis: int, reverse: bool
-) -> Any:
+def _running(name: str, primitive: Primitive, operand: ArrayLike, axis: int, reverse: bool) -> Any:
     x = array(name, operand)
-    axis = normalize_axis(name, axis, x.ndim)
-    if not reverse:
-        return function(x, axis)
-    return rev(function(rev(x, (axis,)), axis), (axis,))
+    return primitive(x, axis=normalize_axis(name, axis, x.ndim), reverse=bool(reverse))
 
 
 def dot_general(

@@ -16,11 +16,11 @@ from funcdl.numpy.arithmetic import maximum, minimum
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.logic import truth
 from funcdl.numpy.promotion import ArrayLike, array, convert, strong
-from funcdl.ops import arg_reduction, reduction
+from funcdl.ops import arg_reduction, cumulative, reduction
 from funcdl.ops.arithmetic import add, mul
 from funcdl.ops.select import select_n
 from funcdl.ops.shape import broadcast_to, full_like, reshape
-from funcdl.ops.slicing import pad, slice_
+from funcdl.ops.slicing import pad
 
 __all__ = [
     "all",
@@ -352,14 +352,14 @@ def cumsum(a: ArrayLike, axis: int | None = None, dtype: DTypeLike = None, out: 
         type.
       out: must be None.
     """
-    return _running("cumsum", add, 0, a, axis, dtype, out)
+    return _running("cumsum", cumulative.cumsum, a, axis, dtype, out)
 
 
 def cumprod(
     a: ArrayLike, axis: int | None = None, dtype: DTypeLike = None, out: None = None
 ) -> Any:
     """Products of all elements up to each one; the arguments are those of `cumsum`."""
-    return _running("cumprod", mul, 1, a, axis, dtype, out)
+    return _running("cumprod", cumulative.cumprod, a, axis, dtype, out)
 
 
 def cumulative_sum(
@@ -418,28 +418,16 @@ def _cumulative(
 
 def _running(
     name: str,
-    combine: Primitive,
-    identity: int,
+    primitive: Primitive,
     a: ArrayLike,
     axis: int | None,
     dtype: DTypeLike,
     out: None,
 ) -> Any:
-    """By doubling: after step k each element holds the result of the 2^k elements up to it."""
     _refuse_out(name, out)
     a = array(name, a)
     dtype = sum_dtype(a.aval.dtype, dtype, dtypes.is_bool(a.aval.dtype))
     a = strong(convert(a, dtype))
     if axis is None:
         a, axis = reshape(a, new_sizes=(a.aval.size,)), 0
-    axis = normalize_axis(name, axis, a.aval.ndim)
-    shape = a.aval.shape
-    fill = Array(np.array(identity, dtype))
-    step = 1
-    while step < shape[axis]:
-        limits = tuple(n - step * (d == axis) for d, n in enumerate(shape))
-        before = slice_(a, start_indices=(0,) * len(shape), limit_indices=limits, strides=None)
-        config = tuple((step * (d == axis), 0, 0) for d in range(len(shape)))
-        a = combine(pad(before, fill, padding_config=config), a)
-        step *= 2
-    return a
+    return primitive(a, axis=normalize_axis(name, axis, a.aval.ndim), reverse=False)

@@ -2,7 +2,7 @@
 
 Parameters and meanings are those of the `jax.lax` functions of the same names: element i of the
 output combines the elements up to i, with `reverse` those from i on. Half precision accumulates in
-float32, integers wrap around. The host computes them: an element depends on the one before it.
+float32, integers wrap around.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.errors import DtypeError, ShapeError
+from funcdl.kir.ir import RunningOp
 from funcdl.ops import registry
 from funcdl.ops.arithmetic import add, mul, sub
 from funcdl.ops.comparison import eq, ne
 from funcdl.ops.exponential import exp
-from funcdl.ops.lowering import compute_dtype
+from funcdl.ops.lowering import Accumulation, compute_dtype
 from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.select import select_n
 from funcdl.ops.shape import full_like, iota, linear_unary_jvp
@@ -31,10 +32,10 @@ from funcdl.ops.sort import take_along
 
 NDArray = np.ndarray[Any, Any]
 
-_HOST = {"c": "runs on the host", "triton": "runs on the host"}
+_MISSING = {"triton": "blocks run in any order, and an element depends on the one before it"}
 
 
-def _cumulative(name: str, accepts: tuple[str, ...], combine: np.ufunc) -> Primitive:
+def _cumulative(name: str, accepts: tuple[str, ...], combine: np.ufunc, op: RunningOp) -> Primitive:
     """An accumulation with all of its rules but the derivative."""
     primitive = Primitive(name)
 
@@ -70,6 +71,7 @@ def _cumulative(name: str, accepts: tuple[str, ...], combine: np.ufunc) -> Primi
     primitive.shape = shape
     primitive.impl = impl
     primitive.batch = batch
+    primitive.lower = Accumulation(op)
     return primitive
 
 
@@ -111,10 +113,10 @@ def _samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]
         yield Sample((random_array(rng, shape, dtype),), params, grad)
 
 
-cumsum = _cumulative("cumsum", registry.NUMBERS, np.add)
+cumsum = _cumulative("cumsum", registry.NUMBERS, np.add, "sum")
 cumsum.jvp = linear_unary_jvp(cumsum)
 cumsum.transpose = lambda ct, x, *, axis, reverse: [cumsum(ct, axis=axis, reverse=not reverse)]
-registry.add(Op(cumsum, registry.NUMBERS, _samples, _HOST))
+registry.add(Op(cumsum, registry.NUMBERS, _samples, _MISSING))
 
 
 def _prod_jvp(
@@ -137,9 +139,9 @@ def _prod_samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sa
     yield Sample((x,), params, (0,) if dtypes.is_inexact(dtype) else ())
 
 
-cumprod = _cumulative("cumprod", registry.NUMBERS, np.multiply)
+cumprod = _cumulative("cumprod", registry.NUMBERS, np.multiply, "prod")
 cumprod.jvp = _prod_jvp
-registry.add(Op(cumprod, registry.NUMBERS, _prod_samples, _HOST))
+registry.add(Op(cumprod, registry.NUMBERS, _prod_samples, _MISSING))
 
 
 def _extreme_jvp(primitive: Primitive) -> Callable[..., tuple[Any, Any]]:
@@ -177,15 +179,15 @@ def _extreme_samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator
         yield Sample((special,), {"axis": 0, "reverse": False})
 
 
-def _extreme(name: str, combine: np.ufunc) -> Primitive:
-    primitive = _cumulative(name, registry.REAL, combine)
+def _extreme(name: str, combine: np.ufunc, op: RunningOp) -> Primitive:
+    primitive = _cumulative(name, registry.REAL, combine, op)
     primitive.jvp = _extreme_jvp(primitive)
-    registry.add(Op(primitive, registry.REAL, _extreme_samples, _HOST))
+    registry.add(Op(primitive, registry.REAL, _extreme_samples, _MISSING))
     return primitive
 
 
-cummax = _extreme("cummax", np.maximum)
-cummin = _extreme("cummin", np.minimum)
+cummax = _extreme("cummax", np.maximum, "max")
+cummin = _extreme("cummin", np.minimum, "min")
 
 
 def _logsumexp_jvp(
@@ -211,6 +213,6 @@ def _logsumexp_samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterat
         yield Sample((far,), {"axis": 0, "reverse": reverse})
 
 
-cumlogsumexp = _cumulative("cumlogsumexp", registry.FLOATS, np.logaddexp)
+cumlogsumexp = _cumulative("cumlogsumexp", registry.FLOATS, np.logaddexp, "logsumexp")
 cumlogsumexp.jvp = _logsumexp_jvp
-registry.add(Op(cumlogsumexp, registry.FLOATS, _logsumexp_samples, _HOST))
+registry.add(Op(cumlogsumexp, registry.FLOATS, _logsumexp_samples, _MISSING))

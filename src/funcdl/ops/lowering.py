@@ -18,7 +18,7 @@ from funcdl.core import dtypes
 from funcdl.core.avals import Shape, ShapedArray
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.index import Index
-from funcdl.kir.ir import ReduceOp, UpdateOp
+from funcdl.kir.ir import ReduceOp, RunningOp, UpdateOp
 
 Position = tuple[Index, ...]
 
@@ -83,6 +83,13 @@ class Reduction:
     """A reduction over `params["axes"]` of one operand."""
 
     op: ReduceOp
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulation:
+    """Running results along ``params["axis"]``, backwards where ``params["reverse"]``."""
+
+    op: RunningOp
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from funcdl.kir.ir import (
     IndexValue,
     Kernel,
     Load,
+    Running,
     Select,
     Store,
 )
@@ -32,6 +33,7 @@ class Expressions:
         self.kernel = kernel
         self.vector_axis = ""  # of the loop that is vectorised
         self.elements: dict[int, str] = {}  # values that were computed before, into arrays
+        self.accumulators: dict[int, str] = {}  # of running values that are computed step by step
         self._bound: dict[int, str] = {}
         self._names = _names(kernel)
         self._single = frozenset(axis.name for axis in kernel.axes if axis.extent == 1)
@@ -96,6 +98,9 @@ class Expressions:
                 return text.cast(self.value(arg), self._dtype(arg), type_.dtype)
             case Bitcast(type_, arg):
                 return text.bitcast(self.value(arg), self._dtype(arg), type_.dtype)
+            case Running(type_, op, arg):
+                total = self.accumulators[id]
+                return f"{total} = {accumulate(op, total, self.value(arg), type_.dtype)}"
         raise TypeError(f"%{id} of kernel {self.kernel.name} has no expression: {instruction}")
 
     def index(
@@ -166,6 +171,13 @@ def update(op: str, old: str, value: str, dtype: np.dtype) -> str:
     if op in ("min", "max") or dtypes.is_integer(dtype):
         return f"fd_{op}_{t}({old}, {value})"
     return f"{old} {'+' if op == 'add' else '*'} {value}"
+
+
+def accumulate(op: str, total: str, value: str, dtype: np.dtype) -> str:
+    """The next running result."""
+    if op == "logsumexp":
+        return f"fd_running_pair_{text.short_name(dtype)}({total}, {value})"
+    return update({"sum": "add", "prod": "mul"}.get(op, op), total, value, dtype)
 
 
 def _names(kernel: Kernel) -> dict[tuple[str, str], str]:

@@ -17,7 +17,7 @@ PARALLEL = "#pragma omp parallel for num_threads(fd_num_threads) schedule(static
 
 @dataclass(frozen=True)
 class Loop:
-    """``for (variable = begin; variable < end; variable += step)``.
+    """``for (variable = begin; variable < end; variable += step)``, or from the last to the first.
 
     `first`: lines that stand first in the body. `whole`: the variable is the position along the
     axis, not the first of a tile. `joined`: collapsed with the next loop, so that no code can stand
@@ -36,6 +36,7 @@ class Loop:
     joined: bool = False
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    reverse: bool = False
 
 
 @dataclass(frozen=True)
@@ -236,6 +237,15 @@ class Nest:
     def head(self, loop: Loop) -> str:
         """The `for` of a loop."""
         name = loop.variable
+        if loop.reverse:
+            begin = loop.begin
+            last = f"{loop.end} - 1"
+            if loop.step != 1:
+                steps = f"({last})" if begin == "0" else f"({last} - {begin})"
+                last = f"{steps} / {loop.step} * {loop.step}"
+                last = last if begin == "0" else f"{begin} + {last}"
+            retreat = f"--{name}" if loop.step == 1 else f"{name} -= {loop.step}"
+            return f"for ({POSITION} {name} = {last}; {name} >= {begin}; {retreat})"
         advance = f"++{name}" if loop.step == 1 else f"{name} += {loop.step}"
         return f"for ({POSITION} {name} = {loop.begin}; {name} < {loop.end}; {advance})"
 

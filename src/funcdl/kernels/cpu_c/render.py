@@ -8,16 +8,19 @@ from funcdl.kernels.cpu_c.render_calls import pointer_type, render_bodies, rende
 from funcdl.kernels.cpu_c.render_conv import is_direct, render_conv
 from funcdl.kernels.cpu_c.render_dot import is_blocked, render_dot
 from funcdl.kernels.cpu_c.render_loops import render_loops
+from funcdl.kernels.cpu_c.render_running import render_running
 from funcdl.kernels.cpu_c.render_updates import render_updates
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.convolution import conv_as_dot
-from funcdl.kir.ir import AtomicUpdate, Buffer, Effect, Kernel, Load
+from funcdl.kir.ir import AtomicUpdate, Buffer, Effect, Kernel, Load, Running
 from funcdl.kir.printer import format_kernel
 from funcdl.kir.program import KernelProgram, all_kernels
 from funcdl.kir.schedule import Schedule
 
 ENTRY_POINT = "funcdl_run"
-_HEADERS = ("fd_types.h", "fd_math.h", "fd_gemm.h", "fd_conv.h", "fd_runtime.h")
+_HEADERS = ("fd_types.h", "fd_math.h", "fd_gemm.h", "fd_conv.h", "fd_running.h", "fd_runtime.h")
+# Headers that only units with a call of their functions include, by the beginning of the names.
+_ON_DEMAND = {"fd_conv.h": "fd_conv_", "fd_running.h": "fd_running_"}
 
 
 def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
@@ -44,6 +47,8 @@ def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
                 writer.line(f"(void){expressions.buffer_name(buffer.name)};")
         if any(isinstance(i, AtomicUpdate) for i in kernel.body):
             render_updates(kernel, schedule, writer)
+        elif any(isinstance(i, Running) for i in kernel.body):
+            render_running(kernel, schedule, writer)
         elif is_direct(kernel, schedule):
             render_conv(kernel, schedule, writer)
         elif is_blocked(kernel := conv_as_dot(kernel), schedule):
@@ -76,7 +81,8 @@ def render_program(program: KernelProgram, before_calls: str = "") -> str:
     writer.line()
     functions = [render_kernel(*entry) + "\n" for entry in kernels]
     for header in _HEADERS:
-        if header != "fd_conv.h" or any("fd_conv_" in function for function in functions):
+        prefix = _ON_DEMAND.get(header, "")
+        if any(prefix in function for function in functions) or not prefix:
             writer.line(f'#include "{header}"')
     writer.line()
     parts = [writer.text(), *functions, before_calls]

@@ -46,7 +46,7 @@ class _LoopsRenderer:
         self.reduces = {id: i for id, i in enumerate(kernel.body) if isinstance(i, Reduce)}
         self.reduced = frozenset(axis for i in self.reduces.values() for axis in i.axes)
 
-        steps = _all_steps(kernel, schedule, self.reduced)
+        steps = all_steps(kernel, schedule, self.reduced)
         first = next((at for at, s in enumerate(steps) if s.axis in self.reduced), len(steps))
         lanes = [step for step in steps[first:] if step.axis not in self.reduced]
         self.lane = lanes[0].axis if lanes else None
@@ -394,7 +394,7 @@ class _LoopsRenderer:
             self.writer.line(line)
 
 
-def _all_steps(kernel: Kernel, schedule: Schedule, reduced: frozenset[str]) -> list[Step]:
+def all_steps(kernel: Kernel, schedule: Schedule, reduced: frozenset[str]) -> list[Step]:
     """The schedule's records, with a loop for each axis that it does not mention."""
     steps = list(schedule.steps)
     first = next((at for at, step in enumerate(steps) if step.axis in reduced), len(steps))
