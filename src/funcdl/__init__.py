@@ -20,6 +20,7 @@ from funcdl.core.devices import (
     process_count,
     process_index,
     process_indices,
+    register_memory_stats,
 )
 from funcdl.core.dtypes import float0
 from funcdl.core.placement import (
@@ -29,6 +30,7 @@ from funcdl.core.placement import (
     device_put,
     live_arrays,
 )
+from funcdl.profiling import memory_stats, profile
 from funcdl.settings import (
     check_tracer_leaks,
     default_device,
@@ -108,6 +110,7 @@ def __dir__() -> list[str]:
 
 
 backend.register("cpu", _cpu_backend)
+register_memory_stats("cpu", memory_stats)
 traceback_filter.install()
 
 __version__ = "0.1.0"
@@ -165,6 +168,7 @@ __all__ = [
     "local_devices",
     "log_compiles",
     "make_jaxpr",
+    "memory_stats",
     "named_call",
     "named_scope",
     "numpy",
@@ -174,6 +178,7 @@ __all__ = [
     "process_count",
     "process_index",
     "process_indices",
+    "profile",
     "pure_callback",
     "remat",
     "tree",

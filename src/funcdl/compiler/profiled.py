@@ -14,7 +14,15 @@ from funcdl.core import profiler
 from funcdl.core.backend import Executable
 from funcdl.core.profiler import Work
 from funcdl.kir.cost import kernel_cost
-from funcdl.kir.program import KernelProgram, all_kernels
+from funcdl.kir.program import (
+    BranchCall,
+    Call,
+    KernelProgram,
+    ScanCall,
+    WhileCall,
+    all_kernels,
+    bodies,
+)
 
 NDArray = np.ndarray[Any, Any]
 Step = Callable[[bytes, list[NDArray]], None]
@@ -51,10 +59,11 @@ def profiled_native_step(
         kernels.append(Work("kernel", kernel.name, segment.name, source, *counts))
     loops = Work("loops", "loops and copies", segment.name)
     rows = _HEAD + _ROW * len(kernels)
+    expected = min(_num_calls(segment), _MAX_EVENTS_OF_A_CALL)
 
     def run(addresses: bytes, memory: list[NDArray]) -> None:
         wanted = max((recorder.max_events for recorder in profiler.active), default=0)
-        capacity = min(wanted, _MAX_EVENTS_OF_A_CALL)
+        capacity = min(wanted, expected)
         table = np.empty(rows + _EVENT * capacity, np.int64)
         table[:rows] = 0
         table[:2] = len(kernels), capacity
@@ -68,10 +77,26 @@ def profiled_native_step(
         events = table[rows:].reshape(-1, _EVENT)[:happened]
         if happened > capacity > 0:
             events = np.roll(events, -(happened % capacity), axis=0)
-        for number, start, end in events.tolist():
-            profiler.add_event(kernels[number], start, end)
+        profiler.add_events(kernels, events.copy())
 
     return run
+
+
+def _num_calls(program: KernelProgram) -> int:
+    """How many kernels a run calls at most; a great many where only a run can tell."""
+    count = 0
+    for call in program.calls:
+        inner = sum(_num_calls(body.program) for body in bodies(call))
+        match call:
+            case ScanCall(length=length):
+                count += inner * length
+            case WhileCall():
+                count += inner * _MAX_EVENTS_OF_A_CALL
+            case BranchCall():
+                count += inner
+            case Call():
+                count += 1
+    return count
 
 
 def profiled_host_step(run: Step, step: HostStep, program: str) -> Step:

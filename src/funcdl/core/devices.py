@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,11 @@ class Device:
     device_kind: str = "cpu"
     process_index: int = 0
 
+    def memory_stats(self) -> dict[str, int] | None:
+        """The memory of programs that ran here (see `funcdl.memory_stats`); None if not counted."""
+        stats = _memory_stats.get(self.platform)
+        return None if stats is None else stats()
+
     def __str__(self) -> str:
         return f"{self.platform}:{self.id}"
 
@@ -32,6 +38,13 @@ class Device:
 
 
 CPU = Device()
+
+_memory_stats: dict[str, Callable[[], dict[str, int]]] = {}
+
+
+def register_memory_stats(platform: str, stats: Callable[[], dict[str, int]]) -> None:
+    """Say what `Device.memory_stats` returns for a platform."""
+    _memory_stats[platform] = stats
 
 
 def check_platform(name: str, platform: Any) -> None:

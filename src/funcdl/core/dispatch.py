@@ -24,7 +24,7 @@ from funcdl.core.backend import Executable, NativeCall
 from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.trace import context, eval_trace
 
-INTERFACE = 1
+INTERFACE = 2
 """Of the extension; one that was built from older sources is left alone."""
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter_ns
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from funcdl.core.source import SourceLine
 
@@ -63,6 +65,15 @@ class Event:
     thread: int
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Events that native code has written: rows of ``(position in works, start, end)``."""
+
+    works: Sequence[Work]
+    rows: np.ndarray[Any, Any]
+    thread: int
+
+
 class Recorder:
     """What the spans taken while it was open add up to; safe between threads.
 
@@ -76,7 +87,9 @@ class Recorder:
     def __init__(self, max_events: int) -> None:
         self.max_events = max_events
         self.timings: dict[Work, Timing] = {}
-        self.events: deque[Event] = deque(maxlen=max_events)
+        self._events: deque[Event] = deque(maxlen=max_events)
+        self._blocks: deque[Block] = deque()
+        self._in_blocks = 0
         self.covered = 0
         self._lock = threading.Lock()
         self._thread = threading.get_ident()
@@ -93,11 +106,35 @@ class Recorder:
         self._thread, self._depth = threading.get_ident(), len(_stack.spans)
         self._start = perf_counter_ns()
 
+    def snapshot(self) -> list[tuple[Work, Timing]]:
+        """The timings so far."""
+        with self._lock:
+            return [(work, replace(timing)) for work, timing in self.timings.items()]
+
+    def latest_events(self) -> list[Event]:
+        """The events that were kept, in the order in which they began."""
+        with self._lock:
+            events = list(self._events)
+            for block in self._blocks:
+                for number, start, end in block.rows.tolist():
+                    events.append(Event(block.works[number], start, end, block.thread))
+        events.sort(key=lambda event: (event.start, -event.end))
+        return events[max(len(events) - self.max_events, 0) :]
+
+    def add_block(self, block: Block) -> None:
+        """Keep some events, whose times are counted elsewhere."""
+        with self._lock:
+            self._blocks.append(block)
+            self._in_blocks += len(block.rows)
+            while self._in_blocks - len(self._blocks[0].rows) > self.max_events:
+                self._in_blocks -= len(self._blocks.popleft().rows)
+
     def end_span(self, event: Event, own: int, depth: int) -> None:
         """Count a span that has ended, with so many others around it."""
         if event.start >= self._start:
             self.add(event.work, 1, own, own)
-            self.events.append(event)
+            with self._lock:
+                self._events.append(event)
             if event.thread == self._thread and depth == self._depth:
                 self.covered += event.end - event.start
 
@@ -182,8 +219,8 @@ def add_inside(work: Work, calls: int, total: int, least: int) -> None:
         recorder.add(work, calls, total, least)
 
 
-def add_event(work: Work, start: int, end: int) -> None:
-    """Record when one call happened, whose time is counted elsewhere."""
-    event = Event(work, start, end, threading.get_ident())
+def add_events(works: Sequence[Work], rows: np.ndarray[Any, Any]) -> None:
+    """Record when calls happened, whose time is counted elsewhere (see `Block`)."""
+    block = Block(works, rows, threading.get_ident())
     for recorder in active:
-        recorder.events.append(event)
+        recorder.add_block(block)

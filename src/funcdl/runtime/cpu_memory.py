@@ -50,11 +50,21 @@ class _Lease(np.ndarray[Any, Any]):
 
 @dataclass(frozen=True, slots=True)
 class PoolStats:
-    """What a pool holds and did; bytes handed out are in no pool and not counted."""
+    """What a pool holds and did; arrays below `SMALL_BYTES` are not counted.
+
+    Attributes:
+        cached_bytes: of free blocks, kept for reuse.
+        hits, misses: how many blocks were taken from the free ones, and from the system.
+        used_bytes, peak_used_bytes: of blocks handed out, now and at most.
+        largest_bytes: of the largest block that was ever handed out.
+    """
 
     cached_bytes: int
     hits: int
     misses: int
+    used_bytes: int
+    peak_used_bytes: int
+    largest_bytes: int
 
 
 class Pool:
@@ -70,6 +80,7 @@ class Pool:
         self._free: dict[int, list[memoryview]] = {}  # size classes, the last used at the end
         self._returned: deque[memoryview] = deque()  # blocks on their way back to `_free`
         self._cached_bytes = self._hits = self._misses = 0
+        self._used_bytes = self._peak_used_bytes = self._largest_bytes = 0
         self._reset_lock()
         # At a fork, a thread that the child does not have may hold the lock.
         os.register_at_fork(after_in_child=self._reset_lock)
@@ -97,7 +108,7 @@ class Pool:
     def clear(self) -> None:
         """Give all cached blocks back to the system."""
         with self._lock:
-            self._returned.clear()
+            self._collect()
             self._free.clear()
             self._cached_bytes = 0
 
@@ -105,21 +116,43 @@ class Pool:
         """Return the counters."""
         return PoolStats(*self.counters())
 
-    def counters(self) -> tuple[int, int, int]:
+    def counters(self) -> tuple[int, ...]:
         """Return the counters, in the order of `PoolStats`."""
         with self._lock:
             self._collect()
-            return self._cached_bytes, self._hits, self._misses
+            return (
+                *(self._cached_bytes, self._hits, self._misses),
+                *(self._used_bytes, self._peak_used_bytes, self._largest_bytes),
+            )
+
+    def reset_peak(self) -> None:
+        """Let the peak be what is handed out now."""
+        with self._lock:
+            self._collect()
+            self._peak_used_bytes = self._used_bytes
 
     def _take(self, size: int) -> memoryview:
         with self._lock:
             self._collect()
+            self._count(size)
             if blocks := self._free.get(size):
                 self._hits += 1
                 self._cached_bytes -= size
                 return blocks.pop()
             self._misses += 1
-        return _allocate(size)
+        try:
+            return _allocate(size)
+        except (MemoryError, OSError):
+            with self._lock:
+                self._used_bytes -= size
+            raise
+
+    def _count(self, size: int) -> None:
+        self._used_bytes += size
+        if self._used_bytes > self._peak_used_bytes:
+            self._peak_used_bytes = self._used_bytes
+        if size > self._largest_bytes:
+            self._largest_bytes = size
 
     def _take_back(self, block: memoryview) -> None:
         # A garbage collection may end a lease anywhere, also inside the pool's own methods: so the
@@ -139,6 +172,7 @@ class Pool:
             self._free[size] = blocks = self._free.pop(size, None) or []
             blocks.append(block)
             self._cached_bytes += size
+            self._used_bytes -= size
             while self._cached_bytes > self.max_cached_bytes:
                 oldest, blocks = next(iter(self._free.items()))
                 if blocks:

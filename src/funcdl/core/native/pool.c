@@ -28,6 +28,7 @@ typedef struct {
   PyObject_HEAD
   Py_ssize_t max_cached_bytes;
   size_t cached_bytes;
+  size_t used_bytes, peak_used_bytes, largest_bytes;
   uint64_t hits, misses, clock;
   SizeClass classes[NUM_CLASSES];
 } Pool;
@@ -109,6 +110,7 @@ static void block_dealloc(PyObject *self) {
   of->free = block->memory;
   of->last_used = ++pool->clock;
   pool->cached_bytes += of->size;
+  pool->used_bytes -= of->size;
   if (pool->cached_bytes > (size_t)pool->max_cached_bytes)
     shrink(pool, (size_t)pool->max_cached_bytes);
   PyObject_Free(self);
@@ -149,6 +151,9 @@ static Block *take(Pool *pool, size_t nbytes) {
   block->pool = (Pool *)Py_NewRef(pool);
   block->memory = memory;
   block->size_class = index;
+  pool->used_bytes += size;
+  if (pool->used_bytes > pool->peak_used_bytes) pool->peak_used_bytes = pool->used_bytes;
+  if (size > pool->largest_bytes) pool->largest_bytes = size;
   return block;
 }
 
@@ -255,8 +260,15 @@ static PyObject *pool_clear(PyObject *self, PyObject *Py_UNUSED(unused)) {
 
 static PyObject *pool_counters(PyObject *self, PyObject *Py_UNUSED(unused)) {
   Pool *pool = (Pool *)self;
-  return Py_BuildValue("nKK", (Py_ssize_t)pool->cached_bytes, (unsigned long long)pool->hits,
-                       (unsigned long long)pool->misses);
+  return Py_BuildValue("nKKnnn", (Py_ssize_t)pool->cached_bytes, (unsigned long long)pool->hits,
+                       (unsigned long long)pool->misses, (Py_ssize_t)pool->used_bytes,
+                       (Py_ssize_t)pool->peak_used_bytes, (Py_ssize_t)pool->largest_bytes);
+}
+
+static PyObject *pool_reset_peak(PyObject *self, PyObject *Py_UNUSED(unused)) {
+  Pool *pool = (Pool *)self;
+  pool->peak_used_bytes = pool->used_bytes;
+  Py_RETURN_NONE;
 }
 
 static PyMethodDef pool_methods[] = {
@@ -264,7 +276,9 @@ static PyMethodDef pool_methods[] = {
     {"empty_array", pool_empty_array, METH_VARARGS,
      "A C-contiguous array of a shape and dtype with undefined content."},
     {"clear", pool_clear, METH_NOARGS, "Give all cached blocks back to the system."},
-    {"counters", pool_counters, METH_NOARGS, "Cached bytes, hits and misses."},
+    {"counters", pool_counters, METH_NOARGS,
+     "Cached bytes, hits, misses, used bytes, their peak, and bytes of the largest block."},
+    {"reset_peak", pool_reset_peak, METH_NOARGS, "Let the peak be what is in use now."},
     {NULL, NULL, 0, NULL},
 };
 
