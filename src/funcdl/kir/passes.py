@@ -32,11 +32,12 @@ from funcdl.kir.ir import (
 def collapse_axes(kernel: Kernel) -> Kernel:
     """Merge adjacent axes that every index runs through in one stride, and drop axes of extent 1.
 
-    An axis pair ``a, b`` becomes one axis, with the name of the first, where each value varies over
-    both or neither, no index gets more quotients or remainders by it, no reduction takes one of
-    them alone, and no running result goes along one. So elementwise kernels on dense arrays get one
-    axis, and a reduction over n, h, w gets one reduced axis. The axes of a `Dot` stay even at extent
-    1; a batch axis can merge into its m or n. A kernel with a `Conv` keeps all of its axes.
+    An axis pair ``a, b`` becomes one axis, with the name of the first, where each value varies
+    over both or neither, no index gets more quotients or remainders by it, no reduction takes
+    one of them alone, and no running result goes along one. So elementwise kernels on dense
+    arrays get one axis, and a reduction over n, h, w gets one reduced axis. The axes of a `Dot`
+    stay even at extent 1; a batch axis can merge into its m or n. A kernel with a `Conv` keeps
+    all of its axes.
     """
     if any(isinstance(i, Conv) for i in kernel.body):
         return kernel
