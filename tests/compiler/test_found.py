@@ -85,6 +85,11 @@ def one_update(x: Any, rows: Any) -> Any:
     return scatter_rows("scatter", x, rows, full(2, (1,)))
 
 
+def sum_of_nothing_not_chosen(x: Any) -> Any:
+    total = P["neg"](P["reduce_sum"](x, axes=(0,)))
+    return P["select_n"](np.array(True), total, full(1, (3,)))
+
+
 def mirrored_then_repeated(x: Any) -> Any:
     mirrored = P["rev"](x, dimensions=(0,))
     return P["broadcast_in_dim"](mirrored, shape=(2, 5), broadcast_dimensions=(1,))
@@ -109,6 +114,7 @@ FOUND: dict[Callable[..., Any], list[NDArray]] = {
     scalar_view_beside_an_array: [array(5), array(4), np.array(2, np.int32)],
     sums_of_nothing: [array(0, 0)],
     products_of_nothing: [array(3, 0)],
+    sum_of_nothing_not_chosen: [array(0, 3)],
     dot: [array(2, 0, dtype=np.int32), array(0, 3, dtype=np.int32)],
     same_row_again_and_again: [array(1, 3)],
     one_point_many_times: [array(1)],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from funcdl.core.source import SourceLine
 from funcdl.kir import index as kindex
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.index import Index
-from funcdl.kir.ir import Kernel
+from funcdl.kir.ir import Conv, Dot, Kernel, Reduce
 from funcdl.ops.convolution import convolution_of
 from funcdl.ops.dot import dot_dimensions, product_dtype
 from funcdl.ops.lowering import (
@@ -253,6 +254,18 @@ class _Lowering:
         return form.rule(
             reader, index, place, lambda op, value: self.builder.reduce(op, value, axes), eqn.params
         )
+
+
+def _without_dead_axes(kernel: Kernel) -> Kernel:
+    """Drop axes without positions whose reductions have gone: no loop of them would store anything.
+
+    What a group stores has elements, so its place varies over no such axis.
+    """
+    reduced = {a for i in kernel.body if isinstance(i, Reduce) for a in i.axes}
+    if any(isinstance(i, Dot | Conv) for i in kernel.body):
+        return kernel
+    axes = tuple(a for a in kernel.axes if a.extent or a.name in reduced)
+    return kernel if axes == kernel.axes else replace(kernel, axes=axes)
 
 
 def _without_dead_axes(kernel: Kernel) -> Kernel:
