@@ -9,6 +9,7 @@ from tests.kernels.cpu_c_kernels import all_cases, dot, reduction, softmax, tran
 from funcdl.compiler import schedule_cpu as heuristics
 from funcdl.compiler.schedule_cpu import schedule_cpu, work
 from funcdl.kir.builder import KernelBuilder
+from funcdl.kir.convolution import find_conv
 from funcdl.kir.ir import AtomicUpdate, Dot, Kernel, Reduce
 from funcdl.kir.printer import format_schedule
 
@@ -89,5 +90,7 @@ def test_threads_never_share_a_reduction(
 @pytest.mark.parametrize("name", CASES)
 def test_every_axis_has_a_loop(name: str) -> None:
     kernel = CASES[name]
+    if find_conv(kernel) is not None:
+        return  # blocks of windows and of images are scheduled, the library loops over the rest
     named = {step.axis for step in schedule_cpu(kernel).steps}
     assert {axis.name for axis in kernel.axes if axis.extent != 1} <= named

@@ -75,13 +75,12 @@ def _schedule_depthwise(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> 
     images = 1
     if height == rows.windows:
         images = max(1, min(WINDOWS // (height * columns.windows), n))
-    work = n * prod(extents[axis] for axis in conv.windows) * channels * taps
     while images > 1 and -(-n // images) < MANY_BLOCKS:
         images = -(-images // 2)
     while height > rows.period and -(-n // images) * -(-rows.windows // height) < MANY_BLOCKS:
         height = -(-height // 2)
     height = min(_round_up(height, rows.period), rows.windows)
-    outer: Kind = "parallel" if 2 * work >= PARALLEL_WORK else "tile"
+    outer: Kind = "parallel" if conv_work(kernel, conv) >= PARALLEL_WORK else "tile"
     steps = [Step(conv.n, outer, images)]
     if conv.windows:
         steps.append(Step(conv.windows[0], outer, height))
@@ -100,15 +99,23 @@ def _schedule_depthwise_gradient(
         return None
     row_bytes = width * extents[group] * conv.type.dtype.itemsize
     height = max(1, min(rows, POSITIONS // width, BAND_BYTES // row_bytes))
+    outer: Kind = "parallel" if conv_work(kernel, conv) >= PARALLEL_WORK else "tile"
     return Schedule(
         (
-            Step(conv.c, "parallel", -(-images // min(images, MANY_BLOCKS))),
+            Step(conv.c, outer, -(-images // min(images, MANY_BLOCKS))),
             Step(group, "tile", extents[group]),
             Step(conv.c, "tile", 1),
             Step(conv.slides[0].rhs, "tile", height),
             Step(group, "vector"),
         )
     )
+
+
+def conv_work(kernel: Kernel, conv: Conv) -> int:
+    """What the products cost, in additions."""
+    places = (slide.rhs for slide in conv.slides)
+    axes = {*batch_axes(kernel, conv), conv.n, conv.o, conv.c, *conv.windows, *places}
+    return 2 * prod(kernel.axis(axis).extent for axis in axes)
 
 
 def _is_kernel_gradient(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> bool:
@@ -149,11 +156,12 @@ def _schedule_gradient(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> S
         tile = min(o, _round_up(-(-o * groups * chunks // MANY_BLOCKS), FEATURE_UNIT))
     height = min(rows, max(1, POSITIONS // width))
     block = min(chunk, max(1, POSITIONS // (rows * width))) if height == rows else 1
+    outer: Kind = "parallel" if conv_work(kernel, conv) >= PARALLEL_WORK else "tile"
     return Schedule(
         (
-            *(Step(axis, "parallel") for axis in batch_axes(kernel, conv)),
-            Step(conv.c, "parallel", chunk),
-            Step(conv.o, "parallel", tile),
+            *(Step(axis, outer) for axis in batch_axes(kernel, conv)),
+            Step(conv.c, outer, chunk),
+            Step(conv.o, outer, tile),
             Step(conv.c, "tile", block),
             Step(conv.slides[0].rhs, "tile", height),
             Step(conv.o, "vector"),
@@ -184,7 +192,7 @@ def _schedule_windows(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> Sc
             return whole * cost_of_windows(rows, columns, images, c) + last
 
         images = min(range(1, most + 1), key=lambda count: (cost(count), -count), default=1)
-    parallel = 2 * n * prod(extents[axis] for axis in conv.windows) * o * c * taps >= PARALLEL_WORK
+    parallel = conv_work(kernel, conv) >= PARALLEL_WORK
     groups = prod(extents[axis] for axis in batch_axes(kernel, conv))
 
     def blocks() -> int:

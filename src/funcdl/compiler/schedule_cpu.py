@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import prod
 
-from funcdl.compiler.schedule_conv import schedule_conv
+from funcdl.compiler.schedule_conv import conv_work, schedule_conv
 from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.elementwise import lookup
 from funcdl.kir.index import AxisAtom, Index
 from funcdl.kir.ir import (
     AtomicUpdate,
+    Conv,
     Dot,
     Effect,
     Elementwise,
@@ -107,6 +108,8 @@ def work(kernel: Kernel) -> int:
                 axes, cost = (*instruction.axes, *kernel.value_type(arg).axes), 1
             case Dot(type_, _, _, m, n, k):
                 axes, cost = (*type_.axes, m, n, k), 2
+            case Conv():
+                axes, cost = (), conv_work(kernel, instruction)
             case _:
                 axes, cost = instruction.type.axes, 1
         total += cost * prod(extents[axis] for axis in set(axes))

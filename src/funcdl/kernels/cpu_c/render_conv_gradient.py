@@ -36,7 +36,7 @@ class GradientRenderer(ConvWriter):
         chunk, block = schedule.of(conv.c)
         images = self.extents[conv.c]
         name = self.expressions.axis_name(conv.c)
-        self.chunk = chunk.size
+        self.chunk, self.shared = chunk.size, chunk.kind == "parallel"
         self.chunks = -(-images // chunk.size)
         # Blocks of images inside of a chunk: the loop's variable is that of blocks.
         self.images = Tiled(conv.c, images, max(1, min(block.size, images)), name)
@@ -105,7 +105,8 @@ class GradientRenderer(ConvWriter):
         with self.array("tile_sums", total, self.chunks * groups * rows * columns * self.itemsize):
             self.writer.comment(f"v{self.id}: a sum for each chunk of {conv.c}")
             loops = [*self.batch_loops(), self.chunk_loop(), *self.o.tiles()]
-            self.nest.write(share(loops, PARALLEL), inside=lambda: self.chunk_sum(suffix))
+            loops = share(loops, PARALLEL) if self.shared else loops
+            self.nest.write(loops, inside=lambda: self.chunk_sum(suffix))
             self.writer.comment("their total, and what follows from it")
             self.epilogue()
 
@@ -298,7 +299,8 @@ class GradientRenderer(ConvWriter):
         self.expressions.vector_axis = self.o.axis
         self.expressions.elements[self.id] = " + ".join(parts)
         loops = [*self.batch_loops(), *(self.whole(axis) for axis in conv.windows)]
-        loops = [*share([*loops, self.whole(conv.n)], PARALLEL)]
+        loops.append(self.whole(conv.n))
+        loops = share(loops, PARALLEL) if self.shared else loops
         loops.append(self.whole(self.o.axis, "#pragma omp simd"))
         self.nest.write(
             loops,
