@@ -286,7 +286,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: fd.devices("tpu"),
         ArgumentError,
-        "devices: there is no device 'tpu'; devices are: 'cpu'",
+        "devices: there is no device 'tpu'; devices are: 'cpu', 'gpu'",
     ),
     (
         lambda: fd.local_devices(3),

@@ -12,6 +12,7 @@ from funcdl.core.array import Array
 from funcdl.core.avals import ShapeDtypeStruct
 from funcdl.core.devices import (
     Device,
+    Platform,
     default_backend,
     device_count,
     devices,
@@ -21,6 +22,7 @@ from funcdl.core.devices import (
     process_index,
     process_indices,
     register_memory_stats,
+    register_platform,
 )
 from funcdl.core.dtypes import float0
 from funcdl.core.placement import (
@@ -90,6 +92,18 @@ def _cpu_backend() -> backend.Backend:
     return CpuBackend()
 
 
+def _gpu_backend() -> backend.Backend:
+    from funcdl.compiler.targets_cuda import CudaBackend
+
+    return CudaBackend()
+
+
+def _gpu_platform() -> Platform:
+    from funcdl.runtime.cuda.platform import installed_platform
+
+    return installed_platform()
+
+
 _SUBMODULES = frozenset(
     {
         *("custom_batching", "custom_derivatives", "dlpack", "dtypes", "lax", "nn", "optim"),
@@ -110,6 +124,8 @@ def __dir__() -> list[str]:
 
 
 backend.register("cpu", _cpu_backend)
+backend.register("gpu", _gpu_backend)
+register_platform("gpu", _gpu_platform)
 register_memory_stats("cpu", memory_stats)
 traceback_filter.install()
 

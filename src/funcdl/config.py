@@ -17,7 +17,7 @@ from typing import Any, Literal
 __all__ = ["Config", "Flag", "config"]
 
 X64Mode = Literal["explicit", "off", "on"]
-BackendName = Literal["auto", "cpu", "reference"]
+BackendName = Literal["auto", "cpu", "gpu", "reference"]
 DispatchName = Literal["auto", "python"]
 
 
@@ -45,6 +45,14 @@ def _boolean(value: Any) -> bool:
 def _count(value: Any) -> int:
     if not isinstance(value, bool) and isinstance(value, (int, str)) and int(value) >= 0:
         return int(value)
+    raise ValueError
+
+
+def _fraction(value: Any) -> float:
+    if not isinstance(value, bool) and isinstance(value, (int, float, str)):
+        number = float(value)
+        if 0 < number <= 1:
+            return number
     raise ValueError
 
 
@@ -92,8 +100,8 @@ FLAGS: dict[str, Flag] = dict(
         _flag(
             "backend",
             "auto",
-            _one_of("auto", "cpu", "reference"),
-            "'auto', 'cpu' or 'reference'",
+            _one_of("auto", "cpu", "gpu", "reference"),
+            "'auto', 'cpu', 'gpu' or 'reference'",
             "which back end runs jitted functions",
         ),
         _flag("check", False, _boolean, "True or False", "re-check the IR between passes"),
@@ -105,6 +113,13 @@ FLAGS: dict[str, Flag] = dict(
             _path,
             "a folder or ''",
             "compiled code; '' is funcdl/ in $XDG_CACHE_HOME or ~/.cache",
+        ),
+        _flag(
+            "gpu_mem_fraction",
+            0.9,
+            _fraction,
+            "a number above 0, at most 1",
+            "how much of a GPU's memory may be used",
         ),
         _flag("num_threads", 0, _count, "an integer >= 0", "CPU threads; 0 is one per core"),
         _flag(
@@ -180,6 +195,7 @@ class Config:
     dump: str
     cc: str
     cache_dir: str
+    gpu_mem_fraction: float
     num_threads: int
     traceback_filtering: bool
     keep_source: bool

@@ -75,6 +75,18 @@ class DeletedArrayError(FuncdlError, RuntimeError):
     """An array used after its memory was donated or deleted."""
 
 
+class DeviceError(FuncdlError, RuntimeError):
+    """A device that cannot be used: no driver, no GPU, or code that does not run on it."""
+
+
+class DeviceMemoryError(FuncdlError, MemoryError):
+    """More memory asked of a device than it has, or than may be used."""
+
+
+class CudaError(FuncdlError, RuntimeError):
+    """A call of the CUDA driver that failed."""
+
+
 class MissingRuleError(FuncdlError, NotImplementedError):
     """A primitive without the rule that a transform needs."""
 

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from funcdl.config import config
+from funcdl.core import backend
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
+from funcdl.core.device_buffer import backend_of
 from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.primitive import Primitive
 from funcdl.core.staging import trace_to_jaxpr
@@ -36,15 +38,16 @@ def eval_compiled(primitive: Primitive, args: Sequence[Any], params: dict[str, A
         if type(x) is not Array:
             raise_leaked(x)
     avals = [x.aval for x in args]
-    values = [x.value for x in args]
+    values = [x.buffer for x in args]
+    outs: Sequence[Any]
     if config.backend == "reference":
         assert primitive.impl is not None
-        outs = primitive.impl(*values, **params)
+        outs = primitive.impl(*(x.value for x in args), **params)
         out_avals = primitive.output_avals(avals, params)
     else:
         program = _as_program(primitive, avals, params)
-        run = compiled(program, primitive.name, (False,) * len(args), config.backend)
-        outs, out_avals = run(values), program.out_avals
+        run = compiled(program, primitive.name, (False,) * len(args), backend_of(values))
+        outs, out_avals = backend.call(run, values), program.out_avals
     return [Array(x, aval.weak_type) for x, aval in zip(outs, out_avals, strict=True)]
 
 

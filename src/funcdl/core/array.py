@@ -10,7 +10,8 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.avals import ShapedArray
-from funcdl.core.devices import CPU, Device, check_platform
+from funcdl.core.device_buffer import DeviceBuffer, Value
+from funcdl.core.devices import CPU, Device, find_device, platform_of
 from funcdl.errors import DeletedArrayError, ImmutableArrayError, LeafTypeError
 
 
@@ -85,7 +86,7 @@ def install_operators(table: dict[str, Any]) -> None:
 
 
 class Array(ArrayOperators):
-    """An immutable array in CPU memory.
+    """An immutable array, in CPU memory or on another device.
 
     Use `funcdl.numpy.array` or `funcdl.device_put` to make one. Hashing and equality are as in
     JAX: ``==`` is elementwise and arrays are unhashable.
@@ -93,22 +94,30 @@ class Array(ArrayOperators):
 
     __slots__ = ("__weakref__", "_aval", "_value", "weak_type")
 
-    def __init__(self, value: np.ndarray[Any, Any], weak_type: bool = False) -> None:
-        """Wrap a NumPy array that nobody else will write to; for internal use."""
-        self._value: np.ndarray[Any, Any] | None = value
+    def __init__(self, value: Value, weak_type: bool = False) -> None:
+        """Wrap a NumPy array that nobody else will write to, or a buffer; for internal use."""
+        self._value: Value | None = value
         self.weak_type = weak_type
         self._aval: ShapedArray | None = None
 
     @property
     def value(self) -> np.ndarray[Any, Any]:
-        """The underlying NumPy array, which must not be written to."""
+        """The elements as a NumPy array, which must not be written to; a copy if on a device."""
         value = self._value
         if value is None:
             self._raise_deleted()
+        if isinstance(value, DeviceBuffer):
+            return value.to_host()
         # Reductions and 0-d arithmetic of NumPy yield scalars rather than arrays.
         if type(value) is not np.ndarray:
             value = self._value = np.asarray(value)
         return value
+
+    @property
+    def buffer(self) -> Value:
+        """What holds the elements: a NumPy array, or a device's buffer."""
+        value = self._value
+        return value if isinstance(value, DeviceBuffer) else self.value
 
     def _raise_deleted(self) -> NoReturn:
         raise DeletedArrayError(
@@ -121,7 +130,7 @@ class Array(ArrayOperators):
     def aval(self) -> ShapedArray:
         aval = self._aval
         if aval is None:
-            value = self.value
+            value = self.buffer
             aval = self._aval = ShapedArray(value.shape, value.dtype, self.weak_type)
         return aval
 
@@ -134,27 +143,36 @@ class Array(ArrayOperators):
         return self.aval.dtype
 
     @property
-    def device(self) -> str:
-        """The platform that the data is on; always ``"cpu"`` for this class."""
-        return "cpu"
+    def device(self) -> str | Device:
+        """Where the data is: ``"cpu"``, or a `Device` such as ``gpu:0``."""
+        value = self._value
+        return value.device if isinstance(value, DeviceBuffer) else "cpu"
 
     @property
     def platform(self) -> str:
-        """The platform that the data is on; always ``"cpu"`` for this class."""
-        return "cpu"
+        """The platform that the data is on: ``"cpu"`` or ``"gpu"``."""
+        value = self._value
+        return value.device.platform if isinstance(value, DeviceBuffer) else "cpu"
 
     def devices(self) -> set[Device]:
-        """The devices that the data is on: the CPU."""
-        return {CPU}
+        """The device that the data is on, as a set."""
+        value = self._value
+        return {value.device if isinstance(value, DeviceBuffer) else CPU}
 
     def to_device(self, device: Any, *, stream: None = None) -> Array:
-        """The array on a device, which can only be the CPU: the array itself.
+        """The array on a device (see `find_device` for names); itself where it is there already.
 
         Raises:
           ArgumentError: there is no such device.
+          DeviceError: the device's driver is missing.
+          DeviceMemoryError: there is not enough memory.
         """
-        check_platform("to_device", device)
-        return self
+        target = find_device("to_device", device)
+        if target in self.devices():
+            return self
+        if target == CPU:
+            return Array(self.value, self.weak_type)
+        return Array(platform_of(target.platform).put(self.buffer, target), self.weak_type)
 
     @property
     def committed(self) -> bool:
@@ -179,19 +197,23 @@ class Array(ArrayOperators):
 
     def is_ready(self) -> bool:
         """Whether the value is computed; on CPU it always is."""
-        _ = self.value
-        return True
+        value = self.buffer
+        return value.is_ready() if isinstance(value, DeviceBuffer) else True
 
     def copy_to_host_async(self) -> None:
-        """Start to copy to the host, where the data is."""
-        _ = self.value
+        """Say that the host will want the data; it is copied when it is asked for."""
+        _ = self.buffer
 
     def on_device_size_in_bytes(self) -> int:
         """How much memory the data takes."""
-        return self.value.nbytes
+        return self.buffer.nbytes
 
     def unsafe_buffer_pointer(self) -> int:
         """The address of the first element, which must not be written to."""
+        value = self.buffer
+        if isinstance(value, DeviceBuffer):
+            value.shared = True
+            return value.address
         return self._share().ctypes.data
 
     def tobytes(self, order: Literal["C", "F", "A", "K"] = "C") -> bytes:
@@ -209,7 +231,9 @@ class Array(ArrayOperators):
 
     def block_until_ready(self) -> Array:
         """Wait until the value is computed; on CPU it always is. Returns the array itself."""
-        _ = self.value
+        value = self.buffer
+        if isinstance(value, DeviceBuffer):
+            value.wait()
         return self
 
     def item(self, *index: int) -> Any:
@@ -229,6 +253,8 @@ class Array(ArrayOperators):
         return value.copy() if copy else value
 
     def __dlpack__(self, **options: Any) -> Any:
+        if isinstance(buffer := self.buffer, DeviceBuffer):
+            return buffer.dlpack(**options)
         # Consumers of DLPack before version 1.0 cannot be told that an array is read-only.
         if (options.get("max_version") or (0, 0)) >= (1, 0):
             return self._share().__dlpack__(**options)
@@ -244,6 +270,8 @@ class Array(ArrayOperators):
         return value.view()
 
     def __dlpack_device__(self) -> tuple[int, int]:
+        if isinstance(buffer := self.buffer, DeviceBuffer):
+            return buffer.dlpack_device()
         return self.value.__dlpack_device__()
 
     def __bool__(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from funcdl.core import profiler
+from funcdl.core.device_buffer import DeviceBuffer, Value
 from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.reference import run_reference
 from funcdl.errors import ArgumentError
@@ -22,8 +23,8 @@ NDArray = np.ndarray[Any, Any]
 class Executable(Protocol):
     """A compiled program."""
 
-    def __call__(self, args: Sequence[NDArray]) -> Sequence[NDArray]:
-        """Run on flat inputs; outputs are fresh arrays that the caller owns."""
+    def __call__(self, args: Sequence[NDArray]) -> Sequence[Any]:
+        """Run on flat inputs; outputs are fresh arrays (or buffers) that the caller owns."""
         ...
 
 
@@ -71,6 +72,21 @@ def analyse_memory(
         temp,
         sum(const.value.nbytes for const in program.consts),
     )
+
+
+class DeviceExecutable:
+    """Base class of executables that take and return `DeviceBuffer`s beside NumPy arrays."""
+
+    def __call__(self, args: Sequence[Any]) -> Sequence[Any]:
+        """Run on flat inputs, which may be in host memory; outputs are on the device."""
+        raise NotImplementedError
+
+
+def call(executable: Executable, values: Sequence[Value]) -> Sequence[Any]:
+    """Run on operands wherever they are: copied to the host where the executable needs that."""
+    if isinstance(executable, DeviceExecutable):
+        return executable(values)
+    return executable([x.to_host() if isinstance(x, DeviceBuffer) else x for x in values])
 
 
 @dataclass(frozen=True, slots=True)

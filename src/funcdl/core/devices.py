@@ -1,11 +1,15 @@
-"""The devices there are: one, the CPU. Names and meanings follow `jax.devices` and its kin."""
+"""The devices there are: one CPU, and the GPUs. Names follow `jax.devices` and its kin.
+
+Platforms other than the CPU register themselves; their drivers load when they are first named.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from funcdl.config import config
 from funcdl.errors import ArgumentError
 
 
@@ -14,7 +18,7 @@ class Device:
     """Where arrays live.
 
     Attributes:
-      platform: ``"cpu"``.
+      platform: ``"cpu"`` or ``"gpu"``.
       id: its number.
       device_kind: what it is called.
       process_index: the number of the process that it belongs to.
@@ -47,6 +51,67 @@ def register_memory_stats(platform: str, stats: Callable[[], dict[str, int]]) ->
     _memory_stats[platform] = stats
 
 
+class Platform(Protocol):
+    """The devices of one kind other than the CPU."""
+
+    def devices(self) -> list[Device]:
+        """All of them, in the order of their numbers."""
+        ...
+
+    def put(self, value: Any, device: Device) -> Any:
+        """A copy of a NumPy array or `DeviceBuffer` as a `DeviceBuffer` on a device."""
+        ...
+
+
+_factories: dict[str, Callable[[], Platform]] = {}
+_platforms: dict[str, Platform] = {}
+_ALIASES = {"cuda": "gpu"}  # as in JAX
+
+
+def register_platform(name: str, factory: Callable[[], Platform]) -> None:
+    """Make devices known; `factory` runs when they are first asked for."""
+    _factories[name] = factory
+    _platforms.pop(name, None)
+
+
+def platform_of(name: str) -> Platform:
+    """A registered platform; raises what its driver raises where it cannot be used."""
+    platform = _platforms.get(name)
+    if platform is None:
+        platform = _platforms[name] = _factories[name]()
+    return platform
+
+
+def find_device(name: str, device: Any) -> Device:
+    """The device that is meant by one of `devices`, ``"cpu"``, ``"gpu"``, ``"gpu:1"`` or None.
+
+    None is the default: the CPU, or the first GPU with ``config.backend = "gpu"``.
+
+    Raises:
+      ArgumentError: there is no such device; `name` is the function that was asked.
+      DeviceError: its driver is missing.
+    """
+    if device is None:
+        device = default_backend()
+    if isinstance(device, str):
+        kind, _, number = device.partition(":")
+        kind = _ALIASES.get(kind, kind)
+        if kind in ("cpu", *_factories) and (not number or number.isdecimal()):
+            device = Device(kind, int(number or 0))
+    if isinstance(device, Device):
+        found = [CPU] if device.platform == "cpu" else []
+        if device.platform in _factories:
+            found = platform_of(device.platform).devices()
+        for candidate in found:
+            if candidate.id == device.id:
+                return candidate
+        if found:
+            known = ", ".join(repr(str(x)) for x in found)
+            raise ArgumentError(f"{name}: there is no device {str(device)!r}; devices are: {known}")
+    known = ", ".join(map(repr, ("cpu", *_factories)))
+    raise ArgumentError(f"{name}: there is no device {device!r}; devices are: {known}")
+
+
 def check_platform(name: str, platform: Any) -> None:
     """Raise `ArgumentError` unless a device or platform is the CPU, or None for the default."""
     if platform is None or platform == CPU:
@@ -56,13 +121,16 @@ def check_platform(name: str, platform: Any) -> None:
 
 
 def devices(backend: str | None = None) -> list[Device]:
-    """All devices of a platform: one CPU, however many cores it has.
+    """All devices of a platform, by default of `default_backend`.
+
+    There is one CPU, however many cores it has.
 
     Raises:
       ArgumentError: `backend` is no platform that there is.
+      DeviceError: its driver is missing.
     """
-    check_platform("devices", backend)
-    return [CPU]
+    platform = find_device("devices", backend).platform
+    return [CPU] if platform == "cpu" else platform_of(platform).devices()
 
 
 def local_devices(
@@ -90,8 +158,8 @@ def local_device_count(backend: str | None = None) -> int:
 
 
 def default_backend() -> str:
-    """The platform that arrays are made on."""
-    return CPU.platform
+    """The platform that jitted functions run on: the CPU unless ``config.backend`` is "gpu"."""
+    return config.backend if config.backend in _factories else CPU.platform
 
 
 def process_count(backend: str | None = None) -> int:

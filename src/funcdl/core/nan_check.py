@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from funcdl.config import config
-from funcdl.core import dtypes, source
+from funcdl.core import device_buffer, dtypes, source
 from funcdl.core.array import Array
 from funcdl.core.backend import Executable
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn, Jaxpr, Literal, Var, sub_jaxprs
 from funcdl.core.primitive import Primitive
 from funcdl.core.printer import Names, format_eqn, variable_names
 from funcdl.core.reference import run_reference, watch
-from funcdl.core.trace import EvalTrace, eval_trace
+from funcdl.core.trace import EvalTrace, PlacedEvalTrace, eval_trace
 from funcdl.errors import NonFiniteError
 
 NDArray = np.ndarray[Any, Any]
@@ -47,7 +47,7 @@ class CheckedExecutable:
 
     def __call__(self, args: Sequence[NDArray]) -> Sequence[NDArray]:
         outs = self._executable(args)
-        kind = unwanted(outs)
+        kind = unwanted([np.asarray(x) for x in outs])
         if kind:
             with _watching(self._title):
                 run_reference(self._program, args)
@@ -173,7 +173,9 @@ def checked(
 def _choose_eval_trace(_: Any = None) -> None:
     # Another class rather than a test in `process`, which is the hottest path of all.
     wanted = config.debug_nans or config.debug_infs
-    eval_trace.__class__ = CheckedEvalTrace if wanted else EvalTrace
+    # With the plain class, functions take short cuts that look at no device.
+    plain = PlacedEvalTrace if device_buffer.is_used() else EvalTrace
+    eval_trace.__class__ = CheckedEvalTrace if wanted else plain
 
 
 for _flag in ("debug_nans", "debug_infs"):

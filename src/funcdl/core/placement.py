@@ -7,7 +7,7 @@ from typing import Any
 
 from funcdl.core import tree
 from funcdl.core.array import Array, as_array
-from funcdl.core.devices import check_platform
+from funcdl.core.devices import find_device
 from funcdl.core.trace import Tracer
 from funcdl.errors import LeafTypeError
 
@@ -24,22 +24,27 @@ def device_put(
 
     Args:
       x: a pytree of arrays, NumPy arrays and scalars.
-      device: one of `devices`, ``"cpu"``, or None for the default, which is the CPU.
+      device: one of `devices`, ``"cpu"``, ``"gpu"``, ``"gpu:1"``, or None: the default for what is
+        no array yet, and for an array where it is.
       src: where they are; it has no effect.
       donate: whether `x` may be given up; NumPy arrays are copied in any case.
       may_alias: whether the result may share memory with `x`; arrays are immutable, so they do.
 
     Raises:
       ArgumentError: there is no such device.
+      DeviceError: the device's driver is missing.
+      DeviceMemoryError: the device has not enough memory.
       LeafTypeError: a leaf is no array and no scalar.
     """
-    check_platform("device_put", device)
+    target = find_device("device_put", device)
 
     def put(path: tuple[Any, ...], leaf: Any) -> Any:
         try:
-            return as_array(leaf)
+            array = as_array(leaf)
         except LeafTypeError as error:
             raise LeafTypeError(f"device_put: x{tree.format_path(path)}: {error}") from None
+        stays = isinstance(array, Tracer) or (array is leaf and device is None)
+        return array if stays else array.to_device(target)
 
     return tree.map_with_path(put, x)
 
@@ -69,8 +74,16 @@ def live_arrays(platform: str | None = None) -> list[Array]:
 
     Constants of traced programs are among them.
 
+    Args:
+      platform: ``"cpu"``, ``"gpu"``, or None for arrays on any.
+
     Raises:
       ArgumentError: there is no such platform.
+      DeviceError: its driver is missing.
     """
-    check_platform("live_arrays", platform)
-    return [x for x in gc.get_objects() if type(x) is Array and not x.is_deleted()]
+    wanted = None if platform is None else find_device("live_arrays", platform).platform
+    return [
+        x
+        for x in gc.get_objects()
+        if type(x) is Array and not x.is_deleted() and wanted in (None, x.platform)
+    ]

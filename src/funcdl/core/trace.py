@@ -17,6 +17,7 @@ from funcdl.config import config
 from funcdl.core.array import Array, ArrayOperators
 from funcdl.core.avals import ShapedArray
 from funcdl.core.conversions import TracerConversions
+from funcdl.core.device_buffer import DeviceBuffer, backend_of, on_first_use
 from funcdl.core.source import SourceLine, current
 from funcdl.errors import LeakedTracerError
 
@@ -70,7 +71,11 @@ class EvalTrace(Trace):
                 raise_leaked(arg)
             # The property, which checks for deletion, only where this is not a plain live array.
             value = arg._value
-            values.append(value if type(value) is np.ndarray else arg.value)
+            if type(value) is not np.ndarray:
+                if isinstance(value, DeviceBuffer):
+                    return self._process_on_device(primitive, args, params)
+                value = arg.value
+            values.append(value)
             weak.append(arg.weak_type)
         out = primitive.impl(*values, **params)  # type: ignore[misc]  # every primitive has one
         # Without a weak operand no result is weak, except of operations that say so themselves.
@@ -85,8 +90,36 @@ class EvalTrace(Trace):
                 value.flags.writeable = False
         return Array(out, is_weak)
 
+    def _process_on_device(
+        self, primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]
+    ) -> Any:
+        from funcdl.core.eager_device import evaluate
+
+        for arg in args:
+            if type(arg) is not Array:
+                raise_leaked(arg)
+        platform = backend_of(x._value for x in args)
+        if platform in ("cpu", "reference"):
+            on_host = tuple(Array(x.value, x.weak_type) for x in args)
+            return EvalTrace.process(self, primitive, on_host, params)
+        return evaluate(platform, primitive, args, params)
+
+
+class PlacedEvalTrace(EvalTrace):
+    """The same once arrays are on devices: eager functions take no short cuts past `process`."""
+
+    __slots__ = ()
+
 
 eval_trace = EvalTrace("eval", None)
+
+
+def _choose_eval_trace() -> None:
+    if type(eval_trace) is EvalTrace:
+        eval_trace.__class__ = PlacedEvalTrace
+
+
+on_first_use(_choose_eval_trace)
 
 
 class _Context(threading.local):

@@ -9,6 +9,7 @@ import numpy as np
 from funcdl.core import dtypes
 from funcdl.core.array import Array
 from funcdl.core.compound import by_parts
+from funcdl.core.device_buffer import DeviceBuffer
 from funcdl.core.trace import context, eval_trace
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.numpy import promotion
@@ -43,7 +44,7 @@ def getitem(x: Any, index: Any) -> Any:
 
     Index arrays and traced integers out of range are moved to the nearest element, as in JAX.
     """
-    if type(x) is Array and context.trace is eval_trace and _is_basic(index):
+    if _is_on_host(x) and context.trace is eval_trace and _is_basic(index):
         value = x.value
         try:
             out = value[index]
@@ -58,6 +59,10 @@ def getitem(x: Any, index: Any) -> Any:
     return read(
         x if shape == x.aval.shape else reshape(x, new_sizes=shape), plan_index(shape, index)
     )
+
+
+def _is_on_host(x: Any) -> bool:
+    return type(x) is Array and not isinstance(x._value, DeviceBuffer)
 
 
 def _is_basic(index: Any) -> bool:

@@ -16,6 +16,7 @@ from funcdl.core import backend, profiler, tree
 from funcdl.core.array import Array, as_array, aval_of
 from funcdl.core.avals import ShapedArray
 from funcdl.core.axes import Axis, axes_in_scope, check_axis_name
+from funcdl.core.device_buffer import backend_of, on_first_use
 from funcdl.core.dispatch import dispatch
 from funcdl.core.nan_check import checked
 from funcdl.core.staging import hoist_consts, trace_to_jaxpr
@@ -38,10 +39,11 @@ from funcdl.transforms.stages import Lowered, Staged, Traced
 class _Entry:
     """What a cached call needs: the executable and how to wrap its results."""
 
-    __slots__ = ("donated", "executable", "native", "out_tree", "weak")
+    __slots__ = ("donated", "executable", "native", "on_device", "out_tree", "weak")
 
     def __init__(self, staged: Staged, executable: backend.Executable) -> None:
         self.executable = executable
+        self.on_device = isinstance(executable, backend.DeviceExecutable)
         self.out_tree = staged.out_tree
         self.weak = tuple(aval.weak_type for aval in staged.program.out_avals)
         self.donated = tuple(i for i, flag in enumerate(staged.donated) if flag)
@@ -65,13 +67,19 @@ class _Entries(dict[Any, _Entry]):
 class _Mode:
     """The flags that executables depend on, as one value, since every call reads it."""
 
-    __slots__ = ("key",)
+    __slots__ = ("has_devices", "key")
 
     def __init__(self) -> None:
         self.update()
+        self.has_devices = False
+        on_first_use(self.use_devices)
         for flag in ("x64", "backend", "debug_nans", "debug_infs", "disable_jit", "dispatch"):
             config.on_change(flag, self.update)
         profiler.on_change(self.update)
+
+    def use_devices(self) -> None:
+        """From now on, arrays may be on devices: where they are takes part in the key."""
+        self.has_devices = True
 
     def update(self, _: Any = None) -> None:
         flags = (config.x64, config.backend, config.debug_nans, config.debug_infs)
@@ -157,15 +165,24 @@ class JitFunction:
                 for x in leaves
             ]
         )
-        key = (types, treedef, static, _mode.key)
+        key: Any = (types, treedef, static, _mode.key)
+        backend_name: str = config.backend
+        if _mode.has_devices:
+            backend_name = backend_of(x._value for x in leaves if type(x) is Array)
+            key = (key, backend_name)
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._entries[key] = self._compile(self._bind(args, kwargs, static))
+            entry = self._entries[key] = self._compile(
+                self._bind(args, kwargs, static), backend_name
+            )
         if entry.native is not None and self._table is not None:
             self._table.learn(*whole, entry.native)
-        outs = entry.executable(
-            [x.value if type(x) is Array else as_array(x).value for x in leaves]
-        )
+        values: list[Any]
+        if entry.on_device:
+            values = [x.buffer if type(x) is Array else as_array(x).buffer for x in leaves]
+        else:
+            values = [x.value if type(x) is Array else as_array(x).value for x in leaves]
+        outs = entry.executable(values)
         for i in entry.donated:
             if type(leaves[i]) is Array:
                 leaves[i].delete()
@@ -187,11 +204,11 @@ class JitFunction:
             raise
         return aval.shape, aval.dtype, aval.weak_type
 
-    def _compile(self, call: _Call) -> _Entry:
+    def _compile(self, call: _Call, backend_name: str) -> _Entry:
         staged = self._stage(call)
 
         def compile(donated: tuple[bool, ...]) -> backend.Executable:
-            return compiled(staged.program, self._name, donated, config.backend)
+            return compiled(staged.program, self._name, donated, backend_name)
 
         return _Entry(staged, checked(compile, staged.program, self._name, staged.donated))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from funcdl.config import config
 from funcdl.core import backend, profiler
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
+from funcdl.core.device_buffer import backend_of
 from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.primitive import Primitive, own_weak
 from funcdl.core.pruning import prune_call
@@ -49,8 +49,8 @@ def _eval(*args: Any, jaxpr: ClosedJaxpr, name: str, donated: tuple[bool, ...]) 
     for x in args:
         if type(x) is not Array:
             raise_leaked(x)
-    run = compiled(jaxpr, name, donated, config.backend)
-    outs = run([x.value for x in args])
+    values = [x.buffer for x in args]
+    outs = backend.call(compiled(jaxpr, name, donated, backend_of(values)), values)
     for x, flag in zip(args, donated, strict=True):
         if flag:
             x.delete()

@@ -1,0 +1,190 @@
+"""Glue: the passes, the Triton renderer and the CUDA runtime make the back end "gpu"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from funcdl.compiler.cuda_commands import CommandList, list_commands
+from funcdl.compiler.cuda_executable import BoundProgram, CompiledKernel, UnaryCompiler
+from funcdl.compiler.pipeline import Pipeline
+from funcdl.compiler.program import Program
+from funcdl.compiler.schedule_gpu import schedule_gpu
+from funcdl.core.backend import DeviceExecutable
+from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.errors import ArgumentError
+from funcdl.kernels.triton.blocks import UnsupportedKernel
+from funcdl.kernels.triton.compile import Cubin
+from funcdl.kernels.triton.compile_pool import compile_all
+from funcdl.kernels.triton.render import TritonKernel, render_kernel
+from funcdl.kir.ir import Kernel
+from funcdl.kir.program import KernelProgram, all_kernels
+from funcdl.kir.schedule import Schedule
+from funcdl.runtime.cuda.buffer import CudaBuffer
+from funcdl.runtime.cuda.device import CudaDevice
+from funcdl.runtime.cuda.platform import CudaPlatform, installed_platform
+
+Renderer = Callable[[Kernel, Schedule], TritonKernel]
+
+
+class Compiler(Protocol):
+    """Makes cubins of kernels."""
+
+    def __call__(
+        self, kernels: Sequence[TritonKernel], arch: int, *, aligned: bool = True
+    ) -> list[Cubin]:
+        """The cubins, in the order of the kernels."""
+        ...
+
+
+class CudaBackend:
+    """Triton kernels on NVIDIA GPUs, launched through the CUDA driver.
+
+    Args:
+      platform: gives the GPUs; asked when a program is compiled.
+      render: kernel IR to Triton source.
+      compile: Triton source to machine code.
+    """
+
+    name = "gpu"
+
+    def __init__(
+        self,
+        platform: Callable[[], CudaPlatform] = installed_platform,
+        render: Renderer = render_kernel,
+        compile: Compiler = compile_all,
+    ) -> None:
+        self.platform = platform
+        self.render = render
+        self.compile = compile
+
+    def lower(self, program: ClosedJaxpr, *, name: str, donated: Sequence[bool]) -> CudaProgram:
+        """Take in a program."""
+        return CudaProgram(self, program, name, donated)
+
+
+class CudaProgram:
+    """A program on its way to cubins."""
+
+    def __init__(
+        self, backend: CudaBackend, closed: ClosedJaxpr, name: str, donated: Sequence[bool]
+    ) -> None:
+        self._backend = backend
+        self._pipeline = Pipeline(
+            closed,
+            name=name,
+            donated=donated,
+            scheduler=schedule_gpu,
+            renderer=("triton", self._text),
+        )
+
+    def as_text(self, stage: str) -> str:
+        """The program as a stage left it."""
+        return self._pipeline.as_text(stage)
+
+    def compile(self) -> CudaExecutable:
+        """Compile for the first GPU, which usually is the only kind there is.
+
+        Raises:
+          DeviceError: there is no driver or no GPU, or Triton is missing.
+        """
+        pipeline = self._pipeline
+        if pipeline.program.segments:
+            _ = pipeline.sources  # for the dump
+        executable = CudaExecutable(
+            self._backend, pipeline.simplified, pipeline.program, pipeline.name
+        )
+        executable.prepare(self._backend.platform().open(0))
+        return executable
+
+    def _text(self, program: KernelProgram) -> str:
+        texts = []
+        for kernel, schedule in all_kernels(program):
+            rendered = _try_render(self._backend.render, kernel, schedule)
+            if isinstance(rendered, UnsupportedKernel):
+                texts.append(f"# on the host: {rendered}\n")
+            else:
+                texts.append(rendered.source)
+        return "\n\n".join(texts)
+
+
+class CudaExecutable(DeviceExecutable):
+    """A compiled program, loaded on each device when its arguments are first there."""
+
+    def __init__(
+        self, backend: CudaBackend, closed: ClosedJaxpr, program: Program, name: str
+    ) -> None:
+        self._backend = backend
+        self._closed = closed
+        self._program = program
+        self._name = name
+        self._commands: CommandList = list_commands(program)
+        self._rendered = [_try_render(backend.render, *pair) for pair in self._commands.kernels]
+        self._bound: dict[int, BoundProgram] = {}
+
+    def prepare(self, gpu: CudaDevice) -> BoundProgram:
+        """The program on one device: kernels compiled and loaded, constants copied there."""
+        ordinal = gpu.device.id
+        bound = self._bound.get(ordinal)
+        if bound is None:
+            with gpu.lock:
+                bound = self._bound[ordinal] = BoundProgram(
+                    gpu,
+                    self._closed,
+                    self._program,
+                    self._commands,
+                    self._compile(gpu.capability),
+                    self._name,
+                )
+        return bound
+
+    def __call__(self, args: Sequence[Any]) -> Sequence[CudaBuffer]:
+        """Run on flat inputs of the traced shapes and dtypes, on the device where any of them is.
+
+        Raises:
+          ArgumentError: they are on different devices.
+          DeviceMemoryError: there is not enough memory.
+        """
+        gpus = {x.gpu.device.id: x.gpu for x in args if isinstance(x, CudaBuffer)}
+        if len(gpus) > 1:
+            raise ArgumentError(self._describe_devices(args))
+        gpu = next(iter(gpus.values())) if gpus else self._backend.platform().open(0)
+        return self.prepare(gpu)(args)
+
+    def _compile(self, arch: int) -> list[CompiledKernel]:
+        """Each kernel's machine code, or the reason why it runs on the host."""
+        kernels = [k for k in self._rendered if isinstance(k, TritonKernel)]
+        cubins = iter(self._backend.compile(kernels, arch))
+        compiled = []
+        for (kernel, _), rendered in zip(self._commands.kernels, self._rendered, strict=True):
+            if isinstance(rendered, UnsupportedKernel):
+                compiled.append(CompiledKernel(kernel, 0, None, None, str(rendered)))
+                continue
+            (programs,) = rendered.grid
+            unaligned = self._compile_unaligned(rendered, arch)
+            compiled.append(CompiledKernel(kernel, programs, next(cubins), unaligned, ""))
+        return compiled
+
+    def _compile_unaligned(self, kernel: TritonKernel, arch: int) -> UnaryCompiler:
+        return lambda: self._backend.compile([kernel], arch, aligned=False)[0]
+
+    def _describe_devices(self, args: Sequence[Any]) -> str:
+        names = self._closed.jaxpr.names or [f"argument {i}" for i in range(len(args))]
+        places: dict[str, list[str]] = {}
+        for name, x in zip(names, args, strict=True):
+            if isinstance(x, CudaBuffer):
+                places.setdefault(str(x.device), []).append(name)
+        found = "; ".join(f"on {device}: {', '.join(who)}" for device, who in places.items())
+        return (
+            f"{self._name} got arrays on different devices ({found}); move them to one of them "
+            "with funcdl.device_put(x, device)"
+        )
+
+
+def _try_render(
+    render: Renderer, kernel: Kernel, schedule: Schedule
+) -> TritonKernel | UnsupportedKernel:
+    try:
+        return render(kernel, schedule)
+    except UnsupportedKernel as error:
+        return error

@@ -1,0 +1,36 @@
+"""The process that `compile_pool` talks to: a kernel in each line of its input, a cubin in each
+line of its output, both as JSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from typing import IO, Any
+
+from funcdl.kernels.triton.compile import compile_cubin
+from funcdl.kernels.triton.render import TritonKernel
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Compile one kernel; what goes wrong is an answer too."""
+    fields = request["kernel"] | {"grid": tuple(request["kernel"]["grid"])}
+    try:
+        cubin = compile_cubin(TritonKernel(**fields), request["arch"], aligned=request["aligned"])
+    except ImportError:
+        return {"error": "Triton is not installed: pip install 'funcdl[gpu]'"}
+    except Exception as error:  # the process serves on, and its parent reports
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {"code": base64.b64encode(cubin.data).decode(), "metadata": cubin.metadata}
+
+
+def serve(requests: IO[str], answers: IO[str]) -> None:
+    """Answer until the input ends."""
+    for line in requests:
+        print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    # Whatever libraries print must not get between the answers.
+    answers, sys.stdout = sys.stdout, sys.stderr
+    serve(sys.stdin, answers)
