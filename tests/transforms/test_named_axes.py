@@ -280,7 +280,7 @@ def test_the_inner_one_of_two_axes_of_one_name_counts() -> None:
     assert_same(outer(x)[1], np.broadcast_to(np.float32([3, 5, 7]), (2, 3)))
 
 
-@pytest.mark.parametrize("name", ["i", ("a", 1), 1.5, frozenset("ab")], ids=repr)
+@pytest.mark.parametrize("name", ["i", ("a", 1), 1.5, frozenset("a")], ids=repr)
 def test_names_are_any_hashable_but_tuples_are_several(name: Any) -> None:
     if isinstance(name, tuple):
         with pytest.raises(ArgumentError):
