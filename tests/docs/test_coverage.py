@@ -1,0 +1,46 @@
+"""docs/coverage.md is what the libraries are, and every name left out has its reason."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import tomllib
+
+import pytest
+from tests.docs import coverage
+from tests.docs.documents import UPDATE
+
+
+@pytest.mark.peers
+def test_the_names_are_those_of_jax() -> None:
+    jax = pytest.importorskip("jax")
+    if UPDATE:
+        coverage.NAMES.write_text(json.dumps(coverage.jax_names(), indent=1) + "\n")
+    if jax.__version__ != coverage.stored_names()["version"]:
+        pytest.skip("another version of JAX than the page's")
+    assert coverage.stored_names() == coverage.jax_names()
+
+
+def test_the_page_is_current() -> None:
+    if UPDATE:
+        coverage.PAGE.write_text(coverage.page())
+    assert coverage.PAGE.read_text() == coverage.page(), (
+        "docs/coverage.md is not what the namespaces are: FUNCDL_UPDATE_GOLDEN=1 writes it anew"
+    )
+
+
+@pytest.mark.parametrize("namespace", coverage.NAMESPACES)
+def test_every_name_left_out_has_a_reason(namespace: str) -> None:
+    notes = tomllib.loads(coverage.NOTES.read_text())
+    gap = coverage.missing(namespace, coverage.stored_names()[namespace])
+    assert [name for name in gap if coverage.reason(namespace, name, notes) is None] == []
+
+
+def test_no_note_is_stale() -> None:
+    """Notes are on names that are missing; patterns match some."""
+    notes = tomllib.loads(coverage.NOTES.read_text())
+    names = coverage.stored_names()
+    assert set(notes) <= set(coverage.NAMESPACES)
+    for namespace, table in notes.items():
+        gap = coverage.missing(namespace, names[namespace])
+        assert [key for key in table if not fnmatch.filter(gap, key)] == [], namespace
