@@ -192,3 +192,69 @@ def test_tracing_gives_a_program_that_computes_the_same(f: Program, at: Any) -> 
     program = fd.make_jaxpr(f)(*at)
     outs = eval_jaxpr(program.jaxpr, program.consts, at)
     assert_same(outs, fd.tree.leaves(f(*at)), 10)
+
+
+@few
+@given(programs, pairs)
+def test_jacobians_of_both_modes_agree(f: Program, at: Any) -> None:
+    assert_same(fd.jacfwd(f, (0, 1))(*at), fd.jacrev(f, (0, 1))(*at), 100)
+
+
+@few
+@given(programs, pairs)
+def test_hessians_are_symmetric(f: Program, at: Any) -> None:
+    (xx, xy), (yx, yy) = fd.hessian(total(f), (0, 1))(*at)
+    assert_same(xx, xx.T, 1000)
+    assert_same(yy, yy.T, 1000)
+    assert_same(xy, yx.T, 1000)
+
+
+@few
+@given(programs, pairs, st.lists(vectors, min_size=1, max_size=4), st.booleans())
+def test_scan_is_a_loop(f: Program, at: Any, rows: list[Any], reverse: bool) -> None:
+    """The program's results become the next carry, bounded so that no step explodes."""
+
+    def step(carry: Any, row: Any) -> Any:
+        out, rest = f(carry[0], carry[1] + row)
+        return (fnp.tanh(out), fnp.tanh(rest["previous"])), rest
+
+    def scanned(x: Any, y: Any, xs: Any) -> Any:
+        return lax.scan(step, (x, y), xs, reverse=reverse)
+
+    def looped(x: Any, y: Any, xs: Any) -> Any:
+        carry, outs = (x, y), []
+        for row in reversed(xs) if reverse else xs:
+            carry, out = step(carry, row)
+            outs.append(out)
+        ordered = outs[::-1] if reverse else outs
+        return carry, fd.tree.map(lambda *leaves: fnp.stack(leaves), *ordered)
+
+    def loss(fun: Any) -> Any:
+        def summed(*args: Any) -> Any:
+            return sum(fnp.sin(leaf).sum() for leaf in fd.tree.leaves(fun(*args)))
+
+        return summed
+
+    xs = fnp.stack(rows)
+    assert_same(scanned(*at, xs), looped(*at, xs), 10)
+    wanted = fd.grad(loss(looped), (0, 1, 2))(*at, xs)
+    assert_same(fd.grad(loss(scanned), (0, 1, 2))(*at, xs), wanted, 1000)
+
+
+POLICIES = [
+    None,
+    fd.checkpoint_policies.nothing_saveable,
+    fd.checkpoint_policies.everything_saveable,
+    fd.checkpoint_policies.dots_saveable,
+]
+
+
+@few
+@given(programs, pairs, pairs, st.sampled_from(POLICIES))
+def test_remat_changes_no_value(f: Program, at: Any, tangent: Any, policy: Any) -> None:
+    again = fd.checkpoint(f, policy=policy)
+    assert_same(again(*at), f(*at), 10)
+    assert_same(fd.jvp(again, at, tangent), fd.jvp(f, at, tangent), 100)
+    wanted = fd.grad(total(f), (0, 1))(*at)
+    assert_same(fd.grad(total(again), (0, 1))(*at), wanted, 100)
+    assert_same(fd.jit(fd.grad(total(again), (0, 1)))(*at), wanted, 100)
