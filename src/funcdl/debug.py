@@ -9,12 +9,13 @@ from typing import Any
 
 from funcdl.core import tree
 from funcdl.core.array import Array, aval_of
+from funcdl.core.placement import live_arrays
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, LeafTypeError
 from funcdl.transforms import callback as host
 from funcdl.transforms.arguments import as_arrays, function_name
 
-__all__ = ["callback", "print"]
+__all__ = ["callback", "print", "print_live_arrays"]
 
 
 def callback(fn: Callable[..., Any], *args: Any, ordered: bool = False, **kwargs: Any) -> None:
@@ -87,6 +88,32 @@ def print(fmt: str, *args: Any, ordered: bool = False, **kwargs: Any) -> None:
         builtins.print(fmt.format(*values, **named), flush=True)
 
     callback(show, *args, ordered=ordered, **kwargs)
+
+
+def print_live_arrays(limit: int | None = 20) -> None:
+    """Print how many arrays of each type are alive, and their bytes, the most bytes first.
+
+    Arrays that share memory count each for itself. See `funcdl.live_arrays`.
+
+    Args:
+      limit: how many types to print; None for all.
+
+    Raises:
+      ArgumentError: `limit` is negative.
+    """
+    if limit is not None and limit < 0:
+        raise ArgumentError(f"print_live_arrays: limit must not be negative, got {limit}")
+    counts: dict[str, tuple[int, int]] = {}
+    for x in live_arrays():
+        nbytes, count = counts.get(str(x.aval), (0, 0))
+        counts[str(x.aval)] = nbytes + x.aval.nbytes, count + 1
+    rows = sorted(((nbytes, count, kind) for kind, (nbytes, count) in counts.items()), reverse=True)
+    total = sum(nbytes for nbytes, _, _ in rows)
+    builtins.print(f"{sum(count for _, count, _ in rows)} arrays, {total / 1e6:.3f} MB")
+    for nbytes, count, kind in rows[:limit]:
+        builtins.print(f"{nbytes / 1e6:7.3f} MB {count:5d}  {kind}")
+    if limit is not None and len(rows) > limit:
+        builtins.print(f"and {len(rows) - limit} more types")
 
 
 def _is_array(x: Any) -> bool:
