@@ -8,6 +8,7 @@ repeats with a period. And windows near an end reach beyond the elements with so
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd, prod
@@ -90,7 +91,7 @@ def find_motion(slide: Slide, windows: int, size: int, places: int, clipped: boo
         met += [element for _, element in taps]
         count = -(-(windows - first) // period)
         found: list[tuple[int, int, int]] = []  # the first window, and its first and last tap
-        for number in range(count if clipped else 1):
+        for number in _near_ends(taps, step, size, count) if clipped else (0,):
             start, end = 0, len(taps)
             while clipped and start < end and taps[start][1] + number * step < 0:
                 start += 1
@@ -121,6 +122,17 @@ def find_motion(slide: Slide, windows: int, size: int, places: int, clipped: boo
         clipped,
         tuple(classes),
     )
+
+
+def _near_ends(taps: Sequence[tuple[int, int]], step: int, size: int, count: int) -> Iterator[int]:
+    """The first of `count` windows, those that reach beyond an end, and the first that does not."""
+    if not taps:
+        yield 0
+        return
+    inside = max(-(taps[0][1] // step), 0)
+    beyond = max(-((taps[-1][1] - size) // step), inside + 1)
+    yield from range(min(inside + 1, count))
+    yield from range(beyond, count)
 
 
 STILL = Motion(1, 1, 1, 1, 1, 1, 1, 0, 1, True, (WindowClass(0, 1, 0, 0, 1),))
