@@ -138,3 +138,19 @@ def test_memory_of_a_program() -> None:
         assert memory.generated_code_size_in_bytes > 1000
     for stage in ("jaxpr", "schedule", "memory", "c"):
         assert compiled.as_text(stage) == lowered.as_text(stage)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", ["product", "chain", "sum"])
+def test_counts_are_those_of_jax(name: str) -> None:
+    import jax
+
+    _, fun, shapes, *_ = next(row for row in HAND_COUNTS if row[0] == name)
+    theirs = {"product": fun, "chain": lambda x: jax.numpy.exp(x) * 2 + x, "sum": fun}[name]
+    arguments = [jax.ShapeDtypeStruct(dims, np.float32) for dims in shapes]
+    wanted = jax.jit(theirs).lower(*arguments).compile().cost_analysis()
+    found = fd.jit(fun).lower(*(shape(*dims) for dims in shapes)).cost_analysis()
+    for key in ("flops", "transcendentals"):
+        assert found[key] == wanted.get(key, 0.0), key
+    initial = 4 if name == "sum" else 0  # which XLA reads from memory
+    assert found["bytes accessed"] == wanted["bytes accessed"] - initial
