@@ -82,8 +82,11 @@ class CudaProgram:
         """The program as a stage left it."""
         return self._pipeline.as_text(stage)
 
-    def compile(self) -> CudaExecutable:
+    def compile(self, *, profiled: bool = False) -> CudaExecutable:
         """Compile for the first GPU, which usually is the only kind there is.
+
+        Args:
+          profiled: has no effect: launches only start the work, whose parts nobody times yet.
 
         Raises:
           DeviceError: there is no driver or no GPU, or Triton is missing.

@@ -26,6 +26,11 @@ def evaluate(
     return arrays if primitive.multiple_results else arrays[0]
 
 
+def forget() -> None:
+    """Drop all programs."""
+    _programs.clear()
+
+
 def _program(
     platform: str, primitive: Primitive, args: Sequence[Array], params: dict[str, Any]
 ) -> _Entry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from funcdl.config import config
+from funcdl.core import eager_device
 from funcdl.transforms.jit import _caches as compiled
 from funcdl.transforms.programs import _traced as bodies
 
@@ -18,6 +19,7 @@ def clear_caches() -> None:
             entries.clear()
             staged.clear()
     bodies.clear()
+    eager_device.forget()
 
 
 # Programs differ while keys are looked at, and the flag is no part of what they are cached by.

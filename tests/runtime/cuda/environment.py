@@ -1,0 +1,87 @@
+"""The back end "gpu" on the stub driver: kernels run by the kernel IR's interpreter."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+from tests.runtime.cuda.stub_driver import Image, StubDriver
+
+import funcdl as fd
+from funcdl.compiler.targets_cuda import CudaBackend
+from funcdl.core import backend, devices
+from funcdl.kernels.triton.compile import Cubin
+from funcdl.kernels.triton.render import TritonKernel, render_kernel
+from funcdl.kir.ir import Kernel
+from funcdl.kir.schedule import Schedule
+from funcdl.runtime.cuda.platform import CudaPlatform
+
+Runner = Callable[[TritonKernel, dict[str, np.ndarray]], None]
+
+
+class StubGpu:
+    """A stub driver, the platform on it, and a back end whose cubins are names for kernels.
+
+    Args:
+      stub: the driver.
+      run: runs a kernel's Triton source; by default the kernel IR is interpreted instead.
+      shared: bytes of shared memory that each kernel claims to need.
+    """
+
+    def __init__(
+        self, stub: StubDriver | None = None, run: Runner | None = None, shared: int = 0
+    ) -> None:
+        self.stub = StubDriver() if stub is None else stub
+        self.platform = CudaPlatform(self.stub)
+        self.backend = CudaBackend(lambda: self.platform, self._render, self._compile)
+        self.compiled: list[tuple[str, bool]] = []
+        self._run = run
+        self._shared = shared
+        self._kernels: dict[str, Kernel] = {}
+
+    def _render(self, kernel: Kernel, schedule: Schedule) -> TritonKernel:
+        rendered = render_kernel(kernel, schedule)
+        self._kernels[rendered.source] = kernel
+        return rendered
+
+    def _compile(
+        self, kernels: Sequence[TritonKernel], arch: int, *, aligned: bool = True
+    ) -> list[Cubin]:
+        cubins = []
+        for kernel in kernels:
+            self.compiled.append((kernel.name, aligned))
+            metadata = {
+                "name": kernel.name,
+                "arch": arch,
+                "num_warps": kernel.num_warps,
+                "shared": self._shared,
+                "alignment": 16 if aligned else 1,
+                "num_ctas": 1,
+                "global_scratch_size": 0,
+                "profile_scratch_size": 0,
+                "cuda": "12.8",
+            }
+            code = hashlib.sha256(f"{kernel.source} {arch} {aligned}".encode()).digest()
+            run = None if self._run is None else partial(self._run, kernel)
+            (programs,) = kernel.grid
+            self.stub.images[code] = Image(self._kernels[kernel.source], programs, metadata, run)
+            cubins.append(Cubin(code, metadata))
+        return cubins
+
+
+@contextmanager
+def installed(gpu: StubGpu) -> Iterator[StubGpu]:
+    """Make the stub the machine's GPU for a while."""
+    factories = backend._factories["gpu"], devices._factories["gpu"]
+    fd.clear_caches()
+    backend.register("gpu", lambda: gpu.backend)
+    devices.register_platform("gpu", lambda: gpu.platform)
+    try:
+        yield gpu
+    finally:
+        backend.register("gpu", factories[0])
+        devices.register_platform("gpu", factories[1])
+        fd.clear_caches()
