@@ -238,6 +238,31 @@ REFUSALS: list[tuple[str, Function, tuple[Any, ...]]] = [
         tuple(array(3) for _ in range(2 * MAX_OPERANDS + 8)),
     ),
     ("a dot starts its own tiles", lambda x, y: fnp.sin(x) @ y.T @ x, (X, Y)),
+    (
+        "it accumulates or sorts, and a reduction passes over rows by itself",
+        lambda x: fnp.sum(fnp.cumsum(x, axis=1), axis=1),
+        (X,),
+    ),
+    (
+        "an accumulation joins elementwise loops only",
+        lambda x, y: fnp.cumsum(x @ y.T, axis=1),
+        (X, Y),
+    ),
+    (
+        "it runs over (8, 16), the accumulation over (128,)",
+        lambda x: fnp.cumsum(fnp.sin(x)),
+        (X,),
+    ),
+    (
+        "it goes along dimension 1 forwards",
+        lambda x: fnp.cumsum(fnp.cumsum(x, axis=1), axis=0),
+        (X,),
+    ),
+    (
+        "what is put in order is read at computed positions",
+        lambda x: fnp.sort(fnp.sin(x)),
+        (X,),
+    ),
 ]
 
 

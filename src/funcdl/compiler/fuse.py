@@ -31,6 +31,7 @@ from funcdl.ops.lowering import (
     Accumulation,
     Contraction,
     Correlation,
+    Ordering,
     Pointwise,
     Position,
     Reduction,
@@ -143,6 +144,8 @@ class _Fuser:
                 self._place_reduction(eqn)
             case Accumulation():
                 self._place_accumulation(eqn)
+            case Ordering():
+                self._place_ordering(eqn)
             case Contraction():
                 self._place_dot(eqn)
             case Correlation(sums):
@@ -230,7 +233,7 @@ class _Fuser:
             elif group.shape != shape:
                 reason = f"it runs over {group.shape}, the reduction over {shape}"
             elif group.running is not None:
-                reason = "it accumulates, and a reduction needs whole rows"
+                reason = "it accumulates or sorts, and a reduction passes over rows by itself"
             elif group.reduce_dims not in (None, dims):
                 reason = f"it reduces dimensions {group.reduce_dims}, this one reduces {dims}"
             else:
@@ -248,15 +251,16 @@ class _Fuser:
 
     def _place_accumulation(self, eqn: Eqn) -> None:
         (operand,) = eqn.invars
-        shape, way = operand.aval.shape, (eqn.params["axis"], eqn.params["reverse"])
+        shape = operand.aval.shape
+        way = (eqn.params["axis"], "backwards" if eqn.params["reverse"] else "forwards")
         reasons: list[Refusal] = []
         for group in self._candidates(eqn):
             if group.kind != "loops" or group.reduce_dims is not None:
                 reason = "an accumulation joins elementwise loops only"
             elif group.shape != shape:
                 reason = f"it runs over {group.shape}, the accumulation over {shape}"
-            elif group.running not in (None, way):
-                reason = "it accumulates along another dimension or in the other direction"
+            elif group.running is not None and group.running != way:
+                reason = f"it goes along dimension {group.running[0]} {group.running[1]}"
             else:
                 reason = self._refusal(group, eqn, [(operand, group.position)])
             if not reason:
@@ -268,6 +272,15 @@ class _Fuser:
         axes, position = domain_axes(shape)
         group = self._open("loops", axes, shape, position, reasons)
         group.running = way
+        self._join(group, eqn, position)
+
+    def _place_ordering(self, eqn: Eqn) -> None:
+        """In a group of its own: what is put in order is read from memory by the positions."""
+        shape = eqn.invars[0].aval.shape
+        axes, position = domain_axes(shape)
+        reasons = self._explanations(eqn, "what is put in order is read at computed positions")
+        group = self._open("loops", axes, shape, position, reasons)
+        group.running = (eqn.params["dimension"], "order")
         self._join(group, eqn, position)
 
     def _place_dot(self, eqn: Eqn) -> None:

@@ -36,8 +36,9 @@ class Group:
     `axes` are the kernel's loops. `shape` is the iteration domain as an array shape, and
     `position` the index of an element of an array of that shape. `reduce_dims` are the dimensions
     of `shape` that the group's reductions remove. `running` is the dimension of `shape` along which
-    the group accumulates, and whether from its end; such a group has no reduction. `placement` says
-    at which index a member's output is computed; every read of it inside the group is there.
+    the group accumulates, or which it puts in order, and which of these ("forwards", "backwards",
+    "order"); such a group has no reduction. `placement` says at which index a member's output is
+    computed; every read of it inside the group is there.
     `recomputed` are members that belong to another group, which does not store them.
     `why_not` holds, for each neighbour that an equation could not join, the reason.
     """
@@ -48,7 +49,7 @@ class Group:
     shape: Shape = ()
     position: Position = ()
     reduce_dims: tuple[int, ...] | None = None
-    running: tuple[int, bool] | None = None
+    running: tuple[int, str] | None = None
     members: list[Eqn] = field(default_factory=list)
     placement: dict[Var, Position] = field(default_factory=dict)
     outputs: list[Var] = field(default_factory=list)
@@ -117,8 +118,8 @@ def format_groups(groups: list[Group], names: Names) -> str:
             gone = ", ".join(group.axes[d][0] for d in group.reduce_dims)
             head += f"  reduces {gone}"
         if group.running is not None:
-            dim, backwards = group.running
-            head += f"  accumulates {group.axes[dim][0]}" + (" backwards" if backwards else "")
+            dim, way = group.running
+            head += f"  along {group.axes[dim][0]} {way}"
         lines = [head]
         lines += [f"    {format_eqn(eqn, names)}" for eqn in group.members]
         if group.recomputed:

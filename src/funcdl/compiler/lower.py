@@ -28,6 +28,7 @@ from funcdl.ops.lowering import (
     Accumulation,
     Contraction,
     Correlation,
+    Ordering,
     Pointwise,
     Position,
     Reduction,
@@ -190,6 +191,10 @@ class _Lowering:
                 axis, _ = self._group.axes[eqn.params["axis"]]
                 arg = self.value(eqn.invars[0], self._group.position)
                 return self.builder.running(op, arg, axis, eqn.params["reverse"])
+            case Ordering():
+                axis, _ = self._group.axes[eqn.params["dimension"]]
+                keys = [self.value(key, self._group.position) for key in eqn.invars]
+                return self.builder.order(keys, axis, eqn.params["descending"])
             case Contraction():
                 return self._contraction(eqn)
             case Correlation(sums):
@@ -254,18 +259,6 @@ class _Lowering:
         return form.rule(
             reader, index, place, lambda op, value: self.builder.reduce(op, value, axes), eqn.params
         )
-
-
-def _without_dead_axes(kernel: Kernel) -> Kernel:
-    """Drop axes without positions whose reductions have gone: no loop of them would store anything.
-
-    What a group stores has elements, so its place varies over no such axis.
-    """
-    reduced = {a for i in kernel.body if isinstance(i, Reduce) for a in i.axes}
-    if any(isinstance(i, Dot | Conv) for i in kernel.body):
-        return kernel
-    axes = tuple(a for a in kernel.axes if a.extent or a.name in reduced)
-    return kernel if axes == kernel.axes else replace(kernel, axes=axes)
 
 
 def _without_dead_axes(kernel: Kernel) -> Kernel:

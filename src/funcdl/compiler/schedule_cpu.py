@@ -22,6 +22,7 @@ from funcdl.kir.ir import (
     Elementwise,
     Kernel,
     Load,
+    Order,
     Reduce,
     Running,
     Store,
@@ -53,6 +54,9 @@ RUNNING_BLOCK = 1024
 RUNNING_LANES = 1024
 RUNNING_MIN_LANES = 256
 
+# What it takes to put one element in order, in additions.
+SORT_COST = 50
+
 # A product with fewer rows, columns or terms than this, or fewer multiplications in all, is not
 # worth packing its operands.
 DOT_THIN = 4
@@ -70,9 +74,9 @@ def schedule_cpu(kernel: Kernel) -> Schedule:
     """The schedule that the C renderer is given when no autotuner has spoken."""
     if any(isinstance(i, AtomicUpdate) for i in kernel.body):
         return _schedule_updates(kernel)
-    running = next((i for i in kernel.body if isinstance(i, Running)), None)
-    if running is not None:
-        return _schedule_running(kernel, running.axis)
+    for instruction in kernel.body:
+        if isinstance(instruction, Running | Order):
+            return _schedule_running(kernel, instruction)
     direct = schedule_conv(kernel)
     if direct is not None:
         return direct
@@ -106,6 +110,8 @@ def work(kernel: Kernel) -> int:
                 axes, cost = type_.axes, lookup(name).cost
             case Reduce(_, _, arg, _):
                 axes, cost = (*instruction.axes, *kernel.value_type(arg).axes), 1
+            case Order(type_, keys):
+                axes, cost = type_.axes, SORT_COST * len(keys)
             case Dot(type_, _, _, m, n, k):
                 axes, cost = (*type_.axes, m, n, k), 2
             case Conv():
@@ -180,9 +186,13 @@ def _schedule_columns(kernel: Kernel, reduced: set[str], lane: str) -> Schedule:
     return Schedule((*steps, Step(lane, "vector")))
 
 
-def _schedule_running(kernel: Kernel, axis: str) -> Schedule:
-    """Rows in chunks, or down columns that are contiguous across, a tile of them at a time."""
-    lane = _lane_axis(kernel, {axis})
+def _schedule_running(kernel: Kernel, running: Running | Order) -> Schedule:
+    """Rows in chunks, or down columns that are contiguous across, a tile of them at a time.
+
+    What is put in order are whole rows.
+    """
+    axis = running.axis
+    lane = None if isinstance(running, Order) else _lane_axis(kernel, {axis})
     outer = [a.name for a in kernel.axes if a.name not in (axis, lane) and a.extent != 1]
     steps = _share(kernel, outer)
     shared = {step.axis for step in steps}
@@ -193,6 +203,8 @@ def _schedule_running(kernel: Kernel, axis: str) -> Schedule:
         while size > RUNNING_MIN_LANES and tiles < size * MANY_CHUNKS:
             size //= 2
     steps += [Step(name, "loop") for name in outer if name not in shared]
+    if isinstance(running, Order):
+        return Schedule((*steps, Step(axis, "vector")))
     if lane is None:
         return Schedule((*steps, Step(axis, "tile", RUNNING_BLOCK), Step(axis, "vector")))
     steps.append(Step(lane, "parallel" if is_parallel else "tile", size))

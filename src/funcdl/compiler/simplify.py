@@ -21,12 +21,15 @@ from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var, last_
 from funcdl.core.primitive import Primitive
 from funcdl.core.pruning import live_eqns
 from funcdl.ops.convert import convert_element_type
-from funcdl.ops.lowering import HALF, Loop, compute_dtype
-from funcdl.ops.shape import broadcast_in_dim
+from funcdl.ops.gather import gather
+from funcdl.ops.lowering import HALF, Loop, compute_dtype, reason_for_host
+from funcdl.ops.shape import broadcast_in_dim, reshape
+from funcdl.ops.slicing import slice_
+from funcdl.ops.sort import order, take_params
 from funcdl.ops.window_selection import add_selected, select_in_windows
 
 Env = dict[Var, Atom]
-Rewrite = Callable[["_Simplifier", Eqn], Atom | None]
+Rewrite = Callable[["_Simplifier", Eqn], Atom | list[Atom] | None]
 
 
 def simplify(program: ClosedJaxpr) -> ClosedJaxpr:
@@ -127,9 +130,9 @@ class _Simplifier:
             return folded
         rewrite = _REWRITES.get(eqn.primitive.name)
         if rewrite is not None:
-            atom = rewrite(self, eqn)
-            if atom is not None:
-                return [atom]
+            found = rewrite(self, eqn)
+            if found is not None:
+                return found if isinstance(found, list) else [found]
         key = (eqn.primitive.name, tuple(map(_atom_key, eqn.invars)), _freeze(eqn.params))
         shared = None if eqn_effect(eqn) else self._shared.get(key)
         if shared is None:
@@ -246,8 +249,8 @@ def _dot(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
     return None if all(atom.aval.size for atom in eqn.invars) else _zeros(simplifier, eqn)
 
 
-def _zeros(simplifier: _Simplifier, eqn: Eqn) -> Atom:
-    aval = eqn.outvars[0].aval
+def _zeros(simplifier: _Simplifier, eqn: Eqn, number: int = 0) -> Atom:
+    aval = eqn.outvars[number].aval
     zero = Literal(Array(np.zeros((), aval.dtype), aval.weak_type))
     params = {"shape": aval.shape, "broadcast_dimensions": ()}
     return simplifier.emit(broadcast_in_dim, (zero,), eqn, **params)
@@ -305,6 +308,47 @@ def _select_and_scatter(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
     return simplifier.emit(add_selected, (source, numbers), eqn, shape=shape, **params)
 
 
+def _sort(simplifier: _Simplifier, eqn: Eqn) -> list[Atom] | None:
+    """The positions in order of the keys, and each operand at these."""
+    axis = eqn.params["dimension"]
+    keys = eqn.invars[: eqn.params["num_keys"]]
+    if not _can_order(eqn, axis):
+        return None
+    if not eqn.invars[0].aval.size:
+        return [_zeros(simplifier, eqn, i) for i in range(len(eqn.outvars))]
+    places = simplifier.emit(order, keys, eqn, dimension=axis, descending=False)
+    return [_take(simplifier, eqn, x, places, axis) for x in eqn.invars]
+
+
+def _top_k(simplifier: _Simplifier, eqn: Eqn) -> list[Atom] | None:
+    """The first of the positions in falling order, and the elements there."""
+    (x,), axis = eqn.invars, eqn.params["axis"]
+    if not _can_order(eqn, axis):
+        return None
+    if not eqn.outvars[0].aval.size:
+        return [_zeros(simplifier, eqn, 0), _zeros(simplifier, eqn, 1)]
+    places = simplifier.emit(order, (x,), eqn, dimension=axis, descending=True)
+    shape = eqn.outvars[0].aval.shape
+    if shape != x.aval.shape:
+        limits = {"start_indices": (0,) * len(shape), "limit_indices": shape, "strides": None}
+        places = simplifier.emit(slice_, (places,), eqn, **limits)
+    return [_take(simplifier, eqn, x, places, axis), places]
+
+
+def _can_order(eqn: Eqn, axis: int) -> bool:
+    """Whether kernels know the element types, and positions fit into 32 bits."""
+    types = {atom.aval.dtype for atom in eqn.invars}
+    return not reason_for_host(eqn.primitive.lower, types) and (
+        eqn.invars[0].aval.shape[axis] < 2**31
+    )
+
+
+def _take(simplifier: _Simplifier, eqn: Eqn, x: Atom, places: Atom, axis: int) -> Atom:
+    shape = places.aval.shape
+    index = simplifier.emit(reshape, (places,), eqn, new_sizes=(*shape, 1))
+    return simplifier.emit(gather, (x, index), eqn, **take_params(len(shape), axis))
+
+
 def _is(value: Any, constant: int) -> bool:
     return value is not None and bool(value == constant)
 
@@ -335,6 +379,8 @@ _REWRITES: dict[str, Rewrite] = {
     "scatter_min": _half_update,
     "scatter_mul": _half_update,
     "select_and_scatter_add": _select_and_scatter,
+    "sort": _sort,
     "stop_gradient": _identity,
+    "top_k": _top_k,
     "transpose": _transpose,
 }

@@ -27,6 +27,7 @@ from funcdl.kir.ir import (
     Instruction,
     Kernel,
     Load,
+    Order,
     Reduce,
     ReduceOp,
     Role,
@@ -246,6 +247,17 @@ class KernelBuilder:
         key = ("running", op, arg, axis, reverse)
         return self._value(key, mask, lambda: Running(type_, op, arg, axis, reverse))
 
+    def order(self, keys: Sequence[int], axis: str, descending: bool = False) -> int:
+        """The positions along `axis` of a value's elements in their order (see `Order`)."""
+        if self._axes[axis].extent == 1:
+            return self.const(0, np.int32)
+        mask = self._bits[axis]
+        for key in keys:
+            mask |= self._masks[key]
+        type_ = self._type(np.dtype(np.int32), mask)
+        found = ("order", tuple(keys), axis, descending)
+        return self._value(found, mask, lambda: Order(type_, tuple(keys), axis, descending))
+
     def dot(self, lhs: int, rhs: int, m: str, n: str, k: str) -> int:
         """``Σ_k lhs · rhs``: `lhs` varies over `m` and `k`, `rhs` over `k` and `n`, and batch."""
         mask = (self._masks[lhs] | self._masks[rhs]) & ~self._bits[k]
@@ -337,6 +349,8 @@ class KernelBuilder:
                 return index
             case Const(ValueType(dtype), value) if dtype.kind in "iu":
                 return ix.constant(int(value))
+            case Order(_, _, axis):
+                return ix.value(id, 0, self._axes[axis].extent - 1)
         return None
 
     def _bits_of(self, axes: Iterable[str]) -> int:
@@ -374,6 +388,8 @@ def renumber(instruction: Instruction, ids: Mapping[int, int]) -> Instruction:
             return replace(instruction, index=_rename(index, ids), mask=new_mask)
         case Elementwise(args=args):
             return replace(instruction, args=tuple(ids[arg] for arg in args))
+        case Order(keys=keys):
+            return replace(instruction, keys=tuple(ids[key] for key in keys))
         case Select(_, which, on_true, on_false):
             return Select(instruction.type, ids[which], ids[on_true], ids[on_false])
         case Cast(arg=arg) | Bitcast(arg=arg) | Reduce(arg=arg) | Running(arg=arg):

@@ -1,10 +1,11 @@
 """Checks that a kernel keeps the rules of the kernel IR, on which renderers rely.
 
-A kernel has one of four forms:
+A kernel has one of five forms:
 
 * *loops*: no `Dot`. All reductions are over the same axes, and a store varies over all of these
   axes or over none (an elementwise kernel is the case of no reduction);
 * *running*: `Running`, all along one axis in one direction, with no reduction and no `Dot`;
+* *order*: the same with `Order` along one axis, and no `Running`;
 * *dot*: one `Dot` or `Conv` and no reduction. Nothing that is stored varies over the axes that it
   sums over;
 * *updates*: `AtomicUpdate` with neither. Updated buffers are not read or stored to otherwise.
@@ -35,6 +36,7 @@ from funcdl.kir.ir import (
     Instruction,
     Kernel,
     Load,
+    Order,
     Reduce,
     Running,
     Scalar,
@@ -143,9 +145,9 @@ class _Checker:
             case Reduce(arg=arg, axes=axes):
                 self.require_axes(axes)
                 return self.varies[arg] - frozenset(axes)
-            case Running(arg=arg, axis=axis):
+            case Running(axis=axis) | Order(axis=axis):
                 self.require_axes((axis,))
-                return self.varies[arg] | {axis}
+                return frozenset({axis}).union(*(self.varies[id] for id in operands(instruction)))
             case Dot(lhs=lhs, rhs=rhs, m=m, n=n, k=k):
                 self.require_axes((m, n, k))
                 return (self.varies[lhs] | self.varies[rhs]) - {k}
@@ -228,6 +230,14 @@ class _Checker:
                 return self.reduce(instruction)
             case Running():
                 return self.running(instruction)
+            case Order(keys=keys):
+                if not keys:
+                    self.fail("order takes one key at least")
+                for key in keys:
+                    self.refuse_half(self.types[key].dtype)
+                    if dtypes.is_complex(self.types[key].dtype):
+                        self.fail(f"order is not defined on {self.types[key].dtype}")
+                return np.dtype(np.int32)
             case Dot():
                 return self.dot(instruction)
             case Conv():
@@ -370,7 +380,7 @@ class _Checker:
             id for id, instruction in enumerate(body) if isinstance(instruction, AtomicUpdate)
         ]
         reduces = {id: i for id, i in enumerate(body) if isinstance(i, Reduce)}
-        running = [id for id, i in enumerate(body) if isinstance(i, Running)]
+        running = [id for id, i in enumerate(body) if isinstance(i, Running | Order)]
         if running:
             self.check_running(running, [*updates, *dots, *reduces])
         if updates and (reduces or dots):
@@ -393,15 +403,13 @@ class _Checker:
 
     def check_running(self, running: list[int], others: list[int]) -> None:
         if others:
-            self.fail("a kernel with running results must have no reduce, dot or update", others[0])
-        ways = {
-            id: (i.axis, i.reverse)
-            for id in running
-            if isinstance(i := self.kernel.body[id], Running)
-        }
-        for id, way in ways.items():
-            if way != ways[running[0]]:
-                self.fail("all running results must go along one axis in one direction", id)
+            self.fail("a running or order kernel must have no reduce, dot or update", others[0])
+        first, *rest = ((id, _way(self.kernel.body[id])) for id in running)
+        for id, way in rest:
+            if way != first[1]:
+                self.fail(
+                    "running results must go along one axis in one direction, or order it", id
+                )
 
     def check_no_effect_over(self, dot: Instruction, effects: list[int]) -> None:
         assert isinstance(dot, Dot | Conv)
@@ -445,6 +453,14 @@ class _Checker:
             and other.name != read.name
             and (other.dtype, other.size) == (read.dtype, read.size)
         )
+
+
+def _way(instruction: Instruction) -> tuple[str, bool | None]:
+    """Along which axis an instruction goes and whether backwards, None for one that orders it."""
+    if isinstance(instruction, Running):
+        return instruction.axis, instruction.reverse
+    assert isinstance(instruction, Order)
+    return instruction.axis, None
 
 
 def _may_collide(index: Index) -> bool:

@@ -23,6 +23,7 @@ from funcdl.kir.ir import (
     IndexValue,
     Kernel,
     Load,
+    Order,
     Reduce,
     Running,
     Select,
@@ -198,6 +199,8 @@ class _Run:
                 return self.reduce(instruction)
             case Running():
                 return self.running(instruction)
+            case Order():
+                return self.order(instruction)
             case Dot():
                 return self.dot(instruction)
             case Conv():
@@ -261,6 +264,17 @@ class _Run:
             arg = np.flip(arg, dim)
         found: Array = RUNNING[running.op].accumulate(arg, dim, arg.dtype)
         return np.flip(found, dim) if running.reverse else found
+
+    def order(self, order: Order) -> Array:
+        keys = [self.broadcast(self.values[key], (order.axis,)) for key in order.keys[::-1]]
+        keys = list(np.broadcast_arrays(*keys))
+        dim = self.position[order.axis]
+        if order.descending:  # from the end, so that of equal elements the first one comes first
+            found = np.lexsort([np.flip(key, dim) for key in keys], axis=dim)
+            found = np.flip(keys[0].shape[dim] - 1 - found, dim)
+        else:
+            found = np.lexsort(keys, axis=dim)
+        return found.astype(order.type.dtype)
 
     def dot(self, dot: Dot) -> Array:
         lhs = self.broadcast(self.values[dot.lhs], (dot.k,))

@@ -145,6 +145,21 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """The position along `axis` of the element that comes here when the elements are in order.
+
+    Ascending, by the first of `keys`, then the second; elements of equal keys stay in theirs. NaN
+    is larger than all numbers, and zeros of both signs are equal. `descending` puts the largest
+    first.
+    """
+
+    type: ValueType
+    keys: tuple[int, ...]
+    axis: str
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Dot:
     """``Σ_k lhs · rhs``: `lhs` varies over `m`, `k` and batch axes, `rhs` over `k`, `n` and batch.
 
@@ -240,6 +255,7 @@ ValueInstruction = (
     | Bitcast
     | Reduce
     | Running
+    | Order
     | Dot
     | Conv
 )
@@ -278,7 +294,7 @@ def operands(instruction: Instruction) -> tuple[int, ...]:
             return tuple(sorted(index.values()))
         case Load(index=index, mask=mask):
             return _present(mask) + tuple(sorted(index.values()))
-        case Elementwise(args=args):
+        case Elementwise(args=args) | Order(keys=args):
             return args
         case Select(which=which, on_true=on_true, on_false=on_false):
             return which, on_true, on_false

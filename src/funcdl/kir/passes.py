@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+import numpy as np
+
 from funcdl.kir import index as ix
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.index import DivAtom, Index, ModAtom
@@ -22,6 +24,7 @@ from funcdl.kir.ir import (
     Instruction,
     Kernel,
     Load,
+    Order,
     Reduce,
     Running,
     Select,
@@ -33,8 +36,8 @@ def collapse_axes(kernel: Kernel) -> Kernel:
     """Merge adjacent axes that every index runs through in one stride, and drop axes of extent 1.
 
     An axis pair ``a, b`` becomes one axis, with the name of the first, where each value varies
-    over both or neither, no index gets more quotients or remainders by it, no reduction takes
-    one of them alone, and no running result goes along one. So elementwise kernels on dense
+    over both or neither, no index gets more quotients or remainders by it, no reduction takes one
+    of them alone, and no running result or order goes along one. So elementwise kernels on dense
     arrays get one axis, and a reduction over n, h, w gets one reduced axis. The axes of a `Dot`
     stay even at extent 1; a batch axis can merge into its m or n. A kernel with a `Conv` keeps
     all of its axes.
@@ -73,7 +76,7 @@ def _merge(kernel: Kernel, at: int) -> Kernel | None:
     for instruction in kernel.body:
         if isinstance(instruction, Reduce) and len(names & set(instruction.axes)) == 1:
             return None
-        if isinstance(instruction, Running) and instruction.axis in names:
+        if isinstance(instruction, Running | Order) and instruction.axis in names:
             return None
         if isinstance(instruction, Dot):
             roles = names & {instruction.m, instruction.n, instruction.k}
@@ -180,6 +183,11 @@ def rebuild_instruction(
             return (
                 ids[arg] if new_axis is None else builder.running(op, ids[arg], new_axis, reverse)
             )
+        case Order(_, keys, axis, descending):
+            new_axis = new_name(axis)
+            if new_axis is None:
+                return builder.const(0, np.int32)
+            return builder.order([ids[key] for key in keys], new_axis, descending)
         case Dot(_, lhs, rhs, m, n, k):
             new_m, new_n, new_k = map(new_name, (m, n, k))
             assert new_m is not None and new_n is not None and new_k is not None

@@ -26,6 +26,7 @@ from funcdl.kir.ir import (
     Instruction,
     Kernel,
     Load,
+    Order,
     Reduce,
     Running,
     Scalar,
@@ -85,6 +86,8 @@ def format_instruction(instruction: Instruction) -> str:
             return f"reduce {op} {','.join(axes)} %{arg}"
         case Running(_, op, arg, axis, reverse):
             return f"running {op} {axis} %{arg}" + (" reverse" if reverse else "")
+        case Order(_, keys, axis, descending):
+            return f"order {axis} {_ids(keys)}" + (" descending" if descending else "")
         case Dot(_, lhs, rhs, m, n, k):
             return f"dot {_ids((lhs, rhs))} m={m} n={n} k={k}"
         case Conv(_, lhs, rhs, n, o, c, slides):

@@ -93,6 +93,11 @@ class Accumulation:
 
 
 @dataclass(frozen=True, slots=True)
+class Ordering:
+    """Positions in order of the operands along ``params["dimension"]`` (see `kir.ir.Order`)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Contraction:
     """`dot_general`."""
 

@@ -2,8 +2,8 @@
 
 Parameters and meanings are those of the `jax.lax` primitives of the same names. NaN comes after all
 other values, zeros of both signs are equal, complex numbers are ordered by real, then imaginary
-part. The tangent is permuted as the values are. The host computes them: a kernel that sorts is no
-loop over independent elements.
+part. The tangent is permuted as the values are. The compiler writes both with positions in order
+(`order`) and a gather.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.ops import registry
 from funcdl.ops.gather import gather
-from funcdl.ops.lowering import compute_dtype
+from funcdl.ops.lowering import Ordering, Rewritten, compute_dtype
 from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.rows import broadcast_batch
 from funcdl.ops.shape import full, iota, move_to_front, reshape
@@ -28,7 +28,7 @@ from funcdl.ops.windows import GatherDimensionNumbers, GatherScatterMode
 
 NDArray = np.ndarray[Any, Any]
 
-_HOST = {"c": "runs on the host", "triton": "runs on the host"}
+_MISSING = {"triton": "blocks run in any order, and each position depends on all elements"}
 
 
 def take_along(x: Any, index: Any, axis: int) -> Any:
@@ -38,18 +38,20 @@ def take_along(x: Any, index: Any, axis: int) -> Any:
     """
     if 0 in index.shape:
         return full(index.shape, 0, x.dtype)
-    others = tuple(d for d in range(x.ndim) if d != axis)
-    numbers = GatherDimensionNumbers((), (axis,), (axis,), others, others)
-    return gather(
-        x,
-        reshape(index, new_sizes=(*index.shape, 1)),
-        dimension_numbers=numbers,
-        slice_sizes=(1,) * x.ndim,
-        indices_are_sorted=False,
-        unique_indices=False,
-        mode=GatherScatterMode.PROMISE_IN_BOUNDS,
-        fill_value=None,
-    )
+    return gather(x, reshape(index, new_sizes=(*index.shape, 1)), **take_params(x.ndim, axis))
+
+
+def take_params(ndim: int, axis: int) -> dict[str, Any]:
+    """The parameters of the gather in `take_along`."""
+    others = tuple(d for d in range(ndim) if d != axis)
+    return {
+        "dimension_numbers": GatherDimensionNumbers((), (axis,), (axis,), others, others),
+        "slice_sizes": (1,) * ndim,
+        "indices_are_sorted": False,
+        "unique_indices": False,
+        "mode": GatherScatterMode.PROMISE_IN_BOUNDS,
+        "fill_value": None,
+    }
 
 
 def _order(keys: Sequence[NDArray], axis: int) -> NDArray:
@@ -58,6 +60,12 @@ def _order(keys: Sequence[NDArray], axis: int) -> NDArray:
     if len(wide) == 1:
         return np.argsort(wide[0], axis=axis, kind="stable")
     return np.lexsort(wide[::-1], axis=axis)
+
+
+def _reverse_order(keys: Sequence[NDArray], axis: int) -> NDArray:
+    """The same with the largest element first; of equal ones the first still comes first."""
+    found = _order([np.flip(key, axis) for key in keys], axis)
+    return np.flip(keys[0].shape[axis] - 1 - found, axis)
 
 
 def _index_dtype(size: int) -> np.dtype[Any]:
@@ -133,6 +141,22 @@ def _sort_batch(
     return sort(*args, dimension=dimension + 1, **params), [0] * len(args)
 
 
+# What the compiler writes both primitives with. No program is traced with it, so it has no rules,
+# and is not in the registry.
+order = Primitive("order")
+
+
+def _order_impl(*keys: NDArray, dimension: int, descending: bool) -> NDArray:
+    found = _reverse_order(keys, dimension) if descending else _order(keys, dimension)
+    return found.astype(np.int32)
+
+
+order.shape = lambda *keys, dimension, descending: ShapedArray(keys[0].shape, np.dtype(np.int32))
+order.impl = _order_impl
+order.weak = lambda weak, **params: False
+order.lower = Ordering()
+
+
 def argsort(x: Any, dimension: int) -> Any:
     """The stable permutation along `dimension` that sorts `x`, as 32-bit integers.
 
@@ -174,7 +198,8 @@ sort.shape = _sort_shape
 sort.impl = _sort_impl
 sort.jvp = _sort_jvp
 sort.batch = _sort_batch
-registry.add(Op(sort, registry.ALL, _sort_samples, _HOST))
+sort.lower = Rewritten()
+registry.add(Op(sort, registry.ALL, _sort_samples, _MISSING))
 
 
 top_k = Primitive("top_k", multiple_results=True)
@@ -204,11 +229,9 @@ def _top_k_shape(x: ShapedArray, *, k: int, axis: int) -> list[ShapedArray]:
 
 def _top_k_impl(x: NDArray, *, k: int, axis: int) -> list[NDArray]:
     _check_top_k(x, k, axis)
-    # From the end, so that of equal elements the first one comes out first.
-    size = x.shape[axis]
-    order = np.flip(size - 1 - _order([np.flip(x, axis)], axis), axis)
-    order = order[(slice(None),) * axis + (slice(0, k),)]
-    return [np.take_along_axis(x, order, axis), order.astype(_index_dtype(size))]
+    places = _reverse_order([x], axis)
+    places = places[(slice(None),) * axis + (slice(0, k),)]
+    return [np.take_along_axis(x, places, axis), places.astype(_index_dtype(x.shape[axis]))]
 
 
 def _top_k_jvp(
@@ -246,4 +269,5 @@ top_k.impl = _top_k_impl
 top_k.weak = lambda weak, **params: False
 top_k.jvp = _top_k_jvp
 top_k.batch = _top_k_batch
-registry.add(Op(top_k, _TOP_K_ACCEPTS, _top_k_samples, _HOST))
+top_k.lower = Rewritten()
+registry.add(Op(top_k, _TOP_K_ACCEPTS, _top_k_samples, _MISSING))

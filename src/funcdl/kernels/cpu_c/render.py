@@ -12,15 +12,23 @@ from funcdl.kernels.cpu_c.render_running import render_running
 from funcdl.kernels.cpu_c.render_updates import render_updates
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.convolution import conv_as_dot
-from funcdl.kir.ir import AtomicUpdate, Buffer, Effect, Kernel, Load, Running
+from funcdl.kir.ir import AtomicUpdate, Buffer, Effect, Kernel, Load, Order, Running
 from funcdl.kir.printer import format_kernel
 from funcdl.kir.program import KernelProgram, all_kernels
 from funcdl.kir.schedule import Schedule
 
 ENTRY_POINT = "funcdl_run"
-_HEADERS = ("fd_types.h", "fd_math.h", "fd_gemm.h", "fd_conv.h", "fd_running.h", "fd_runtime.h")
+_HEADERS = (
+    "fd_types.h",
+    "fd_math.h",
+    "fd_gemm.h",
+    "fd_conv.h",
+    "fd_running.h",
+    "fd_sort.h",
+    "fd_runtime.h",
+)
 # Headers that only units with a call of their functions include, by the beginning of the names.
-_ON_DEMAND = {"fd_conv.h": "fd_conv_", "fd_running.h": "fd_running_"}
+_ON_DEMAND = {"fd_conv.h": "fd_conv_", "fd_running.h": "fd_running_", "fd_sort.h": "fd_sort_"}
 
 
 def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
@@ -47,7 +55,7 @@ def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
                 writer.line(f"(void){expressions.buffer_name(buffer.name)};")
         if any(isinstance(i, AtomicUpdate) for i in kernel.body):
             render_updates(kernel, schedule, writer)
-        elif any(isinstance(i, Running) for i in kernel.body):
+        elif any(isinstance(i, Running | Order) for i in kernel.body):
             render_running(kernel, schedule, writer)
         elif is_direct(kernel, schedule):
             render_conv(kernel, schedule, writer)

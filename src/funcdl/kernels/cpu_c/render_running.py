@@ -1,9 +1,10 @@
-"""Kernels with `Running` values: sums and the like of all elements up to each one.
+"""Kernels with `Running` values, sums and the like of all elements up to each one, or with `Order`.
 
 There are two forms. Down *columns* (and wherever no vector goes along the accumulated axis) each
 position takes one step: an accumulator for each lane takes a value in, and is the result. Along
 *rows* the axis is cut into chunks. A vector loop puts what is accumulated into an array, a function
 of fd_running.h replaces it by the running results, and the next vector loop goes on with those.
+`Order` has this form, too: a chunk is the whole row, and functions of fd_sort.h find positions.
 """
 
 from __future__ import annotations
@@ -20,24 +21,29 @@ from funcdl.kernels.cpu_c.loops import Action, Loop, LoopMaker, Nest
 from funcdl.kernels.cpu_c.render_loops import all_steps
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.elementwise import lookup
-from funcdl.kir.ir import Const, Effect, Elementwise, Kernel, Running, Scalar, operands
+from funcdl.kir.ir import Const, Effect, Elementwise, Kernel, Order, Running, Scalar, operands
 from funcdl.kir.schedule import Schedule, Step
 
 # A value that costs this many additions is kept for the vector loops that need it again.
 KEEP_COST = 8
+# Arrays up to this size are on the stack, larger ones come from malloc.
+STACK_BYTES = 16 * 1024
 
 
 def render_running(kernel: Kernel, schedule: Schedule, writer: Writer) -> None:
-    """Write the body of the C function of a kernel with `Running` values.
+    """Write the body of the C function of a kernel with `Running` or `Order` values.
 
-    A `vector` record of their axis, after a tile of it, asks for the form along rows. In the other
-    form at most one axis, the lanes, comes after the accumulated one.
+    A `vector` record of their axis, after a tile of it where it is long, asks for the form along
+    rows. In the other form at most one axis, the lanes, comes after the accumulated one. The axis
+    of `Order` is not cut: all records but the last are left out.
     """
-    running = {id: i for id, i in enumerate(kernel.body) if isinstance(i, Running)}
+    running = {id: i for id, i in enumerate(kernel.body) if isinstance(i, Running | Order)}
     axis = next(iter(running.values())).axis
     steps = all_steps(kernel, schedule, frozenset({axis}))
-    along = [step for step in steps if step.axis == axis]
-    form = _Rows if along[-1].kind == "vector" else _Columns
+    if any(isinstance(i, Order) for i in running.values()):
+        steps = [*(step for step in steps if step.axis != axis), Step(axis, "vector")]
+    last = [step for step in steps if step.axis == axis][-1]
+    form = _Rows if last.kind == "vector" else _Columns
     form(kernel, steps, running, writer).render()
 
 
@@ -45,13 +51,18 @@ class _Running:
     """What both forms share."""
 
     def __init__(
-        self, kernel: Kernel, steps: Sequence[Step], running: dict[int, Running], writer: Writer
+        self,
+        kernel: Kernel,
+        steps: Sequence[Step],
+        running: dict[int, Running | Order],
+        writer: Writer,
     ) -> None:
         self.kernel = kernel
         self.running = running
         self.writer = writer
-        self.axis = next(iter(running.values())).axis
-        self.reverse = next(iter(running.values())).reverse
+        first_one = next(iter(running.values()))
+        self.axis = first_one.axis
+        self.reverse = isinstance(first_one, Running) and first_one.reverse
         self.expressions = Expressions(kernel)
         self.expressions.vector_axis = next((s.axis for s in steps if s.kind == "vector"), "")
         self.nest = Nest(kernel, writer, self.expressions)
@@ -75,10 +86,14 @@ class _Running:
 
     def identity(self, id: int) -> str:
         running = self.running[id]
+        assert isinstance(running, Running)
         return text.literal(_identity(running.op, running.type.dtype), running.type.dtype)
 
     def describe(self, id: int) -> str:
         running = self.running[id]
+        if isinstance(running, Order):
+            keys = ", ".join(f"v{key}" for key in running.keys)
+            return f"v{id}: positions along {self.axis} in order of {keys}"
         return f"v{id}: running {running.op} of v{running.arg} along {self.axis}"
 
 
@@ -95,6 +110,7 @@ class _Columns(_Running):
         for id, running in self.running.items():
             kind, name = self.type_name(id), f"acc{id}"
             before.append(f"/* {self.describe(id)} */")
+            assert isinstance(running, Running)
             if lane is not None and lane in running.type.axes:
                 before.append(f"{kind} {name}[{width}];")
                 name = f"{name}[{subscript}]"
@@ -130,6 +146,7 @@ class _Rows(_Running):
             late = buffer.may_alias or buffer.role == "inout"
             self.effect_phase[id] = last if late else self.phase[id]
         self.kept: dict[int, int] = {}
+        self.allocated: list[str] = []
         self.plan = self._plan(last + 1)
         scalars = [
             id
@@ -150,14 +167,14 @@ class _Rows(_Running):
         return [id for id, at in self.effect_phase.items() if at == phase and self.varies[id]]
 
     def _taken(self, phase: int) -> list[int]:
-        return [id for id, i in self.running.items() if self.phase[i.arg] == phase]
+        return [id for id in self.running if self.phase[id] == phase + 1]
 
     def _plan(self, phases: int) -> list[list[int]]:
         """The values that each vector loop computes; notes those that an earlier one keeps."""
         plan: list[list[int]] = []
         computed: dict[int, int] = {}
         for phase in range(phases):
-            pending = [self.running[id].arg for id in self._taken(phase)]
+            pending = [i for id in self._taken(phase) for i in operands(self.running[id])]
             pending += [i for id in self._stored(phase) for i in operands(self.kernel.body[id])]
             found: set[int] = set()
             while pending:
@@ -188,9 +205,10 @@ class _Rows(_Running):
         return total
 
     def _row(self) -> None:
-        for id in self.running:
+        for id, running in self.running.items():
             self.writer.comment(self.describe(id))
-            self.writer.line(f"{self.type_name(id)} total{id} = {self.identity(id)};")
+            if isinstance(running, Running):
+                self.writer.line(f"{self.type_name(id)} total{id} = {self.identity(id)};")
         self.nest.write(self.tiles, inside=self._chunk)
 
     def _chunk(self) -> None:
@@ -198,32 +216,74 @@ class _Rows(_Running):
         count = end if begin == "0" else f"{end} - {begin}"
         for phase, values in enumerate(self.plan):
             taken, kept = self._taken(phase), [v for v, at in self.kept.items() if at == phase]
-            for id in taken:
-                self.writer.line(f"{self.type_name(id)} run{id}[{self.width}];")
             for id in kept:
-                kind = text.type_name(self.kernel.value_type(id).dtype)
-                self.writer.line(f"{kind} keep{id}[{self.width}];")
-            actions = [self._take(id) for id in taken]
+                self._array(self.kernel.value_type(id).dtype, f"keep{id}")
+            actions = [action for id in taken for action in self._take(id)]
             actions += [self.nest.effect(self.effects[id]) for id in self._stored(phase)]
             if actions:
                 self.nest.write([self.vector], values, actions, keep=self._keeper(kept))
             for id in kept:
                 self.expressions.bind(id, f"keep{id}[{self.here}]")
             for id in taken:
-                running = self.running[id]
-                back = "back_" if self.reverse else ""
-                short = text.short_name(running.type.dtype)
-                name = f"fd_running_{back}{running.op}_{short}"
-                self.writer.call(f"total{id} = {name}", [f"run{id}", count, f"total{id}"])
+                self._finish(id, count)
                 self.expressions.bind(id, f"run{id}[{self.here}]")
+        for name in self.allocated:
+            self.writer.line(f"free({name});")
 
-    def _take(self, id: int) -> Action:
-        arg = self.running[id].arg
-        target = f"run{id}[{self.here}]"
-        return Action(lambda: [f"{target} = {self.expressions.value(arg)};"], {self.axis})
+    def _array(self, dtype: np.dtype, name: str, copies: int = 1) -> None:
+        kind, size = text.type_name(dtype), copies * self.width
+        if self.width * dtype.itemsize <= STACK_BYTES:
+            self.writer.line(f"{kind} {name}[{size}];")
+            return
+        self.writer.line(f"{kind} *const {name} = malloc({size} * sizeof({kind}));")
+        self.writer.line(f"if ({name} == NULL) abort();")
+        self.allocated.append(name)
+
+    def _take(self, id: int) -> list[Action]:
+        """Arrays for what is accumulated or decides the order, and how it gets there."""
+        running = self.running[id]
+        self._array(running.type.dtype, f"run{id}")
+        if isinstance(running, Running):
+            return [self._fill(f"run{id}", running.arg, "")]
+        self._array(np.dtype(np.uint64), f"space{id}", 2)
+        actions = []
+        for number, key in enumerate(running.keys):
+            dtype = self.kernel.value_type(key).dtype
+            name = f"key{id}_{number}"
+            self._array(_key_dtype(dtype), name)
+            function = f"fd_sort_key_{text.short_name(dtype)}"
+            actions.append(self._fill(name, key, "~" * running.descending + function))
+        return actions
+
+    def _fill(self, array: str, value: int, function: str) -> Action:
+        def lines() -> list[str]:
+            found = self.expressions.value(value)
+            found = f"{function}({found})" if function else found
+            return [f"{array}[{self.here}] = {found};"]
+
+        return Action(lines, {self.axis})
+
+    def _finish(self, id: int, count: str) -> None:
+        """Replace what is accumulated by the running results, or find the order."""
+        running = self.running[id]
+        if isinstance(running, Running):
+            back = "back_" if self.reverse else ""
+            name = f"fd_running_{back}{running.op}_{text.short_name(running.type.dtype)}"
+            self.writer.call(f"total{id} = {name}", [f"run{id}", count, f"total{id}"])
+            return
+        self.writer.call("fd_sort_start", [f"run{id}", count])
+        for number, key in reversed(list(enumerate(running.keys))):
+            short = text.short_name(_key_dtype(self.kernel.value_type(key).dtype))
+            arguments = [f"key{id}_{number}", f"run{id}", f"space{id}", count]
+            self.writer.call(f"fd_sort_by_{short}", arguments)
 
     def _keeper(self, kept: Sequence[int]) -> Callable[[int], list[str]]:
         return lambda id: [f"keep{id}[{self.here}] = v{id};"] if id in kept else []
+
+
+def _key_dtype(dtype: np.dtype) -> np.dtype:
+    """Of the unsigned numbers that stand for elements in a sort."""
+    return np.dtype(np.uint64 if dtype.itemsize == 8 else np.uint32)
 
 
 def _identity(op: str, dtype: np.dtype) -> Scalar:

@@ -21,7 +21,9 @@ from funcdl.kir.ir import (
     Effect,
     Kernel,
     Load,
+    Order,
     Reduce,
+    Running,
     operands,
 )
 from funcdl.kir.schedule import Schedule, Step
@@ -55,7 +57,7 @@ def render_kernel(
 
     A convolution becomes an implicit GEMM (`kir.convolution`). `dot_precision` is what a float32
     product may round its factors to. Raises `UnsupportedKernel` for what Triton cannot express
-    (complex numbers, operations without a Triton spelling, ordered updates).
+    (complex numbers, operations without a Triton spelling, running results, ordered updates).
     """
     return _Renderer(conv_as_dot(kernel), schedule, dot_precision).render()
 
@@ -111,6 +113,8 @@ class _Renderer(InstructionWriter):
         for id, instruction in enumerate(kernel.body):
             if not isinstance(instruction, Effect) and not text.supported(instruction.type.dtype):
                 self._refuse(id, f"Triton has no element type {instruction.type.dtype.name}")
+            if isinstance(instruction, Running | Order):
+                self._refuse(id, "a block sees its own elements only, not those before it")
         forms = {type(i) for i in kernel.body} & {Dot, Reduce, AtomicUpdate}
         dots = [id for id, i in enumerate(kernel.body) if isinstance(i, Dot)]
         if len(dots) > 1 or (dots and len(forms) > 1):
