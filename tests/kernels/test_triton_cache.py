@@ -1,0 +1,133 @@
+"""Cubins on disk and the processes that make them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from funcdl.errors import DeviceError
+from funcdl.kernels.triton import compile_pool
+from funcdl.kernels.triton.compile import Cubin
+from funcdl.kernels.triton.compile_pool import compile_all
+from funcdl.kernels.triton.cubin_cache import cache_key, find_cubin, keep_cubin
+from funcdl.kernels.triton.render import TritonKernel
+from funcdl.runtime.disk_cache import CacheDir
+
+HEADER = "import triton\nimport triton.language as tl\n\n\n@triton.jit\n"
+
+
+def kernel(name: str = "k", body: str = "tl.store(x_ptr, 1.0)") -> TritonKernel:
+    source = f"{HEADER}def {name}(x_ptr):\n    {body}\n"
+    return TritonKernel(source, name, (1,), 4, 2, {"x_ptr": "*fp32"})
+
+
+CHANGES = [
+    {"source": HEADER},
+    {"name": "other"},
+    {"num_warps": 8},
+    {"num_stages": 3},
+    {"signature": {"x_ptr": "*fp16"}},
+]
+
+
+def test_key_holds_all_that_code_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = kernel()
+    keys = {cache_key(base, 90, True), cache_key(base, 90, False), cache_key(base, 80, True)}
+    keys |= {cache_key(dataclasses.replace(base, **change), 90, True) for change in CHANGES}
+    assert len(keys) == 3 + len(CHANGES)
+    assert cache_key(dataclasses.replace(base, grid=(7,)), 90, True) in keys
+    monkeypatch.setattr("funcdl.kernels.triton.cubin_cache._triton_version", lambda: "0.0")
+    assert cache_key(base, 90, True) not in keys
+
+
+def test_cubins_come_back_as_they_were(tmp_path: Path) -> None:
+    cache = CacheDir(tmp_path)
+    cubin = Cubin(b"\x7fELF\n\0\n", {"name": "k", "shared": 0, "triton_version": None})
+    assert find_cubin(kernel(), 90, True, cache) is None
+    keep_cubin(kernel(), 90, True, cubin, cache)
+    assert find_cubin(kernel(), 90, True, cache) == cubin
+    assert find_cubin(kernel(), 80, True, cache) is None
+    (entry,) = tmp_path.glob("*/*.cubin")
+    entry.write_bytes(entry.read_bytes()[:-1])
+    assert find_cubin(kernel(), 90, True, cache) is None
+
+
+WARM = """
+import json, sys
+from funcdl.kernels.triton.compile_pool import compile_all
+from funcdl.kernels.triton.render import TritonKernel
+from funcdl.runtime.disk_cache import CacheDir
+folder, fields = json.loads(sys.argv[1])
+fields["grid"] = tuple(fields["grid"])
+started = []
+sys.addaudithook(lambda event, args: started.append(event) if event == "subprocess.Popen" else None)
+cubins = compile_all([TritonKernel(**fields)], 90, cache=CacheDir(folder))
+print(json.dumps([len(cubins), "triton" in sys.modules, started]))
+"""
+
+
+@pytest.mark.triton
+def test_warm_start_imports_no_triton_and_starts_no_process(tmp_path: Path) -> None:
+    names = ["first", "second", "third"]
+    kernels = [kernel(name, f"tl.store(x_ptr, {i}.5)") for i, name in enumerate(names)]
+    cubins = compile_all(kernels, 90, cache=CacheDir(tmp_path), workers=2)
+    assert [cubin.metadata["name"] for cubin in cubins] == names
+    assert all(cubin.data[:4] == b"\x7fELF" for cubin in cubins)
+    assert all(cubin.metadata["arch"] == 90 for cubin in cubins)
+    argument = json.dumps([str(tmp_path), dataclasses.asdict(kernels[1])])
+    command = [sys.executable, "-c", WARM, argument]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [1, False, []]
+
+
+@pytest.mark.triton
+def test_kernels_that_do_not_compile_are_named(tmp_path: Path) -> None:
+    bad = kernel("bad", "tl.store(y_ptr, 1.0)")
+    with pytest.raises(DeviceError, match=r"(?s)kernel bad could not be compiled: .*y_ptr"):
+        compile_all([bad], 90, cache=CacheDir(tmp_path))
+
+
+def test_a_process_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(errors: object) -> subprocess.Popen[bytes]:
+        code = "import sys; sys.stdin.readline(); sys.exit('out of luck')"
+        return subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,  # type: ignore[call-overload]
+        )
+
+    monkeypatch.setattr(compile_pool, "_start_worker", start)
+    with pytest.raises(DeviceError, match=r"(?s)compiles kernels failed.*out of luck"):
+        compile_all([kernel()], 90, cache=CacheDir(tmp_path))
+
+
+def test_progress_is_shown_when_it_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    answer = {"code": "QUJD", "metadata": {"name": "k"}}
+
+    def start(errors: object) -> subprocess.Popen[bytes]:
+        code = (
+            "import sys, time\nfor line in sys.stdin:\n    time.sleep(0.7)\n"
+            f"    print('''{json.dumps(answer)}''', flush=True)"
+        )
+        return subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    monkeypatch.setattr(compile_pool, "_start_worker", start)
+    kernels = [kernel(f"k{i}") for i in range(2)]
+    for seconds, lines in ((5.0, 0), (0.1, 2)):
+        monkeypatch.setattr(compile_pool, "SILENT_SECONDS", seconds)
+        folder = tmp_path / str(lines)
+        found = compile_all(kernels, 90, cache=CacheDir(folder), workers=1)
+        assert [cubin.data for cubin in found] == [b"ABC", b"ABC"]
+        shown = capfd.readouterr().err.splitlines()
+        assert len(shown) == lines
+    assert shown[0].startswith("funcdl: compiled ") and "2 kernels" in shown[1]
