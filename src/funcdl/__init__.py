@@ -126,7 +126,7 @@ def __dir__() -> list[str]:
 backend.register("cpu", _cpu_backend)
 backend.register("gpu", _gpu_backend)
 register_platform("gpu", _gpu_platform)
-register_memory_stats("cpu", memory_stats)
+register_memory_stats("cpu", lambda device: memory_stats())
 traceback_filter.install()
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""What a program costs: the sum over its kernel calls, and over what the host computes."""
+"""What a program costs: operations and bytes, of kernel calls and of the host; and its memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from funcdl.compiler.program import HostStep, Program
-from funcdl.core.jaxpr import Eqn
+from funcdl.core.backend import MemoryAnalysis, analyse_memory
+from funcdl.core.jaxpr import ClosedJaxpr, Eqn
 from funcdl.core.source import SourceLine
 from funcdl.kir.cost import Cost, kernel_cost
 from funcdl.kir.program import BranchCall, Call, KernelProgram, ScanCall, WhileCall
@@ -70,6 +71,18 @@ def cost_analysis(program: Program) -> dict[str, Any]:
             for k in kernel_costs(program)
         ],
     }
+
+
+def memory_analysis(closed: ClosedJaxpr, program: Program, code_bytes: int) -> MemoryAnalysis:
+    """The sizes of the memory that a run uses.
+
+    Args:
+        closed: the program after `simplify`, whose constants are those in memory.
+        code_bytes: the size of what was made of its kernels, 0 before.
+    """
+    first_out = program.num_inputs + program.num_consts
+    donated = [program.out_vars[slot - first_out].aval.nbytes for slot in program.donations]
+    return analyse_memory(closed, code=code_bytes, alias=sum(donated), temp=program.arena.nbytes)
 
 
 def _named(cost: Cost) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.compiler.cost import cost_analysis
+from funcdl.compiler.cost import cost_analysis, memory_analysis
 from funcdl.compiler.pipeline import Pipeline, native_segments
 from funcdl.compiler.profiled import (
     ProfiledExecutable,
@@ -85,14 +85,8 @@ class CpuProgram:
 
     def memory_analysis(self) -> backend.MemoryAnalysis:
         """The sizes of the memory that a run uses."""
-        program = self._pipeline.program
-        first_out = program.num_inputs + program.num_consts
-        return backend.analyse_memory(
-            self._pipeline.simplified,
-            code=self._code_bytes,
-            alias=sum(program.out_vars[slot - first_out].aval.nbytes for slot in program.donations),
-            temp=program.arena.nbytes,
-        )
+        pipeline = self._pipeline
+        return memory_analysis(pipeline.simplified, pipeline.program, self._code_bytes)
 
     def _build(self, compiler: Compiler, profiled: bool) -> backend.Executable:
         pipeline = self._pipeline

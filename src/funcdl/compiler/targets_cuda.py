@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from funcdl.compiler.cost import cost_analysis, memory_analysis
 from funcdl.compiler.cuda_commands import CommandList, list_commands
 from funcdl.compiler.cuda_executable import BoundProgram, CompiledKernel, UnaryCompiler
 from funcdl.compiler.pipeline import Pipeline
 from funcdl.compiler.program import Program
 from funcdl.compiler.schedule_gpu import schedule_gpu
-from funcdl.core.backend import DeviceExecutable
+from funcdl.core.backend import DeviceExecutable, MemoryAnalysis
 from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.errors import ArgumentError
 from funcdl.kernels.triton.blocks import UnsupportedKernel
@@ -99,6 +100,14 @@ class CudaProgram:
         )
         executable.prepare(self._backend.platform().open(0))
         return executable
+
+    def cost_analysis(self) -> dict[str, Any]:
+        """Operations and bytes of a run, by JAX's names, and those of each kernel."""
+        return cost_analysis(self._pipeline.program)
+
+    def memory_analysis(self) -> MemoryAnalysis:
+        """The sizes of the memory that a run uses, without its code."""
+        return memory_analysis(self._pipeline.simplified, self._pipeline.program, 0)
 
     def _text(self, program: KernelProgram) -> str:
         texts = []

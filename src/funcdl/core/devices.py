@@ -32,7 +32,7 @@ class Device:
     def memory_stats(self) -> dict[str, int] | None:
         """The memory of programs that ran here (see `funcdl.memory_stats`); None if not counted."""
         stats = _memory_stats.get(self.platform)
-        return None if stats is None else stats()
+        return None if stats is None else stats(self)
 
     def __str__(self) -> str:
         return f"{self.platform}:{self.id}"
@@ -43,10 +43,10 @@ class Device:
 
 CPU = Device()
 
-_memory_stats: dict[str, Callable[[], dict[str, int]]] = {}
+_memory_stats: dict[str, Callable[[Device], dict[str, int]]] = {}
 
 
-def register_memory_stats(platform: str, stats: Callable[[], dict[str, int]]) -> None:
+def register_memory_stats(platform: str, stats: Callable[[Device], dict[str, int]]) -> None:
     """Say what `Device.memory_stats` returns for a platform."""
     _memory_stats[platform] = stats
 
