@@ -127,20 +127,6 @@ def evaluate(text: str, m: Any) -> Any:
     return eval(text, globals() | {"m": m})
 
 
-@pytest.mark.peers
-@pytest.mark.parametrize("text", CALLS)
-def test_as_jax(text: str) -> None:
-    jax = pytest.importorskip("jax")
-    with jax.enable_x64(False):
-        ours, theirs = evaluate(text, lax), evaluate(text, jax.lax)
-    for found, wanted in zip(fd.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        if not isinstance(found, fd.Array):
-            assert found == wanted
-            continue
-        assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
-        np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=2e-6)
-
-
 @pytest.mark.parametrize("text", CALLS)
 def test_traced_as_eager(text: str) -> None:
     eager = fd.tree.leaves(evaluate(text, lax))

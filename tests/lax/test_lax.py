@@ -125,23 +125,6 @@ def evaluate(text: str, module: Any) -> Any:
     return eval(text, globals() | {"m": module, "g": gather, "s": scatter})
 
 
-@pytest.mark.peers
-@pytest.mark.parametrize("text", CALLS)
-def test_as_jax(text: str) -> None:
-    jax = pytest.importorskip("jax")
-    ours, theirs = evaluate(text, lax), evaluate(text, jax.lax)
-    if isinstance(theirs, tuple | list):
-        assert len(ours) == len(theirs)
-    for found, wanted in zip(fd.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        if not hasattr(wanted, "dtype"):
-            assert found == wanted
-            continue
-        assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
-        np.testing.assert_allclose(
-            np.asarray(found).astype(complex), np.asarray(wanted).astype(complex), 2e-6, 1e-6
-        )
-
-
 @pytest.mark.parametrize("text", CALLS)
 def test_traced_as_eager(text: str) -> None:
     eager = fd.tree.leaves(evaluate(text, lax))

@@ -169,19 +169,6 @@ PEER_CALLS = [
 ]
 
 
-@pytest.mark.peers
-@pytest.mark.parametrize("call", PEER_CALLS)
-def test_as_jax(call: str) -> None:
-    jax = pytest.importorskip("jax")
-    scope = {"f32": np.float32, "compose": compose, "K": RNG.integers(0, 9, (3, 4)).astype("i4")}
-    found = fd.tree.leaves(eval(call, {"m": lax, "A": A, "B": B} | scope))
-    arrays = {"A": jax.numpy.asarray(A), "B": jax.numpy.asarray(B)}
-    wanted = jax.tree.leaves(eval(call, {"m": jax.lax} | arrays | scope))
-    for x, y in zip(found, wanted, strict=True):
-        assert (x.shape, x.dtype) == (y.shape, y.dtype)
-        np.testing.assert_allclose(x, y, rtol=2e-5, atol=1e-6)
-
-
 ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: lax.reduce((), (), compose, (0,)),

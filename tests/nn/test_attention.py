@@ -87,24 +87,6 @@ def test_formula(name: str, groups: int) -> None:
     np.testing.assert_allclose(found, formula(*arrays, **CASES[name]), rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.peers
-@pytest.mark.parametrize("name", CASES)
-def test_as_jax(name: str) -> None:
-    jax = pytest.importorskip("jax")
-    arrays = [np.asarray(x) for x in operands()]
-
-    def total(attend: Callable[..., Any], *args: Any) -> Any:
-        return (attend(*args, **CASES[name]) ** 2).sum()
-
-    found = nn.dot_product_attention(*map(fnp.asarray, arrays), **CASES[name])
-    wanted = jax.nn.dot_product_attention(*arrays, **CASES[name])
-    np.testing.assert_allclose(found, np.asarray(wanted), rtol=2e-5, atol=1e-6)
-    gradients = fd.grad(lambda *xs: total(nn.dot_product_attention, *xs), (0, 1, 2))(*arrays)
-    expected = jax.grad(lambda *xs: total(jax.nn.dot_product_attention, *xs), (0, 1, 2))(*arrays)
-    for x, y in zip(gradients, expected, strict=True):
-        np.testing.assert_allclose(x, np.asarray(y), rtol=2e-4, atol=1e-5)
-
-
 def test_without_batch() -> None:
     single = operands(batch=False)
     found = nn.dot_product_attention(*single, is_causal=True)

@@ -31,15 +31,6 @@ def test_golden(text: str) -> None:
     assert_drawn(text, call(random, text), GOLDEN[text])
 
 
-@pytest.mark.peers
-@pytest.mark.parametrize("text", DRAWS[::4])  # JAX compiles each for a second and a half
-def test_as_jax_draws_it(text: str) -> None:
-    jax = pytest.importorskip("jax")
-    found, wanted = call(random, text, 123456789), call(jax.random, text, 123456789)
-    assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
-    assert_drawn(text, found, np.asarray(wanted).astype(float))
-
-
 @pytest.mark.parametrize("text", DRAWS)
 def test_traced_as_eager(text: str) -> None:
     key = random.key(42)

@@ -1,4 +1,4 @@
-"""Control flow against JAX's: values, dtypes and weak types, of programs and their derivatives."""
+"""Programs of control flow whose values, types and derivatives are compared with JAX's."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
-
-import funcdl as fd
-import funcdl.lax as fd_lax
-import funcdl.numpy as fnp
 
 PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
 
@@ -214,55 +209,3 @@ def everything_nested(lax: Any, np: Any, xs: Any, h: Any) -> Any:
         return lax.switch(h.sum().astype("int32"), [np.cos, lambda h: h], h), h
 
     return lax.scan(step, h, xs)
-
-
-def assert_equal(ours: Any, theirs: Any, weak: bool = True) -> None:
-    import jax
-
-    found, wanted = fd.tree.leaves(ours), jax.tree.leaves(theirs)
-    assert len(found) == len(wanted)
-    for a, b in zip(found, wanted, strict=True):
-        assert (a.shape, np.dtype(a.dtype)) == (b.shape, np.dtype(b.dtype))
-        assert not weak or bool(a.weak_type) == bool(b.weak_type), (a.aval, b.aval)
-        rtol = 2e-3 if a.dtype == np.float16 else 2e-5
-        np.testing.assert_allclose(
-            np.asarray(a, "float64"), np.asarray(b, "float64"), rtol=rtol, atol=1e-6
-        )
-
-
-@pytest.mark.peers
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_as_jax(name: str) -> None:
-    import jax
-    import jax.numpy as jnp
-
-    fun, args = PROGRAMS[name]
-    theirs = tuple(map(jnp.asarray, args))
-    ours = tuple(map(fnp.asarray, args))
-
-    def run(*xs: Any) -> Any:
-        return fun(fd_lax, fnp, *xs)
-
-    def peer(*xs: Any) -> Any:
-        return fun(jax.lax, jnp, *xs)
-
-    with fd.config.override(backend="reference"):
-        assert_equal(run(*ours), peer(*theirs))
-        assert_equal(fd.jit(run)(*ours), jax.jit(peer)(*theirs))
-        floats = tuple(i for i, x in enumerate(args) if x.dtype == np.float32)
-        if not floats or "while" in name:
-            return
-
-        def loss(fun: Any, lax: Any, tree: Any) -> Callable[..., Any]:
-            def total(*xs: Any) -> Any:
-                leaves = [x for x in tree.leaves(fun(*xs)) if lax.asarray(x).dtype == np.float32]
-                return sum((lax.cos(x + i).sum() for i, x in enumerate(leaves)), lax.float32(0))
-
-            return total
-
-        gradient = fd.jit(fd.grad(loss(run, fnp, fd.tree), floats))(*ours)
-        assert_equal(gradient, jax.jit(jax.grad(loss(peer, jnp, jax.tree), floats))(*theirs), False)
-
-
-def test_there_are_enough_programs() -> None:
-    assert len(PROGRAMS) >= 25

@@ -1,0 +1,89 @@
+"""What differs from JAX on purpose: patterns of ``namespace.name kind aspect word``, and reasons.
+
+The kind is the dtype under test; the word is what differs: ``value``, ``dtype``, ``weak``,
+``shape``, ``refused`` (here, not in JAX), or ``accepted`` (here, not in JAX).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_NO_ORDER = "complex numbers have no order here"
+_REAL = "defined for real numbers"
+_LENIENT = "a dtype that NumPy or SciPy take, and JAX does not"
+_WEAK = "arguments become floats first; JAX's are weak where a step meets a number of Python's"
+
+KNOWN: Mapping[str, str] = {
+    # numpy
+    "numpy.quantile * accepted": "quantiles in arrays of any rank, as NumPy's",
+    "numpy.ix_ * accepted": "masks that are known when tracing, as NumPy takes them",
+    "numpy.array_repr * value": "JAX shows the name of a class of its implementation",
+    "numpy.fromiter * accepted": "JAX has the name only",
+    **{
+        f"numpy.{name} c64 * refused": _NO_ORDER
+        for name in (
+            *("fmax", "fmin", "less", "less_equal", "greater", "greater_equal", "max", "min"),
+            *("amax", "amin", "maximum", "minimum", "nanmax", "nanmin", "ptp", "where", "select"),
+            *("piecewise", "packbits", "unpackbits", "clip", "argmax", "argmin", "all", "any"),
+            *("sum", "prod", "mean", "var", "std", "count_nonzero", "nanargmax", "nanargmin"),
+            *("heaviside", "isin", "histogram", "digitize", "searchsorted", "sort", "choose"),
+        )
+    },
+    **{
+        f"numpy.{name} c64 * refused": _REAL
+        for name in (
+            *("deg2rad", "rad2deg", "radians", "degrees", "logaddexp", "logaddexp2"),
+            *("arctan2", "atan2"),
+        )
+    },
+    "numpy.argpartition c64 * accepted": _LENIENT,
+    "numpy.gradient * weak": _WEAK,
+    "numpy.*divide bool * value": "0 / 0 is NaN; XLA takes a shortcut for booleans",
+    "numpy.fmod bool * value": "remainders of division by zero are not defined for integers",
+    "numpy.divmod bool * value": "quotients by zero are not defined for integers",
+    "numpy.polyval bool * dtype": "sums of booleans are integers",
+    "numpy.* bool * accepted": _LENIENT,
+    # lax
+    "lax.clamp * accepted": "numbers of Python take the dtype of the arrays beside them",
+    "lax.ppermute * accepted": "pairs may leave places out, as outside of vmap",
+    "lax.composite * accepted": "a composite has the derivative of its decomposition",
+    "lax.pmax * accepted": "the derivative of a maximum, as without a mapped axis",
+    "lax.pmin * accepted": "the derivative of a minimum, as without a mapped axis",
+    "lax.random_gamma_grad * refused": "second derivatives of samples: no formula is known here",
+    "lax.reciprocal i32 * accepted": "a quotient of integers, as in NumPy",
+    "lax.cum* bool * accepted": _LENIENT,
+    "lax.conv* bool * refused": "sums of booleans are no booleans",
+    "lax.reduce_window * refused": "an infinity is no integer, and complex numbers have no order",
+    "lax.custom_root bool * weak": _WEAK,
+    # nn
+    "nn.* c64 * refused": _REAL,
+    "nn.standardize c64 * accepted": _LENIENT,
+    "nn.* i32 * weak": _WEAK,
+    "nn.* bool * weak": _WEAK,
+    "nn.* i32 * accepted": _LENIENT,
+    "nn.* bool * accepted": _LENIENT,
+    # scipy
+    "scipy.special.zeta * refused": "no formula is known for the first argument",
+    "scipy.special.spence f32 vjp value": "JAX gives NaN for some harmless arguments",
+    "scipy.special.* c64 * refused": _REAL,
+    "scipy.special.* * accepted": _LENIENT,
+    "scipy.special.expi * value": "JAX gives NaN for half types, and at the pole for integers",
+    "scipy.special.exp1 f16 * value": "JAX gives NaN for half types",
+    "scipy.special.loggamma bool * value": "poles are infinite for booleans, too",
+    "scipy.special.polygamma bool * value": "poles are infinite for booleans, too",
+    "scipy.special.zeta bool * value": "NaN where SciPy gives it",
+    # linalg
+    "*linalg.* i32 * accepted": "integers count as floats, as in numpy.linalg",
+    "*linalg.* bool * accepted": "booleans count as floats, as in numpy.linalg",
+    "*linalg.* f16 * accepted": "computed in float32, and rounded",
+    "*linalg.* f16 * refused": "LAPACK has no half types",
+    "*linalg.* bf16 * accepted": "computed in float32, and rounded",
+    "*linalg.* bool * weak": _WEAK,
+    "lax.linalg.symmetric_product c64 * accepted": _LENIENT,
+    "numpy.linalg.vector_norm * dtype": "a root of a sum of integers is a float, as in NumPy",
+    "numpy.linalg.eigh bool * value": "of a singular matrix: any basis",
+    "numpy.linalg.cond bool * value": "of a singular matrix: infinite up to rounding",
+}
+
+# Factors of the usual tolerance, where rounding is magnified.
+TOLERANCES: Mapping[str, float] = {}

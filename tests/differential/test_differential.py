@@ -1,0 +1,113 @@
+"""Every public function against JAX: values, dtypes, weak types, derivatives, vmap, jit."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from tests.differential import engine
+from tests.differential.calls import OTHERS, Call
+from tests.differential.known import KNOWN
+from tests.differential.tables import TABLES, Table
+
+pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
+
+CHUNK = 40
+KINDS = ("f16", "bf16", "f64", "c64", "i32", "bool")
+Chunk = tuple[Table, Sequence[Call]]
+
+
+def chunks(table: Table, calls: Sequence[Call]) -> list[Chunk]:
+    return [(table, calls[i : i + CHUNK]) for i in range(0, len(calls), CHUNK)]
+
+
+def first_calls(table: Table) -> list[Call]:
+    """One call of each function."""
+    return list({call.name: call for call in reversed(table.calls)}.values())
+
+
+FIRST = [chunk for table in TABLES for chunk in chunks(table, first_calls(table))]
+EVERY = [chunk for table in TABLES for chunk in chunks(table, table.calls)]
+QUICK = [
+    chunk
+    for table in TABLES
+    for chunk in chunks(table, [c for c in first_calls(table) if c.name not in table.slow])
+]
+USED: set[str] = set()
+
+
+def chunk_name(chunk: Any) -> str:
+    table, calls = chunk
+    return f"{table.namespace or 'top'}-{calls[0].name}"
+
+
+def check(chunk: Chunk, **options: Any) -> None:
+    table, calls = chunk
+    found = engine.compare(table.namespace, calls, **options)
+    USED.update(found.used)
+    assert found.unknown == []
+
+
+@pytest.mark.parametrize("chunk", QUICK, ids=chunk_name)
+def test_one_call_of_each_function(chunk: Chunk) -> None:
+    check(chunk)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chunk", EVERY, ids=chunk_name)
+def test_every_call_in_every_mode(chunk: Chunk) -> None:
+    check(chunk, aspects=engine.ALL, backends=("", "cpu"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("chunk", FIRST, ids=chunk_name)
+def test_other_dtypes(chunk: Chunk, kind: str) -> None:
+    table, calls = chunk
+    typed = [call for call in calls if call.typed]
+    if kind == "f64":
+        check((table, typed), kind=kind, aspects=engine.ALL)
+    else:
+        check((table, typed), kind=kind, aspects=("value",))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", OTHERS, ids=str)
+@pytest.mark.parametrize("chunk", EVERY, ids=chunk_name)
+def test_other_sizes(chunk: Chunk, sizes: Any) -> None:
+    table, calls = chunk
+    check((table, [call for call in calls if call.sized]), sizes=sizes, backends=("cpu",))
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.namespace or "top")
+def test_every_public_function_is_called_or_has_a_reason(table: Table) -> None:
+    module = importlib.import_module(".".join(filter(None, ("funcdl", table.namespace))))
+    public = {
+        name
+        for name in getattr(module, "__all__", None) or dir(module)
+        if not name.startswith("_")
+        if callable(getattr(module, name)) and not inspect.isclass(getattr(module, name))
+    }
+    called = {call.name for call in table.calls}
+    excused = {name for names in table.reasons for name in names.split()}
+    assert public - called - excused == set()
+    assert excused & called == set()
+    assert excused <= set(dir(module))
+
+
+@pytest.mark.slow
+def test_known_differences_are_there() -> None:
+    """After the slow tests of the same process: every pattern was needed."""
+    if len(USED) < len(KNOWN) // 2:
+        pytest.skip("the other tests of this file were not run")
+    assert sorted(set(KNOWN) - USED) == []
+
+
+def test_patterns_of_known_differences_name_functions() -> None:
+    names = {f"{table.namespace}.{call.name}" for table in TABLES for call in table.calls}
+    for pattern in KNOWN:
+        assert fnmatch.filter(names, pattern.split()[0]), pattern
