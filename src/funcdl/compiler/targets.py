@@ -91,11 +91,11 @@ class CpuProgram:
     def _build(self, compiler: Compiler, profiled: bool) -> backend.Executable:
         pipeline = self._pipeline
         program = pipeline.program
-        sources = pipeline.sources
-        entry_point, num_slots = ENTRY_POINT, program.arena_slot + 1
         if profiled:
             sources = [render_profiled_program(part) for part in native_segments(program)]
-            entry_point, num_slots = PROFILED_ENTRY_POINT, num_slots + 1
+            entry_point, num_slots = PROFILED_ENTRY_POINT, program.arena_slot + 2
+        else:
+            sources, entry_point, num_slots = pipeline.sources, ENTRY_POINT, program.arena_slot + 1
         flags = compile_flags(openmp=compiler.accepts(["-fopenmp"]))
         cores = 1 if profiled else os.cpu_count() or 1
         units = [
