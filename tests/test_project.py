@@ -105,6 +105,17 @@ def test_importing_funcdl_loads_no_optional_package() -> None:
     assert loaded.isdisjoint(OPTIONAL), sorted(loaded.intersection(OPTIONAL))
 
 
+def test_importing_funcdl_loads_nothing_slow_that_is_seldom_needed() -> None:
+    code = (
+        "import sys, ml_dtypes, numpy, optree; before = set(sys.modules); import funcdl; "
+        "print(*sys.modules.keys() - before)"
+    )
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr
+    slow = {"funcdl.compiler", "funcdl.runtime", "logging", "numpy.random", "opt_einsum", "scipy"}
+    assert slow.isdisjoint(result.stdout.split())
+
+
 LINT_IMPORTS = """
 import sys
 from importlinter.cli import lint_imports_command

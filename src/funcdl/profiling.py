@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from time import perf_counter_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -214,7 +213,8 @@ class Profile:
                 }
             )
         text = json.dumps({"traceEvents": events, "displayTimeUnit": "ns"})
-        Path(path).write_text(text)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
 
 
 def profile(*, peaks: MachinePeaks | None = None, max_events: int = 100_000) -> Profile:

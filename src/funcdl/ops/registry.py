@@ -30,7 +30,8 @@ class Sample:
     grad: tuple[int, ...] = ()
 
 
-SampleMaker = Callable[[np.random.Generator, np.dtype[Any]], Iterator[Sample]]
+# A name in quotes, since NumPy loads its random numbers, 20 ms, when they are first named.
+SampleMaker = Callable[["np.random.Generator", np.dtype[Any]], Iterator[Sample]]
 
 
 @dataclass(frozen=True, slots=True)

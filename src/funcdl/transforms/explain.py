@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -17,11 +16,15 @@ from funcdl.core.axes import AxisKey
 from funcdl.core.tree import TreeDef
 from funcdl.transforms.arguments import show_tree
 
-logger = logging.getLogger("funcdl")
-
 Key = tuple[tuple[ShapedArray, ...], TreeDef, tuple[Any, ...], str, AxisKey]
 """Types of the leaves, structure, static arguments as (place, type, value), the x64 flag, and the
 named axes in scope."""
+
+
+def _log(message: str, *arguments: Any) -> None:
+    import logging  # here, since most programs never log, and the module takes 6 ms to load
+
+    logging.getLogger("funcdl").warning(message, *arguments)
 
 
 @contextmanager
@@ -42,7 +45,7 @@ def logged(what: str, names: Sequence[str], avals: Sequence[ShapedArray]) -> Ite
         names = [f"argument {i}" for i in range(len(avals))]
     types = ", ".join(f"{name}: {aval}" for name, aval in zip(names, avals, strict=True))
     milliseconds = (perf_counter() - start) * 1e3
-    logger.warning("%s in %.1f ms for (%s)", what, milliseconds, types)
+    _log("%s in %.1f ms for (%s)", what, milliseconds, types)
 
 
 def explain_miss(
@@ -57,12 +60,12 @@ def explain_miss(
     code = getattr(fun, "__code__", None)
     known = list(cached)
     if not known:
-        logger.warning("%s", _first_time(name, fun, code))
+        _log("%s", _first_time(name, fun, code))
     else:
         differences = [_differences(key, other, leaf_names, static_names) for other in known]
         nearest = min(differences, key=lambda found: len(found))
         reason = "; ".join(nearest) or "its program was not kept"
-        logger.warning("%s was traced again: %s", name, reason)
+        _log("%s was traced again: %s", name, reason)
     if isinstance(code, CodeType):
         _seen.setdefault(code, weakref.WeakSet()).add(fun)
         _traced.add(code)
