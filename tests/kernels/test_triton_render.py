@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.kernels import triton_kernels as examples
+from tests.kir.running_kernels import running_kernels
 
 from funcdl.compiler.schedule_gpu import schedule_gpu
 from funcdl.kernels.triton.render import UnsupportedKernel, render_kernel
@@ -99,6 +100,9 @@ def test_widened_halves_are_multiplied_as_halves() -> None:
     assert re.search(r"tl\.dot\(x_\d, w_\d, dot_\d, out_dtype=tl\.float32\)", source), source
 
 
+RUNNING = running_kernels()
+
+
 def _update(op: str, dtype: type) -> Kernel:
     b = KernelBuilder("update")
     i = b.axis("i", 10)
@@ -126,6 +130,8 @@ def _unary(name: str, dtype: type) -> Kernel:
         (_update("mul", np.int32), "AtomicUpdate %1: mul depends on the order"),
         (_update("max", np.float32), "no unordered atomic max on float32"),
         (_update("add", np.int8), "no unordered atomic add on int8"),
+        (RUNNING["running_constant"], "Running %1: a block sees its own elements only"),
+        (RUNNING["order_few"], "Order %1: a block sees its own elements only"),
     ],
 )
 def test_refusals_name_kernel_and_instruction(kernel: Kernel, message: str) -> None:

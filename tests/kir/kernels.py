@@ -8,6 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 from tests.kir.convolution_kernels import convolution_kernels
+from tests.kir.running_kernels import running_kernels
 
 from funcdl.kir import index as ix
 from funcdl.kir.builder import KernelBuilder
@@ -26,7 +27,7 @@ def all_example_kernels() -> dict[str, Example]:
     Outputs are filled with a pattern, so that elements that the kernel must leave alone show.
     """
     examples = {name: make() for name, make in _EXAMPLES.items()}
-    for name, kernel in convolution_kernels().items():
+    for name, kernel in (*convolution_kernels().items(), *running_kernels().items()):
         examples[name] = kernel, random_buffers(kernel)
     return examples
 

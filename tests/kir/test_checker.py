@@ -143,6 +143,25 @@ def inout_elsewhere(b: KernelBuilder) -> None:
 T = ValueType
 full = ("i", "j")
 
+
+def running_and_reduce(b: KernelBuilder) -> None:
+    x = b.load("x", flat)
+    total = b.running("sum", x, "j")
+    b.store("out0", flat, b.elementwise("add", total, b.reduce("sum", x, "j")))
+
+
+def running_both_ways(b: KernelBuilder) -> None:
+    x = b.load("x", flat)
+    total = b.running("sum", x, "j")
+    b.store("out0", flat, b.elementwise("add", total, b.running("sum", x, "j", True)))
+
+
+def order_and_running(b: KernelBuilder) -> None:
+    x = b.load("x", flat)
+    order = b.cast(b.order([x], "j"), F32)
+    b.store("out0", flat, b.elementwise("add", order, b.running("sum", x, "j")))
+
+
 BROKEN: list[tuple[str, Callable[[], Kernel], str]] = [
     (
         "kernel name",
@@ -398,6 +417,36 @@ BROKEN: list[tuple[str, Callable[[], Kernel], str]] = [
         "alias read elsewhere",
         lambda: built(shifted_alias, alias=True),
         "%0 (load x[-6*i - j + 23]): buffer 'x' may alias, but is read at another index",
+    ),
+    (
+        "running and reduce",
+        lambda: built(running_and_reduce),
+        "%2 (reduce sum j %0): a running or order kernel must have no reduce, dot or update",
+    ),
+    (
+        "running in two directions",
+        lambda: built(running_both_ways),
+        "%2 (running sum j %0 reverse): running results must go along one axis in one direction",
+    ),
+    (
+        "order and running",
+        lambda: built(order_and_running),
+        "%3 (running sum j %0): running results must go along one axis in one direction, or order",
+    ),
+    (
+        "running in half precision",
+        lambda: built(lambda b: b.store("out0", flat, b.running("sum", b.load("h", flat), "j"))),
+        "%1 (running sum j %0): f16 must be cast to f32",
+    ),
+    (
+        "running of bools",
+        lambda: built(lambda b: b.store("out0", flat, b.running("sum", b.load("p", flat), "j"))),
+        "%1 (running sum j %0): running sum is not defined on bool",
+    ),
+    (
+        "order in half precision",
+        lambda: built(lambda b: b.store("out0", flat, b.order([b.load("h", flat)], "j"))),
+        "%1 (order j %0): f16 must be cast to f32",
     ),
     (
         "inout read elsewhere",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tests.kir.convolution_kernels import CONVOLUTION_MEANINGS
 from tests.kir.kernels import all_example_kernels
+from tests.kir.running_kernels import RUNNING_MEANINGS
 
 from funcdl.kir import index as ix
 from funcdl.kir.builder import KernelBuilder
@@ -89,6 +90,7 @@ def two(first: Callable[[Array], Array], second: Callable[[Array], Array], *shap
 
 MEANINGS: dict[str, Callable[[Arrays], dict[str, Any]]] = {
     **CONVOLUTION_MEANINGS,
+    **RUNNING_MEANINGS,
     "elementwise_broadcast": lambda a: {
         "out0": np.tanh(a["x"].reshape(5, 7) * a["scale"] + a["row"][:, None])
     },
