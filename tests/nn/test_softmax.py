@@ -164,3 +164,17 @@ def test_like_jax(dtype: str) -> None:
         assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
         found, wanted = np.asarray(found, np.float32), np.asarray(wanted, np.float32)
         np.testing.assert_allclose(found, wanted, rtol=2 * tolerance, atol=tolerance)
+
+
+def test_no_elements() -> None:
+    none = np.zeros((0, 3), np.float32)
+    assert float(nn.logsumexp(none)) == -np.inf
+    assert nn.logsumexp(none, axis=0).tolist() == [-np.inf] * 3
+    assert np.isnan(nn.logmeanexp(none))
+    assert nn.softmax(none, axis=0).shape == nn.log_softmax(none, axis=0).shape == (0, 3)
+
+
+def test_masked_entries_of_log_softmax_pass_no_cotangent_on() -> None:
+    x, where = np.array([0.5, -1.0, 2.0]), np.array([True, True, False])
+    _, pull = fd.vjp(lambda x: nn.log_softmax(x, where=where), x)
+    assert pull(np.array([0.0, 0.0, 1.0]))[0].tolist() == [0, 0, 0]

@@ -42,7 +42,9 @@ def log_softmax(x: Any, axis: Axis = -1, where: Any = None) -> Any:
     """
     x, dtype = _masked("log_softmax", x, where)
     shifted = x - _maximum(x, axis)
-    return (shifted - fnp.log(_total(fnp.exp(shifted), axis, where))).astype(dtype)
+    out = shifted - fnp.log(_total(fnp.exp(shifted), axis, where))
+    # Masked once more: what is constant passes no cotangents on to the sum.
+    return (out if where is None else fnp.where(where, out, -np.inf)).astype(dtype)
 
 
 def logsumexp(
@@ -106,7 +108,7 @@ def _masked(name: str, x: Any, where: Any) -> tuple[Any, Any]:
 
 def _maximum(x: Any, axis: Axis) -> Any:
     """The maximum along an axis, or 0 where subtracting it would give NaN."""
-    top = fnp.max(x, axis=axis, keepdims=True)
+    top = fnp.max(x, axis=axis, keepdims=True, initial=-np.inf if x.size == 0 else None)
     return lax.stop_gradient(fnp.where(fnp.isfinite(top), top, 0))
 
 
