@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 _NO_ORDER = "complex numbers have no order here"
 _REAL = "defined for real numbers"
+_INDEX = "indices have the default width of integers, as other functions' indices do"
 _LENIENT = "a dtype that NumPy or SciPy take, and JAX does not"
 _WEAK = "arguments become floats first; JAX's are weak where a step meets a number of Python's"
 
@@ -26,7 +27,7 @@ KNOWN: Mapping[str, str] = {
             *("amax", "amin", "maximum", "minimum", "nanmax", "nanmin", "ptp", "where", "select"),
             *("piecewise", "packbits", "unpackbits", "clip", "argmax", "argmin", "all", "any"),
             *("sum", "prod", "mean", "var", "std", "count_nonzero", "nanargmax", "nanargmin"),
-            *("heaviside", "isin", "histogram", "digitize", "searchsorted", "sort", "choose"),
+            *("heaviside", "isin", "histogram*", "digitize", "searchsorted", "sort", "choose"),
         )
     },
     **{
@@ -37,6 +38,10 @@ KNOWN: Mapping[str, str] = {
         )
     },
     "numpy.argpartition c64 * accepted": _LENIENT,
+    "numpy.partition c64 * accepted": _LENIENT,
+    "numpy.argpartition f64 * dtype": _INDEX,
+    "numpy.digitize f64 * dtype": _INDEX,
+    "numpy.searchsorted f64 * dtype": _INDEX,
     "numpy.gradient * weak": _WEAK,
     "numpy.*divide bool * value": "0 / 0 is NaN; XLA takes a shortcut for booleans",
     "numpy.fmod bool * value": "remainders of division by zero are not defined for integers",
@@ -44,6 +49,11 @@ KNOWN: Mapping[str, str] = {
     "numpy.polyval bool * dtype": "sums of booleans are integers",
     "numpy.* bool * accepted": _LENIENT,
     # lax
+    **{
+        f"lax.{name} c64 * refused": _NO_ORDER
+        for name in ("reduce_max", "reduce_min", "pmax", "pmin", "cummax", "cummin")
+    },
+    **{f"lax.{name} c64 * refused": _REAL for name in ("atan2", "cumlogsumexp")},
     "lax.clamp * accepted": "numbers of Python take the dtype of the arrays beside them",
     "lax.ppermute * accepted": "pairs may leave places out, as outside of vmap",
     "lax.composite * accepted": "a composite has the derivative of its decomposition",
@@ -62,7 +72,8 @@ KNOWN: Mapping[str, str] = {
     "nn.* bool * weak": _WEAK,
     "nn.* i32 * accepted": _LENIENT,
     "nn.* bool * accepted": _LENIENT,
-    # scipy
+    # fft and scipy
+    "numpy.fft.*fft * refused": "a transform of no points is a mistake, as in NumPy",
     "scipy.special.zeta * refused": "no formula is known for the first argument",
     "scipy.special.spence f32 vjp value": "JAX gives NaN for some harmless arguments",
     "scipy.special.* c64 * refused": _REAL,
@@ -77,6 +88,7 @@ KNOWN: Mapping[str, str] = {
     "*linalg.* bool * accepted": "booleans count as floats, as in numpy.linalg",
     "*linalg.* f16 * accepted": "computed in float32, and rounded",
     "*linalg.* f16 * refused": "LAPACK has no half types",
+    "*linalg.* bf16 * refused": "LAPACK has no half types",
     "*linalg.* bf16 * accepted": "computed in float32, and rounded",
     "*linalg.* bool * weak": _WEAK,
     "lax.linalg.symmetric_product c64 * accepted": _LENIENT,
