@@ -11,12 +11,12 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.array import Array
-from funcdl.core.devices import check_platform
+from funcdl.core.devices import check_platform, platform_of
 from funcdl.errors import ArgumentError, DtypeError
 
 __all__ = ["from_dlpack", "is_supported_dtype"]
 
-_CPU = 1  # of the device types of DLPack
+_CPU, _CUDA = 1, 2  # of the device types of DLPack
 
 
 def from_dlpack(external_array: Any, device: Any = None, copy: bool | None = None) -> Array:
@@ -26,23 +26,29 @@ def from_dlpack(external_array: Any, device: Any = None, copy: bool | None = Non
     row-major order, or where the ``x64`` mode cuts the dtype.
 
     Args:
-      external_array: an array with ``__dlpack__`` and ``__dlpack_device__``, in CPU memory.
-      device: ``"cpu"`` or None.
-      copy: True to copy in any case, False never to; None where there is need to.
+      external_array: an array with ``__dlpack__`` and ``__dlpack_device__``, in memory of the CPU
+        or of a GPU; there in row-major order.
+      device: where the array shall be, or None for where it is.
+      copy: True to copy in any case, False never to; None where there is need to. An array on a
+        GPU is never copied.
 
     Raises:
-      ArgumentError: the memory is not the CPU's, or a copy is needed and not allowed.
+      ArgumentError: the memory is another device's, or a copy is needed and not allowed.
       DtypeError: the element type is not supported.
     """
-    check_platform("from_dlpack", device)
     if not hasattr(external_array, "__dlpack__"):
         raise ArgumentError(
             f"from_dlpack requires an array with __dlpack__, got {type(external_array).__name__}"
         )
-    kind = external_array.__dlpack_device__()[0]
-    if int(kind) != _CPU:
+    kind, number = map(int, external_array.__dlpack_device__())
+    if kind == _CUDA:
+        array = Array(platform_of("gpu").adopt(external_array, number))
+        return array if device is None else array.to_device(device)
+    check_platform("from_dlpack", device)
+    if kind != _CPU:
         raise ArgumentError(
-            f"from_dlpack requires memory of the CPU, DLPack's device type 1, got type {int(kind)}"
+            f"from_dlpack requires memory of the CPU or of a CUDA GPU, DLPack's device types 1 and "
+            f"2, got type {kind}"
         )
     value = np.from_dlpack(external_array)
     try:

@@ -62,6 +62,10 @@ class Platform(Protocol):
         """A copy of a NumPy array or `DeviceBuffer` as a `DeviceBuffer` on a device."""
         ...
 
+    def adopt(self, external: Any, ordinal: int) -> Any:
+        """The memory of another library's array (by DLPack) as a `DeviceBuffer`."""
+        ...
+
 
 _factories: dict[str, Callable[[], Platform]] = {}
 _platforms: dict[str, Platform] = {}

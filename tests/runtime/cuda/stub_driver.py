@@ -110,6 +110,9 @@ class _Stream:
     context: int
     queue: list[Any] = field(default_factory=list)
 
+    def __int__(self) -> int:
+        return id(self)
+
     def drain(self, until: Any = None) -> None:
         while self.queue:
             work = self.queue.pop(0)

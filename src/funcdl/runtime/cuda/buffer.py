@@ -46,6 +46,18 @@ class CudaBuffer(DeviceBuffer):
             self._host = host
         return self._host
 
+    def dlpack(self, **options: Any) -> Any:
+        """A capsule for another library, ordered behind the work that writes the array."""
+        from funcdl.runtime.cuda.dlpack import export
+
+        return export(self, **options)
+
+    def dlpack_device(self) -> tuple[int, int]:
+        """The device as DLPack counts."""
+        from funcdl.runtime.cuda.dlpack import CUDA
+
+        return CUDA, self.device.id
+
     def wait(self) -> None:
         """Wait until it is computed."""
         self.gpu.stream.synchronize()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from functools import cache
+from typing import Any
 
 from funcdl.core.device_buffer import DeviceBuffer, Value
 from funcdl.core.devices import Device
 from funcdl.errors import ArgumentError
 from funcdl.runtime.cuda.buffer import CudaBuffer, to_gpu
 from funcdl.runtime.cuda.device import CudaDevice
+from funcdl.runtime.cuda.dlpack import adopt
 from funcdl.runtime.cuda.driver import Driver, DriverApi
 
 
@@ -60,6 +62,15 @@ class CudaPlatform:
         """
         host = value.to_host() if isinstance(value, DeviceBuffer) else value
         return to_gpu(self.open(device.id), host, "an array")
+
+    def adopt(self, external: Any, ordinal: int) -> CudaBuffer:
+        """The memory of another library's array on a GPU, by DLPack.
+
+        Raises:
+          ArgumentError: it is not in row-major order.
+          DtypeError: its element type is not supported.
+        """
+        return adopt(self.open(ordinal), external)
 
 
 @cache

@@ -1,0 +1,130 @@
+"""The same on a GPU: every primitive, training, graphs, memory, copies, exchange."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.ops.table import OPS, cases
+from tests.runtime.cuda.ops_on_gpu import check_on_gpu
+from tests.runtime.cuda.test_programs import PROGRAMS, X, train
+
+import funcdl as fd
+import funcdl.numpy as fnp
+from funcdl import nn
+from funcdl.errors import DeviceMemoryError
+from funcdl.runtime.cuda.platform import installed_platform
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.filterwarnings("ignore::funcdl.errors.CompilerWarning"),
+]
+
+
+@pytest.mark.parametrize(("name", "dtype"), cases())
+def test_primitive_computes_what_its_reference_does(name: str, dtype: str) -> None:
+    check_on_gpu(name, dtype)
+
+
+@pytest.mark.parametrize("name", sorted(OPS))
+def test_primitive_maps_and_differentiates(name: str) -> None:
+    from itertools import islice
+
+    from tests.ops.table import assert_close, differentiable, function_of, samples
+
+    dtypes = OPS[name].dtypes
+    dtype = "f32" if "f32" in dtypes else dtypes[0]
+    for sample in islice(samples(name, dtype), 3):
+        places = differentiable(sample)
+        if not places or "jvp" in OPS[name].missing:
+            continue
+        function = function_of(name, sample, places)
+        primals = [sample.args[i] for i in places]
+        tangents = [np.ones_like(x) for x in primals]
+
+        def push(*xs: Any, function: Any = function, tangents: Any = tangents) -> Any:
+            return fd.jvp(function, list(xs), [fnp.asarray(t) for t in tangents])[1]
+
+        wanted = fd.tree.leaves(fd.jit(push)(*primals))
+        found = fd.tree.leaves(fd.jit(push)(*(fd.device_put(x, "gpu") for x in primals)))
+        for x, y in zip(found, wanted, strict=True):
+            assert_close(x, y, 64, x.dtype)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_program_computes_what_the_cpu_does(name: str) -> None:
+    function = fd.jit(PROGRAMS[name])
+    for scale in (1.0, 0.5, -1.0, 2.0, 1.5):
+        wanted = function(X * np.float32(scale))
+        found = function(fd.device_put(X * np.float32(scale), "gpu"))
+        for x, y in zip(fd.tree.leaves(found), fd.tree.leaves(wanted), strict=True):
+            np.testing.assert_allclose(np.asarray(x), np.asarray(y), 1e-4, 1e-4)
+
+
+@pytest.mark.parametrize("donate", [True, False])
+def test_fifty_training_steps_are_as_on_the_cpu(donate: bool) -> None:
+    wanted, _ = train(50, "cpu", donate)
+    found, _ = train(50, "gpu", donate)
+    np.testing.assert_allclose(found, wanted, rtol=1e-3)
+
+
+def test_a_thousand_replays_with_changing_inputs() -> None:
+    step = fd.jit(lambda x, c: (nn.softmax(x @ x.T + c), fnp.sum(x) * c))
+    x = fd.device_put(X, "gpu")
+    found = [step(x, np.float32(i % 17)) for i in range(1000)]
+    for i in (0, 1, 2, 3, 500, 998, 999):
+        soft, total = step(X, np.float32(i % 17))
+        np.testing.assert_allclose(np.asarray(found[i][0]), np.asarray(soft), 1e-4, 1e-5)
+        np.testing.assert_allclose(float(found[i][1]), float(total), 1e-4)
+
+
+def test_memory_is_flat_over_ten_thousand_steps() -> None:
+    pool = installed_platform().open(0).pool
+    step = fd.jit(lambda w, x: w + 1e-3 * x.T @ fnp.tanh(x @ w), donate_argnums=0)
+    w, x = fd.device_put(np.eye(7, dtype=np.float32), "gpu"), fd.device_put(X, "gpu")
+    for _ in range(100):
+        w = step(w, x)
+    before = pool.stats()
+    for _ in range(10_000):
+        w = step(w, x)
+    fd.block_until_ready(w)
+    assert pool.stats().in_use == before.in_use and pool.stats().peak == before.peak
+    gc.collect()
+
+
+@pytest.mark.parametrize("count", [0, 1, 1 << 20, (1 << 22) + 3])
+def test_copies_there_and_back(count: int) -> None:
+    values = np.arange(count, dtype=np.float32)
+    np.testing.assert_array_equal(np.asarray(fd.device_put(values, "gpu")), values)
+
+
+def test_shapes_beyond_what_32_bits_index() -> None:
+    if installed_platform().open(0).pool.limit < 3 << 31:
+        pytest.skip("the device has less than 6 GiB")
+    count = (1 << 31) + 8
+    x = fd.jit(lambda c: fnp.broadcast_to(c, (count,)) + 1)(fd.device_put(np.uint8(3), "gpu"))
+    total = fd.jit(lambda x: (x[-1], fnp.sum(x == 4, dtype=fnp.int64)))(x)
+    assert int(total[0]) == 4 and int(total[1]) == count
+
+
+def test_out_of_memory_is_an_error_that_can_be_survived() -> None:
+    total = installed_platform().open(0).pool.total
+    with pytest.raises(DeviceMemoryError, match="out of memory on gpu:0"):
+        fd.jit(lambda c: fnp.broadcast_to(c, (total,)) + 1)(fd.device_put(np.float32(1), "gpu"))
+    x = fd.device_put(X, "gpu")
+    np.testing.assert_array_equal(np.asarray(x + 1), X + 1)
+
+
+def test_exchange_with_torch() -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this torch has no CUDA")
+    x = fd.jit(lambda x: x * 2)(fd.device_put(X, "gpu"))
+    shared = torch.from_dlpack(x)
+    assert shared.data_ptr() == x.unsafe_buffer_pointer()
+    np.testing.assert_array_equal(shared.cpu().numpy(), X * 2)
+    back = fd.dlpack.from_dlpack(shared + 1)
+    assert back.platform == "gpu"
+    np.testing.assert_array_equal(np.asarray(back * 2), (X * 2 + 1) * 2)
