@@ -15,6 +15,7 @@ import numpy as np
 from funcdl.core import dtypes
 from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive, all_weak, never_weak
+from funcdl.core.quiet import quietly
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.errors import DtypeError, NotDifferentiableError, ShapeError
 from funcdl.kir import elementwise as kernel_table
@@ -150,11 +151,13 @@ def elementwise(
                 shape(*(ShapedArray(a.shape, a.dtype) for a in arrays), **params)
         if dtype not in accepted or check is not None:
             shape(ShapedArray(first.shape, dtype), **params)
-        with np.errstate(all="ignore"):
-            if dtype in HALF and not native_half:
-                result = numpy(*(array.astype(np.float32) for array in arrays), **params)
-                return result if out == "bool" else result.astype(dtype)  # type: ignore[no-any-return]
-            return numpy(*arrays, **params)  # type: ignore[no-any-return]
+        if dtype in HALF and not native_half:
+            return quietly(in_float32, *arrays, **params)  # type: ignore[no-any-return]
+        return quietly(numpy, *arrays, **params)  # type: ignore[no-any-return]
+
+    def in_float32(*arrays: NDArray, **params: Any) -> NDArray:
+        result = numpy(*(array.astype(np.float32) for array in arrays), **params)
+        return result if out == "bool" else result.astype(arrays[0].dtype)  # type: ignore[no-any-return]
 
     primitive.shape = shape
     primitive.impl = impl
