@@ -179,12 +179,13 @@ def _code(dtype: np.dtype[Any]) -> tuple[int, int]:
 
 
 def _dtype(code: int, bits: int, lanes: int) -> np.dtype[Any]:
-    if lanes == 1 and code == _BFLOAT16 and bits == 16:
-        return np.dtype(ml_dtypes.bfloat16)
-    kinds = {number: kind for kind, number in _CODES.items()}
-    if lanes != 1 or code not in kinds:
+    kinds: dict[int, Any] = {number: kind for kind, number in _CODES.items()}
+    name = ml_dtypes.bfloat16 if (code, bits) == (_BFLOAT16, 16) else None
+    if code in kinds:
+        name = f"{kinds[code]}{bits // 8}"
+    if name is None or lanes != 1:
         raise DtypeError(
             f"from_dlpack: element type {code} of {bits} bits and {lanes} lanes is not supported"
         )
-    found: np.dtype[Any] = np.dtype(f"{kinds[code]}{bits // 8}")
+    found: np.dtype[Any] = np.dtype(name)
     return found
