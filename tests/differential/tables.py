@@ -43,7 +43,7 @@ TABLES = [
     Table("random", random.CALLS, slow=_names(_ITERATIVE)),
     Table("numpy.fft", scipy.FFT),
     Table("scipy.special", scipy.SPECIAL, slow=_names(_SERIES)),
-    Table("lax.linalg", linalg.LAX),
-    Table("numpy.linalg", linalg.NUMPY),
+    Table("lax.linalg", linalg.LAX, slow=_names("qdwh eig svd cholesky_update")),
+    Table("numpy.linalg", linalg.NUMPY, slow=_names("lstsq slogdet tensorinv")),
     Table("scipy.linalg", linalg.SCIPY, slow=_names("expm expm_frechet")),
 ]
