@@ -93,8 +93,8 @@ class CudaProgram:
           DeviceError: there is no driver or no GPU, or Triton is missing.
         """
         pipeline = self._pipeline
-        if pipeline.program.segments:
-            _ = pipeline.sources  # for the dump
+        if config.dump:
+            _ = pipeline.sources
         executable = CudaExecutable(
             self._backend, pipeline.simplified, pipeline.program, pipeline.name
         )
