@@ -106,3 +106,19 @@ def test_the_groups_say_what_they_compute_again() -> None:
 
     text = fd.jit(fd.grad(loss, (0, 1))).lower(W1, W2, X).as_text("groups")
     assert "  computes again " in text
+
+
+def test_equal_programs_become_equal_kernels() -> None:
+    """The table of compiled programs on disk is by their text."""
+
+    def loss(w1: Any, w2: Any, x: Any) -> Any:
+        hidden = nn.gelu(x @ w1) * fnp.sin(x @ w1) + nn.silu(x @ w1)
+        return fnp.sum((hidden @ w2) ** 2)
+
+    texts = set()
+    kept = []  # so that no two programs have variables at the same addresses
+    for _ in range(10):
+        kept.append(fd.jit(fd.grad(lambda *args: loss(*args), (0, 1))).lower(W1, W2, X))
+        kept.append([object() for _ in range(101)])
+        texts.add(kept[-2].as_text("kernels"))
+    assert len(texts) == 1

@@ -69,6 +69,10 @@ class Recomputer:
         self._inlined = inlined
         self._outputs = outputs
         self._member_reads = member_reads
+        # In the order of the program, so that equal programs become equal kernels.
+        eqns = [*inlined.values(), *(e for g in self._groups.values() for e in g.members)]
+        operands = (a for eqn in eqns for a in eqn.invars if isinstance(a, Var))
+        self._rank = {var: number for number, var in enumerate(dict.fromkeys(operands))}
         self._producer = {v: e for g in self._groups.values() for e in g.members for v in e.outvars}
         self._uses: dict[Var, _Use] = defaultdict(_Use)
 
@@ -155,7 +159,7 @@ class Recomputer:
             or len(eqn.outvars) != 1
         ):
             return None
-        return sorted(leaf_vars(eqn.invars, self._inlined.get), key=id)
+        return sorted(leaf_vars(eqn.invars, self._inlined.get), key=self._rank.__getitem__)
 
     def _price(self, var: Var, wanted: Sequence[Var]) -> float:
         """Bytes moved when a value is read by others: its load, and its store if that is new."""
