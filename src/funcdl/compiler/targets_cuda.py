@@ -11,6 +11,7 @@ from funcdl.compiler.cuda_executable import BoundProgram, CompiledKernel, UnaryC
 from funcdl.compiler.pipeline import Pipeline
 from funcdl.compiler.program import Program
 from funcdl.compiler.schedule_gpu import schedule_gpu
+from funcdl.config import config
 from funcdl.core.backend import DeviceExecutable, MemoryAnalysis
 from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.errors import ArgumentError
