@@ -117,7 +117,10 @@ def see(library: Peer, namespace: str, call: Call, aspect: str, args: Sequence[A
                 case "value":
                     return library.split(function(*args))
                 case "jvp":
-                    tangents = [weights(x.shape, x.dtype, i) for i, x in enumerate(floats)]
+                    as_array = library.modules["jnp"].asarray
+                    tangents = [
+                        as_array(weights(x.shape, x.dtype, i)) for i, x in enumerate(floats)
+                    ]
                     return Seen(jax.jvp(smooth, tuple(floats), tuple(tangents))[1])
                 case "vjp":
                     outs, pull = jax.vjp(smooth, *floats)
