@@ -18,7 +18,7 @@ import numpy as np
 from funcdl.config import config
 from funcdl.core.array import aval_of
 from funcdl.core.avals import ShapedArray
-from funcdl.core.devices import check_platform, devices
+from funcdl.core.devices import default_backend, devices, find_device
 from funcdl.core.trace import current_trace, eval_trace
 from funcdl.errors import ArgumentError
 from funcdl.transforms import named_scope
@@ -45,13 +45,23 @@ def check_tracer_leaks(new_val: bool = True) -> AbstractContextManager[Any]:
 
 
 def default_device(new_val: Any = None) -> AbstractContextManager[Any]:
-    """Make arrays on this device, which can only be the CPU (see `jax.default_device`).
+    """Run jitted functions on this device, where no operand decides (see `jax.default_device`).
 
     Raises:
-      ArgumentError: there is no such device.
+      ArgumentError: there is no such device, or it is not the first of its kind.
+      DeviceError: its driver is missing.
     """
-    check_platform("default_device", new_val)
-    return contextlib.nullcontext()
+    if new_val is None:
+        return contextlib.nullcontext()
+    device = find_device("default_device", new_val)
+    if device.id != 0:
+        raise ArgumentError(
+            f"default_device: only the first GPU can be the default, got {device}; put the "
+            "operands there with funcdl.device_put"
+        )
+    if device.platform == default_backend():
+        return contextlib.nullcontext()
+    return config.override(backend=device.platform)
 
 
 def default_matmul_precision(new_val: Any = None) -> AbstractContextManager[Any]:

@@ -20,6 +20,7 @@ from funcdl.compiler.cuda_commands import (
 )
 from funcdl.compiler.program import Program
 from funcdl.core import source
+from funcdl.core.array import Array
 from funcdl.core.effects import Effect, eqn_effect
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn, Literal, Var
 from funcdl.errors import ArgumentError, CompilerWarning
@@ -72,7 +73,7 @@ class BoundProgram:
             f"argument {label} of {name}"
             for label in closed.jaxpr.names or map(str, range(program.num_inputs))
         ]
-        self._consts = [to_gpu(gpu, c.value, f"a constant of {name}") for c in closed.consts]
+        self._consts = [_resident(gpu, c, f"a constant of {name}") for c in closed.consts]
         self._outputs = [
             (var.aval.shape, var.aval.dtype, program.donations.get(first_out + i))
             for i, var in enumerate(program.out_vars)
@@ -80,7 +81,7 @@ class BoundProgram:
         self._donates = bool(program.donations)
         self._arena_bytes = program.arena.nbytes
         self._results: list[int | CudaBuffer] = [
-            to_gpu(gpu, atom.value.value, f"a constant of {name}")
+            _resident(gpu, atom.value, f"a constant of {name}")
             if isinstance(atom, Literal)
             else self._addresses[atom].slot
             for atom in closed.jaxpr.outvars
@@ -274,6 +275,15 @@ class HostKernel:
         for buffer, pointer in zip(self._kernel.buffers, pointers, strict=True):
             if buffer.role != "in":
                 staging.to_device(arrays[buffer.name], pointer)
+
+
+def _resident(gpu: CudaDevice, array: Array, label: str) -> CudaBuffer:
+    """An array's own buffer where it is on this device already, else a copy."""
+    buffer = array.buffer
+    if isinstance(buffer, CudaBuffer) and buffer.gpu is gpu:
+        buffer.shared = True  # its memory must not be given up with the user's array
+        return buffer
+    return to_gpu(gpu, array.value, label)
 
 
 def _load(gpu: CudaDevice, compiled: CompiledKernel) -> launch.Kernel | HostKernel:

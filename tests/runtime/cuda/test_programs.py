@@ -234,6 +234,27 @@ def test_back_end_is_chosen_by_flag_and_by_operands(gpu: StubGpu) -> None:
         fd.jit(lambda x: fnp.log(x))(x)
 
 
+def test_default_device() -> None:
+    with installed(StubGpu(StubDriver(capabilities=(90, 90)))):
+        f = fd.jit(lambda x: x + 1)
+        with fd.default_device("gpu"):
+            assert f(X).platform == "gpu" and fd.default_backend() == "gpu"
+            with fd.default_device("cpu"):
+                assert f(X).platform == "cpu"
+        assert f(X).platform == "cpu"
+        with pytest.raises(ArgumentError, match="only the first GPU can be the default"):
+            fd.default_device("gpu:1")
+
+
+def test_constants_on_the_device_are_not_copied(gpu: StubGpu) -> None:
+    weights = fd.device_put(X.T, "gpu")
+    x = fd.device_put(X, "gpu")
+    copies = gpu.stub.calls["cuMemcpyHtoDAsync"]
+    found = fd.jit(lambda x: x @ weights)(x)
+    np.testing.assert_allclose(np.asarray(found), X @ X.T, 1e-5, 1e-5)
+    assert gpu.stub.calls["cuMemcpyHtoDAsync"] == copies
+
+
 def test_arrays_of_a_device(gpu: StubGpu) -> None:
     x = fd.device_put({"a": X, "b": 2.5}, "gpu")
     assert str(x["a"].device) == "gpu:0" and x["b"].weak_type
