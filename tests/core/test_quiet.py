@@ -62,9 +62,3 @@ def test_threads_have_states_of_their_own() -> None:
     with np.errstate(divide="raise"):
         quiet.quietly(look)
     assert seen == ["warn"]
-
-
-def test_numpy_without_such_a_state() -> None:
-    """As before NumPy 2: the state is made for each call."""
-    with pytest.raises(AttributeError):
-        quiet._with_kept_state(np)

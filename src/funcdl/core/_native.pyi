@@ -9,10 +9,23 @@ import numpy.typing as npt
 INTERFACE: int
 
 def setup(
-    array_type: type[Any], context: Any, eval_trace: Any, classify: Callable[[type[Any]], Any]
+    array_type: type[Any],
+    context: Any,
+    eval_trace: Any,
+    trace_type: type[Any],
+    classify: Callable[[type[Any]], Any],
+    errors_variable: Any,
+    ignoring_errors: Any,
 ) -> None: ...
 def set_mode(mode: Any) -> None: ...
 def forget_nodes() -> None: ...
+
+class Operator:
+    __wrapped__: Callable[[Any, Any], Any]
+    def __init__(
+        self, ufunc: np.ufunc, method: Callable[[Any, Any], Any], compares: bool
+    ) -> None: ...
+    def __call__(self, left: Any, right: Any, /) -> Any: ...
 
 class Pool:
     max_cached_bytes: int

@@ -13,18 +13,20 @@ dicts, lists, tuples, named tuples and registered classes, and programs that run
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import optree
 
-from funcdl.core import tree
+from funcdl.core import quiet, tree
 from funcdl.core.array import Array
 from funcdl.core.backend import Executable, NativeCall
 from funcdl.core.jaxpr import ClosedJaxpr
-from funcdl.core.trace import context, eval_trace
+from funcdl.core.trace import EvalTrace, context, eval_trace
 
-INTERFACE = 2
+INTERFACE = 3
 """Of the extension; one that was built from older sources is left alone."""
 
 
@@ -54,7 +56,7 @@ class Dispatch:
         """Let an extension serve the functions that are jitted from now on."""
         self.native = native
         if self.native is not None:
-            self.native.setup(Array, context, eval_trace, _classify)
+            self.native.setup(Array, context, eval_trace, EvalTrace, _classify, *quiet.STATE)
             self.native.set_mode(self.mode)
 
     def set_mode(self, mode: Any) -> None:
@@ -94,6 +96,20 @@ class Dispatch:
             template=template,
             unflatten=None if _is_plain(template) else out_tree.unflatten,
         )
+
+    def operator(
+        self, ufunc: np.ufunc, method: Callable[[Any, Any], Any], compares: bool
+    ) -> Callable[[Any, Any], Any]:
+        """The method of arrays, or what does the same more quickly for arrays of one type.
+
+        Args:
+          ufunc: what the method does to NumPy arrays of one shape and dtype.
+          method: a binary operator of arrays.
+          compares: whether results are bools rather than of the operands' dtype.
+        """
+        if self.native is None:
+            return method
+        return self.native.Operator(ufunc, method, compares)  # type: ignore[no-any-return]
 
     def _forget_nodes(self) -> None:
         if self.native is not None:

@@ -20,9 +20,8 @@ def _with_errstate(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -
         return function(*args, **kwargs)
 
 
-def _with_kept_state(umath: Any) -> Callable[..., Any]:
-    state = umath._make_extobj(all="ignore")
-    begin, end = umath._extobj_contextvar.set, umath._extobj_contextvar.reset
+def _with_kept_state(variable: Any, state: Any) -> Callable[..., Any]:
+    begin, end = variable.set, variable.reset
 
     def quietly(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a function, with all floating-point errors ignored."""
@@ -35,13 +34,16 @@ def _with_kept_state(umath: Any) -> Callable[..., Any]:
     return quietly
 
 
-def _choose() -> Callable[..., Any]:
+def _find_state() -> tuple[Any, Any]:
     try:
         from numpy._core import umath
 
-        return _with_kept_state(umath)
+        return umath._extobj_contextvar, umath._make_extobj(all="ignore")
     except (AttributeError, ImportError, TypeError):
-        return _with_errstate
+        return None, None
 
 
-quietly: Callable[..., Any] = _choose()
+STATE = _find_state()
+"""NumPy's context variable, and its value in which all errors are ignored; or twice None."""
+
+quietly: Callable[..., Any] = _with_errstate if STATE[0] is None else _with_kept_state(*STATE)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core.array import Array, ArrayOperators, install_operators
+from funcdl.core.dispatch import dispatch
 from funcdl.numpy import (
     arithmetic,
     functions,
@@ -73,6 +74,21 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "gt": logic.greater,
     "ge": logic.greater_equal,
 }
+
+
+_UFUNCS: dict[str, np.ufunc] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "truediv": np.true_divide,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+}
+"""What operators do to NumPy arrays of one type."""
 
 
 def _reshape(self: Any, *shape: Any, order: str = "C") -> Any:
@@ -198,6 +214,9 @@ def _table() -> dict[str, Any]:
         table[f"__r{name}__"] = _reflected(function)
     for name, function in _COMPARISONS.items():
         table[f"__{name}__"] = _operator(function)
+    for name, ufunc in _UFUNCS.items():
+        method = table[f"__{name}__"]
+        table[f"__{name}__"] = dispatch.operator(ufunc, method, name in _COMPARISONS)
     table |= _METHODS
     table |= {name: property(getter) for name, getter in _PROPERTIES.items()}
     return table

@@ -7,11 +7,13 @@
 #include "native.h"
 
 static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"array_type", "context", "eval_trace", "classify", NULL};
-  PyObject *type, *context, *eval_trace, *classify;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO:setup", names, &type, &context, &eval_trace,
-                                   &classify) ||
-      !array_setup(type) || !table_setup(context, eval_trace) || !signature_setup(classify))
+  static char *names[] = {"array_type", "context", "eval_trace", "trace_type",
+                          "classify", "errors_variable", "ignoring_errors", NULL};
+  PyObject *type, *context, *eval_trace, *trace_type, *classify, *variable, *ignoring;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOO:setup", names, &type, &context,
+                                   &eval_trace, &trace_type, &classify, &variable, &ignoring) ||
+      !array_setup(type) || !table_setup(context, eval_trace) || !signature_setup(classify) ||
+      !operators_setup(trace_type, variable, ignoring))
     return NULL;
   Py_RETURN_NONE;
 }
@@ -27,10 +29,10 @@ static PyMethodDef functions[] = {
 
 static int execute(PyObject *module) {
   import_array1(-1);
-  PyTypeObject *types[] = {&pool_type, &program_type, &table_type};
+  PyTypeObject *types[] = {&operator_type, &pool_type, &program_type, &table_type};
   for (size_t i = 0; i < Py_ARRAY_LENGTH(types); ++i)
     if (PyModule_AddType(module, types[i]) < 0) return -1;
-  if (PyModule_AddIntConstant(module, "INTERFACE", 2) < 0) return -1; /* see dispatch.py */
+  if (PyModule_AddIntConstant(module, "INTERFACE", 3) < 0) return -1; /* see dispatch.py */
   return pool_setup() ? 0 : -1;
 }
 

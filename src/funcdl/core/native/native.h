@@ -101,8 +101,16 @@ PyObject *program_call(PyObject *program, Arguments *arguments);
 extern PyTypeObject table_type;
 
 bool table_setup(PyObject *context, PyObject *eval_trace);
-bool at_top_level(void); /* whether the current trace is the evaluating one */
+/* Whether operators may compute: the current trace is the evaluating one, of this very class. */
+bool serves_eager_calls(PyTypeObject const *plain);
 PyObject *set_mode(PyObject *module, PyObject *mode);
 
+/* ---- operators.c: eager arithmetic ---- */
+
+extern PyTypeObject operator_type;
+
+/* The evaluating trace's class; NumPy's state, a context variable or None, and its value in which
+   floating-point errors are ignored. */
+bool operators_setup(PyObject *trace_type, PyObject *variable, PyObject *ignoring);
 
 #endif

@@ -38,7 +38,8 @@ PyObject *set_mode(PyObject *Py_UNUSED(module), PyObject *mode) {
   Py_RETURN_NONE;
 }
 
-bool at_top_level(void) {
+/* Whether the current trace is the evaluating one. */
+static bool at_top_level(void) {
   PyObject *trace = PyObject_GetAttr(context, trace_name); /* of this thread */
   if (trace == NULL) {
     PyErr_Clear();
@@ -46,6 +47,10 @@ bool at_top_level(void) {
   }
   Py_DECREF(trace); /* only its identity counts */
   return trace == eval_trace;
+}
+
+bool serves_eager_calls(PyTypeObject const *plain) {
+  return current_mode != NULL && Py_TYPE(eval_trace) == plain && at_top_level();
 }
 
 static void entry_free(Entry *entry) {
