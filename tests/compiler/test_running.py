@@ -116,6 +116,25 @@ def sorts(axis: int) -> Any:
     return fd.jit(lambda x: (fnp.sort(x, axis=axis), fnp.argsort(x, axis=axis)))
 
 
+@needs_compiler
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_logarithms_of_sums_of_near_and_far_numbers(dtype: Any, reverse: bool) -> None:
+    """Rows whose elements are near each other have a way of their own."""
+    f = fd.jit(lambda x: lax.cumlogsumexp(x, axis=1, reverse=reverse))
+    for scale in (1, 30, 300, 3000):
+        x = (np.random.default_rng(0).standard_normal((6, 333)) * scale).astype(dtype)
+        x[0, 5], x[1, 70], x[2, :100], x[3, 200], x[4, 3] = np.nan, np.inf, -np.inf, -np.inf, 1e4
+        rows = x[:, ::-1] if reverse else x
+        with np.errstate(all="ignore"):
+            want = np.logaddexp.accumulate(rows.astype(np.longdouble), 1).astype(dtype)
+        with config.override(backend="cpu"):
+            found = np.asarray(f(x))
+        tolerance = 20 * np.finfo(dtype).eps
+        want = want[:, ::-1] if reverse else want
+        np.testing.assert_allclose(found, want, tolerance, tolerance)
+
+
 # Few shapes, since each is compiled; their rows are of less and of more than a few elements.
 SHAPES = [(3, 7), (70, 2), (2, 90)]
 

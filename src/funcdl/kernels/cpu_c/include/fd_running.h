@@ -1,9 +1,9 @@
 /* Running sums, products and extremes along a row.
  *
- * fd_running_<op>_<t>(x, n, total) replaces x[i] by the result of `op` over `total` and the elements
- * up to x[i], and returns the last of these; fd_running_back_<op>_<t> goes from the end to the start.
- * Eight elements are combined among themselves before they meet the total: so each step waits for
- * one operation and not for eight. */
+ * fd_running_<op>_<t>(x, n, total) replaces x[i] by the result of `op` over `total` and the
+ * elements up to x[i], and returns the last of these; fd_running_back_<op>_<t> goes from the end to
+ * the start. Eight elements are combined among themselves before they meet the total: so each step
+ * waits for one operation and not for eight. */
 #ifndef FD_RUNNING_H
 #define FD_RUNNING_H
 
@@ -48,12 +48,53 @@ FD_INLINE double fd_running_pair_f64(double a, double b) {
   return a == b ? a + 0x1.62e42fefa39efp-1 : fd_max_f64(a, b) + rest;
 }
 
-#define FD_RUNNING_FLOAT(T, t)                    \
-  FD_RUNNING(T, t, sum, FD_ADD_FLOAT)             \
-  FD_RUNNING(T, t, prod, FD_MUL_FLOAT)            \
-  FD_RUNNING(T, t, max, fd_max_##t)               \
-  FD_RUNNING(T, t, min, fd_min_##t)               \
-  FD_RUNNING(T, t, logsumexp, fd_running_pair_##t)
+/* A row of them, in blocks: exponentials relative to the largest element are added up. Where some
+ * element is more than `range` below that, a block is taken one element after the other. */
+#define FD_RUNNING_LOGSUMEXP(name, T, t, AT, range)                                              \
+  static inline __attribute__((unused)) T name(T *x, int64_t n, T total) {                       \
+    for (int64_t i = 0; i < n; i += 64) {                                                        \
+      const int64_t count = n - i < 64 ? n - i : 64;                                             \
+      T high = total, low = AT(0), part[64];                                                     \
+      int fits = 1;                                                                              \
+      for (int64_t k = 0; k < count; ++k) {                                                      \
+        high = AT(k) > high ? AT(k) : high;                                                      \
+        low = AT(k) < low ? AT(k) : low;                                                         \
+        fits &= AT(k) == AT(k);                                                                  \
+      }                                                                                          \
+      /* Not where anything is infinite or NaN: the difference is none, or too large. */         \
+      if (!fits || !(high - low <= (range))) {                                                   \
+        for (int64_t k = 0; k < count; ++k) total = AT(k) = fd_running_pair_##t(total, AT(k));   \
+        continue;                                                                                \
+      }                                                                                          \
+      _Pragma("omp simd") for (int64_t k = 0; k < count; ++k) part[k] = fd_exp_##t(AT(k) - high); \
+      T sum = fd_exp_##t(total - high);                                                          \
+      for (int64_t k = 0; k < count; ++k) part[k] = sum += part[k];                              \
+      _Pragma("omp simd") for (int64_t k = 0; k < count; ++k) AT(k) = high + fd_log_##t(part[k]); \
+      total = AT(count - 1);                                                                     \
+    }                                                                                            \
+    return total;                                                                                \
+  }
+FD_RUNNING_LOGSUMEXP(fd_running_logsumexp_f32, float, f32, FD_AHEAD, 60.0f)
+FD_RUNNING_LOGSUMEXP(fd_running_back_logsumexp_f32, float, f32, FD_BACK, 60.0f)
+FD_RUNNING_LOGSUMEXP(fd_running_logsumexp_f64, double, f64, FD_AHEAD, 600.0)
+FD_RUNNING_LOGSUMEXP(fd_running_back_logsumexp_f64, double, f64, FD_BACK, 600.0)
+
+/* As fd_max and fd_min. Only the test for NaN, which is foreseen, may become a branch. */
+#define FD_RUNNING_EXTREME(T, name, sign) \
+  FD_INLINE T name(T a, T b) {            \
+    T better = a sign b ? a : b;          \
+    return a != a ? a : better;           \
+  }
+FD_RUNNING_EXTREME(float, fd_running_larger_f32, >)
+FD_RUNNING_EXTREME(float, fd_running_smaller_f32, <)
+FD_RUNNING_EXTREME(double, fd_running_larger_f64, >)
+FD_RUNNING_EXTREME(double, fd_running_smaller_f64, <)
+
+#define FD_RUNNING_FLOAT(T, t)                   \
+  FD_RUNNING(T, t, sum, FD_ADD_FLOAT)            \
+  FD_RUNNING(T, t, prod, FD_MUL_FLOAT)           \
+  FD_RUNNING(T, t, max, fd_running_larger_##t)   \
+  FD_RUNNING(T, t, min, fd_running_smaller_##t)
 #define FD_RUNNING_INT(T, t)           \
   FD_RUNNING(T, t, sum, fd_add_##t)    \
   FD_RUNNING(T, t, prod, fd_mul_##t)   \
@@ -71,6 +112,8 @@ FD_RUNNING_INT(uint32_t, u32)
 FD_RUNNING_INT(uint64_t, u64)
 #undef FD_RUNNING_INT
 #undef FD_RUNNING_FLOAT
+#undef FD_RUNNING_EXTREME
+#undef FD_RUNNING_LOGSUMEXP
 #undef FD_RUNNING
 #undef FD_BACK
 #undef FD_AHEAD
