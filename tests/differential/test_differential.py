@@ -58,12 +58,20 @@ def test_one_call_of_each_function(chunk: Chunk) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("chunk", FIRST, ids=chunk_name)
+def test_one_call_of_each_function_in_every_mode(chunk: Chunk) -> None:
+    check(chunk, aspects=engine.ALL, backends=("cpu",))
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("chunk", EVERY, ids=chunk_name)
 def test_every_call_in_every_mode(chunk: Chunk) -> None:
     check(chunk, aspects=engine.ALL, backends=("", "cpu"))
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("chunk", FIRST, ids=chunk_name)
 def test_other_dtypes(chunk: Chunk, kind: str) -> None:
@@ -76,6 +84,7 @@ def test_other_dtypes(chunk: Chunk, kind: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("sizes", OTHERS, ids=str)
 @pytest.mark.parametrize("chunk", EVERY, ids=chunk_name)
 def test_other_sizes(chunk: Chunk, sizes: Any) -> None:
@@ -100,8 +109,9 @@ def test_every_public_function_is_called_or_has_a_reason(table: Table) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_known_differences_are_there() -> None:
-    """After the slow tests of the same process: every pattern was needed."""
+    """After the exhaustive tests of the same process: every pattern was needed."""
     if len(USED) < len(KNOWN) // 2:
         pytest.skip("the other tests of this file were not run")
     assert sorted(set(KNOWN) - USED) == []
