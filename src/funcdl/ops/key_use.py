@@ -100,7 +100,9 @@ def _impl(data: NDArray, *, fresh: bool, place: SourceLine | None) -> NDArray:
 def _describe(first: SourceLine | None, second: SourceLine | None) -> str:
     lines = [f"  first at {first.describe() if first else 'an unknown place'}"]
     if first == second:
-        lines.append("  again on that line: in another place, a later call or a later step of a loop")
+        lines.append(
+            "  again on that line: in another place, a later call or a later step of a loop"
+        )
     else:
         lines.append(f"  again at {second.describe() if second else 'an unknown place'}")
     return (
