@@ -123,7 +123,7 @@ def test_progress_is_shown_when_it_takes_long(
 
     monkeypatch.setattr(compile_pool, "_start_worker", start)
     kernels = [kernel(f"k{i}") for i in range(2)]
-    for seconds, lines in ((5.0, 0), (0.1, 2)):
+    for seconds, lines in ((60.0, 0), (0.1, 2)):
         monkeypatch.setattr(compile_pool, "SILENT_SECONDS", seconds)
         folder = tmp_path / str(lines)
         found = compile_all(kernels, 90, cache=CacheDir(folder), workers=1)
