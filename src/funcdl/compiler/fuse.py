@@ -101,6 +101,9 @@ class _Fuser:
         for group in self._groups:
             self._find_outputs(group)
         for group in self._groups:
+            # In the order of the members: equal programs are to become equal texts.
+            made = [var for eqn in group.members for var in eqn.outvars]
+            group.outputs.sort(key=made.index)
             if group.kind in ("loops", "dot", "conv"):
                 drop_dead_members(group, self._inlined)
         return Grouping(
