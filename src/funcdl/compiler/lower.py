@@ -21,7 +21,7 @@ from funcdl.core.source import SourceLine
 from funcdl.kir import index as kindex
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.index import Index
-from funcdl.kir.ir import Conv, Dot, Kernel, Reduce
+from funcdl.kir.ir import AtomicUpdate, Conv, Dot, Kernel, Reduce, Store
 from funcdl.ops.convolution import convolution_of
 from funcdl.ops.dot import dot_dimensions, product_dtype
 from funcdl.ops.lowering import (
@@ -262,15 +262,23 @@ class _Lowering:
 
 
 def _without_dead_axes(kernel: Kernel) -> Kernel:
-    """Drop axes without positions whose reductions have gone: no loop of them would store anything.
-
-    What a group stores has elements, so its place varies over no such axis.
-    """
-    reduced = {a for i in kernel.body if isinstance(i, Reduce) for a in i.axes}
-    if any(isinstance(i, Dot | Conv) for i in kernel.body):
+    """Drop axes without positions that nothing varies over any more, such as those of a reduction
+    that was folded away: their loops would store nothing."""
+    if all(axis.extent for axis in kernel.axes):
         return kernel
-    axes = tuple(a for a in kernel.axes if a.extent or a.name in reduced)
-    return kernel if axes == kernel.axes else replace(kernel, axes=axes)
+    used: set[str] = set()
+    for instruction in kernel.body:
+        match instruction:
+            case Store() | AtomicUpdate():
+                used |= set(instruction.index.axes())
+            case Dot() | Conv():
+                return kernel
+            case Reduce(axes=reduced):
+                used |= {*instruction.type.axes, *reduced}
+            case _:
+                used |= set(instruction.type.axes)
+    axes = tuple(axis for axis in kernel.axes if axis.extent or axis.name in used)
+    return replace(kernel, axes=axes)
 
 
 class _EqnReader:

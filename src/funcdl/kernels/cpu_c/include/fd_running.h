@@ -10,6 +10,13 @@
 #include "fd_math.h"
 #include "fd_types.h"
 
+/* A hint to vectorise, where OpenMP is there to read it. */
+#ifdef _OPENMP
+#define FD_LANES _Pragma("omp simd")
+#else
+#define FD_LANES
+#endif
+
 #define FD_ADD_FLOAT(a, b) ((a) + (b))
 #define FD_MUL_FLOAT(a, b) ((a) * (b))
 
@@ -66,10 +73,10 @@ FD_INLINE double fd_running_pair_f64(double a, double b) {
         for (int64_t k = 0; k < count; ++k) total = AT(k) = fd_running_pair_##t(total, AT(k));   \
         continue;                                                                                \
       }                                                                                          \
-      _Pragma("omp simd") for (int64_t k = 0; k < count; ++k) part[k] = fd_exp_##t(AT(k) - high); \
+      FD_LANES for (int64_t k = 0; k < count; ++k) part[k] = fd_exp_##t(AT(k) - high);            \
       T sum = fd_exp_##t(total - high);                                                          \
       for (int64_t k = 0; k < count; ++k) part[k] = sum += part[k];                              \
-      _Pragma("omp simd") for (int64_t k = 0; k < count; ++k) AT(k) = high + fd_log_##t(part[k]); \
+      FD_LANES for (int64_t k = 0; k < count; ++k) AT(k) = high + fd_log_##t(part[k]);            \
       total = AT(count - 1);                                                                     \
     }                                                                                            \
     return total;                                                                                \
