@@ -73,10 +73,10 @@ FD_INLINE double fd_running_pair_f64(double a, double b) {
         for (int64_t k = 0; k < count; ++k) total = AT(k) = fd_running_pair_##t(total, AT(k));   \
         continue;                                                                                \
       }                                                                                          \
-      FD_LANES for (int64_t k = 0; k < count; ++k) part[k] = fd_exp_##t(AT(k) - high);            \
+      FD_LANES for (int64_t k = 0; k < count; ++k) part[k] = fd_exp_##t(AT(k) - high);           \
       T sum = fd_exp_##t(total - high);                                                          \
       for (int64_t k = 0; k < count; ++k) part[k] = sum += part[k];                              \
-      FD_LANES for (int64_t k = 0; k < count; ++k) AT(k) = high + fd_log_##t(part[k]);            \
+      FD_LANES for (int64_t k = 0; k < count; ++k) AT(k) = high + fd_log_##t(part[k]);           \
       total = AT(count - 1);                                                                     \
     }                                                                                            \
     return total;                                                                                \
