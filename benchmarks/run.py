@@ -41,6 +41,8 @@ class Worker:
         }
         if framework == "jax":
             environment.pop("OMP_NUM_THREADS")
+        # Else each import compiles our sources anew, and those of installed peers are at hand.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", framework, count],
             stdin=subprocess.PIPE,
