@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import funcdl as fd
 from funcdl.kernels.cpu_c import text
 from funcdl.kir import index as ix
 from funcdl.kir.index import Index
@@ -99,3 +100,9 @@ def test_long_calls_break_between_arguments() -> None:
     assert max(map(len, lines[1:3])) <= text.WIDTH
     assert lines[2].startswith(" " * len("  function(") + "argument_")
     assert lines[3:] == [f"  function({'x' * 120});", "  nothing();", "}"]
+
+
+@pytest.mark.parametrize("name", ["lhs_scales", "fd_x", "a_end", "tile_end", "product", "v1"])
+def test_arguments_may_have_names_that_the_code_uses(name: str) -> None:
+    x = np.ones(3, np.float32)
+    np.testing.assert_array_equal(fd.jit(eval(f"lambda {name}: {name} + 1"))(x), x + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -186,9 +187,10 @@ def _names(kernel: Kernel) -> dict[tuple[str, str], str]:
     names: dict[tuple[str, str], str] = {}
     entries = [("buffer", b.name) for b in kernel.buffers] + [("axis", a.name) for a in kernel.axes]
     for kind, name in entries:
-        chosen = name
-        while chosen in taken or text.RESERVED.fullmatch(chosen):
-            chosen += "_"
+        # Some names are reserved by how they start, some by how they end.
+        others = (f"x{'_' * count}{name}_" for count in itertools.count(1))
+        candidates = itertools.chain([name, f"{name}_"], others)
+        chosen = next(c for c in candidates if c not in taken and not text.RESERVED.fullmatch(c))
         taken.add(chosen)
         names[kind, name] = chosen
     return names
