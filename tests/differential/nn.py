@@ -54,6 +54,7 @@ REASONS: Mapping[str, str] = {
     "linear_init linear_apply mlp_init mlp_apply mse": "layers of its own; tests/nn/test_layers.py",
     "softmax_cross_entropy softmax_cross_entropy_with_integer_labels": "tests/nn/test_losses.py",
     "pool avg_pool max_pool min_pool": "flax.linen's; tests/nn/test_pooling.py",
+    "scaled_matmul": "JAX has it on GPUs only; tests/nn/test_scaled_matmul.py",
 }
 
 _SCALED = """

@@ -60,7 +60,10 @@ def test_one_call_of_each_function(chunk: Chunk) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("chunk", FIRST, ids=chunk_name)
 def test_one_call_of_each_function_in_every_mode(chunk: Chunk) -> None:
-    check(chunk, aspects=engine.ALL, backends=("cpu",))
+    table, _ = chunk
+    # Several functions of the top module make functions that have no forward mode.
+    aspects = engine.ALL if table.namespace else tuple(a for a in engine.ALL if a != "jvp")
+    check(chunk, aspects=aspects, backends=("cpu",))
 
 
 @pytest.mark.slow

@@ -66,6 +66,7 @@ from funcdl.nn.piecewise import (
     sparse_sigmoid,
 )
 from funcdl.nn.pooling import avg_pool, max_pool, min_pool, pool
+from funcdl.nn.scaled_matmul import scaled_matmul
 from funcdl.nn.standardize import standardize
 from funcdl.scipy.special.normalized import log_softmax, logmeanexp, logsumexp, softmax
 
@@ -100,6 +101,7 @@ __all__ = [
     "pool",
     "relu",
     "relu6",
+    "scaled_matmul",
     "selu",
     "sigmoid",
     "silu",
