@@ -77,7 +77,7 @@ def build(folder: Path) -> tuple[Path, str]:
     return target, result.stderr
 
 
-class NativeBuildHook(BuildHookInterface):  # type: ignore[misc]
+class NativeBuildHook(BuildHookInterface):
     """Puts the extension into wheels, or beside its sources for an editable installation."""
 
     PLUGIN_NAME = "custom"

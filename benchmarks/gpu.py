@@ -252,7 +252,7 @@ def copy_bandwidth(nbytes: int) -> float:
     """Bytes that the driver's own copy moves in a second, counted once read and once written."""
     from funcdl.core.devices import platform_of
 
-    gpu: Any = platform_of("gpu").open(0)  # type: ignore[attr-defined]
+    gpu: Any = platform_of("gpu").open(0)
     source, target = (gpu.pool.empty(nbytes, "a benchmark") for _ in range(2))
 
     def call() -> None:

@@ -69,7 +69,7 @@ def torch_model(torch: Any, params: dict[str, Any]) -> Any:
     """The same as a torch.nn.Module in channels_last."""
     nn, functional = torch.nn, torch.nn.functional
 
-    class Net(nn.Module):  # type: ignore[misc, name-defined]
+    class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.convs = nn.ModuleList(

@@ -61,7 +61,7 @@ class Worker:
             line = self.process.stdout.readline()
         except BrokenPipeError:
             line = ""
-        return json.loads(line) if line else {"missing": "the process ended"}  # type: ignore[no-any-return]
+        return json.loads(line) if line else {"missing": "the process ended"}
 
     def close(self) -> None:
         self.process.kill()

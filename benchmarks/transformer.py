@@ -129,7 +129,7 @@ def torch_model(torch: Any, sizes: Sizes, params: dict[str, Any]) -> Any:
     nn, functional = torch.nn, torch.nn.functional
     d = sizes.width
 
-    class Block(nn.Module):  # type: ignore[misc, name-defined]
+    class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.norm1, self.norm2 = nn.LayerNorm(d), nn.LayerNorm(d)
@@ -145,7 +145,7 @@ def torch_model(torch: Any, sizes: Sizes, params: dict[str, Any]) -> Any:
             hidden = functional.gelu(self.up(self.norm2(x)), approximate="tanh")
             return x + self.down(hidden)
 
-    class Transformer(nn.Module):  # type: ignore[misc, name-defined]
+    class Transformer(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embedding = nn.Parameter(torch.empty(sizes.vocabulary, d))

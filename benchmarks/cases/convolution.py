@@ -108,7 +108,7 @@ def max_pool_gradient(name: str) -> Built:
 
 
 CASES: dict[str, Case] = {
-    f"conv {label} {part}": convolution(*shape, part=part)  # type: ignore[misc]
+    f"conv {label} {part}": convolution(*shape, part=part)
     for label, shape in {
         "3x3 32²x64-64": ((32, 32, 32, 64), 64, 3),
         "3x3 16²x128-256": ((32, 16, 16, 128), 256, 3),

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -125,7 +125,7 @@ def named_call(fun: F, *, name: str | None = None) -> F:
         with named_scope(title):
             return fun(*args, **kwargs)
 
-    return wrapper  # type: ignore[return-value]
+    return cast(F, wrapper)
 
 
 def typeof(x: Any) -> ShapedArray:

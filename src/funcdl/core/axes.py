@@ -95,7 +95,8 @@ def check_axis_name(what: str, name: Any) -> Hashable:
         raise ArgumentError(
             f"{what} requires axis_name to be hashable, got a {type(name).__name__}: {name!r}"
         ) from None
-    return name  # type: ignore[no-any-return]
+    checked: Hashable = name
+    return checked
 
 
 def axis_names(what: str, axis_name: Any) -> tuple[Hashable, ...]:

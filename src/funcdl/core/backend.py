@@ -77,6 +77,9 @@ def analyse_memory(
 class DeviceExecutable:
     """Base class of executables that take and return `DeviceBuffer`s beside NumPy arrays."""
 
+    # Not an ABC: `isinstance` with one is slow, and every call of a program asks it. Subclasses
+    # define what raises here.
+
     def __call__(self, args: Sequence[Any]) -> Sequence[Any]:
         """Run on flat inputs, which may be in host memory; outputs are on the device."""
         raise NotImplementedError

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from funcdl.core import tree
 from funcdl.errors import FuncdlError
@@ -45,7 +45,7 @@ def by_parts(function: F) -> F:
                 raise
         return apply_by_parts(function, found[0], args, kwargs)
 
-    return wrapper  # type: ignore[return-value]
+    return cast(F, wrapper)
 
 
 def apply_by_parts(

@@ -119,6 +119,7 @@ def _refuse(x: Tracer, kind: type[Exception], what: str, advice: str) -> NoRetur
 def _arguments_behind(x: Any) -> tuple[list[str], bool]:
     """The arguments that a value depends on, and whether it is one itself."""
     while isinstance(x, TracerConversions):
+        # Every subclass is a tracer and has a trace; this base stands below that module.
         trace: Any = x._trace  # type: ignore[attr-defined]
         if names := trace.arguments_behind(x):
             return names, trace.is_argument(x)

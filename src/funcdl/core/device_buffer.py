@@ -24,6 +24,8 @@ class DeviceBuffer:
         that it may not be reused although its array is given up.
     """
 
+    # Not an ABC: `isinstance` with one is slow, and every read of an array asks it. Subclasses
+    # define what raises here.
     __slots__ = ("__weakref__", "device", "dtype", "shape", "shared")
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], device: Device) -> None:

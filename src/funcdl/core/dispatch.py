@@ -109,7 +109,8 @@ class Dispatch:
         """
         if self.native is None:
             return method
-        return self.native.Operator(ufunc, method, compares)  # type: ignore[no-any-return]
+        operator: Callable[..., Any] = self.native.Operator(ufunc, method, compares)
+        return operator
 
     def _forget_nodes(self) -> None:
         if self.native is not None:

@@ -245,11 +245,8 @@ def register_pytree_with_keys(
 
 def register_pytree_with_keys_class(cls: type[T]) -> type[T]:
     """Class decorator: use the methods `tree_flatten_with_keys` and `tree_unflatten`."""
-    register_pytree_with_keys(
-        cls,
-        lambda node: node.tree_flatten_with_keys(),  # type: ignore[attr-defined]
-        cls.tree_unflatten,  # type: ignore[attr-defined]
-    )
+    node_class: Any = cls
+    register_pytree_with_keys(cls, node_class.tree_flatten_with_keys, node_class.tree_unflatten)
     return cls
 
 

@@ -69,7 +69,8 @@ def key_of(entry: Any, owner: type, kind: Any) -> Any:
     if kind == optree.PyTreeKind.CUSTOM:
         return FlattenedIndexKey(entry)
     if kind == optree.PyTreeKind.NAMEDTUPLE:
-        return GetAttrKey(owner._fields[entry])  # type: ignore[attr-defined]
+        named: Any = owner
+        return GetAttrKey(named._fields[entry])
     if kind in (
         optree.PyTreeKind.DICT,
         optree.PyTreeKind.ORDEREDDICT,

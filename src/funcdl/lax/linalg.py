@@ -119,12 +119,13 @@ def eig(
       DtypeError: half precision.
       NotDifferentiableError: a derivative of vectors is asked for, and not enabled.
     """
-    return ops.eig(  # type: ignore[no-any-return]
+    results: list[Any] = ops.eig(
         _square("eig", x),
         compute_left_eigenvectors=bool(compute_left_eigenvectors),
         compute_right_eigenvectors=bool(compute_right_eigenvectors),
         enable_eigvec_derivs=bool(enable_eigvec_derivs),
     )
+    return results
 
 
 def eigh(

@@ -152,12 +152,14 @@ def elementwise(
         if dtype not in accepted or check is not None:
             shape(ShapedArray(first.shape, dtype), **params)
         if dtype in HALF and not native_half:
-            return quietly(in_float32, *arrays, **params)  # type: ignore[no-any-return]
-        return quietly(numpy, *arrays, **params)  # type: ignore[no-any-return]
+            widened: NDArray = quietly(in_float32, *arrays, **params)
+            return widened
+        result: NDArray = quietly(numpy, *arrays, **params)
+        return result
 
     def in_float32(*arrays: NDArray, **params: Any) -> NDArray:
-        result = numpy(*(array.astype(np.float32) for array in arrays), **params)
-        return result if out == "bool" else result.astype(arrays[0].dtype)  # type: ignore[no-any-return]
+        result: NDArray = numpy(*(array.astype(np.float32) for array in arrays), **params)
+        return result if out == "bool" else result.astype(arrays[0].dtype)
 
     primitive.shape = shape
     primitive.impl = impl

@@ -193,7 +193,8 @@ def _polygamma(n: NDArray, x: NDArray) -> NDArray:
     logarithm = special.gammaln(n + 1) + np.log(np.abs(values))
     out = np.where(n > 170, np.copysign(np.exp(logarithm), values), out)
     good = (n > 0) & (n == np.floor(n)) & np.isfinite(n)
-    return np.where(n == 0, np.asarray(digamma.impl(x)), np.where(good, sign * out, np.nan))  # type: ignore[misc]
+    assert digamma.impl is not None
+    return np.where(n == 0, np.asarray(digamma.impl(x)), np.where(good, sign * out, np.nan))
 
 
 polygamma: Primitive = elementwise(

@@ -82,7 +82,7 @@ def load(path: str | os.PathLike[str], symbol: str, num_pointers: int) -> Entry:
 
 def address_of(function: Callable[[bytes], None]) -> int:
     """Return the address of an entry point's function."""
-    return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]  # ctypes'
+    return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]  # a function of ctypes, which its stubs do not let cast
 
 
 def num_threads() -> int:

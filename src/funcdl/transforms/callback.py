@@ -184,7 +184,8 @@ def _result(fun: HostFunction, number: int, value: Any, wanted: ShapedArray) -> 
             f"{fun.title} returned {x.aval} as result {number}, where result_shape_dtypes says "
             f"{wanted}; convert it with .astype({wanted.dtype.name!r}), or declare another dtype"
         )
-    return x.value.astype(wanted.dtype, copy=False)  # type: ignore[no-any-return]
+    result: np.ndarray[Any, Any] = x.value.astype(wanted.dtype, copy=False)
+    return result
 
 
 def _may_convert(found: ShapedArray, wanted: np.dtype[Any]) -> bool:

@@ -70,7 +70,8 @@ def bind_custom(call: CustomCall, functions: Values, args: Values) -> list[Any]:
         return run_substituted(lambda: own(*xs[count:]), tracers, xs[:count])
 
     call = _with_captured(replace(call, fun=fun), tracers)
-    return custom_call.bind(*tracers, *args, call=call, jaxpr=None)  # type: ignore[no-any-return]
+    outs: list[Any] = custom_call.bind(*tracers, *args, call=call, jaxpr=None)
+    return outs
 
 
 custom_call = Primitive("custom_call", multiple_results=True)

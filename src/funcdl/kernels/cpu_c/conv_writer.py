@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,7 +24,7 @@ MOST_RUN = 768
 PACK_ALONE = 16 * 1024
 
 
-class ConvWriter:
+class ConvWriter(ABC):
     """Writes parts of the function of a kernel with a direct convolution.
 
     Subclasses say what a block reads: `images`, a tile of an axis that is n of the convolution or
@@ -58,9 +59,9 @@ class ConvWriter:
     def features(self) -> int:
         return self.extents[self.feature]
 
+    @abstractmethod
     def first_row(self) -> str:
         """The first row of the image that the block meets; below 0 where that is padding."""
-        raise NotImplementedError
 
     def tiled(self, axis: str, unit: int = 1) -> Tiled:
         extent = self.extents[axis]

@@ -46,7 +46,8 @@ def _compute(a: NDArray, *, pivoting: bool, full_matrices: bool) -> list[NDArray
         from scipy.linalg import qr as factor
 
         mode = "full" if full_matrices else "economic"
-        return factor(x, mode=mode, pivoting=True, check_finite=False)  # type: ignore[no-any-return]
+        factors: Sequence[NDArray] = factor(x, mode=mode, pivoting=True, check_finite=False)
+        return factors
 
     return common.each_matrix(one, [(a, 2)], results)
 

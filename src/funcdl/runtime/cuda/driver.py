@@ -75,7 +75,8 @@ def load_api() -> DriverApi:
         raise DeviceError(
             "GPUs need the package cuda-bindings, which is not installed: pip install 'funcdl[gpu]'"
         ) from error
-    return driver  # type: ignore[no-any-return]
+    api: DriverApi = driver
+    return api
 
 
 class Driver:
