@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
 from funcdl.kir.convolution import conv_as_dot
-from funcdl.kir.ir import AtomicUpdate, Cast, Dot, Kernel, Load, Reduce, Store
+from funcdl.kir.ir import AtomicUpdate, Cast, Dot, Kernel, Load, Order, Reduce, Running, Store
 from funcdl.kir.schedule import Schedule, Step
 
 # Lanes of a block. 1024 is eight to a thread of four warps; a block that holds a whole row may
@@ -29,29 +30,56 @@ COALESCED = 32
 MANY_PROGRAMS = 128
 
 
-def schedule_gpu(kernel: Kernel) -> Schedule:
-    """The schedule that the Triton renderer is given when no autotuner has spoken."""
+# Longest row that a running result takes in one block, and the blocks in which it takes others.
+RUNNING_LANES = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """The numbers that a schedule is made from; where one is None, a heuristic chooses it.
+
+    `lanes`: positions of a block, of a kernel without a product; a reduced row that is longer is
+    read in a loop. `m`, `n`, `k`: sides of a product's blocks. `warps`: of 32 threads, for each
+    program. `stages`: of a product's pipeline.
+    """
+
+    lanes: int | None = None
+    m: int | None = None
+    n: int | None = None
+    k: int | None = None
+    warps: int | None = None
+    stages: int | None = None
+
+
+def schedule_gpu(kernel: Kernel, knobs: Knobs | None = None) -> Schedule:
+    """The schedule that the Triton renderer is given, made from a few numbers."""
+    knobs = Knobs() if knobs is None else knobs
     kernel = conv_as_dot(kernel)
     dots = [i for i in kernel.body if isinstance(i, Dot)]
     if dots:
-        return _schedule_dot(kernel, dots[0])
+        return _schedule_dot(kernel, dots[0], knobs)
+    running = [i for i in kernel.body if isinstance(i, Running | Order)]
+    if running:
+        return _schedule_running(kernel, running[0], knobs)
     reduced = {axis for i in kernel.body if isinstance(i, Reduce) for axis in i.axes}
-    return _schedule_reduction(kernel, reduced) if reduced else _schedule_pointwise(kernel)
+    if reduced:
+        return _schedule_reduction(kernel, reduced, knobs)
+    return _schedule_pointwise(kernel, knobs)
 
 
-def _schedule_pointwise(kernel: Kernel) -> Schedule:
+def _schedule_pointwise(kernel: Kernel, knobs: Knobs) -> Schedule:
     extents = {axis.name: axis.extent for axis in kernel.axes}
     lanes: dict[str, int] = {}
     inner = _contiguous_axes(kernel)[:2]
     if len(inner) == 2:  # some buffer runs along another axis: a square tile serves both
         lanes = {name: min(_power_of_two(extents[name]), COALESCED) for name in inner}
     order = [*inner, *(a.name for a in reversed(kernel.axes) if a.name not in inner)]
-    _fill(lanes, order, extents, POINTWISE_LANES)
+    _fill(lanes, order, extents, knobs.lanes or POINTWISE_LANES)
     steps = [Step(a.name, "grid", lanes.get(a.name, 1)) for a in kernel.axes]
-    return Schedule((*steps, *_vectors(kernel, lanes)), num_warps=_warps(lanes.values()))
+    return _schedule((*steps, *_vectors(kernel, lanes)), _warps(lanes.values()), 2, knobs)
 
 
-def _schedule_reduction(kernel: Kernel, reduced: set[str]) -> Schedule:
+def _schedule_reduction(kernel: Kernel, reduced: set[str], knobs: Knobs) -> Schedule:
     extents = {axis.name: axis.extent for axis in kernel.axes}
     inner = next(iter(_contiguous_axes(kernel)), None)
     lanes: dict[str, int] = {}
@@ -61,16 +89,16 @@ def _schedule_reduction(kernel: Kernel, reduced: set[str]) -> Schedule:
 
     looped: list[Step] = []
     whole = {name: _power_of_two(extents[name]) for name in reduced}
-    if width * prod(whole.values()) <= PERSISTENT_LANES:
+    if width * prod(whole.values()) <= (knobs.lanes or PERSISTENT_LANES):
         lanes |= whole
     else:
         # Each reduction keeps a block of partial results in registers, argmax two of them.
         kept = sum(2 if i.op.startswith("arg") else 1 for i in kernel.body if isinstance(i, Reduce))
-        budget = LOOPED_LANES // max(1, _power_of_two(kept) // 4) // width
+        budget = (knobs.lanes or LOOPED_LANES) // max(1, _power_of_two(kept) // 4) // width
         for axis in reversed(kernel.axes):
             if axis.name not in reduced:
                 continue
-            size = min(_power_of_two(axis.extent), budget)
+            size = min(_power_of_two(axis.extent), max(budget, 1))
             budget //= size
             if size >= axis.extent:
                 lanes[axis.name] = size
@@ -80,20 +108,46 @@ def _schedule_reduction(kernel: Kernel, reduced: set[str]) -> Schedule:
             else:
                 looped.insert(0, Step(axis.name, "loop"))
     outer = [a.name for a in kernel.axes if a.name not in reduced]
-    _fill(lanes, reversed(outer), extents, POINTWISE_LANES)
+    _fill(lanes, reversed(outer), extents, knobs.lanes or POINTWISE_LANES)
     steps = [Step(name, "grid", lanes.get(name, 1)) for name in outer]
-    return Schedule((*steps, *looped, *_vectors(kernel, lanes)), _warps(lanes.values()))
+    warps = _warps(lanes.values())
+    return _schedule((*steps, *looped, *_vectors(kernel, lanes)), warps, 2, knobs)
 
 
-def _schedule_dot(kernel: Kernel, dot: Dot) -> Schedule:
+def _schedule_running(kernel: Kernel, running: Running | Order, knobs: Knobs) -> Schedule:
+    """Running results carry from block to block of a row. Rows that are sorted lie in one block."""
+    extents = {axis.name: axis.extent for axis in kernel.axes}
+    axis, length = running.axis, _power_of_two(extents[running.axis])
+    outer = [a.name for a in kernel.axes if a.name != axis]
+    if isinstance(running, Order):
+        steps = [Step(name, "grid") for name in outer]
+        lanes = {axis: length}
+        return _schedule((*steps, *_vectors(kernel, lanes)), _warps([length]), 2, knobs)
+    budget = knobs.lanes or RUNNING_LANES
+    lanes = {}
+    inner = next(iter(_contiguous_axes(kernel)), None)
+    if inner is not None and inner != axis:  # neighbours along the columns that run down
+        lanes[inner] = min(_power_of_two(extents[inner]), COALESCED)
+    lanes[axis] = max(1, min(length, budget // prod(lanes.values())))
+    moved = [Step(axis, "tile", lanes[axis])] if lanes[axis] < extents[axis] else []
+    _fill(lanes, reversed(outer), extents, budget)
+    steps = [Step(name, "grid", lanes.get(name, 1)) for name in outer]
+    warps = _warps(lanes.values())
+    return _schedule((*steps, *moved, *_vectors(kernel, lanes)), warps, 2, knobs)
+
+
+def _schedule_dot(kernel: Kernel, dot: Dot, knobs: Knobs) -> Schedule:
     extents = {axis.name: axis.extent for axis in kernel.axes}
     half = all(_is_upcast(kernel, id) for id in (dot.lhs, dot.rhs))
     lanes = {dot.m: 128, dot.n: 128, dot.k: 32} if half else {dot.m: 64, dot.n: 64, dot.k: 16}
+    given = {dot.m: knobs.m, dot.n: knobs.n, dot.k: knobs.k}
     for name in lanes:
-        lanes[name] = max(16, min(lanes[name], _power_of_two(extents[name])))
+        wanted = given[name] or lanes[name]
+        lanes[name] = max(16, min(wanted, _power_of_two(extents[name])))
     batch = [a.name for a in kernel.axes if a.name not in (dot.m, dot.n, dot.k)]
     copies = prod(extents[name] for name in batch)
-    while copies * _blocks(extents, lanes, (dot.m, dot.n)) < MANY_PROGRAMS:
+    free = knobs.m is None and knobs.n is None
+    while free and copies * _blocks(extents, lanes, (dot.m, dot.n)) < MANY_PROGRAMS:
         larger = max((dot.m, dot.n), key=lambda name: lanes[name])
         if lanes[larger] <= 32:
             break
@@ -101,7 +155,11 @@ def _schedule_dot(kernel: Kernel, dot: Dot) -> Schedule:
     steps = [Step(name, "grid", lanes.get(name, 1)) for name in (*batch, dot.m, dot.n)]
     steps.append(Step(dot.k, "tile", lanes[dot.k]))
     large = half and lanes[dot.m] * lanes[dot.n] >= 128 * 128
-    return Schedule((*steps, *_vectors(kernel, lanes)), 8 if large else 4, num_stages=3)
+    return _schedule((*steps, *_vectors(kernel, lanes)), 8 if large else 4, 3, knobs)
+
+
+def _schedule(steps: tuple[Step, ...], warps: int, stages: int, knobs: Knobs) -> Schedule:
+    return Schedule(steps, knobs.warps or warps, knobs.stages or stages)
 
 
 def _is_upcast(kernel: Kernel, id: int) -> bool:
