@@ -37,11 +37,11 @@ EXPORT void add(void **p) {
 
 /* Waits for another thread to write to the flag, five seconds or so. */
 EXPORT void wait_for(void **p) {
-  volatile int *flag = p[0], *seen = p[1];
+  _Atomic int *flag = p[0];
   for (int i = 0; i < 5000000 && !*flag; i++) sched_yield();
-  *seen = *flag;
+  *(int *)p[1] = *flag;
 }
-EXPORT void raise_flag(void **p) { *(volatile int *)p[0] = 1; }
+EXPORT void raise_flag(void **p) { *(_Atomic int *)p[0] = 1; }
 
 EXPORT void count_threads(void **p) {
   int *count = p[0];

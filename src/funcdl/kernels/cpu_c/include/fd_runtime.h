@@ -3,14 +3,15 @@
 #ifndef FD_RUNTIME_H
 #define FD_RUNTIME_H
 
-/* A program that is compiled in parts has these definitions in its first part. */
+/* A program that is compiled in parts has these definitions in its first part. The variables are
+ * atomic: a thread may load a program, and so set them, while another runs it. */
 #if defined(FD_OTHER_PART)
-extern int fd_num_threads;
+extern _Atomic int fd_num_threads;
 #else
 #if defined(FD_FIRST_PART)
-int fd_num_threads = 1;
+_Atomic int fd_num_threads = 1;
 #else
-static int fd_num_threads = 1;
+static _Atomic int fd_num_threads = 1;
 #endif
 
 /* Called by the loader, and with 1 in a forked child. */
@@ -28,7 +29,7 @@ typedef void fd_pool_function(fd_member_function *function, void *context, int m
 
 enum { FD_MEMBERS_PER_THREAD = 4 };
 
-static fd_pool_function *fd_pool_run = 0;
+static fd_pool_function *_Atomic fd_pool_run = 0;
 static _Thread_local int fd_member = 0;
 static _Thread_local int fd_members = 1;
 
@@ -51,11 +52,12 @@ __attribute__((visibility("hidden"))) void GOMP_parallel(void (*body)(void *), v
                                                          unsigned threads, unsigned flags);
 void GOMP_parallel(void (*body)(void *), void *data, unsigned threads, unsigned flags) {
   struct fd_region region = {body, data};
+  fd_pool_function *const run = fd_pool_run;
   (void)flags;
-  if (threads < 2 || fd_pool_run == 0) {
+  if (threads < 2 || run == 0) {
     fd_run_member(&region, 0, 1);
   } else {
-    fd_pool_run(fd_run_member, &region, (int)threads * FD_MEMBERS_PER_THREAD);
+    run(fd_run_member, &region, (int)threads * FD_MEMBERS_PER_THREAD);
   }
 }
 
