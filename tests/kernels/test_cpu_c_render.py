@@ -240,8 +240,7 @@ def test_schedule_decides_the_loops() -> None:
 
 def test_restrict_only_where_buffers_do_not_alias() -> None:
     text = render_kernel(CASES["elementwise_in_place"][0], Schedule(()))
-    signature = "(const float *p, const float *restrict g, float *out0) {"
-    assert signature in text
+    assert "(const float *p, const float *restrict g, float *out0," in text
 
 
 def test_program_runs_kernels_in_order_at_their_offsets() -> None:

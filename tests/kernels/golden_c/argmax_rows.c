@@ -1,8 +1,9 @@
 /* kernel argmax_rows(x: f32[77] in, out0: i32[7] out)
  *   axes i:7 j:11
- *   schedule i:loop j:vector */
-static void argmax_rows(const float *restrict x, int32_t *restrict out0) {
-  for (int64_t i = 0; i < 7; ++i) {
+ *   schedule i:loop j:vector
+ *   any n_i */
+static void argmax_rows(const float *restrict x, int32_t *restrict out0, const int64_t n_i) {
+  for (int64_t i = 0; i < n_i; ++i) {
     /* v2: argmax of v1 over j */
     float acc2 = (-FD_INF_F32);
     int nan2 = 0;

@@ -1,7 +1,8 @@
 /* kernel column_sum(x: f32[10000000] in, out0: f32[1000] out)
  *   axes i:10000 j:1000
- *   schedule j:parallel(64) i:tile(256) i:loop j:vector */
-static void column_sum(const float *restrict x, float *restrict out0) {
+ *   schedule j:parallel(64) i:tile(256) i:loop j:vector
+ *   any n_i */
+static void column_sum(const float *restrict x, float *restrict out0, const int64_t n_i) {
   #pragma omp parallel for num_threads(fd_num_threads) schedule(static)
   for (int64_t j_tile = 0; j_tile < 1000; j_tile += 64) {
     const int64_t j_end = j_tile + 64 < 1000 ? j_tile + 64 : 1000;
@@ -12,8 +13,8 @@ static void column_sum(const float *restrict x, float *restrict out0) {
     for (int64_t j = j_tile; j < j_end; ++j) {
       sum1[j - j_tile] = 0.0;
     }
-    for (int64_t i_tile = 0; i_tile < 10000; i_tile += 256) {
-      const int64_t i_end = i_tile + 256 < 10000 ? i_tile + 256 : 10000;
+    for (int64_t i_tile = 0; i_tile < n_i; i_tile += 256) {
+      const int64_t i_end = i_tile + 256 < n_i ? i_tile + 256 : n_i;
       #pragma omp simd
       for (int64_t j = j_tile; j < j_end; ++j) {
         acc1[j - j_tile] = 0.0f;

@@ -1,9 +1,11 @@
 /* kernel matrix_vector(x: f32[1000000] in, y: f32[1000] in, out0: f32[1000] out)
  *   axes m:1000 n:1 k:1000
- *   schedule m:parallel k:vector */
-static void matrix_vector(const float *restrict x, const float *restrict y, float *restrict out0) {
+ *   schedule m:parallel k:vector
+ *   any n_m */
+static void matrix_vector(const float *restrict x, const float *restrict y, float *restrict out0,
+                          const int64_t n_m) {
   #pragma omp parallel for num_threads(fd_num_threads) schedule(static)
-  for (int64_t m = 0; m < 1000; ++m) {
+  for (int64_t m = 0; m < n_m; ++m) {
     /* v3: sum of v2 over k */
     float acc3 = 0.0f;
     #pragma omp simd reduction(+:acc3)

@@ -1,8 +1,9 @@
 /* kernel pad(x: f32[20] in, out0: f32[49] out)
  *   axes i:7 j:7
- *   schedule i:loop j:vector */
-static void pad(const float *restrict x, float *restrict out0) {
-  for (int64_t i = 0; i < 7; ++i) {
+ *   schedule i:loop j:vector
+ *   any n_i */
+static void pad(const float *restrict x, float *restrict out0, const int64_t n_i) {
+  for (int64_t i = 0; i < n_i; ++i) {
     const int32_t v2 = (int32_t)i - 1;
     const uint8_t v4 = v2 >= 0;
     const uint8_t v5 = v2 < 4;

@@ -1,9 +1,10 @@
 /* kernel scatter_add(updates: f32[60] in, positions: i32[12] in, out0: f32[40] inout)
  *   axes i:12 j:5
- *   schedule i:loop j:vector */
+ *   schedule i:loop j:vector
+ *   any n_i */
 static void scatter_add(const float *restrict updates, const int32_t *restrict positions,
-                        float *restrict out0) {
-  for (int64_t i = 0; i < 12; ++i) {
+                        float *restrict out0, const int64_t n_i) {
+  for (int64_t i = 0; i < n_i; ++i) {
     const int32_t v0 = positions[i];
     const uint8_t v2 = v0 >= 0;
     const uint8_t v4 = v0 <= 7;

@@ -1,7 +1,8 @@
 /* kernel softmax_columns(x: f32[512000] in, out0: f32[512000] out)
  *   axes i:512 j:1000
- *   schedule j:parallel(64) i:tile(256) i:loop j:vector */
-static void softmax_columns(const float *restrict x, float *restrict out0) {
+ *   schedule j:parallel(64) i:tile(256) i:loop j:vector
+ *   any n_i */
+static void softmax_columns(const float *restrict x, float *restrict out0, const int64_t n_i) {
   #pragma omp parallel for num_threads(fd_num_threads) schedule(static)
   for (int64_t j_tile = 0; j_tile < 1000; j_tile += 64) {
     const int64_t j_end = j_tile + 64 < 1000 ? j_tile + 64 : 1000;
@@ -11,8 +12,9 @@ static void softmax_columns(const float *restrict x, float *restrict out0) {
     for (int64_t j = j_tile; j < j_end; ++j) {
       acc1[j - j_tile] = (-FD_INF_F32);
     }
-    for (int64_t i_tile = 0; i_tile < 512; i_tile += 256) {
-      for (int64_t i = i_tile; i < i_tile + 256; ++i) {
+    for (int64_t i_tile = 0; i_tile < n_i; i_tile += 256) {
+      const int64_t i_end = i_tile + 256 < n_i ? i_tile + 256 : n_i;
+      for (int64_t i = i_tile; i < i_end; ++i) {
         #pragma omp simd
         for (int64_t j = j_tile; j < j_end; ++j) {
           const float v0 = x[i * 1000 + j];
@@ -27,12 +29,13 @@ static void softmax_columns(const float *restrict x, float *restrict out0) {
     for (int64_t j = j_tile; j < j_end; ++j) {
       sum4[j - j_tile] = 0.0;
     }
-    for (int64_t i_tile = 0; i_tile < 512; i_tile += 256) {
+    for (int64_t i_tile = 0; i_tile < n_i; i_tile += 256) {
+      const int64_t i_end = i_tile + 256 < n_i ? i_tile + 256 : n_i;
       #pragma omp simd
       for (int64_t j = j_tile; j < j_end; ++j) {
         acc4[j - j_tile] = 0.0f;
       }
-      for (int64_t i = i_tile; i < i_tile + 256; ++i) {
+      for (int64_t i = i_tile; i < i_end; ++i) {
         #pragma omp simd
         for (int64_t j = j_tile; j < j_end; ++j) {
           const float v0 = x[i * 1000 + j];
@@ -46,8 +49,9 @@ static void softmax_columns(const float *restrict x, float *restrict out0) {
         sum4[j - j_tile] += acc4[j - j_tile];
       }
     }
-    for (int64_t i_tile = 0; i_tile < 512; i_tile += 256) {
-      for (int64_t i = i_tile; i < i_tile + 256; ++i) {
+    for (int64_t i_tile = 0; i_tile < n_i; i_tile += 256) {
+      const int64_t i_end = i_tile + 256 < n_i ? i_tile + 256 : n_i;
+      for (int64_t i = i_tile; i < i_end; ++i) {
         #pragma omp simd
         for (int64_t j = j_tile; j < j_end; ++j) {
           const float v0 = x[i * 1000 + j];

@@ -1,9 +1,10 @@
 /* kernel softmax_rows(x: f32[512000] in, out0: f32[512000] out)
  *   axes i:512 j:1000
- *   schedule i:parallel j:vector */
-static void softmax_rows(const float *restrict x, float *restrict out0) {
+ *   schedule i:parallel j:vector
+ *   any n_i */
+static void softmax_rows(const float *restrict x, float *restrict out0, const int64_t n_i) {
   #pragma omp parallel for num_threads(fd_num_threads) schedule(static)
-  for (int64_t i = 0; i < 512; ++i) {
+  for (int64_t i = 0; i < n_i; ++i) {
     /* v1: max of v0 over j */
     float acc1 = (-FD_INF_F32);
     int nan1 = 0;

@@ -10,6 +10,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.kernels.cpu_c import text
+from funcdl.kernels.cpu_c.parameters import Parameters
 from funcdl.kir.elementwise import lookup
 from funcdl.kir.index import AxisAtom, Index
 from funcdl.kir.ir import (
@@ -30,8 +31,9 @@ from funcdl.kir.ir import (
 class Expressions:
     """Spells instructions, given which values have a name at this point of the C function."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, parameters: Parameters | None = None) -> None:
         self.kernel = kernel
+        self.parameters = Parameters() if parameters is None else parameters
         self.vector_axis = ""  # of the loop that is vectorised
         self.elements: dict[int, str] = {}  # values that were computed before, into arrays
         self.accumulators: dict[int, str] = {}  # of running values that are computed step by step
@@ -46,6 +48,17 @@ class Expressions:
     def buffer_name(self, buffer: str) -> str:
         """The C parameter of `buffer`."""
         return self._names["buffer", buffer]
+
+    def extent(self, axis: str) -> str:
+        """How many positions there are along `axis`."""
+        return self._size("n", axis, self.kernel.axis(axis).extent)
+
+    def chunk(self, axis: str, size: int) -> str:
+        """The size of the chunks in which threads share `axis`."""
+        return self._size("chunk", axis, size)
+
+    def _size(self, stem: str, axis: str, value: int) -> str:
+        return self.parameters.size(stem, axis, self.axis_name(axis), value)
 
     def is_bound(self, id: int) -> bool:
         """Whether the value has a name or is a literal."""
@@ -66,7 +79,7 @@ class Expressions:
         """The value's name, or its literal."""
         instruction = self.kernel.body[id]
         if isinstance(instruction, Const):
-            return text.literal(instruction.value, instruction.type.dtype)
+            return self.parameters.constant(id, instruction)
         return self._bound[id]
 
     def define(self, id: int, name: str = "") -> str:

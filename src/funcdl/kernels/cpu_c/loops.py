@@ -29,7 +29,7 @@ class Loop:
     variable: str
     begin: str
     end: str
-    step: int = 1
+    step: int | str = 1
     pragma: str = ""
     first: tuple[str, ...] = ()
     whole: bool = True
@@ -68,7 +68,9 @@ class LoopMaker:
 
     def __init__(self, kernel: Kernel, steps: Sequence[Step], expressions: Expressions) -> None:
         self._expressions = expressions
-        self._ranges = {a.name: _Range("0", str(a.extent), a.extent) for a in kernel.axes}
+        self._ranges = {
+            a.name: _Range("0", expressions.extent(a.name), a.extent) for a in kernel.axes
+        }
         self._extents = {a.name: a.extent for a in kernel.axes}
         self._later = list(steps)
 
@@ -102,9 +104,13 @@ class LoopMaker:
             self._ranges[step.axis] = _Range(position, f"{position} + 1", 1)
             return Loop(step.axis, step.kind, position, left.begin, left.end, pragma=pragma)
         variable = f"{position}_tile{left.tiles or ''}"
-        end = f"{variable} + {step.size}"
+        size: int | str = step.size
+        is_generic = step.axis == self._expressions.parameters.axis
+        if is_generic and step.kind == "parallel":
+            size = self._expressions.chunk(step.axis, step.size)
+        end = f"{variable} + {size}"
         first: tuple[str, ...] = ()
-        if left.width % step.size or left.tiles:
+        if is_generic or left.width % step.size or left.tiles:
             name = f"{position}_end{left.tiles or ''}"
             first = (f"const {POSITION} {name} = {end} < {left.end} ? {end} : {left.end};",)
             end = name
@@ -115,7 +121,7 @@ class LoopMaker:
             variable,
             left.begin,
             left.end,
-            step.size,
+            size,
             first=first,
             whole=False,
         )

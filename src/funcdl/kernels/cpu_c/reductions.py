@@ -129,9 +129,9 @@ class Accumulator:
         clauses = [f"reduction({operator}:{self._name('acc')})"]
         return [*clauses, f"reduction(|:{self._name('nan')})"] if self._flags_nan else clauses
 
-    def declare_search(self, extent: int) -> list[str]:
+    def declare_search(self, extent: str) -> list[str]:
         """Before the second pass, which finds the first position of a row's maximum."""
-        return [self._declaration(self._at_type, "at", str(extent))]
+        return [self._declaration(self._at_type, "at", extent)]
 
     def search(self, value: str, at: str) -> list[str]:
         """Compare `value`, at position `at`, with the maximum."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from funcdl.kernels.cpu_c.dot_as_sum import dot_as_sum
 from funcdl.kernels.cpu_c.expressions import Expressions
+from funcdl.kernels.cpu_c.parameters import Number
 from funcdl.kernels.cpu_c.render_calls import pointer_type, render_bodies, render_entry
 from funcdl.kernels.cpu_c.render_conv import is_direct, render_conv
 from funcdl.kernels.cpu_c.render_dot import is_blocked, render_dot
@@ -31,39 +35,79 @@ _HEADERS = (
 _ON_DEMAND = {"fd_conv.h": "fd_conv_", "fd_running.h": "fd_running_", "fd_sort.h": "fd_sort_"}
 
 
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A kernel as a C function.
+
+    `text` is ``static void <kernel's name>(<a pointer for each buffer>, <numbers>)`` with a comment
+    before it, `body` the part in braces; `buffers` are the names of the pointers.
+    """
+
+    kernel: Kernel
+    text: str
+    body: str
+    buffers: tuple[str, ...]
+    numbers: tuple[Number, ...]
+
+
 def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
-    """One C function, ``static void <kernel's name>(<a pointer for each buffer>)``.
+    """The text of a kernel's C function; see `render_function`."""
+    return render_function(kernel, schedule).text
+
+
+def render_function(kernel: Kernel, schedule: Schedule) -> Function:
+    """The C function of a kernel.
 
     Args:
         schedule: from `schedule_cpu`, an autotuner or a test. Axes that it does not mention become
             sequential loops.
     """
+    expressions = Expressions(kernel)
+    body = Writer()
+    with body.block(None):
+        used = {i.buffer for i in kernel.body if isinstance(i, Load | Effect)}
+        for buffer in kernel.buffers:
+            if buffer.name not in used:
+                body.line(f"(void){expressions.buffer_name(buffer.name)};")
+        numbers = _render_body(kernel, schedule, body)
     writer = Writer()
     # The signature, the axes and the schedule; the instructions follow as C.
     header = format_kernel(kernel, schedule).splitlines()[:3]
+    header += [f"  any {number.name}" for number in numbers if number.name.startswith("n_")]
     header[-1] += " */"
     writer.line("/* " + header[0])
     for line in header[1:]:
         writer.line(" * " + line)
-    expressions = Expressions(kernel)
-    parameters = [_parameter(buffer, expressions) for buffer in kernel.buffers] or ["void"]
-    writer.call(f"static void {kernel.name}", parameters, end=" {")
-    with writer.block(None):
-        used = {i.buffer for i in kernel.body if isinstance(i, Load | Effect)}
-        for buffer in kernel.buffers:
-            if buffer.name not in used:
-                writer.line(f"(void){expressions.buffer_name(buffer.name)};")
-        if any(isinstance(i, AtomicUpdate) for i in kernel.body):
-            render_updates(kernel, schedule, writer)
-        elif any(isinstance(i, Running | Order) for i in kernel.body):
-            render_running(kernel, schedule, writer)
-        elif is_direct(kernel, schedule):
-            render_conv(kernel, schedule, writer)
-        elif is_blocked(kernel := conv_as_dot(kernel), schedule):
-            render_dot(kernel, schedule, writer)
-        else:
-            render_loops(dot_as_sum(kernel), schedule, writer)
-    return writer.text()
+    names = tuple(expressions.buffer_name(buffer.name) for buffer in kernel.buffers)
+    writer.call(
+        f"static void {kernel.name}", parameter_list(kernel.buffers, names, numbers), end=" {"
+    )
+    return Function(kernel, writer.text() + body.text(), body.text(), names, numbers)
+
+
+def parameter_list(
+    buffers: Sequence[Buffer], names: Sequence[str], numbers: Sequence[Number]
+) -> list[str]:
+    """The declarations of a function's parameters."""
+    pointers = [
+        f"{pointer_type(buffer)}{'' if buffer.may_alias else 'restrict '}{name}"
+        for buffer, name in zip(buffers, names, strict=True)
+    ]
+    return [*pointers, *(number.declaration for number in numbers)] or ["void"]
+
+
+def _render_body(kernel: Kernel, schedule: Schedule, writer: Writer) -> tuple[Number, ...]:
+    if any(isinstance(i, AtomicUpdate) for i in kernel.body):
+        return render_updates(kernel, schedule, writer)
+    if any(isinstance(i, Running | Order) for i in kernel.body):
+        render_running(kernel, schedule, writer)
+    elif is_direct(kernel, schedule):
+        render_conv(kernel, schedule, writer)
+    elif is_blocked(kernel := conv_as_dot(kernel), schedule):
+        render_dot(kernel, schedule, writer)
+    else:
+        return render_loops(dot_as_sum(kernel), schedule, writer)
+    return ()
 
 
 def render_program(program: KernelProgram, before_calls: str = "") -> str:
@@ -87,22 +131,19 @@ def render_program(program: KernelProgram, before_calls: str = "") -> str:
     for header in ("stdint.h", "stdlib.h", "string.h"):
         writer.line(f"#include <{header}>")
     writer.line()
-    functions = [render_kernel(*entry) + "\n" for entry in kernels]
+    functions = [render_function(*entry) for entry in kernels]
+    texts = [function.text + "\n" for function in functions]
     for header in _HEADERS:
         prefix = _ON_DEMAND.get(header, "")
-        if any(prefix in function for function in functions) or not prefix:
+        if any(prefix in text for text in texts) or not prefix:
             writer.line(f'#include "{header}"')
     writer.line()
-    parts = [writer.text(), *functions, before_calls]
+    parts = [writer.text(), *texts, before_calls]
     writer = Writer()
+    numbers = {f.kernel.name: f.numbers for f in functions}
     for call in program.calls:
-        render_bodies(call, writer)
+        render_bodies(call, numbers, writer)
     writer.line(f'__attribute__((visibility("default"))) void {ENTRY_POINT}(void **slots);')
     writer.line()
-    render_entry(program, ENTRY_POINT, writer)
+    render_entry(program, ENTRY_POINT, numbers, writer)
     return "".join([*parts, writer.text()])
-
-
-def _parameter(buffer: Buffer, expressions: Expressions) -> str:
-    restrict = "" if buffer.may_alias else "restrict "
-    return f"{pointer_type(buffer)}{restrict}{expressions.buffer_name(buffer.name)}"

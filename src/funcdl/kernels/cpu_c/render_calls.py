@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from funcdl.kernels.cpu_c import text
+from funcdl.kernels.cpu_c.parameters import Number
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.ir import Buffer
 from funcdl.kir.program import (
@@ -20,6 +21,8 @@ from funcdl.kir.program import (
     bodies,
 )
 
+Numbers = Mapping[str, Sequence[Number]]
+
 
 def pointer_type(buffer: Buffer) -> str:
     """The C type of a kernel's parameter."""
@@ -27,26 +30,30 @@ def pointer_type(buffer: Buffer) -> str:
     return f"{const}{text.type_name(buffer.dtype)} *"
 
 
-def render_bodies(call: AnyCall, writer: Writer) -> None:
+def render_bodies(call: AnyCall, numbers: Numbers, writer: Writer) -> None:
     """Functions for the programs that a call runs, innermost first."""
     for body in bodies(call):
         for inner in body.program.calls:
-            render_bodies(inner, writer)
-        render_entry(body.program, body.program.name, writer, static=True)
+            render_bodies(inner, numbers, writer)
+        render_entry(body.program, body.program.name, numbers, writer, static=True)
         writer.line()
 
 
 def render_entry(
-    program: KernelProgram, name: str, writer: Writer, *, static: bool = False
+    program: KernelProgram, name: str, numbers: Numbers, writer: Writer, *, static: bool = False
 ) -> None:
-    """``void name(void **slots)``, which makes the program's calls in order."""
+    """``void name(void **slots)``, which makes the program's calls in order.
+
+    Args:
+        numbers: what kernels take beside pointers, by their names.
+    """
     with writer.block(f"{'static ' if static else ''}void {name}(void **slots)"):
         if not program.calls:
             writer.line("(void)slots;")
         for call in program.calls:
             match call:
                 case Call():
-                    _render_kernel_call(program, call, writer)
+                    _render_kernel_call(program, call, numbers, writer)
                 case ScanCall():
                     _render_scan(call, writer)
                 case WhileCall():
@@ -55,12 +62,15 @@ def render_entry(
                     _render_branches(call, writer)
 
 
-def _render_kernel_call(program: KernelProgram, call: Call, writer: Writer) -> None:
+def _render_kernel_call(
+    program: KernelProgram, call: Call, numbers: Numbers, writer: Writer
+) -> None:
     kernel, _ = program.kernels[call.kernel]
     arguments = [
         f"({pointer_type(buffer)})({_pointer(address)})"
         for buffer, address in zip(kernel.buffers, call.args, strict=True)
     ]
+    arguments += [number.literal for number in numbers[kernel.name]]
     writer.call(kernel.name, arguments)
 
 

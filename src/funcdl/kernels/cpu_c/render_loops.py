@@ -17,6 +17,7 @@ from math import prod
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import Action, Loop, LoopMaker, Nest
+from funcdl.kernels.cpu_c.parameters import Number, Parameters, generic_parameters
 from funcdl.kernels.cpu_c.reductions import ARG_OPS, Accumulator, identity
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.elementwise import lookup
@@ -32,16 +33,25 @@ KEEP_BYTES = 16 * 1024
 LANE_COST = 4
 
 
-def render_loops(kernel: Kernel, schedule: Schedule, writer: Writer) -> None:
-    """Write the body of the C function of a kernel that has no `Dot`."""
-    _LoopsRenderer(kernel, schedule, writer).render()
+def render_loops(kernel: Kernel, schedule: Schedule, writer: Writer) -> tuple[Number, ...]:
+    """Write the body of the C function of a kernel that has no `Dot`; return its parameters."""
+    vector = next((s.axis for s in schedule.steps if s.kind == "vector"), "")
+    parameters = generic_parameters(kernel, vector)
+    renderer = _LoopsRenderer(kernel, schedule, writer, parameters)
+    if not renderer.can_be_generic():
+        parameters = Parameters()
+        renderer = _LoopsRenderer(kernel, schedule, writer, parameters)
+    renderer.render()
+    return parameters.numbers
 
 
 class _LoopsRenderer:
-    def __init__(self, kernel: Kernel, schedule: Schedule, writer: Writer) -> None:
+    def __init__(
+        self, kernel: Kernel, schedule: Schedule, writer: Writer, parameters: Parameters
+    ) -> None:
         self.kernel = kernel
         self.writer = writer
-        self.expressions = Expressions(kernel)
+        self.expressions = Expressions(kernel, parameters)
         self.nest = Nest(kernel, writer, self.expressions)
         self.reduces = {id: i for id, i in enumerate(kernel.body) if isinstance(i, Reduce)}
         self.reduced = frozenset(axis for i in self.reduces.values() for axis in i.axes)
@@ -184,6 +194,11 @@ class _LoopsRenderer:
         size = self._kept_size(id) * self.kernel.value_type(id).dtype.itemsize
         return self.cost(id) >= KEEP_COST and size <= KEEP_BYTES
 
+    def can_be_generic(self) -> bool:
+        """Whether no array on the stack has the size of the generic axis."""
+        axis = self.expressions.parameters.axis
+        return axis != self.lane and not any(axis in self._kept_axes(id) for id in self.kept)
+
     def _kept_axes(self, id: int) -> list[str]:
         return [a.name for a in self.kernel.axes if a.name in self.varies[id] & self.reduced]
 
@@ -252,7 +267,7 @@ class _LoopsRenderer:
             self._lines(accumulator.declare())
         for accumulator in searches:
             (axis,) = accumulator.reduce.axes
-            self._lines(accumulator.declare_search(self.kernel.axis(axis).extent))
+            self._lines(accumulator.declare_search(self.expressions.extent(axis)))
         self._lines(self._in_lanes([a.clear() for a in takes if a.is_array]))
         for id, first in self.kept.items():
             if first == at:

@@ -1,0 +1,175 @@
+"""Which kernels are one C function for several extents, and which are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from funcdl.compiler.schedule_cpu import schedule_cpu
+from funcdl.kernels.cpu_c.parameters import generic_axis
+from funcdl.kernels.cpu_c.render import Function, render_function
+from funcdl.kir.builder import KernelBuilder
+from funcdl.kir.ir import Kernel, ReduceOp
+
+Make = Callable[[int], Kernel]
+
+
+def function(kernel: Kernel) -> Function:
+    return render_function(kernel, schedule_cpu(kernel))
+
+
+def elementwise(n: int, factor: float = 0.3) -> Kernel:
+    b = KernelBuilder("elementwise")
+    i = b.axis("i", n)
+    b.buffer("x", np.float32, n, "in")
+    b.buffer("y", np.float32, n, "out")
+    b.store("y", i, b.elementwise("mul", b.load("x", i), b.const(factor, np.float32)))
+    return b.build()
+
+
+def rows(op: ReduceOp = "sum", *, width: int = 10) -> Make:
+    """Along rows, of which there are n."""
+
+    def make(n: int) -> Kernel:
+        b = KernelBuilder("rows")
+        i, j = b.axis("i", n), b.axis("j", width)
+        b.buffer("x", np.float32, n * width, "in")
+        b.buffer("y", np.float32, n, "out")
+        b.store("y", i, b.reduce(op, b.load("x", i * width + j), ["j"]))
+        return b.build()
+
+    return make
+
+
+def columns(op: ReduceOp, width: int = 10) -> Make:
+    """Down columns of n."""
+
+    def make(n: int) -> Kernel:
+        b = KernelBuilder("columns")
+        i, j = b.axis("i", n), b.axis("j", width)
+        b.buffer("x", np.float32, n * width, "in")
+        b.buffer("y", np.int32 if op == "argmax" else np.float32, width, "out")
+        b.store("y", j, b.reduce(op, b.load("x", i * width + j), ["i"]))
+        return b.build()
+
+    return make
+
+
+def total(n: int) -> Kernel:
+    b = KernelBuilder("total")
+    i = b.axis("i", n)
+    b.buffer("x", np.float32, n, "in")
+    b.buffer("y", np.float32, 1, "out")
+    mean = b.elementwise("div", b.reduce("sum", b.load("x", i), ["i"]), b.const(n, np.float32))
+    b.store("y", i * 0, mean)
+    return b.build()
+
+
+def softmax_of_one_row(n: int) -> Kernel:
+    b = KernelBuilder("softmax")
+    i = b.axis("i", n)
+    b.buffer("x", np.float32, n, "in")
+    b.buffer("y", np.float32, n, "out")
+    x = b.load("x", i)
+    powers = b.elementwise("exp", b.elementwise("sub", x, b.reduce("max", x, ["i"])))
+    b.store("y", i, b.elementwise("div", powers, b.reduce("sum", powers, ["i"])))
+    return b.build()
+
+
+def first_argmax(n: int) -> Kernel:
+    b = KernelBuilder("argmax")
+    i = b.axis("i", n)
+    b.buffer("x", np.float32, n, "in")
+    b.buffer("y", np.int32, 1, "out")
+    b.store("y", i * 0, b.reduce("argmax", b.load("x", i), ["i"]))
+    return b.build()
+
+
+def scatter(n: int) -> Kernel:
+    b = KernelBuilder("scatter")
+    i, j = b.axis("i", n), b.axis("j", 6)
+    b.buffer("at", np.int32, n, "in")
+    b.buffer("x", np.float32, n * 6, "in")
+    b.buffer("y", np.float32, 60, "inout")
+    row = b.position(b.load("at", i), 0, 9)
+    b.atomic_update("add", "y", row * 6 + j, b.load("x", i * 6 + j))
+    return b.build()
+
+
+def transposed(n: int) -> Kernel:
+    """The strides of j are made of n."""
+    b = KernelBuilder("transposed")
+    j, i = b.axis("j", 7), b.axis("i", n)
+    b.buffer("x", np.float32, 7 * n, "in")
+    b.buffer("y", np.float32, 7 * n, "out")
+    b.store("y", j * n + i, b.load("x", i * 7 + j))
+    return b.build()
+
+
+def wrapped(n: int) -> Kernel:
+    """A divisor is n."""
+    b = KernelBuilder("wrapped")
+    i = b.axis("i", 2 * n)
+    b.buffer("x", np.float32, n, "in")
+    b.buffer("y", np.float32, 2 * n, "out")
+    b.store("y", i, b.load("x", i % n))
+    return b.build()
+
+
+SHARED: dict[str, tuple[Make, tuple[int, ...]]] = {
+    "elementwise": (elementwise, (2, 32, 33, 1000)),
+    "elementwise in chunks": (elementwise, (40_000, 50_000, 400_001)),
+    "rows": (rows(), (2, 32, 48)),
+    "rows for threads": (rows(width=100), (1000, 3001)),
+    "columns": (columns("sum"), (2, 3, 256)),
+    "columns in blocks": (columns("max"), (2, 257, 1000)),
+    "argmax": (columns("argmax"), (8, 9)),
+    "mean of all": (total, (7, 8, 4096)),
+    "argmax of all": (first_argmax, (7, 8)),
+    "scatter": (scatter, (3, 12)),
+}
+SPECIAL: dict[str, tuple[Make, tuple[int, ...]]] = {
+    "a row is kept on the stack": (softmax_of_one_row, (30, 31)),
+    "another axis's strides": (transposed, (20, 21)),
+    "a divisor": (wrapped, (20, 21)),
+    "threads from a size on": (elementwise, (100, 100_000)),
+    "a long sum is cut in blocks": (columns("sum"), (256, 257)),
+    "an axis of one position": (elementwise, (1, 2)),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_one_function_for_all_extents(name: str) -> None:
+    make, extents = SHARED[name]
+    functions = [function(make(n)) for n in extents]
+    assert len({f.body for f in functions}) == 1
+    for n, f in zip(extents, functions, strict=True):
+        assert next(x.value for x in f.numbers if x.name == f"n_{f.kernel.axes[0].name}") == n
+        assert all(f.text.count(number.declaration) == 1 for number in f.numbers)
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_a_function_for_each_extent(name: str) -> None:
+    make, extents = SPECIAL[name]
+    assert len({function(make(n)).body for n in extents}) == len(extents)
+
+
+def test_constants_are_parameters_where_they_cost_nothing() -> None:
+    assert function(elementwise(9, 0.3)).body == function(elementwise(9, 0.7)).body
+    assert function(elementwise(9, 0.5)).body != function(elementwise(9, 0.7)).body
+    b = KernelBuilder("divide")
+    i = b.axis("i", 9)
+    b.buffer("x", np.float32, 9, "in")
+    b.buffer("y", np.float32, 9, "out")
+    x = b.load("x", i)
+    quotient = b.elementwise("div", x, b.const(8.0, np.float32))
+    b.store("y", i, b.elementwise("pow", quotient, b.const(3.0, np.float32)))
+    assert [number.name for number in function(b.build()).numbers] == ["n_i"]
+
+
+def test_the_innermost_of_several_axes_is_never_generic() -> None:
+    for make in (rows(), columns("sum"), scatter):
+        assert generic_axis(make(12)) == "i"
+    assert generic_axis(transposed(12)) == ""
