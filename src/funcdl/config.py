@@ -18,7 +18,9 @@ __all__ = ["Config", "Flag", "config"]
 
 X64Mode = Literal["explicit", "off", "on"]
 BackendName = Literal["auto", "cpu", "gpu", "reference"]
+MatmulPrecision = Literal["ieee", "tf32", "tf32x3"]
 DispatchName = Literal["auto", "python"]
+AutotuneMode = Literal["0", "1", "exhaustive"]
 
 
 def _one_of(*allowed: str) -> Callable[[Any], str]:
@@ -40,6 +42,11 @@ def _boolean(value: Any) -> bool:
     if isinstance(value, (bool, int)) and value in (0, 1):
         return bool(value)
     raise ValueError
+
+
+def _autotune(value: Any) -> str:
+    text = str(int(value)) if isinstance(value, (bool, int)) else value
+    return _one_of("0", "1", "exhaustive")(text)
 
 
 def _count(value: Any) -> int:
@@ -121,6 +128,20 @@ FLAGS: dict[str, Flag] = dict(
             "a number above 0, at most 1",
             "how much of a GPU's memory may be used",
         ),
+        _flag(
+            "matmul_precision",
+            "ieee",
+            _one_of("ieee", "tf32", "tf32x3"),
+            "'ieee', 'tf32' or 'tf32x3'",
+            "what a GPU rounds the factors of float32 products to, read when a program is compiled",
+        ),
+        _flag(
+            "autotune",
+            "0",
+            _autotune,
+            "0, 1 or 'exhaustive'",
+            "time schedules of GPU kernels when they are compiled, and keep the best",
+        ),
         _flag("num_threads", 0, _count, "an integer >= 0", "CPU threads; 0 is one per core"),
         _flag(
             "traceback_filtering",
@@ -196,6 +217,8 @@ class Config:
     cc: str
     cache_dir: str
     gpu_mem_fraction: float
+    matmul_precision: MatmulPrecision
+    autotune: AutotuneMode
     num_threads: int
     traceback_filtering: bool
     keep_source: bool

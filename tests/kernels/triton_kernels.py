@@ -9,12 +9,12 @@ import ml_dtypes
 import numpy as np
 from tests.kir.kernels import all_example_kernels
 
-from funcdl.compiler.schedule_gpu import schedule_gpu
+from funcdl.compiler.schedule_gpu import Knobs, schedule_gpu
 from funcdl.kernels.triton import blocks
 from funcdl.kernels.triton.render import TritonKernel, render_kernel
 from funcdl.kir import elementwise
 from funcdl.kir.builder import KernelBuilder
-from funcdl.kir.ir import Dot, Kernel, Order, Running
+from funcdl.kir.ir import Dot, DotPrecision, Kernel, Order, Running
 from funcdl.kir.schedule import Schedule, Step
 
 F32 = np.dtype(np.float32)
@@ -287,7 +287,15 @@ def constant_rows(m: int = 20, n: int = 37) -> Kernel:
     return b.build()
 
 
-def matmul(m: int, n: int, k: int, dtype: np.dtype = F32, batch: int = 1, flip: str = "") -> Kernel:
+def matmul(
+    m: int,
+    n: int,
+    k: int,
+    dtype: np.dtype = F32,
+    batch: int = 1,
+    flip: str = "",
+    precision: DotPrecision = "ieee",
+) -> Kernel:
     """``max(x @ w + bias, 0)``; `flip` names the factors that are stored transposed."""
     b = KernelBuilder("dot_bias_relu")
     p, i, j, r = b.axis("p", batch), b.axis("m", m), b.axis("n", n), b.axis("k", k)
@@ -298,7 +306,7 @@ def matmul(m: int, n: int, k: int, dtype: np.dtype = F32, batch: int = 1, flip: 
     b.buffer("out", dtype, batch * m * n, "out")
     x = b.load("x", p * (m * k) + (r * m + i if "x" in flip else i * k + r))
     w = b.load("w", p * (k * n) + (j * k + r if "w" in flip else r * n + j))
-    dot = b.dot(b.cast(x, acc), b.cast(w, acc), "m", "n", "k")
+    dot = b.dot(b.cast(x, acc), b.cast(w, acc), "m", "n", "k", precision)
     y = b.elementwise("add", dot, b.load("bias", j))
     relu = b.elementwise("max", y, b.const(0, acc))
     b.store("out", p * (m * n) + i * n + j, b.cast(relu, dtype))
@@ -429,12 +437,23 @@ def cases() -> dict[str, Case]:
         for tiles in TILES:
             name = "_".join(["matmul", flip or "plain", *map(str, tiles)])
             found[name] = Case(kernel, tiled(kernel, *tiles))
+    # Tiles numbered in groups of rows, with a last group that is lower, and persistent programs.
+    for batch, group, programs in ((1, 3, 0), (2, 2, 0), (1, 5, 4), (2, 3, 7), (1, 1, 3)):
+        kernel = matmul(16 * 5 - 3, 16 * 3 - 1, 20, batch=batch)
+        schedule = replace(tiled(kernel, 16, 16, 16), group=group, programs=programs)
+        found[f"matmul_group_{batch}_{group}_{programs}"] = Case(kernel, schedule)
+    kernel = pointwise(9, 40)
+    schedule = replace(schedule_gpu(kernel, Knobs(lanes=16)), programs=5)
+    found["pointwise_persistent"] = Case(kernel, schedule)
     kernel = dot_prologue()
     found["dot_prologue_tiles"] = Case(kernel, tiled(kernel, 16, 32, 16))
     # Several programs along an axis that one of the updates lacks: it still happens once.
     steps = [Step(a, kind, n) for kind in ("grid", "vector") for a, n in (("i", 8), ("j", 16))]
     found["scatter_split"] = Case(scatter(20, 40), Schedule(tuple(steps)), high=7)
-    for name in ("gather", "softmax_looped", "rows_looped", "total_norm_looped", "matmul_batch"):
+    for name in (
+        *("gather", "softmax_looped", "rows_looped", "total_norm_looped", "matmul_batch"),
+        *("matmul_group_2_3_7", "pointwise_persistent"),
+    ):
         found[f"wide_{name}"] = replace(found[name], wide=True)
     return found | example_cases()
 
@@ -458,4 +477,6 @@ def large_cases() -> dict[str, Case]:
         for flip in ("", "x", "w", "xw"):
             name = f"large_matmul_{dtype.name}_{flip or 'plain'}"
             kernels[name] = matmul(2048, 2000, 2048, dtype, flip=flip)
+    kernels["large_matmul_tf32"] = matmul(2048, 2000, 2048, precision="tf32")
+    kernels["large_matmul_tf32x3"] = matmul(2048, 2000, 2048, precision="tf32x3")
     return {name: Case(kernel, schedule_gpu(kernel)) for name, kernel in kernels.items()}

@@ -15,13 +15,14 @@ import numpy as np
 from funcdl.compiler.fuse import Grouping
 from funcdl.compiler.groups import Group, domain_axes
 from funcdl.compiler.reads import operand_position
+from funcdl.config import config
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Atom, Eqn, Literal, Var
 from funcdl.core.source import SourceLine
 from funcdl.kir import index as kindex
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.index import Index
-from funcdl.kir.ir import AtomicUpdate, Conv, Dot, Kernel, Reduce, Store
+from funcdl.kir.ir import AtomicUpdate, Conv, Dot, DotPrecision, Kernel, Reduce, Store
 from funcdl.ops.convolution import convolution_of
 from funcdl.ops.dot import dot_dimensions, product_dtype
 from funcdl.ops.lowering import (
@@ -232,7 +233,7 @@ class _Lowering:
         left = self.builder.cast(self.value(lhs, lhs_index), dtype)
         right = self.builder.cast(self.value(rhs, rhs_index), dtype)
         if self._group.kind == "dot":
-            product = self.builder.dot(left, right, "m", "n", "k")
+            product = self.builder.dot(left, right, "m", "n", "k", _precision(eqn))
         else:
             product = self.builder.reduce(
                 "sum", self.builder.elementwise("mul", left, right), ["k"]
@@ -247,7 +248,7 @@ class _Lowering:
         dtype = compute_dtype(product_dtype(lhs.aval.dtype, out_dtype))
         left = self.builder.cast(self.value(lhs, loops.lhs), dtype)
         right = self.builder.cast(self.value(rhs, loops.rhs), dtype)
-        result = self.builder.conv(left, right, "n", "co", "ci", loops.slides)
+        result = self.builder.conv(left, right, "n", "co", "ci", loops.slides, _precision(eqn))
         return self.builder.cast(result, compute_dtype(out_dtype))
 
     def _windows(self, eqn: Eqn, form: WindowReduction, index: Position) -> int:
@@ -306,6 +307,12 @@ class _EqnReader:
     @property
     def out_aval(self) -> ShapedArray:
         return self._eqn.outvars[0].aval
+
+
+def _precision(eqn: Eqn) -> DotPrecision:
+    """What a product may round its factors to: what was asked for, else what is configured."""
+    asked: DotPrecision | None = eqn.params["precision"]
+    return config.matmul_precision if asked is None else asked
 
 
 def _scatter(ndim: int, *parts: tuple[Sequence[int], Sequence[kindex.Index]]) -> Position:

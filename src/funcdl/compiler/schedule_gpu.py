@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -28,6 +28,8 @@ LOOPED_LANES = 2048
 COALESCED = 32
 # Below this number of programs, large tiles of a product leave most of the GPU idle.
 MANY_PROGRAMS = 128
+# Rows of a product's blocks whose programs run side by side: see `kir.schedule.Schedule`.
+GROUP = 8
 
 
 # Longest row that a running result takes in one block, and the blocks in which it takes others.
@@ -40,7 +42,8 @@ class Knobs:
 
     `lanes`: positions of a block, of a kernel without a product; a reduced row that is longer is
     read in a loop. `m`, `n`, `k`: sides of a product's blocks. `warps`: of 32 threads, for each
-    program. `stages`: of a product's pipeline.
+    program. `stages`: of a product's pipeline. `group`: rows of a product's blocks whose programs
+    run side by side. `programs`: at most so many are launched, each for several blocks.
     """
 
     lanes: int | None = None
@@ -49,6 +52,8 @@ class Knobs:
     k: int | None = None
     warps: int | None = None
     stages: int | None = None
+    group: int | None = None
+    programs: int | None = None
 
 
 def schedule_gpu(kernel: Kernel, knobs: Knobs | None = None) -> Schedule:
@@ -70,7 +75,7 @@ def schedule_gpu(kernel: Kernel, knobs: Knobs | None = None) -> Schedule:
 def _schedule_pointwise(kernel: Kernel, knobs: Knobs) -> Schedule:
     extents = {axis.name: axis.extent for axis in kernel.axes}
     lanes: dict[str, int] = {}
-    inner = _contiguous_axes(kernel)[:2]
+    inner = contiguous_axes(kernel)[:2]
     if len(inner) == 2:  # some buffer runs along another axis: a square tile serves both
         lanes = {name: min(_power_of_two(extents[name]), COALESCED) for name in inner}
     order = [*inner, *(a.name for a in reversed(kernel.axes) if a.name not in inner)]
@@ -81,7 +86,7 @@ def _schedule_pointwise(kernel: Kernel, knobs: Knobs) -> Schedule:
 
 def _schedule_reduction(kernel: Kernel, reduced: set[str], knobs: Knobs) -> Schedule:
     extents = {axis.name: axis.extent for axis in kernel.axes}
-    inner = next(iter(_contiguous_axes(kernel)), None)
+    inner = next(iter(contiguous_axes(kernel)), None)
     lanes: dict[str, int] = {}
     if inner is not None and inner not in reduced:  # neighbours along a column sum's columns
         lanes[inner] = min(_power_of_two(extents[inner]), COALESCED)
@@ -125,7 +130,7 @@ def _schedule_running(kernel: Kernel, running: Running | Order, knobs: Knobs) ->
         return _schedule((*steps, *_vectors(kernel, lanes)), _warps([length]), 2, knobs)
     budget = knobs.lanes or RUNNING_LANES
     lanes = {}
-    inner = next(iter(_contiguous_axes(kernel)), None)
+    inner = next(iter(contiguous_axes(kernel)), None)
     if inner is not None and inner != axis:  # neighbours along the columns that run down
         lanes[inner] = min(_power_of_two(extents[inner]), COALESCED)
     lanes[axis] = max(1, min(length, budget // prod(lanes.values())))
@@ -138,8 +143,8 @@ def _schedule_running(kernel: Kernel, running: Running | Order, knobs: Knobs) ->
 
 def _schedule_dot(kernel: Kernel, dot: Dot, knobs: Knobs) -> Schedule:
     extents = {axis.name: axis.extent for axis in kernel.axes}
-    half = all(_is_upcast(kernel, id) for id in (dot.lhs, dot.rhs))
-    lanes = {dot.m: 128, dot.n: 128, dot.k: 32} if half else {dot.m: 64, dot.n: 64, dot.k: 16}
+    half = all(is_upcast(kernel, id) for id in (dot.lhs, dot.rhs))
+    lanes = dict(zip((dot.m, dot.n, dot.k), _dot_blocks(dot, half), strict=True))
     given = {dot.m: knobs.m, dot.n: knobs.n, dot.k: knobs.k}
     for name in lanes:
         wanted = given[name] or lanes[name]
@@ -154,21 +159,39 @@ def _schedule_dot(kernel: Kernel, dot: Dot, knobs: Knobs) -> Schedule:
         lanes[larger] //= 2
     steps = [Step(name, "grid", lanes.get(name, 1)) for name in (*batch, dot.m, dot.n)]
     steps.append(Step(dot.k, "tile", lanes[dot.k]))
-    large = half and lanes[dot.m] * lanes[dot.n] >= 128 * 128
-    return _schedule((*steps, *_vectors(kernel, lanes)), 8 if large else 4, 3, knobs)
+    warps = 8 if lanes[dot.m] * lanes[dot.n] >= 128 * 128 else 4
+    schedule = _schedule((*steps, *_vectors(kernel, lanes)), warps, 3, knobs)
+    return replace(schedule, group=knobs.group or GROUP)
 
 
 def _schedule(steps: tuple[Step, ...], warps: int, stages: int, knobs: Knobs) -> Schedule:
-    return Schedule(steps, knobs.warps or warps, knobs.stages or stages)
+    return Schedule(
+        steps, knobs.warps or warps, knobs.stages or stages, programs=knobs.programs or 0
+    )
 
 
-def _is_upcast(kernel: Kernel, id: int) -> bool:
+def _dot_blocks(dot: Dot, half: bool) -> tuple[int, int, int]:
+    """Sides of the blocks of a large product.
+
+    A row of k is 128 bytes: a line of the cache, and the width that tensor cores like in shared
+    memory. Products of unrounded float32 use no tensor cores.
+    """
+    if half:
+        return 128, 128, 64
+    if dot.type.dtype == np.float32 and dot.precision == "tf32":
+        return 128, 128, 32
+    if dot.type.dtype == np.float32 and dot.precision == "tf32x3":
+        return 128, 128, 16
+    return 64, 64, 16
+
+
+def is_upcast(kernel: Kernel, id: int) -> bool:
     """Whether a factor is a widened half-precision value, which tensor cores take as it is."""
     factor = kernel.body[id]
     return isinstance(factor, Cast) and kernel.value_type(factor.arg).dtype.itemsize == 2
 
 
-def _contiguous_axes(kernel: Kernel) -> list[str]:
+def contiguous_axes(kernel: Kernel) -> list[str]:
     """Axes along which some access has stride one, those of the most elements first.
 
     The innermost axis counts first among equals; axes too short for a coalesced read do not count.

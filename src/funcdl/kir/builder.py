@@ -21,6 +21,7 @@ from funcdl.kir.ir import (
     Const,
     Conv,
     Dot,
+    DotPrecision,
     Effect,
     Elementwise,
     IndexValue,
@@ -258,20 +259,32 @@ class KernelBuilder:
         found = ("order", tuple(keys), axis, descending)
         return self._value(found, mask, lambda: Order(type_, tuple(keys), axis, descending))
 
-    def dot(self, lhs: int, rhs: int, m: str, n: str, k: str) -> int:
+    def dot(
+        self, lhs: int, rhs: int, m: str, n: str, k: str, precision: DotPrecision = "ieee"
+    ) -> int:
         """``Σ_k lhs · rhs``: `lhs` varies over `m` and `k`, `rhs` over `k` and `n`, and batch."""
         mask = (self._masks[lhs] | self._masks[rhs]) & ~self._bits[k]
         type_ = self._type(self.type_of(lhs).dtype, mask)
-        key = ("dot", lhs, rhs, m, n, k)
-        return self._value(key, mask, lambda: Dot(type_, lhs, rhs, m, n, k))
+        key = ("dot", lhs, rhs, m, n, k, precision)
+        return self._value(key, mask, lambda: Dot(type_, lhs, rhs, m, n, k, precision))
 
-    def conv(self, lhs: int, rhs: int, n: str, o: str, c: str, slides: Sequence[Slide]) -> int:
+    def conv(
+        self,
+        lhs: int,
+        rhs: int,
+        n: str,
+        o: str,
+        c: str,
+        slides: Sequence[Slide],
+        precision: DotPrecision = "ieee",
+    ) -> int:
         """The convolution of `lhs` with the kernel `rhs` (see `Conv`)."""
         mask = self._masks[lhs] | self._masks[rhs] | self._bits_of(s.out for s in slides)
         mask &= ~self._bits_of((c, *(axis for s in slides for axis in (s.lhs, s.rhs))))
         type_ = self._type(self.type_of(lhs).dtype, mask)
-        key = ("conv", lhs, rhs, n, o, c, tuple(slides))
-        return self._value(key, mask, lambda: Conv(type_, lhs, rhs, n, o, c, tuple(slides)))
+        key = ("conv", lhs, rhs, n, o, c, tuple(slides), precision)
+        new = Conv(type_, lhs, rhs, n, o, c, tuple(slides), precision)
+        return self._value(key, mask, lambda: new)
 
     def store(self, buffer: str, index: Index, value: int, mask: int | None = None) -> None:
         """``buffer[index] = value`` where `mask`."""

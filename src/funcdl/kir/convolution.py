@@ -100,7 +100,7 @@ class _Rewriter:
         if mask is not None and not self.is_zero_outside(conv.lhs):
             lhs = builder.select(mask, lhs, builder.const(0, conv.type.dtype))
         rhs = self.rebuild([conv.rhs], term, {}, None)[conv.rhs]
-        product = builder.dot(lhs, rhs, "m", conv.o, "k")
+        product = builder.dot(lhs, rhs, "m", conv.o, "k", conv.precision)
         effects = [id for id, i in enumerate(self.kernel.body) if isinstance(i, Effect)]
         self.rebuild(effects, row, {self.id: product}, None)
         return builder.build()

@@ -23,6 +23,7 @@ ReduceOp = Literal["sum", "prod", "max", "min", "and", "or", "argmax", "argmin"]
 RunningOp = Literal["sum", "prod", "max", "min", "logsumexp"]
 UpdateOp = Literal["add", "mul", "min", "max", "set"]
 Role = Literal["in", "out", "inout"]
+DotPrecision = Literal["ieee", "tf32", "tf32x3"]
 Scalar = bool | int | float
 
 
@@ -163,7 +164,9 @@ class Order:
 class Dot:
     """``Σ_k lhs · rhs``: `lhs` varies over `m`, `k` and batch axes, `rhs` over `k`, `n` and batch.
 
-    Accumulates in ``type.dtype``.
+    Accumulates in ``type.dtype``. `precision` is what a GPU may round float32 factors to: not at
+    all (``ieee``, as on a CPU), to the 10 bits of tensor cores (``tf32``), or to the sum of two
+    such numbers (``tf32x3``, three products for each).
     """
 
     type: ValueType
@@ -172,6 +175,7 @@ class Dot:
     m: str
     n: str
     k: str
+    precision: DotPrecision = "ieee"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +202,8 @@ class Conv:
 
     `lhs` varies over the axes `n` and `c` and those of the elements of each of `slides`, `rhs` over
     the places of theirs, `c` and `o`; both over batch axes (feature groups), too. The result varies
-    over batch axes, `n`, the windows' axes and `o`. Accumulates in ``type.dtype``.
+    over batch axes, `n`, the windows' axes and `o`. Accumulates in ``type.dtype``; `precision` is
+    that of `Dot`.
     """
 
     type: ValueType
@@ -208,6 +213,7 @@ class Conv:
     o: str
     c: str
     slides: tuple[Slide, ...]
+    precision: DotPrecision = "ieee"
 
     @property
     def summed(self) -> tuple[str, ...]:

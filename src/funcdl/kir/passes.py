@@ -188,10 +188,10 @@ def rebuild_instruction(
             if new_axis is None:
                 return builder.const(0, np.int32)
             return builder.order([ids[key] for key in keys], new_axis, descending)
-        case Dot(_, lhs, rhs, m, n, k):
+        case Dot(_, lhs, rhs, m, n, k, precision):
             new_m, new_n, new_k = map(new_name, (m, n, k))
             assert new_m is not None and new_n is not None and new_k is not None
-            return builder.dot(ids[lhs], ids[rhs], new_m, new_n, new_k)
+            return builder.dot(ids[lhs], ids[rhs], new_m, new_n, new_k, precision)
         case Conv():
             raise AssertionError("kernels with a convolution keep their axes")
         case Store(buffer, index, value, mask):

@@ -88,11 +88,11 @@ def format_instruction(instruction: Instruction) -> str:
             return f"running {op} {axis} %{arg}" + (" reverse" if reverse else "")
         case Order(_, keys, axis, descending):
             return f"order {axis} {_ids(keys)}" + (" descending" if descending else "")
-        case Dot(_, lhs, rhs, m, n, k):
-            return f"dot {_ids((lhs, rhs))} m={m} n={n} k={k}"
-        case Conv(_, lhs, rhs, n, o, c, slides):
-            moves = ", ".join(map(_slide, slides))
-            return f"conv {_ids((lhs, rhs))} n={n} o={o} c={c}" + (f" [{moves}]" if moves else "")
+        case Dot(_, lhs, rhs, m, n, k, precision):
+            return f"dot {_ids((lhs, rhs))} m={m} n={n} k={k}{_precision(precision)}"
+        case Conv(_, lhs, rhs, n, o, c, slides, precision):
+            moves = f" [{', '.join(map(_slide, slides))}]" if slides else ""
+            return f"conv {_ids((lhs, rhs))} n={n} o={o} c={c}{moves}{_precision(precision)}"
         case Store(buffer, index, value, mask):
             return f"store {buffer}[{format_index(index)}] = %{value}{_condition(mask)}"
         case AtomicUpdate(op, buffer, index, value, mask):
@@ -120,6 +120,8 @@ def format_schedule(schedule: Schedule) -> str:
     ]
     if any(step.kind == "grid" for step in schedule.steps):
         steps.append(f"warps={schedule.num_warps} stages={schedule.num_stages}")
+        steps += [f"group={schedule.group}"] * (schedule.group != 1)
+        steps += [f"programs={schedule.programs}"] * (schedule.programs != 0)
     return " ".join(steps) or "none"
 
 
@@ -156,6 +158,10 @@ def _scalar(value: Scalar, dtype: np.dtype) -> str:
 
 def _ids(ids: Iterable[int]) -> str:
     return " ".join(f"%{id}" for id in ids)
+
+
+def _precision(precision: str) -> str:
+    return "" if precision == "ieee" else f" {precision}"
 
 
 def _slide(slide: Slide) -> str:

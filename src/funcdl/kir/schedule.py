@@ -32,11 +32,20 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Records, outermost first, and the launch width on a GPU."""
+    """Records, outermost first, and how a GPU launches them.
+
+    `num_warps` is the width of a program instance, `num_stages` how many tiles of a matrix product
+    are on their way from memory at a time. `group` is the number of rows of a product's tiles that
+    neighbouring program instances share, so that they find each other's factors in the cache.
+    With `programs` no more than that many instances are launched, each of which works on several
+    blocks in turn (a persistent kernel); 0 launches one for each block.
+    """
 
     steps: tuple[Step, ...]
     num_warps: int = 4
     num_stages: int = 2
+    group: int = 1
+    programs: int = 0
 
     def of(self, axis: str) -> tuple[Step, ...]:
         """The records of one axis, outermost first."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax.operands import ArrayLike
-from funcdl.lax.options import check_precision
+from funcdl.lax.options import check_precision, factor_precision
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.promotion import array
 from funcdl.ops import convolution
@@ -54,7 +54,7 @@ def conv_general_dilated(
       feature_group_count: how many parts to split input and output features into, each convolved
         for itself.
       batch_group_count: as `feature_group_count`, for batch and output features.
-      precision: has no effect.
+      precision: as for `dot_general`.
       preferred_element_type: the dtype to add up in and to return.
 
     Raises:
@@ -92,7 +92,7 @@ def conv_general_dilated(
         dimension_numbers=numbers,
         feature_group_count=feature_group_count,
         batch_group_count=batch_group_count,
-        precision=None,
+        precision=factor_precision(precision),
         preferred_element_type=None if preferred is None else canonical(preferred),
     )
 

@@ -2,7 +2,8 @@
 
 Products are computed in the dtype that `preferred_element_type` or the operands name, half types
 accumulate in float32, and elementwise functions have one implementation, the accurate one. So
-precision, algorithm and accuracy are accepted for the sake of programs that give them.
+algorithm and accuracy are accepted for the sake of programs that give them. Only a precision means
+something on a GPU: what the factors of a float32 product may be rounded to.
 """
 
 from __future__ import annotations
@@ -119,3 +120,22 @@ def check_precision(name: str, precision: Any) -> None:
             f"{name}: precision must be None, a lax.Precision or its name ('default', 'high', "
             f"'highest'), a pair of these, or a dot algorithm; got {precision!r}"
         )
+
+
+def factor_precision(precision: PrecisionLike) -> str | None:
+    """What a precision lets a GPU round the factors of float32 products to (see `kir.ir.Dot`).
+
+    The highest keeps them, a high one takes the sum of two tf32 numbers for each, as JAX does. None
+    leaves the choice to ``config.matmul_precision``; so do those that name half types.
+    """
+    one = precision[0] if type(precision) is tuple and precision else precision
+    known = {
+        "ieee": (Precision.HIGHEST, "highest", "float32", DotAlgorithmPreset.F32_F32_F32),
+        "tf32": ("tensorfloat32", DotAlgorithmPreset.TF32_TF32_F32),
+        "tf32x3": (Precision.HIGH, "high", DotAlgorithmPreset.TF32_TF32_F32_X3),
+    }
+    for name, spellings in known.items():
+        presets = [s.name for s in spellings if isinstance(s, DotAlgorithmPreset)]
+        if one in spellings or one in presets:
+            return name
+    return None

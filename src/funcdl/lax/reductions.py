@@ -11,7 +11,7 @@ from funcdl.core import dtypes
 from funcdl.core.primitive import Primitive
 from funcdl.errors import ShapeError
 from funcdl.lax.operands import ArrayLike
-from funcdl.lax.options import check_precision
+from funcdl.lax.options import check_precision, factor_precision
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.promotion import array
 from funcdl.numpy.reductions import normalize_axes, normalize_axis
@@ -86,7 +86,8 @@ def dot_general(
       lhs, rhs: arrays of one dtype. Bools are numbers that are added up to "any of them".
       dimension_numbers: ``((lhs_contract, rhs_contract), (lhs_batch, rhs_batch))``; the result has
         the batch dimensions, then those left of lhs, then those left of rhs.
-      precision: has no effect.
+      precision: what a GPU may round factors of float32 to: nothing (``HIGHEST``), the sum of two
+        tf32 numbers (``HIGH``), or what ``config.matmul_precision`` says (None). A CPU rounds none.
       preferred_element_type: the dtype to add up in and to return. Where it holds all values of the
         operands' dtypes, these may be any; floats may also have a narrower one.
 
@@ -106,7 +107,11 @@ def dot_general(
     if truth:
         x, y, preferred = x.astype(np.int32), y.astype(np.int32), None
     out = contraction.dot_general(
-        x, y, dimension_numbers=numbers, preferred_element_type=preferred, precision=None
+        x,
+        y,
+        dimension_numbers=numbers,
+        preferred_element_type=preferred,
+        precision=factor_precision(precision),
     )
     return out != 0 if truth else out
 

@@ -118,25 +118,55 @@ class BlockWriter:
     def _programs(self, step: Step) -> int:
         return -(-self.extents[step.axis] // step.size)
 
+    @property
+    def instances(self) -> int:
+        """How many program instances are launched."""
+        blocks = prod(self._programs(step) for step in self.grid)
+        return min(blocks, self.schedule.programs) if self.schedule.programs else blocks
+
+    @contextmanager
+    def _each_program(self) -> Iterator[None]:
+        """Code for each block of the grid: this instance's, or in a persistent kernel all of its.
+
+        The loop over blocks is not flattened into that over k of a product: Triton would then fetch
+        no factors ahead.
+        """
+        blocks = prod(self._programs(step) for step in self.grid)
+        widened = ".to(tl.int64)" if self.wide else ""
+        if self.instances == blocks:
+            if blocks > 1:
+                self._line(f"program = tl.program_id(0){widened}")
+            yield
+            return
+        name = "program_number" if self.wide else "program"
+        span = f"tl.program_id(0), {blocks}, {self.instances}"
+        self._line(f"for {name} in tl.range({span}):")
+        with self._scope():
+            if self.wide:
+                self._line(f"program = tl.cast({name}, tl.int64)")
+            yield
+
     def _write_grid(self) -> None:
         """Split the program's number into a block along each grid axis, the last one fastest."""
         many = [step for step in self.grid if self._programs(step) > 1]
-        if many:
-            widened = ".to(tl.int64)" if self.wide else ""
-            self._line(f"program = tl.program_id(0){widened}")
-        after = prod(self._programs(step) for step in many)
+        total = after = prod(self._programs(step) for step in many)
+        grouped = self._grouped_axes(many)
         starts: dict[str, str] = {}
         for step in many:
             whole = after
             after //= self._programs(step)
-            block = "program" if after == 1 else f"program // {after}"
-            if whole != prod(self._programs(s) for s in many):
-                block += f" % {self._programs(step)}"
-            if step.axis not in self.lanes:
-                self._line(f"{step.axis} = {block}")
+            if step.axis in self.lanes:
+                starts[step.axis] = f"{step.axis}_block * {block_name(step.axis)} + "
+            if step.axis in grouped:
+                if step.axis == grouped[0]:
+                    rows, columns = many[-2:]
+                    self._write_group(rows, columns, whole != total)
                 continue
-            self._line(f"{step.axis}_block = {block}")
-            starts[step.axis] = f"{step.axis}_block * {block_name(step.axis)} + "
+            block = "program" if after == 1 else f"program // {after}"
+            if whole != total:
+                block += f" % {self._programs(step)}"
+            name = f"{step.axis}_block" if step.axis in self.lanes else step.axis
+            self._line(f"{name} = {block}")
         moved = {step.axis for step in self.loops}
         for axis in self.dims:
             if axis not in moved:
@@ -144,6 +174,40 @@ class BlockWriter:
         for axis in self.extents:
             if axis not in self.lanes and axis not in moved:
                 self.positions[axis, None] = axis if axis in {s.axis for s in many} else "0"
+
+    def _grouped_axes(self, many: list[Step]) -> list[str]:
+        """The two last axes of the grid, where tiles of a product go in groups of rows."""
+        if self.dot is None or self.schedule.group <= 1:
+            return []
+        last = [step.axis for step in many[-2:]]
+        return last if last == list(self.dims) else []
+
+    def _write_group(self, rows: Step, columns: Step, batched: bool) -> None:
+        """Number the tiles of a product down some rows, then along the columns.
+
+        Instances that run at a time then need few different rows and columns of the factors, which
+        stay in the cache: 64 tiles in a square of 8 by 8 read 16 of them, 64 in one row 65.
+        """
+        m, n = self._programs(rows), self._programs(columns)
+        height = min(self.schedule.group, m)
+        tile = "program"
+        if batched:
+            tile = "tile"
+            self._line(f"tile = program % {m * n}")
+        if height == m:  # one group
+            self._line(f"{rows.axis}_block = {tile} % {m}")
+            self._line(f"{columns.axis}_block = {tile} // {m}")
+            return
+        count = str(height)
+        if m % height:
+            count = "group_rows"
+            self._line(f"group_first = {tile} // {height * n} * {height}")
+            self._line(f"group_rows = tl.minimum({m} - group_first, {height})")
+            first = "group_first"
+        else:
+            first = f"{tile} // {height * n} * {height}"
+        self._line(f"{rows.axis}_block = {first} + {tile} % {height * n} % {count}")
+        self._line(f"{columns.axis}_block = {tile} % {height * n} // {count}")
 
     def _write_axis(self, axis: str, start: str, suffix: str = "") -> None:
         """Define the block of positions along an axis, and which of them are in range."""

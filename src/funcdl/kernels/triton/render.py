@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
-from typing import Literal
 
 import numpy as np
 
@@ -28,8 +26,6 @@ from funcdl.kir.ir import (
 )
 from funcdl.kir.schedule import Schedule, Step
 
-DotPrecision = Literal["ieee", "tf32", "tf32x3"]
-
 _MAX_PROGRAMS = 2**31 - 1
 
 
@@ -50,38 +46,33 @@ class TritonKernel:
     signature: dict[str, str]
 
 
-def render_kernel(
-    kernel: Kernel, schedule: Schedule, dot_precision: DotPrecision = "ieee"
-) -> TritonKernel:
+def render_kernel(kernel: Kernel, schedule: Schedule) -> TritonKernel:
     """Write `kernel` as Triton source, laid out as `schedule` says.
 
-    A convolution becomes an implicit GEMM (`kir.convolution`). `dot_precision` is what a float32
-    product may round its factors to. Raises `UnsupportedKernel` for what Triton cannot express
-    (complex numbers, operations without a Triton spelling, running results, ordered updates).
+    A convolution becomes an implicit GEMM (`kir.convolution`). Raises `UnsupportedKernel` for what
+    Triton cannot express (complex numbers, operations without a Triton spelling, running results,
+    ordered updates).
     """
-    return _Renderer(conv_as_dot(kernel), schedule, dot_precision).render()
+    return _Renderer(conv_as_dot(kernel), schedule).render()
 
 
 class _Renderer(InstructionWriter):
-    def __init__(self, kernel: Kernel, schedule: Schedule, dot_precision: DotPrecision) -> None:
-        super().__init__(kernel, schedule)
-        self.dot_precision = dot_precision
-
     def render(self) -> TritonKernel:
         self._check()
         for axis, lanes in self.lanes.items():
             self._line(f"{block_name(axis)}: tl.constexpr = {lanes}")
-        self._write_grid()
-        if self.dot is not None:
-            self._write_dot(self.dot)
-        elif self.loops:
-            self._write_looped()
-        else:
-            self._write_effects(self._effects())
+        with self._each_program():
+            self._write_grid()
+            if self.dot is not None:
+                self._write_dot(self.dot)
+            elif self.loops:
+                self._write_looped()
+            else:
+                self._write_effects(self._effects())
         return TritonKernel(
             source=self._source(),
             name=self.kernel.name,
-            grid=(prod(self._programs(step) for step in self.grid),),
+            grid=(self.instances,),
             num_warps=self.schedule.num_warps,
             num_stages=self.schedule.num_stages,
             signature={
@@ -121,7 +112,7 @@ class _Renderer(InstructionWriter):
             self._refuse(dots[-1], "a kernel has one Dot and then no Reduce or AtomicUpdate")
         if self.loops and AtomicUpdate in forms:
             raise UnsupportedKernel(f"kernel {kernel.name}: updates stand in no loop")
-        programs = prod(self._programs(step) for step in self.grid)
+        programs = self.instances
         if programs > _MAX_PROGRAMS:
             raise UnsupportedKernel(
                 f"kernel {kernel.name}: {programs} program instances, at most {_MAX_PROGRAMS} "
@@ -303,7 +294,7 @@ class _Renderer(InstructionWriter):
                     blocks.append(self._factor(factor, dot.k))
             precision = f", out_dtype={acc_type}"
             if self.kernel.value_type(lhs).dtype == np.float32:
-                precision = f', input_precision="{self.dot_precision}"'
+                precision = f', input_precision="{dot.precision}"'
             self._line(f"{acc} = tl.dot({', '.join(blocks)}, {acc}{precision})")
         self._write_dot_value(id, dot, acc)
         self._write_effects(self._effects())
