@@ -11,7 +11,14 @@ from funcdl.core.backend import MemoryAnalysis, analyse_memory
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn
 from funcdl.core.source import SourceLine
 from funcdl.kir.cost import Cost, kernel_cost
-from funcdl.kir.program import BranchCall, Call, KernelProgram, ScanCall, WhileCall
+from funcdl.kir.program import (
+    BranchCall,
+    Call,
+    KernelProgram,
+    LibraryCall,
+    ScanCall,
+    WhileCall,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +106,8 @@ def _calls(program: KernelProgram, times: int) -> Iterator[tuple[str, int, Cost]
         match call:
             case Call(kernel=number):
                 yield program.kernels[number][0].name, times, costs[number]
+            case LibraryCall(name=name, cost=cost):
+                yield name, times, cost
             case ScanCall(body=body, length=length):
                 yield from _calls(body.program, times * length)
             case WhileCall(condition=condition, body=body):
@@ -116,6 +125,8 @@ def _sum(program: KernelProgram) -> Cost:
         match call:
             case Call(kernel=number):
                 total += costs[number]
+            case LibraryCall(cost=cost):
+                total += cost
             case ScanCall(body=body, length=length):
                 total += _sum(body.program) * length
             case WhileCall(condition=condition, body=body):

@@ -18,6 +18,7 @@ from funcdl.kir.program import (
     BranchCall,
     Call,
     KernelProgram,
+    LibraryCall,
     ScanCall,
     WhileCall,
     all_kernels,
@@ -96,6 +97,8 @@ def _num_calls(program: KernelProgram) -> int:
                 count += inner
             case Call():
                 count += 1
+            case LibraryCall():
+                pass  # part of what stands between the kernels
     return count
 
 

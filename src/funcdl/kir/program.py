@@ -8,7 +8,11 @@ point, or to a list of GPU launches.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+
+from funcdl.kir.cost import Cost
 from funcdl.kir.ir import Kernel
 from funcdl.kir.schedule import Schedule
 
@@ -110,7 +114,36 @@ class BranchCall:
     branches: tuple[Body, ...]
 
 
-AnyCall = Call | ScanCall | WhileCall | BranchCall
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """An argument: elements of a type at an address."""
+
+    address: Address
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An argument: a struct of the library. Fields that are not named are 0."""
+
+    type: str
+    fields: tuple[tuple[str, Value], ...]
+
+
+Value = int | float | Pointer | tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryCall:
+    """Calls, in order, of functions in a header of the back end: each a name and its arguments."""
+
+    name: str
+    header: str
+    functions: tuple[tuple[str, tuple[Value | Record, ...]], ...]
+    cost: Cost
+
+
+AnyCall = Call | ScanCall | WhileCall | BranchCall | LibraryCall
 
 
 def bodies(call: AnyCall) -> tuple[Body, ...]:
@@ -122,7 +155,7 @@ def bodies(call: AnyCall) -> tuple[Body, ...]:
             return condition, body
         case BranchCall(branches=branches):
             return branches
-        case Call():
+        case Call() | LibraryCall():
             return ()
 
 

@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from funcdl.kernels.cpu_c.dot_as_sum import dot_as_sum
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.parameters import Number
-from funcdl.kernels.cpu_c.render_calls import pointer_type, render_bodies, render_entry
+from funcdl.kernels.cpu_c.render_calls import (
+    library_headers,
+    pointer_type,
+    render_bodies,
+    render_entry,
+)
 from funcdl.kernels.cpu_c.render_conv import is_direct, render_conv
 from funcdl.kernels.cpu_c.render_dot import is_blocked, render_dot
 from funcdl.kernels.cpu_c.render_loops import render_loops
@@ -137,6 +142,8 @@ def render_program(program: KernelProgram, before_calls: str = "") -> str:
         prefix = _ON_DEMAND.get(header, "")
         if any(prefix in text for text in texts) or not prefix:
             writer.line(f'#include "{header}"')
+    for header in library_headers(program):
+        writer.line(f'#include "{header}"')
     writer.line()
     parts = [writer.text(), *texts, before_calls]
     writer = Writer()

@@ -16,7 +16,11 @@ from funcdl.kir.program import (
     Call,
     Copy,
     KernelProgram,
+    LibraryCall,
+    Pointer,
+    Record,
     ScanCall,
+    Value,
     WhileCall,
     bodies,
 )
@@ -60,6 +64,8 @@ def render_entry(
                     _render_while(call, writer)
                 case BranchCall():
                     _render_branches(call, writer)
+                case LibraryCall():
+                    _render_library_call(call, writer)
 
 
 def _render_kernel_call(
@@ -72,6 +78,40 @@ def _render_kernel_call(
     ]
     arguments += [number.literal for number in numbers[kernel.name]]
     writer.call(kernel.name, arguments)
+
+
+def library_headers(program: KernelProgram) -> list[str]:
+    """The headers whose functions a program calls, and the programs that it calls."""
+    found = [call.header for call in program.calls if isinstance(call, LibraryCall)]
+    for call in program.calls:
+        for body in bodies(call):
+            found += library_headers(body.program)
+    return sorted(set(found))
+
+
+def _render_library_call(call: LibraryCall, writer: Writer) -> None:
+    writer.comment(call.name)
+    with writer.block(""):
+        for number, (function, values) in enumerate(call.functions):
+            arguments = []
+            for position, value in enumerate(values):
+                if isinstance(value, Record):
+                    record = f"record{number}_{position}"
+                    with writer.block(f"const {value.type} {record} =", end="};"):
+                        for field, entry in value.fields:
+                            writer.line(f".{field} = {_argument(entry)},")
+                    arguments.append(record)
+                else:
+                    arguments.append(_argument(value))
+            writer.call(function, arguments)
+
+
+def _argument(value: Value) -> str:
+    if isinstance(value, Pointer):
+        return f"({text.type_name(value.dtype)} *)({_pointer(value.address)})"
+    if isinstance(value, tuple):
+        return "{" + ", ".join(map(str, value)) + "}"
+    return repr(value)
 
 
 def _render_scan(call: ScanCall, writer: Writer) -> None:

@@ -74,14 +74,14 @@ class Writer:
         self.line(line if arguments else f"{line}{closing}{end}")
 
     @contextmanager
-    def block(self, head: str | None = "") -> Iterator[None]:
+    def block(self, head: str | None = "", end: str = "}") -> Iterator[None]:
         """``head { ... }`` around the lines that are added inside; None: the head is there."""
         if head is not None:
             self.line(f"{head} {{".lstrip())
         self._depth += 1
         yield
         self._depth -= 1
-        self.line("}")
+        self.line(end)
 
     def text(self) -> str:
         return "".join(f"{line}\n" for line in self._lines)

@@ -2,9 +2,11 @@
  * FD_NAME(f) adds its short name, FD_NR is the width of the micro-tile and FD_TRANSPOSED the size
  * of the blocks that fd_transpose moves. Without include guard. */
 
-/* C[MR][NR] = or += A^T B for A[k][MR] and B[k][NR]; rows of C are ldc elements apart. */
-static __attribute__((noinline, unused)) void FD_NAME(fd_gemm_micro)(
-    int64_t k_count, const FD_T *a, const FD_T *b, FD_T *c, int64_t ldc, int accumulate) {
+/* C[MR][NR] = or += A B for a panel B[k][NR]; rows of A and of C are a_row and ldc elements apart,
+ * columns of A a_k. The kernels below fix where A's elements are, so that their addresses need no
+ * arithmetic. */
+FD_INLINE void FD_NAME(fd_gemm_product)(int64_t k_count, const FD_T *a, int64_t a_row, int64_t a_k,
+                                        const FD_T *b, FD_T *c, int64_t ldc, int accumulate) {
   typedef FD_NAME(fd_vector) vector;
   typedef FD_NAME(fd_unaligned) unaligned;
   enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T) };
@@ -15,12 +17,12 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_gemm_micro)(
     for (int j = 0; j < FD_NR_VECTORS; j++) row[j] = *(const unaligned *)(b + j * lanes);
 #pragma GCC unroll 16
     for (int i = 0; i < FD_MR; i++) {
-      vector scalar = a[i] - (vector){0}; /* to all lanes; x - 0 is x, also for -0 */
+      vector scalar = a[i * a_row] - (vector){0}; /* to all lanes; x - 0 is x, also for -0 */
 #pragma GCC unroll 16
       for (int j = 0; j < FD_NR_VECTORS; j++)
         sum[i][j] = FD_NAME(fd_vector_fma)(scalar, row[j], sum[i][j]);
     }
-    a += FD_MR;
+    a += a_k;
     b += FD_NR;
   }
 #pragma GCC unroll 16
@@ -32,6 +34,12 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_gemm_micro)(
       *out = sum[i][j];
     }
   }
+}
+
+/* The product of two panels, A[k][MR] and B[k][NR]. */
+static __attribute__((noinline, unused)) void FD_NAME(fd_gemm_micro)(
+    int64_t k_count, const FD_T *a, const FD_T *b, FD_T *c, int64_t ldc, int accumulate) {
+  FD_NAME(fd_gemm_product)(k_count, a, 1, FD_MR, b, c, ldc, accumulate);
 }
 
 /* C[mc][nc] = or += A B on packed panels. C has room for mc and nc rounded up to FD_MR and FD_NR,
