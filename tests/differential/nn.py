@@ -55,6 +55,8 @@ REASONS: Mapping[str, str] = {
     "softmax_cross_entropy softmax_cross_entropy_with_integer_labels": "tests/nn/test_losses.py",
     "pool avg_pool max_pool min_pool": "flax.linen's; tests/nn/test_pooling.py",
     "scaled_matmul": "JAX has it on GPUs only; tests/nn/test_scaled_matmul.py",
+    "scaled_dot_general get_scaled_dot_general_config BlockScaleConfig": "JAX computes it on GPUs "
+    "only; tests/nn/test_scaled_dot_general.py",
 }
 
 _SCALED = """

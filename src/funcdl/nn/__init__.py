@@ -45,6 +45,7 @@ from funcdl.nn.activations import (
     tanh,
 )
 from funcdl.nn.attention import dot_product_attention
+from funcdl.nn.block_scaling import BlockScaleConfig, get_scaled_dot_general_config
 from funcdl.nn.linear import linear_apply, linear_init
 from funcdl.nn.losses import (
     mse,
@@ -66,16 +67,19 @@ from funcdl.nn.piecewise import (
     sparse_sigmoid,
 )
 from funcdl.nn.pooling import avg_pool, max_pool, min_pool, pool
+from funcdl.nn.scaled_dot_general import scaled_dot_general
 from funcdl.nn.scaled_matmul import scaled_matmul
 from funcdl.nn.standardize import standardize
 from funcdl.scipy.special.normalized import log_softmax, logmeanexp, logsumexp, softmax
 
 __all__ = [
+    "BlockScaleConfig",
     "avg_pool",
     "celu",
     "dot_product_attention",
     "elu",
     "gelu",
+    "get_scaled_dot_general_config",
     "glu",
     "hard_sigmoid",
     "hard_silu",
@@ -101,6 +105,7 @@ __all__ = [
     "pool",
     "relu",
     "relu6",
+    "scaled_dot_general",
     "scaled_matmul",
     "selu",
     "sigmoid",
