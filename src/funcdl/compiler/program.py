@@ -29,9 +29,12 @@ from funcdl.kir.passes import collapse_axes
 from funcdl.kir.printer import format_kernel
 from funcdl.kir.program import Address, AnyCall, Call, KernelProgram
 from funcdl.kir.schedule import Schedule
+from funcdl.kir.split_dot import split_dot
 from funcdl.ops.lowering import Loop
 
 Scheduler = Callable[[Kernel], Schedule]
+Splitter = Callable[[Kernel], int]
+"""Says into how many parts the sum of a kernel's product is cut; 1 leaves it whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +81,14 @@ class Program:
 Step = Sequence[LoweredKernel] | HostStep | LoopStep
 
 
-def lower_groups(grouping: Grouping, scheduler: Scheduler, prefix: str = "") -> list[Step]:
+def lower_groups(
+    grouping: Grouping, scheduler: Scheduler, prefix: str = "", splitter: Splitter | None = None
+) -> list[Step]:
     """The kernels, loop or host step of each group that stores anything."""
     steps: list[Step] = []
 
     def compile_body(program: ClosedJaxpr, name: str) -> CompiledBody | None:
-        return _compile_body(program, scheduler, name)
+        return _compile_body(program, scheduler, name, splitter)
 
     for group in grouping.groups:
         eqn = group.members[0]
@@ -95,15 +100,32 @@ def lower_groups(grouping: Grouping, scheduler: Scheduler, prefix: str = "") -> 
         elif not is_empty(group):
             name = f"{prefix}k{len(steps)}_{describe_kernel(group)}"
             source = main_equation(group).source
-            steps.append([_collapse(k, source) for k in lower(grouping, group, name)])
+            kernels = [_collapse(k, source) for k in lower(grouping, group, name)]
+            if group.kind in ("dot", "conv") and splitter is not None:
+                (kernel,) = kernels
+                kernels = _in_parts(kernel, splitter(kernel.kernel))
+            steps.append(kernels)
     return steps
 
 
-def _compile_body(program: ClosedJaxpr, scheduler: Scheduler, name: str) -> CompiledBody | None:
+def _in_parts(lowered: LoweredKernel, count: int) -> list[LoweredKernel]:
+    """A product as two kernels: the products of the parts of its sum, then their sum."""
+    if count == 1:
+        return [lowered]
+    first, second, parts = split_dot(lowered.kernel, count)
+    buffer = first.buffer(parts)
+    names = dict(zip((b.name for b in lowered.kernel.buffers), lowered.variables, strict=True))
+    names[parts] = Var(ShapedArray((buffer.size,), buffer.dtype))
+    return [LoweredKernel(kernel, names, lowered.source) for kernel in (first, second)]
+
+
+def _compile_body(
+    program: ClosedJaxpr, scheduler: Scheduler, name: str, splitter: Splitter | None
+) -> CompiledBody | None:
     """The kernels of a loop's body; None where it needs the host."""
     closed = with_own_outputs(split_reductions(program))
     grouping = fuse(closed.jaxpr)
-    steps = lower_groups(grouping, scheduler, f"{name}_")
+    steps = lower_groups(grouping, scheduler, f"{name}_", splitter)
     if any(isinstance(step, HostStep) for step in steps):
         return None
     donated = [False] * len(closed.in_avals)

@@ -28,6 +28,9 @@ LOOPED_LANES = 2048
 COALESCED = 32
 # Below this number of programs, large tiles of a product leave most of the GPU idle.
 MANY_PROGRAMS = 128
+# The parts that a product's sum may be cut into, and the terms that each has at least.
+MAX_PARTS = 32
+MIN_SUM = 512
 # Rows of a product's blocks whose programs run side by side: see `kir.schedule.Schedule`.
 GROUP = 8
 
@@ -183,6 +186,23 @@ def _dot_blocks(dot: Dot, half: bool) -> tuple[int, int, int]:
     if dot.type.dtype == np.float32 and dot.precision == "tf32x3":
         return 128, 128, 16
     return 64, 64, 16
+
+
+def dot_parts(kernel: Kernel) -> int:
+    """Into how many parts a product's sum is cut: more than one where its tiles are few.
+
+    Each part adds up `MIN_SUM` products or more, and a part is a divisor's: no term is padding.
+    """
+    kernel = conv_as_dot(kernel)
+    dot = next((i for i in kernel.body if isinstance(i, Dot)), None)
+    if dot is None or any(axis.extent == 0 for axis in kernel.axes):
+        return 1
+    extents = {axis.name: axis.extent for axis in kernel.axes}
+    others = [name for name in extents if name not in (dot.m, dot.n, dot.k)]
+    tiles = prod(extents[name] for name in others)
+    tiles *= _blocks(extents, {dot.m: 64, dot.n: 64}, (dot.m, dot.n))
+    wanted = min(MANY_PROGRAMS // tiles, extents[dot.k] // MIN_SUM, MAX_PARTS)
+    return next((n for n in range(wanted, 1, -1) if extents[dot.k] % n == 0), 1)
 
 
 def is_upcast(kernel: Kernel, id: int) -> bool:
