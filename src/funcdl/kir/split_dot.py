@@ -1,7 +1,6 @@
 """A product with a long sum and a small result, cut into two kernels (split-K).
 
 The first kernel is the same product for each of several equal parts of the sum, as a batch; the
-The first kernel is the same product for each of several equal parts of the sum, as a batch; the
 second one adds the parts up in order and does what followed the product. So a weight gradient,
 whose few tiles would keep a few processors busy, is spread over all of them, at the price of
 writing and reading the parts. No atomics: results do not depend on which program ends first.
