@@ -14,6 +14,9 @@ from funcdl.kernels.cpu_c.text import Writer, factor
 from funcdl.kir.ir import Kernel
 from funcdl.kir.schedule import Schedule
 
+# Elements of the widest vector that a loop over features reads at a time.
+LANES = 16
+
 
 class DepthwiseRenderer(WindowsRenderer):
     """Writes the body of the C function of a depthwise convolution."""
@@ -31,6 +34,13 @@ class DepthwiseRenderer(WindowsRenderer):
         self.in_place = inside and self.stride(self.load, group) == 1
         if self.stored is not None and self.stored.index.coefficient(group) != 1:
             self.stored = None
+
+    def whole_vectors(self) -> bool:
+        """Only where the image is a local array too: nobody may read behind the user's."""
+        return self.stored is None and not self.in_place
+
+    def spare(self) -> int:
+        return -self.features % LANES if self.whole_vectors() else 0
 
     def pack(self) -> None:
         """Write the kernel as one row of features for each tap."""

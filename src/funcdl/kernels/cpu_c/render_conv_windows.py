@@ -123,7 +123,7 @@ class WindowsRenderer(ConvWriter):
             self.writer.line(f"const {self.type} *const lhs_band = {self.first_element(load)};")
             self.windows()
             return
-        size = self.n.size * self.band_rows * self.band_columns * self.features
+        size = self.n.size * self.band_rows * self.band_columns * self.features + self.spare()
         with self.array("lhs_band", str(size), size * self.itemsize):
             self.fill()
             self.windows()
@@ -207,9 +207,8 @@ class WindowsRenderer(ConvWriter):
         function = f"{self.function}_{self.short}"
 
         def call(columns: int) -> None:
-            # The local array has room for whole vectors.
             rounded = f"FD_CONV_ROUNDED_{self.short.upper()}({columns})"
-            last = rounded if self.stored is None else str(columns)
+            last = rounded if self.whole_vectors() else str(columns)
             self.writer.call(function, [*arguments, last])
 
         if self.o.single or self.o.whole:
@@ -219,6 +218,14 @@ class WindowsRenderer(ConvWriter):
             call(self.o.size)
         with self.writer.block("else"):
             call(self.o.extent % self.o.size)
+
+    def whole_vectors(self) -> bool:
+        """Whether features may be rounded up: the local array of sums has room for that."""
+        return self.stored is None
+
+    def spare(self) -> int:
+        """How many elements behind the band are read, and have no meaning."""
+        return 0
 
     def target(self) -> tuple[str, list[str]]:
         """Where the first result of a block goes, and the steps along n, rows and columns."""
