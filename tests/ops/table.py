@@ -31,7 +31,7 @@ from funcdl.ops import (
     special,
     trigonometric,
 )
-from funcdl.ops.lowering import Pointwise, compute_dtype, reason_for_host
+from funcdl.ops.lowering import Loop, Pointwise, compute_dtype, reason_for_host
 from funcdl.ops.registry import Op, Sample
 
 NDArray = np.ndarray[Any, Any]
@@ -112,7 +112,7 @@ def reason_missing(name: str, dtype: str, column: str) -> str | None:
     if column in op.missing:
         return op.missing[column]
     form = op.primitive.lower
-    if column not in ("c", "triton"):
+    if column not in ("c", "triton") or isinstance(form, Loop):
         return None
     reason = reason_for_host(form, [dtypes.from_short_name(dtype)])
     if reason:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from funcdl.compiler.attention import attention_call, attention_scratch, is_attention
 from funcdl.compiler.sources import Sources
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
@@ -43,7 +44,7 @@ class CompiledBody:
 
 @dataclass(frozen=True, slots=True)
 class LoopStep:
-    """A control flow equation with compiled bodies.
+    """A control flow equation with compiled bodies, or an equation that is a call of a library.
 
     `scratch` are variables for memory that the step needs while it runs: two buffers for each
     carried value, an arena for each body, a flag.
@@ -129,12 +130,16 @@ def body_programs(eqn: Eqn) -> list[ClosedJaxpr]:
             return [eqn.params["jaxpr"]]
         case "while":
             return [eqn.params["cond"], eqn.params["body"]]
-        case _:
+        case "cond":
             return list(eqn.params["branches"])
+        case _:
+            return []
 
 
 def lower_loop(eqn: Eqn, name: str, compile_body: CompileBody) -> LoopStep | None:
     """Compile the bodies; None where one of them needs the host."""
+    if is_attention(eqn):
+        return LoopStep(eqn, (), attention_scratch(eqn))
     compiled = []
     for number, program in enumerate(body_programs(eqn)):
         body = compile_body(program, f"{name}_body{number}")
@@ -164,6 +169,8 @@ def _bytes(count: int) -> Var:
 
 def loop_call(step: LoopStep, name: str, address: AddressOf) -> AnyCall:
     """The call of a loop, once every variable has an address."""
+    if is_attention(step.eqn):
+        return attention_call(step.eqn, step.scratch, name, address)
     match step.eqn.primitive.name:
         case "scan":
             return _scan_call(step, name, address)

@@ -47,11 +47,13 @@ class Pipeline:
         donated: Sequence[bool],
         scheduler: Scheduler,
         renderer: tuple[str, Callable[[KernelProgram], str]],
+        composed: frozenset[str] = frozenset(),
     ) -> None:
         self.closed = closed
         self.name = re.sub(r"\W+", "_", name).strip("_") or "program"
         self._donated = tuple(donated)
         self._scheduler = scheduler
+        self._composed = composed
         self._render_stage, self._render = renderer
         self._dump_prefix: str | None = None
         self._dumped = 0
@@ -64,7 +66,7 @@ class Pipeline:
             check_jaxpr(self.closed.jaxpr, "the traced program")
         return self._run(
             "simplified",
-            lambda: split_reductions(simplify(self.closed)),
+            lambda: split_reductions(simplify(self.closed, self._composed)),
             str,
             self._check_simplified,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from funcdl.core.effects import eqn_effect
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var, last_uses
 from funcdl.core.primitive import Primitive
 from funcdl.core.pruning import live_eqns
+from funcdl.ops.attention import attention_tangent, composed
 from funcdl.ops.convert import convert_element_type
 from funcdl.ops.gather import gather
 from funcdl.ops.lowering import HALF, Loop, compute_dtype, reason_for_host
@@ -32,10 +34,15 @@ Env = dict[Var, Atom]
 Rewrite = Callable[["_Simplifier", Eqn], Atom | list[Atom] | None]
 
 
-def simplify(program: ClosedJaxpr) -> ClosedJaxpr:
-    """Inline, fold, simplify, share and prune."""
+def simplify(program: ClosedJaxpr, composed: frozenset[str] = frozenset()) -> ClosedJaxpr:
+    """Inline, fold, simplify, share and prune.
+
+    Args:
+        composed: those of `attention`'s primitives for which the back end has no function; their
+            compositions take their place.
+    """
     jaxpr = program.jaxpr
-    simplifier = _Simplifier()
+    simplifier = _Simplifier(composed | {attention_tangent.name})
     outs = simplifier.inline(jaxpr, jaxpr.constvars, jaxpr.invars)
     constvars = [*jaxpr.constvars, *simplifier.constvars]
     consts = [*program.consts, *simplifier.consts]
@@ -76,7 +83,8 @@ def _swap_operands(eqn: Eqn, product: Eqn) -> Eqn:
 
 
 class _Simplifier:
-    def __init__(self) -> None:
+    def __init__(self, composed: frozenset[str]) -> None:
+        self._composed = composed
         self.eqns: list[Eqn] = []
         self.constvars: list[Var] = []
         self.consts: list[Any] = []
@@ -119,8 +127,12 @@ class _Simplifier:
             inner: ClosedJaxpr = eqn.params["jaxpr"]
             return self.inline(inner.jaxpr, [self._const(c) for c in inner.consts], invars)
         eqn = eqn.replace(invars=tuple(invars))
+        if eqn.primitive.name in self._composed:
+            whole = composed(eqn.primitive, [atom.aval for atom in invars], eqn.params)
+            return self.inline(whole.jaxpr, [self._const(c) for c in whole.consts], invars)
         if isinstance(eqn.primitive.lower, Loop):
-            eqn = close_bodies(_map_bodies(eqn, simplify), self._const)
+            bodies = partial(simplify, composed=self._composed)
+            eqn = close_bodies(_map_bodies(eqn, bodies), self._const)
             invars = list(eqn.invars)
             moved = move_products(eqn) if eqn.primitive is scan_loop else None
             if moved is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from funcdl.control import attention as attention  # registers its rules
 from funcdl.control import scan_reverse as scan_reverse  # registers its rules
 from funcdl.control.associative_scan import associative_scan
 from funcdl.control.composite import composite

@@ -38,6 +38,7 @@ from funcdl.kir.program import (
     Call,
     Copy,
     KernelProgram,
+    LibraryCall,
     ScanCall,
     WhileCall,
 )
@@ -96,7 +97,9 @@ def run_program(program: KernelProgram, slots: Sequence[Array]) -> None:
         interpret(kernel, buffers)
 
 
-def _run_control(call: ScanCall | WhileCall | BranchCall, slots: Sequence[Array]) -> None:
+def _run_control(
+    call: ScanCall | WhileCall | BranchCall | LibraryCall, slots: Sequence[Array]
+) -> None:
     match call:
         case ScanCall(body=body, length=length):
             for step in range(length):
@@ -116,6 +119,8 @@ def _run_control(call: ScanCall | WhileCall | BranchCall, slots: Sequence[Array]
         case BranchCall(index=index, branches=branches):
             memory = slots[index.slot][index.offset : index.offset + 4]
             _run_body(branches[int(memory.view(np.int32)[0])], slots, 0, 0, 1)
+        case LibraryCall(name=name, header=header):
+            raise ValueError(f"{name}: functions of {header} have no form in the kernel IR")
 
 
 def _run_body(body: Body, slots: Sequence[Array], step: int, position: int, length: int) -> None:

@@ -13,9 +13,13 @@ from funcdl import lax
 from funcdl.core import dtypes
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.numpy.promotion import array
+from funcdl.ops.attention import attention
 from funcdl.scipy.special.normalized import logsumexp, softmax
 
 _NAME = "dot_product_attention"
+
+BLOCKWISE_FROM = 64 * 64
+"""From this product of the numbers of queries and keys, attention goes block by block."""
 
 
 def dot_product_attention(
@@ -38,7 +42,8 @@ def dot_product_attention(
     From A. Vaswani and others, "Attention is all you need" (2017). With fewer heads of keys and
     values than of queries, groups of query heads share one (J. Ainslie and others, "GQA: training
     generalized multi-query transformer models", 2023). Half types are multiplied and normalised in
-    float32.
+    float32. Long sequences go block by block, without the weights of all pairs in memory, but for
+    derivatives by `bias`, in forward mode and of higher order (docs/attention.md).
 
     Letters of shapes: B batch, T positions of queries, S positions of keys, N heads of queries, K
     heads of keys, a divisor of N, H size of a head. Without a batch, leave out B everywhere.
@@ -73,15 +78,9 @@ def dot_product_attention(
     shape = array(_NAME, query).aval.shape
     query, key, value = _operands(query, key, value)
     batch, length, heads, size = query.shape
-    positions, groups = key.shape[1:3]
+    positions = key.shape[1]
     grid = (batch, heads, length, positions)
     wide = query.dtype if query.dtype.itemsize > 4 else np.dtype(np.float32)
-    grouped = query.reshape((batch, length, groups, heads // groups, size))
-    logits = fnp.einsum("btkgh,bskh->bkgts", grouped, key, preferred_element_type=wide)
-    logits = logits * (1 / math.sqrt(size) if scale is None else scale)
-    if bias is not None:
-        bias = _grouped("bias", bias, grid, groups)
-        logits = (logits + bias).astype(wide)
     lengths = [
         _lengths(name, given, batch)
         for name, given in (
@@ -89,7 +88,86 @@ def dot_product_attention(
             ("key_value_seq_lengths", key_value_seq_lengths),
         )
     ]
-    allowed = _allowed(length, positions, is_causal, _window(local_window_size), lengths)
+    window = _window(local_window_size)
+    if scale is None:
+        scale = 1 / math.sqrt(size)
+    if _is_long(query.shape, key.shape) and isinstance(scale, int | float):
+        given = {
+            "bias": None if bias is None else _over_pairs("bias", bias, grid).astype(wide),
+            "mask": None if mask is None else _over_pairs("mask", mask, grid),
+            "query_lengths": lengths[0],
+            "key_lengths": lengths[1],
+        }
+        out, residual = _blockwise(query, key, value, given, scale, is_causal, window)
+    else:
+        out, residual = _whole(
+            query, key, value, bias, mask, scale, is_causal, window, lengths, wide, return_residual
+        )
+    if lengths[0] is not None:
+        counts = fnp.arange(length) < lengths[0][:, None]
+        out = fnp.where(counts[:, :, None, None], out, 0)
+    if not return_residual:
+        return out.reshape(shape)
+    residual = fnp.moveaxis(residual.astype(query.dtype).reshape(grid[:3]), 1, 2)
+    return out.reshape(shape), residual.reshape(shape[:-1])
+
+
+def _is_long(query: Sequence[int], key: Sequence[int]) -> bool:
+    """Whether attention goes block by block: from where that is faster (docs/attention.md)."""
+    return 0 not in (*query, *key) and query[1] * key[1] >= BLOCKWISE_FROM
+
+
+def _blockwise(
+    query: Any,
+    key: Any,
+    value: Any,
+    given: dict[str, Any],
+    scale: float,
+    is_causal: bool,
+    window: tuple[int, int] | None,
+) -> tuple[Any, Any]:
+    """The result and its residual, with memory for a few rows of the weights at a time."""
+    before, after = window or (None, None)
+    if is_causal:
+        after = 0
+    extras = {name: x for name, x in given.items() if x is not None}
+    out, largest, total = attention(
+        query,
+        key,
+        value,
+        *extras.values(),
+        scale=float(scale),
+        before=before,
+        after=after,
+        extra_names=tuple(extras),
+    )
+    return out, largest + fnp.log(total)
+
+
+def _whole(
+    query: Any,
+    key: Any,
+    value: Any,
+    bias: Any,
+    mask: Any,
+    scale: Any,
+    is_causal: bool,
+    window: tuple[int, int] | None,
+    lengths: Sequence[Any],
+    wide: np.dtype[Any],
+    return_residual: bool,
+) -> tuple[Any, Any]:
+    """The same with all weights in memory."""
+    batch, length, heads, size = query.shape
+    positions, groups = key.shape[1:3]
+    grid = (batch, heads, length, positions)
+    grouped = query.reshape((batch, length, groups, heads // groups, size))
+    logits = fnp.einsum("btkgh,bskh->bkgts", grouped, key, preferred_element_type=wide)
+    logits = logits * scale
+    if bias is not None:
+        bias = _grouped("bias", bias, grid, groups)
+        logits = (logits + bias).astype(wide)
+    allowed = _allowed(length, positions, is_causal, window, lengths)
     if mask is not None:
         allowed.append(_grouped("mask", mask, grid, groups))
     if allowed:
@@ -100,14 +178,8 @@ def dot_product_attention(
     weights = softmax(logits, axis=-1).astype(value.dtype)
     out = fnp.einsum("bkgts,bskh->btkgh", weights, value, preferred_element_type=wide)
     out = out.astype(query.dtype).reshape(query.shape)
-    if lengths[0] is not None:
-        counts = fnp.arange(length) < lengths[0][:, None]
-        out = fnp.where(counts[:, :, None, None], out, 0)
-    if not return_residual:
-        return out.reshape(shape)
-    residual = logsumexp(lax.stop_gradient(logits), axis=-1).astype(query.dtype)
-    residual = fnp.moveaxis(residual.reshape(grid[:3]), 1, 2)
-    return out.reshape(shape), residual.reshape(shape[:-1])
+    residual = logsumexp(lax.stop_gradient(logits), axis=-1) if return_residual else None
+    return out, residual
 
 
 def _operands(*given: Any) -> list[Any]:
@@ -150,6 +222,14 @@ def _operands(*given: Any) -> list[Any]:
 
 def _grouped(name: str, x: Any, grid: Sequence[int], groups: int) -> Any:
     """A bias or a mask with its heads in groups, as the logits have them."""
+    x = _over_pairs(name, x, grid)
+    batch, heads, length, positions = x.shape
+    own = (1, 1) if heads == 1 else (groups, heads // groups)
+    return x.reshape((batch, *own, length, positions))
+
+
+def _over_pairs(name: str, x: Any, grid: Sequence[int]) -> Any:
+    """A bias or a mask with all four dimensions."""
     x = array(_NAME, x)
     if name == "mask" and not dtypes.is_bool(x.aval.dtype):
         raise DtypeError(
@@ -164,9 +244,7 @@ def _grouped(name: str, x: Any, grid: Sequence[int], groups: int) -> Any:
             f"{_NAME}: {name} must broadcast to [batch, heads, queries, keys] = {tuple(grid)}, got "
             f"{x.aval}"
         )
-    sizes = (1,) * (4 - x.ndim) + x.aval.shape
-    heads = (1, 1) if sizes[1] == 1 else (groups, sizes[1] // groups)
-    return x.reshape((sizes[0], *heads, *sizes[2:]))
+    return x.reshape((1,) * (4 - x.ndim) + x.aval.shape)
 
 
 def _lengths(name: str, given: Any, batch: int) -> Any:
@@ -178,7 +256,7 @@ def _lengths(name: str, given: Any, batch: int) -> Any:
             f"{_NAME}: {name} must be integers of shape ({batch},), one for each sequence of the "
             f"batch, got {lengths.aval}"
         )
-    return lengths
+    return lengths.astype(np.int32)
 
 
 def _window(size: Any) -> tuple[int, int] | None:

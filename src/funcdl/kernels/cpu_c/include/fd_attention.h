@@ -1,0 +1,105 @@
+/* Attention, softmax(scale Q K^T + bias) V, without the matrix of weights in memory.
+ *
+ * Threads share tasks of one head and some queries. A task goes through the keys in blocks: the
+ * block's logits stand in a tile, become weights there (relative to the largest logit so far), and
+ * are multiplied by the values; when a larger logit comes, what was added up is scaled down ("online
+ * softmax": M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax", 2018; T. Dao
+ * and others, "FlashAttention", 2022). The gradient computes each block's weights again from the
+ * largest logit and the total of each query.
+ *
+ * Which thread does a task changes nothing, and how the work is cut depends on sizes only: results
+ * have the same bits for any number of threads. */
+#ifndef FD_ATTENTION_H
+#define FD_ATTENTION_H
+
+#include "fd_gemm.h"
+#include "fd_math.h"
+
+/* Layouts: queries and results [batch, queries, heads, size], keys and values [batch, keys, groups,
+ * size], statistics [batch, heads, queries]. `groups` divides `heads`. */
+typedef struct {
+  int64_t batch, queries, keys, heads, groups, size;
+  double scale;
+  /* How many positions before and after its own a query sees keys at; after: 0 if causal. */
+  int64_t before, after;
+  /* Elements between neighbours in batch, heads, queries and keys; 0 where all share one. */
+  int64_t bias_strides[4], mask_strides[4];
+  /* Into how many tasks the gradient cuts the queries of a head. */
+  int64_t chunks;
+} fd_attention_sizes;
+
+/* Queries and keys of a block: a multiple of every micro-tile's rows and columns. */
+enum { FD_ATTENTION_ROWS = 96, FD_ATTENTION_KEYS = 96 };
+/* Members of a parallel region take tasks in turn: causal ones grow along a head. */
+#define FD_ATTENTION_SHARE _Pragma("omp parallel for num_threads(fd_num_threads) schedule(static, 1)")
+
+FD_INLINE int64_t fd_attention_min(int64_t a, int64_t b) { return a < b ? a : b; }
+FD_INLINE int64_t fd_attention_max(int64_t a, int64_t b) { return a > b ? a : b; }
+FD_INLINE int64_t fd_attention_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
+
+/* The keys from `begin` to before `end` are those that position and lengths leave to a query. */
+static inline __attribute__((unused)) void fd_attention_seen(
+    const fd_attention_sizes *at, const int32_t *query_lengths, const int32_t *key_lengths,
+    int64_t batch, int64_t query, int64_t *begin, int64_t *end) {
+  int64_t keys = key_lengths ? fd_attention_min(key_lengths[batch], at->keys) : at->keys;
+  *begin = fd_attention_max(query - at->before, 0);
+  *end = fd_attention_max(fd_attention_min(query + at->after + 1, keys), 0);
+  if (query_lengths && query >= query_lengths[batch]) *end = 0;
+}
+
+/* The same for any of `count` queries: whether one of them sees one of `keys` keys from `key`. */
+static inline __attribute__((unused)) int fd_attention_any_seen(
+    const fd_attention_sizes *at, const int32_t *query_lengths, const int32_t *key_lengths,
+    int64_t batch, int64_t query, int64_t count, int64_t key, int64_t keys) {
+  for (int64_t i = 0; i < count; i++) {
+    int64_t begin, end;
+    fd_attention_seen(at, query_lengths, key_lengths, batch, query + i, &begin, &end);
+    if (fd_attention_max(begin, key) < fd_attention_min(end, key + keys)) return 1;
+  }
+  return 0;
+}
+
+static inline __attribute__((unused)) void *fd_attention_memory(int64_t bytes) {
+  void *memory = aligned_alloc(64, (size_t)fd_attention_up(bytes, 64));
+  if (memory == NULL) abort();
+  return memory;
+}
+
+#define FD_T float
+#define FD_NAME(name) name##_f32
+#define FD_NR FD_NR_F32
+#define FD_INF FD_INF_F32
+#include "fd_attention_typed.h"
+#undef FD_T
+#undef FD_NAME
+#undef FD_NR
+#undef FD_INF
+
+#define FD_T double
+#define FD_NAME(name) name##_f64
+#define FD_NR FD_NR_F64
+#define FD_INF FD_INF_F64
+#include "fd_attention_typed.h"
+#undef FD_T
+#undef FD_NAME
+#undef FD_NR
+#undef FD_INF
+
+/* Arrays of half types as float, and back. */
+#define FD_CONVERT(name, TO, FROM, convert)                                                     \
+  static inline __attribute__((unused)) void name(TO *restrict to, const FROM *restrict from,   \
+                                                  int64_t count) {                              \
+    enum { block = 4096 };                                                                      \
+    FD_ATTENTION_SHARE                                                                          \
+    for (int64_t begin = 0; begin < count; begin += block) {                                    \
+      int64_t end = fd_attention_min(count, begin + block);                                     \
+      _Pragma("omp simd") for (int64_t i = begin; i < end; i++) to[i] = convert(from[i]);       \
+    }                                                                                           \
+  }
+FD_CONVERT(fd_widen_bf16, float, fd_bf16, fd_bf16_to_f32)
+FD_CONVERT(fd_widen_f16, float, fd_f16, fd_f16_to_f32)
+FD_CONVERT(fd_narrow_bf16, fd_bf16, float, fd_f32_to_bf16)
+FD_CONVERT(fd_narrow_f16, fd_f16, float, fd_f32_to_f16)
+#undef FD_CONVERT
+#undef FD_ATTENTION_SHARE
+#endif
