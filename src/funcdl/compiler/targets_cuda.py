@@ -22,6 +22,7 @@ from funcdl.kernels.triton.render import TritonKernel, render_kernel
 from funcdl.kir.ir import Kernel
 from funcdl.kir.program import KernelProgram, all_kernels
 from funcdl.kir.schedule import Schedule
+from funcdl.ops.attention import attention, attention_gradient
 from funcdl.runtime.cuda.buffer import CudaBuffer
 from funcdl.runtime.cuda.device import CudaDevice
 from funcdl.runtime.cuda.platform import CudaPlatform, installed_platform
@@ -78,6 +79,7 @@ class CudaProgram:
             donated=donated,
             scheduler=schedule_gpu,
             renderer=("triton", self._text),
+            composed=frozenset({attention.name, attention_gradient.name}),
         )
 
     def as_text(self, stage: str) -> str:
