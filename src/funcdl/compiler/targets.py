@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,15 +18,16 @@ from funcdl.compiler.profiled import (
 )
 from funcdl.compiler.program import HostStep, Program
 from funcdl.compiler.schedule_cpu import schedule_cpu
+from funcdl.config import config
 from funcdl.core import backend, source
 from funcdl.core.jaxpr import ClosedJaxpr, Literal, Var
 from funcdl.errors import ArgumentError, CompilerWarning
 from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
-from funcdl.kernels.cpu_c.render import ENTRY_POINT, render_program
+from funcdl.kernels.cpu_c.native import load_program
+from funcdl.kernels.cpu_c.render import render_program
 from funcdl.kernels.cpu_c.render_profile import PROFILED_ENTRY_POINT, render_profiled_program
-from funcdl.kernels.cpu_c.split import split_source
 from funcdl.kir.program import Address, all_kernels
-from funcdl.runtime import cpu_memory, shared_object
+from funcdl.runtime import call_table, cpu_memory, shared_object
 from funcdl.runtime.toolchain import Compiler, CompilerError, Unit, find_compiler
 
 NDArray = np.ndarray[Any, Any]
@@ -91,33 +91,48 @@ class CpuProgram:
     def _build(self, compiler: Compiler, profiled: bool) -> backend.Executable:
         pipeline = self._pipeline
         program = pipeline.program
-        if profiled:
-            sources = [render_profiled_program(part) for part in native_segments(program)]
-            entry_point, num_slots = PROFILED_ENTRY_POINT, program.arena_slot + 2
-        else:
-            sources, entry_point, num_slots = pipeline.sources, ENTRY_POINT, program.arena_slot + 1
-        flags = compile_flags(openmp=compiler.accepts(["-fopenmp"]))
-        cores = 1 if profiled else os.cpu_count() or 1
-        units = [
-            Unit(s, flags, pipeline.name, (include_dir(),), parts=split_source(s, cores))
-            for s in sources
-        ]
-        paths = compiler.build_all(units)
-        entries = iter(shared_object.load(path, entry_point, num_slots).function for path in paths)
+        run_native = self._profiled_steps(compiler) if profiled else self._native_steps(compiler)
         steps: list[Step] = []
         for segment in program.segments:
             if isinstance(segment, HostStep):
                 step = _host_step(segment, program.addresses)
                 steps.append(profiled_host_step(step, segment, pipeline.name) if profiled else step)
-            elif profiled:
-                steps.append(profiled_native_step(next(entries), segment, program))
             else:
-                steps.append(_NativeStep(next(entries)))
+                steps.append(next(run_native))
         executable = CpuExecutable(pipeline.simplified, program, steps)
-        if profiled:
-            return ProfiledExecutable(executable, pipeline.name)
+        return ProfiledExecutable(executable, pipeline.name) if profiled else executable
+
+    def _native_steps(self, compiler: Compiler) -> Iterator[Step]:
+        """Kernels found or compiled one by one, and a table of calls for each segment."""
+        pipeline = self._pipeline
+        if config.dump:
+            _ = pipeline.sources
+        loaded = [
+            load_program(compiler, segment, pipeline.name)
+            for segment in native_segments(pipeline.program)
+        ]
+        run = call_table.runner(compiler)
+        paths = frozenset(path for _, parts in loaded for path in parts)
         self._code_bytes = sum(path.stat().st_size for path in paths)
-        return executable
+        return iter([_NativeStep(run, words) for words, _ in loaded])
+
+    def _profiled_steps(self, compiler: Compiler) -> Iterator[Step]:
+        """Each segment as one C file, with clocks around the calls."""
+        pipeline = self._pipeline
+        program = pipeline.program
+        segments = native_segments(program)
+        flags = compile_flags(openmp=compiler.accepts(["-fopenmp"]))
+        units = [
+            Unit(render_profiled_program(segment), flags, pipeline.name, (include_dir(),))
+            for segment in segments
+        ]
+        num_slots = program.arena_slot + 2
+        entries = [
+            shared_object.load(path, PROFILED_ENTRY_POINT, num_slots).function
+            for path in compiler.build_all(units)
+        ]
+        pairs = zip(entries, segments, strict=True)
+        return iter([profiled_native_step(entry, segment, program) for entry, segment in pairs])
 
 
 _warned_of_missing_compiler = False
@@ -171,6 +186,7 @@ class CpuExecutable:
             return None
         return backend.NativeCall(
             function=steps[0].address if steps else 0,
+            words=steps[0].words if steps else np.zeros(1, np.int64),
             consts=tuple(self._consts),
             outputs=tuple(
                 (shape, dtype, -1 if donor is None else donor)
@@ -215,17 +231,19 @@ class CpuExecutable:
 
 
 class _NativeStep:
-    """Calls an entry point of a shared object."""
+    """Runs a table of calls."""
 
-    def __init__(self, function: Callable[[bytes], None]) -> None:
-        self._function = function
+    def __init__(self, run: call_table.Runner, words: call_table.Words) -> None:
+        self._run = run
+        self.words = np.array(words, np.int64)
+        self._words_address = cpu_memory.address(self.words)
 
     @property
     def address(self) -> int:
-        return shared_object.address_of(self._function)
+        return shared_object.address_of(self._run)
 
     def __call__(self, table: bytes, memory: list[NDArray]) -> None:
-        self._function(table)
+        self._run(table, self._words_address)
 
 
 def _host_step(step: HostStep, addresses: dict[Var, Address]) -> Step:

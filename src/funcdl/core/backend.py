@@ -98,8 +98,10 @@ class NativeCall:
     that are made without it (`core.dispatch`).
 
     Fields:
-      function: the address of a ``void f(void **slots)``, or 0 where there is nothing to run. Slots
-        are the addresses of inputs, constants, outputs and an arena, in this order.
+      function: the address of a ``void f(void **slots, const int64_t *words)``, or 0 where there is
+        nothing to run. Slots are the addresses of inputs, constants, outputs and an arena, in this
+        order.
+      words: int64, for the function.
       consts: C-contiguous.
       outputs: the shape and dtype of each, and the input whose memory it may take, or -1.
       results: for each result of the program its slot, or the array that it always is.
@@ -108,6 +110,7 @@ class NativeCall:
     """
 
     function: int
+    words: NDArray
     consts: tuple[NDArray, ...]
     outputs: tuple[tuple[tuple[int, ...], np.dtype[Any], int], ...]
     results: tuple[int | NDArray, ...]

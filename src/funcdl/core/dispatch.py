@@ -95,6 +95,7 @@ class Dispatch:
             arena_bytes=call.arena_bytes,
             template=template,
             unflatten=None if _is_plain(template) else out_tree.unflatten,
+            words=call.words,
         )
 
     def operator(

@@ -13,6 +13,7 @@ import os
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from funcdl.config import config
 from funcdl.runtime.thread_pool import thread_pool
@@ -67,12 +68,20 @@ class SharedObject:
         Raises:
             AttributeError: the library exports no such symbol.
         """
-        function = self._library[symbol] if hasattr(self._library, symbol) else None
-        if function is None:
-            raise AttributeError(f"{self.path} exports no symbol {symbol!r}")
+        function = self.function(symbol)
         function.argtypes = (ctypes.c_char_p,)
         function.restype = None
         return Entry(function, num_pointers)
+
+    def function(self, symbol: str) -> Any:
+        """Return the function `symbol`, of whatever type, as ctypes has it.
+
+        Raises:
+            AttributeError: the library exports no such symbol.
+        """
+        if not hasattr(self._library, symbol):
+            raise AttributeError(f"{self.path} exports no symbol {symbol!r}")
+        return self._library[symbol]
 
 
 def load(path: str | os.PathLike[str], symbol: str, num_pointers: int) -> Entry:
@@ -80,7 +89,7 @@ def load(path: str | os.PathLike[str], symbol: str, num_pointers: int) -> Entry:
     return SharedObject(path).entry(symbol, num_pointers)
 
 
-def address_of(function: Callable[[bytes], None]) -> int:
+def address_of(function: Callable[..., None]) -> int:
     """Return the address of an entry point's function."""
     return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]  # a function of ctypes, which its stubs do not let cast
 

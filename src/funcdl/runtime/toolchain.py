@@ -40,17 +40,13 @@ class CompilerError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One C source text and how to compile it; see `Compiler.build` for the fields.
-
-    `parts`, where given, are the same code as several texts, to be compiled at the same time.
-    """
+    """One C source text and how to compile it; see `Compiler.build` for the fields."""
 
     source: str
     flags: tuple[str, ...] = ()
     name: str = "unit"
     include_dirs: tuple[Path, ...] = ()
     extra_key: str = ""
-    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +93,7 @@ class Compiler:
         For parts that a machine may lack, as ``-fopenmp`` without its library.
         """
         unit = Unit("int fd_probe(void) { return 0; }\n", tuple(flags), "probe")
-        cached = default_cache().get_text(key := self._key(unit), ".probe")
+        cached = default_cache().get_text(key := self.key(unit), ".probe")
         if cached is None:
             with default_cache().scratch() as folder:
                 cached = "no" if self._run(unit, folder).returncode else "yes"
@@ -106,7 +102,7 @@ class Compiler:
 
     def _build(self, unit: Unit) -> Path:
         store = default_cache()
-        key = self._key(unit)
+        key = self.key(unit)
         if config.keep_source:
             store.put(key, ".c", unit.source)
         if (path := store.get(key, ".so")) is not None:
@@ -128,40 +124,22 @@ class Compiler:
 
     def _run(self, unit: Unit, folder: Path) -> subprocess.CompletedProcess[str]:
         """Compile to ``folder/unit.so``, with stderr in the result's stdout."""
-        if unit.parts:
-            return self._run_parts(unit, folder)
         source = folder / f"{unit.name}.c"
         source.write_text(unit.source)
         return _capture(self._command(unit, [source.name], "unit.so"), folder)
 
-    def _run_parts(self, unit: Unit, folder: Path) -> subprocess.CompletedProcess[str]:
-        """Compile the parts at the same time and link them; the first failure, if there is one."""
-
-        def compile_part(number: int) -> subprocess.CompletedProcess[str]:
-            source = folder / f"{unit.name}_{number}.c"
-            source.write_text(unit.parts[number])
-            command = self._command(unit, [source.name], f"{number}.o", "-c")
-            return _capture(command, folder)
-
-        with ThreadPoolExecutor(len(unit.parts)) as pool:
-            results = list(pool.map(compile_part, range(len(unit.parts))))
-        objects = [f"{number}.o" for number in range(len(unit.parts))]
-        failed = [result for result in results if result.returncode]
-        return failed[0] if failed else _capture(self._command(unit, objects, "unit.so"), folder)
-
-    def _command(
-        self, unit: Unit, inputs: Sequence[str], output: str, goal: str = "-shared"
-    ) -> list[str]:
+    def _command(self, unit: Unit, inputs: Sequence[str], output: str) -> list[str]:
         includes = [f"-I{path}" for path in unit.include_dirs]
         libraries = [flag for flag in unit.flags if flag.startswith("-l")]
         flags = [flag for flag in unit.flags if not flag.startswith("-l")]
         # A linker keeps a library only for undefined names that it has met before.
         return [
-            *(*self.command, goal, "-fPIC", *flags, *includes),
+            *(*self.command, "-shared", "-fPIC", *flags, *includes),
             *(*inputs, *libraries, "-o", output),
         ]
 
-    def _key(self, unit: Unit) -> str:
+    def key(self, unit: Unit) -> str:
+        """What the disk cache knows a unit by: all that its code depends on, but not its name."""
         digest = hashlib.sha256()
         command = self._command(replace(unit, include_dirs=()), ["source"], "output")
         for part in (

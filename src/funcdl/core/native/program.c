@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-typedef void (*EntryPoint)(void **slots);
+typedef void (*EntryPoint)(void **slots, const int64_t *words);
 
 typedef struct {
   int type_num;
@@ -34,6 +34,7 @@ typedef struct {
 typedef struct {
   PyObject_HEAD
   EntryPoint function; /* NULL where there is nothing to compute */
+  PyObject *words;     /* an int64 ndarray, the function's second argument */
   Py_ssize_t num_inputs, num_consts, num_outputs, num_results;
   Input *inputs;
   Output *outputs;
@@ -201,24 +202,31 @@ static bool is_template(PyObject *x, Py_ssize_t num_results, int depth) {
 
 static PyObject *program_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
   static char *names[] = {"function", "in_avals", "donated",     "consts", "outputs",  "results",
-                          "out_avals", "pool",    "arena_bytes", "template", "unflatten", NULL};
+                          "out_avals", "pool",    "arena_bytes", "template", "unflatten",
+                          "words",     NULL};
   PyObject *in_avals, *donated, *consts, *outputs, *results, *out_avals, *pool, *template,
-      *unflatten;
+      *unflatten, *words;
   Py_ssize_t function, arena_bytes;
   PyTypeObject *tuple = &PyTuple_Type;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nO!O!O!O!O!O!OnOO:Program", names, &function,
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nO!O!O!O!O!O!OnOOO!:Program", names, &function,
                                    tuple, &in_avals, tuple, &donated, tuple, &consts, tuple,
                                    &outputs, tuple, &results, tuple, &out_avals, &pool,
-                                   &arena_bytes, &template, &unflatten))
+                                   &arena_bytes, &template, &unflatten, &PyArray_Type, &words))
     return NULL;
   if (arena_bytes < 0) {
     PyErr_SetString(PyExc_ValueError, "arena_bytes must not be negative");
+    return NULL;
+  }
+  if (PyArray_TYPE((PyArrayObject *)words) != NPY_INT64 ||
+      !PyArray_ISCARRAY_RO((PyArrayObject *)words)) {
+    PyErr_SetString(PyExc_ValueError, "words must be a contiguous array of int64");
     return NULL;
   }
   Program *p = (Program *)type->tp_alloc(type, 0);
   if (p == NULL) return NULL;
   p->function = (EntryPoint)(uintptr_t)function;
   p->arena_bytes = (size_t)arena_bytes;
+  p->words = Py_NewRef(words);
   p->pool = Py_NewRef(pool);
   p->template = Py_NewRef(template);
   p->unflatten = Py_NewRef(unflatten);
@@ -263,6 +271,7 @@ static void program_dealloc(PyObject *self) {
   PyMem_Free(p->outputs);
   PyMem_Free(p->results);
   Py_XDECREF(p->consts);
+  Py_XDECREF(p->words);
   Py_XDECREF(p->pool);
   Py_TYPE(self)->tp_free(self);
 }
@@ -482,7 +491,7 @@ static bool run(Program const *p, Frame *frame) {
   }
   /* All arrays are owned by the arguments or the frame, so that other threads may drop theirs. */
   Py_BEGIN_ALLOW_THREADS
-  p->function(frame->slots);
+  p->function(frame->slots, PyArray_DATA((PyArrayObject *)p->words));
   Py_END_ALLOW_THREADS
   Py_XDECREF(arena);
   return true;

@@ -90,6 +90,18 @@ def render_function(kernel: Kernel, schedule: Schedule) -> Function:
     return Function(kernel, writer.text() + body.text(), body.text(), names, numbers)
 
 
+def includes(texts: Sequence[str], headers: Sequence[str] = ()) -> str:
+    """The `#include` lines of a file with these functions, and others that it needs."""
+    lines = [f"#include <{header}>" for header in ("stdint.h", "stdlib.h", "string.h")]
+    lines.append("")
+    for header in _HEADERS:
+        prefix = _ON_DEMAND.get(header, "")
+        if any(prefix in text for text in texts) or not prefix:
+            lines.append(f'#include "{header}"')
+    lines += [f'#include "{header}"' for header in headers]
+    return "".join(f"{line}\n" for line in lines)
+
+
 def parameter_list(
     buffers: Sequence[Buffer], names: Sequence[str], numbers: Sequence[Number]
 ) -> list[str]:
@@ -131,21 +143,10 @@ def render_program(program: KernelProgram, before_calls: str = "") -> str:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"program {program.name}: two kernels are named {name!r}")
-    writer = Writer()
-    writer.comment(f"program {program.name}")
-    for header in ("stdint.h", "stdlib.h", "string.h"):
-        writer.line(f"#include <{header}>")
-    writer.line()
     functions = [render_function(*entry) for entry in kernels]
     texts = [function.text + "\n" for function in functions]
-    for header in _HEADERS:
-        prefix = _ON_DEMAND.get(header, "")
-        if any(prefix in text for text in texts) or not prefix:
-            writer.line(f'#include "{header}"')
-    for header in library_headers(program):
-        writer.line(f'#include "{header}"')
-    writer.line()
-    parts = [writer.text(), *texts, before_calls]
+    top = f"/* program {program.name} */\n{includes(texts, library_headers(program))}\n"
+    parts = [top, *texts, before_calls]
     writer = Writer()
     numbers = {f.kernel.name: f.numbers for f in functions}
     for call in program.calls:

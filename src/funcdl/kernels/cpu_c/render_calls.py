@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.parameters import Number
@@ -65,7 +65,7 @@ def render_entry(
                 case BranchCall():
                     _render_branches(call, writer)
                 case LibraryCall():
-                    _render_library_call(call, writer)
+                    render_library_call(call, writer, _pointer)
 
 
 def _render_kernel_call(
@@ -89,7 +89,10 @@ def library_headers(program: KernelProgram) -> list[str]:
     return sorted(set(found))
 
 
-def _render_library_call(call: LibraryCall, writer: Writer) -> None:
+def render_library_call(
+    call: LibraryCall, writer: Writer, address: Callable[[Address], str]
+) -> None:
+    """The calls of a library's functions, where `address` spells those of arrays."""
     writer.comment(call.name)
     with writer.block(""):
         for number, (function, values) in enumerate(call.functions):
@@ -99,16 +102,16 @@ def _render_library_call(call: LibraryCall, writer: Writer) -> None:
                     record = f"record{number}_{position}"
                     with writer.block(f"const {value.type} {record} =", end="};"):
                         for field, entry in value.fields:
-                            writer.line(f".{field} = {_argument(entry)},")
+                            writer.line(f".{field} = {_argument(entry, address)},")
                     arguments.append(record)
                 else:
-                    arguments.append(_argument(value))
+                    arguments.append(_argument(value, address))
             writer.call(function, arguments)
 
 
-def _argument(value: Value) -> str:
+def _argument(value: Value, address: Callable[[Address], str]) -> str:
     if isinstance(value, Pointer):
-        return f"({text.type_name(value.dtype)} *)({_pointer(value.address)})"
+        return f"({text.type_name(value.dtype)} *)({address(value.address)})"
     if isinstance(value, tuple):
         return "{" + ", ".join(map(str, value)) + "}"
     return repr(value)

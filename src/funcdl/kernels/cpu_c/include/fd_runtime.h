@@ -3,16 +3,8 @@
 #ifndef FD_RUNTIME_H
 #define FD_RUNTIME_H
 
-/* A program that is compiled in parts has these definitions in its first part. The variables are
- * atomic: a thread may load a program, and so set them, while another runs it. */
-#if defined(FD_OTHER_PART)
-extern _Atomic int fd_num_threads;
-#else
-#if defined(FD_FIRST_PART)
-_Atomic int fd_num_threads = 1;
-#else
+/* The variables are atomic: a thread may load a program, and so set them, while another runs it. */
 static _Atomic int fd_num_threads = 1;
-#endif
 
 /* Called by the loader, and with 1 in a forked child. */
 __attribute__((visibility("default"))) void fd_set_num_threads(int count);
@@ -66,7 +58,6 @@ int omp_get_thread_num(void) { return fd_member; }
 
 __attribute__((visibility("hidden"))) int omp_get_num_threads(void);
 int omp_get_num_threads(void) { return fd_members; }
-#endif
 #endif
 
 #endif

@@ -1,0 +1,79 @@
+"""Programs as loaded functions and a table of their calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
+from funcdl.kernels.cpu_c.render import render_function
+from funcdl.kernels.cpu_c.standalone import standalone, standalone_library_call, unit_source
+from funcdl.kernels.cpu_c.tabulate_calls import Target, tabulate
+from funcdl.kir.ir import Kernel
+from funcdl.kir.program import KernelProgram, LibraryCall, all_kernels, bodies
+from funcdl.kir.schedule import Schedule
+from funcdl.runtime import kernel_store
+from funcdl.runtime.call_table import Words
+from funcdl.runtime.toolchain import Compiler
+
+
+@dataclass(frozen=True, slots=True)
+class StandaloneFunction:
+    """A function that is compiled for itself, and the call's side of it but for the address."""
+
+    text: str
+    target: Target
+
+
+def standalone_functions(program: KernelProgram) -> dict[str, StandaloneFunction]:
+    """The functions of kernels and of calls of libraries, by their names."""
+    functions = {kernel.name: _of_kernel(kernel, plan) for kernel, plan in all_kernels(program)}
+    for call in _library_calls(program):
+        text, pointers = standalone_library_call(call, kernel_store.NAME)
+        functions[call.name] = StandaloneFunction(text, Target(0, pointers=tuple(pointers)))
+    return functions
+
+
+def load_program(
+    compiler: Compiler, program: KernelProgram, name: str
+) -> tuple[Words, frozenset[Path]]:
+    """A program's table of calls, and the shared objects with its functions.
+
+    Functions that are not to be found are compiled.
+
+    Args:
+        name: stem of the files that compiler messages mention.
+
+    Raises:
+        CompilerError: the compiler refused a unit.
+    """
+    functions = standalone_functions(program)
+    found = kernel_store.find(
+        compiler,
+        [function.text for function in functions.values()],
+        unit_source,
+        flags=compile_flags(openmp=compiler.accepts(["-fopenmp"])),
+        include_dirs=(include_dir(),),
+        name=name,
+    )
+    targets = {
+        name: Target(loaded.address, function.target.numbers, function.target.pointers)
+        for (name, function), loaded in zip(functions.items(), found, strict=True)
+    }
+    return tabulate(program, targets), frozenset(loaded.path for loaded in found)
+
+
+def _of_kernel(kernel: Kernel, schedule: Schedule) -> StandaloneFunction:
+    function = render_function(kernel, schedule)
+    return StandaloneFunction(
+        standalone(function, kernel_store.NAME), Target(0, numbers=function.numbers)
+    )
+
+
+def _library_calls(program: KernelProgram) -> Sequence[LibraryCall]:
+    found = [call for call in program.calls if isinstance(call, LibraryCall)]
+    for call in program.calls:
+        for body in bodies(call):
+            found += _library_calls(body.program)
+    return found

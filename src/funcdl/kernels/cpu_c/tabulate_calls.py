@@ -1,0 +1,98 @@
+"""The calls of a program as a table of words, for the C function that runs such tables.
+
+The twin of `render_calls`, which spells the same calls in C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from funcdl.kernels.cpu_c.parameters import Number
+from funcdl.kir.program import (
+    Address,
+    AnyCall,
+    Binding,
+    Body,
+    BranchCall,
+    Call,
+    Copy,
+    KernelProgram,
+    LibraryCall,
+    ScanCall,
+    WhileCall,
+)
+from funcdl.runtime import call_table
+from funcdl.runtime.call_table import Place, Words
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a record calls: an address, and the numbers that the function takes beside pointers.
+
+    `pointers` are what a call of a library passes; a kernel's call has them itself.
+    """
+
+    function: int
+    numbers: Sequence[Number] = ()
+    pointers: Sequence[Address] = ()
+
+
+Targets = Mapping[str, Target]
+
+
+def tabulate(program: KernelProgram, targets: Targets) -> Words:
+    """The calls of a program; see `runtime.call_table`.
+
+    Args:
+        targets: by the names of kernels and of calls of libraries.
+    """
+    return call_table.program([_call(program, call, targets) for call in program.calls])
+
+
+def _call(program: KernelProgram, call: AnyCall, targets: Targets) -> Words:
+    match call:
+        case Call():
+            target = targets[program.kernels[call.kernel][0].name]
+            return _function_call(target, call.args)
+        case LibraryCall():
+            return _function_call(targets[call.name], targets[call.name].pointers)
+        case ScanCall():
+            step = _body(call.body, targets)
+            return call_table.scan(call.length, call.reverse, step, _copies(call.if_empty))
+        case WhileCall():
+            condition, step = _body(call.condition, targets), _body(call.body, targets)
+            results = [_copies(copies) for copies in call.results]
+            return call_table.while_loop(_place(call.flag), condition, step, results)
+        case BranchCall():
+            branches = [_body(body, targets) for body in call.branches]
+            return call_table.branch(_place(call.index), branches)
+
+
+def _function_call(target: Target, addresses: Sequence[Address]) -> Words:
+    numbers = [number.word for number in target.numbers]
+    return call_table.kernel(target.function, list(map(_place, addresses)), numbers)
+
+
+def _body(body: Body, targets: Targets) -> Words:
+    program = body.program
+    calls = [_call(program, call, targets) for call in program.calls]
+    return call_table.body([_binding(binding) for binding in body.slots], calls)
+
+
+def _binding(binding: Binding) -> Words:
+    first = None if binding.first is None else _place(binding.first)
+    last = None if binding.last is None else _place(binding.last)
+    alternate = None
+    if binding.alternate is not None:
+        even, odd = binding.alternate
+        alternate = _place(even), _place(odd)
+    return call_table.binding(_place(binding.base), binding.stride, first, last, alternate)
+
+
+def _copies(copies: Sequence[Copy]) -> Words:
+    return call_table.copies([(_place(c.source), _place(c.target), c.nbytes) for c in copies])
+
+
+def _place(address: Address) -> Place:
+    return address.slot, address.offset

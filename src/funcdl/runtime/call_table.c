@@ -1,0 +1,124 @@
+/* Runs the calls of a program: a table of 64-bit words, which call_table.py writes, in place of code
+ * that would have to be compiled for each program.
+ *
+ * A place is two words: a slot of the table of addresses, and bytes past what it points to. The
+ * records of a list stand one after the other, up to a word FD_END:
+ *
+ *   FD_KERNEL  function, number of pointers, number of numbers, places..., numbers...
+ *   FD_SCAN    words in all, length, reverse, position of the body, copies if the length is 0
+ *   FD_WHILE   words in all, place of the flag, positions of condition and body and of the copies
+ *              after no step, after an odd and after an even number of steps
+ *   FD_BRANCH  words in all, place of the index, number of branches, their positions
+ *
+ * Positions count words from the start of their record. Copies: a count; for each a source, a
+ * target, a number of bytes. A body: a number of slots, for each a binding, then a list of records.
+ * A binding: a stride in bytes, and five places, of which all but the first may be absent (slot -1):
+ * the base, that of the first step, of the last, of even steps and of odd ones.
+ */
+#include <stdint.h>
+#include <string.h>
+
+enum { FD_END, FD_KERNEL, FD_SCAN, FD_WHILE, FD_BRANCH };
+enum { BINDING_WORDS = 11, COPY_WORDS = 5 };
+
+typedef void fd_kernel(void *const *pointers, const int64_t *numbers);
+
+static char *place(void **slots, const int64_t *words) { return (char *)slots[words[0]] + words[1]; }
+
+static void copy_all(void **slots, const int64_t *words) {
+  for (int64_t count = *words++; count > 0; --count, words += COPY_WORDS)
+    memmove(place(slots, words + 2), place(slots, words), (size_t)words[4]);
+}
+
+/* The slots of a body's step; those that never change are there after the first one. */
+static void bind(void **slots, const int64_t *body, void **inner, int64_t step, int64_t position,
+                 int64_t length) {
+  const int64_t count = body[0], *words = body + 1;
+  for (int64_t i = 0; i < count; ++i, words += BINDING_WORDS) {
+    const int64_t *base = words + 1, *first = words + 3, *last = words + 5, *even = words + 7;
+    if (last[0] >= 0 && step == length - 1) {
+      inner[i] = place(slots, last);
+    } else if (first[0] >= 0 && step == 0) {
+      inner[i] = place(slots, first);
+    } else if (even[0] >= 0) {
+      inner[i] = place(slots, even + (step & 1) * 2);
+    } else if (words[0] != 0) {
+      inner[i] = place(slots, base) + position * words[0];
+    } else if (step <= 1) {
+      inner[i] = place(slots, base);
+    }
+  }
+}
+
+static void run(void **slots, const int64_t *words);
+
+static void run_body(void **inner, const int64_t *body) {
+  run(inner, body + 1 + body[0] * BINDING_WORDS);
+}
+
+static void run_scan(void **slots, const int64_t *words) {
+  const int64_t length = words[2], *body = words + words[4];
+  void *inner[body[0] + 1];
+  if (length == 0) copy_all(slots, words + 5);
+  for (int64_t step = 0; step < length; ++step) {
+    bind(slots, body, inner, step, words[3] ? length - 1 - step : step, length);
+    run_body(inner, body);
+  }
+}
+
+static void run_while(void **slots, const int64_t *words) {
+  const int64_t *condition = words + words[4], *body = words + words[5];
+  const uint8_t *flag = (const uint8_t *)place(slots, words + 2);
+  void *outer[condition[0] + 1], *inner[body[0] + 1];
+  int64_t step = 0;
+  for (;; ++step) {
+    bind(slots, condition, outer, step, step, -1);
+    run_body(outer, condition);
+    if (!*flag) break;
+    bind(slots, body, inner, step, step, -1);
+    run_body(inner, body);
+  }
+  copy_all(slots, words + words[step == 0 ? 6 : step % 2 == 1 ? 7 : 8]);
+}
+
+static void run_branch(void **slots, const int64_t *words) {
+  const int64_t index = *(const int32_t *)place(slots, words + 2), last = words[4] - 1;
+  const int64_t *body = words + words[5 + (index < 0 || index > last ? last : index)];
+  void *inner[body[0] + 1];
+  bind(slots, body, inner, 0, 0, -1);
+  run_body(inner, body);
+}
+
+static const int64_t *run_kernel(void **slots, const int64_t *words) {
+  const int64_t count = words[2], *places = words + 4;
+  void *pointers[count + 1];
+  for (int64_t i = 0; i < count; ++i) pointers[i] = place(slots, places + 2 * i);
+  const int64_t *numbers = places + 2 * count;
+  ((fd_kernel *)(uintptr_t)words[1])(pointers, numbers);
+  return numbers + words[3];
+}
+
+static void run(void **slots, const int64_t *words) {
+  for (;;) {
+    switch (*words) {
+      case FD_KERNEL:
+        words = run_kernel(slots, words);
+        continue;
+      case FD_SCAN:
+        run_scan(slots, words);
+        break;
+      case FD_WHILE:
+        run_while(slots, words);
+        break;
+      case FD_BRANCH:
+        run_branch(slots, words);
+        break;
+      default:
+        return;
+    }
+    words += words[1];
+  }
+}
+
+__attribute__((visibility("default"))) void fd_run_calls(void **slots, const int64_t *words);
+void fd_run_calls(void **slots, const int64_t *words) { run(slots, words); }

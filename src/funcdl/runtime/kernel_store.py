@@ -1,0 +1,139 @@
+"""Compiled functions, found by their texts: in this process, in the disk cache, or by compiling.
+
+A shared object, here a *part*, holds several functions, each exported by a name made of its key. In
+the disk cache an entry ``<key>.kernel`` holds the key of a part that exports the function. Parts
+and entries can vanish or be damaged independently: what cannot be loaded is compiled again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from funcdl.runtime.disk_cache import CacheDir, default_cache
+from funcdl.runtime.shared_object import SharedObject
+from funcdl.runtime.toolchain import Compiler, Unit
+
+# Stands for a function's own name in its text.
+NAME = "FD_NAME"
+# Every part parses the headers (50 ms), which takes as long as one or two kernels.
+KERNELS_PER_PART = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The address of a function, and the shared object that it is in."""
+
+    address: int
+    path: Path
+
+
+@dataclass
+class Statistics:
+    """How many functions this process has asked for, loaded from disk, and compiled."""
+
+    wanted: int = 0
+    loaded: int = 0
+    compiled: int = 0
+
+
+statistics = Statistics()
+# By the folder of the cache, so that another one is filled as well, and by the function's key.
+_functions: dict[tuple[Path, str], Loaded] = {}
+
+
+def find(
+    compiler: Compiler,
+    texts: Sequence[str],
+    source: Callable[[Sequence[str]], str],
+    *,
+    flags: Sequence[str],
+    include_dirs: Sequence[Path],
+    name: str,
+) -> list[Loaded]:
+    """The functions with these texts, compiled where no one has done so before.
+
+    Args:
+        texts: C definitions of ``NAME``, which are exported.
+        source: makes a unit of some of them.
+        flags, include_dirs: as for `Compiler.build`.
+        name: stem of the file that compiler messages mention.
+
+    Raises:
+        CompilerError: the compiler refused a unit.
+    """
+    store = default_cache()
+    base = compiler.key(Unit("", tuple(flags), "", tuple(include_dirs)))
+    keys = [hashlib.sha256(f"{base}\n{text}".encode()).hexdigest()[:40] for text in texts]
+    missing: dict[str, str] = {}
+    statistics.wanted += len(texts)
+    for key, text in zip(keys, texts, strict=True):
+        if (store.root, key) not in _functions and key not in missing and not _look_up(store, key):
+            missing[key] = text
+    if missing:
+        groups = share_out(missing, os.cpu_count() or 1)
+        units = [
+            Unit(
+                source([missing[key].replace(NAME, _symbol(key)) for key in group]),
+                tuple(flags),
+                name,
+                tuple(include_dirs),
+            )
+            for group in groups
+        ]
+        for group, path in zip(groups, compiler.build_all(units), strict=True):
+            part_key = path.name.partition(".")[0]
+            for key in group:
+                _functions[store.root, key] = _load(path, key)
+                store.put(key, ".kernel", part_key)
+        statistics.compiled += len(missing)
+    return [_functions[store.root, key] for key in keys]
+
+
+def share_out(texts: dict[str, str], parts: int) -> list[list[str]]:
+    """The keys of `texts` in at most so many groups, of texts about equally long."""
+    groups: list[list[str]] = [
+        [] for _ in range(max(1, min(parts, len(texts) // KERNELS_PER_PART)))
+    ]
+    sizes = [0] * len(groups)
+    for key in sorted(texts, key=lambda key: -len(texts[key])):
+        smallest = sizes.index(min(sizes))
+        sizes[smallest] += len(texts[key])
+        groups[smallest].append(key)
+    return groups
+
+
+def _look_up(store: CacheDir, key: str) -> bool:
+    """Load the function from the disk cache, if it has it."""
+    part_key = store.get_text(key, ".kernel")
+    if part_key is None:
+        return False
+    path = store.get(part_key, ".so")
+    if path is not None:
+        with suppress(OSError, AttributeError):
+            _functions[store.root, key] = _load(path, key)
+            statistics.loaded += 1
+            return True
+    store.remove(key, ".kernel")
+    return False
+
+
+def _load(path: Path, key: str) -> Loaded:
+    function = _open(path, path.stat().st_ino).function(_symbol(key))
+    return Loaded(ctypes.cast(function, ctypes.c_void_p).value or 0, path)
+
+
+@cache
+def _open(path: Path, inode: int) -> SharedObject:
+    # A damaged entry that was replaced has another inode.
+    return SharedObject(path)
+
+
+def _symbol(key: str) -> str:
+    return f"fd_kernel_{key}"
