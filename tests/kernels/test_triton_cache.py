@@ -41,7 +41,7 @@ def test_key_holds_all_that_code_depends_on(monkeypatch: pytest.MonkeyPatch) -> 
     keys |= {cache_key(dataclasses.replace(base, **change), 90, True) for change in CHANGES}
     assert len(keys) == 3 + len(CHANGES)
     assert cache_key(dataclasses.replace(base, grid=(7,)), 90, True) in keys
-    monkeypatch.setattr("funcdl.kernels.triton.cubin_cache._triton_version", lambda: "0.0")
+    monkeypatch.setattr("funcdl.kernels.triton.cubin_cache.triton_version", lambda: "0.0")
     assert cache_key(base, 90, True) not in keys
 
 

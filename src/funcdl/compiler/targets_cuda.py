@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from funcdl.compiler.autotune import Autotuner
 from funcdl.compiler.cost import cost_analysis, memory_analysis
 from funcdl.compiler.cuda_commands import CommandList, list_commands
 from funcdl.compiler.cuda_executable import BoundProgram, CompiledKernel, UnaryCompiler
@@ -60,6 +61,7 @@ class CudaBackend:
         self.platform = platform
         self.render = render
         self.compile = compile
+        self.tuner = Autotuner(render, compile)
 
     def lower(self, program: ClosedJaxpr, *, name: str, donated: Sequence[bool]) -> CudaProgram:
         """Take in a program."""
@@ -134,7 +136,6 @@ class CudaExecutable(DeviceExecutable):
         self._program = program
         self._name = name
         self._commands: CommandList = list_commands(program)
-        self._rendered = [_try_render(backend.render, *pair) for pair in self._commands.kernels]
         self._bound: dict[int, BoundProgram] = {}
 
     def prepare(self, gpu: CudaDevice) -> BoundProgram:
@@ -148,7 +149,7 @@ class CudaExecutable(DeviceExecutable):
                     self._closed,
                     self._program,
                     self._commands,
-                    self._compile(gpu.capability),
+                    self._compile(gpu),
                     self._name,
                 )
         return bound
@@ -166,12 +167,18 @@ class CudaExecutable(DeviceExecutable):
         gpu = next(iter(gpus.values())) if gpus else self._backend.platform().open(0)
         return self.prepare(gpu)(args)
 
-    def _compile(self, arch: int) -> list[CompiledKernel]:
+    def _compile(self, gpu: CudaDevice) -> list[CompiledKernel]:
         """Each kernel's machine code, or the reason why it runs on the host."""
-        kernels = [k for k in self._rendered if isinstance(k, TritonKernel)]
-        cubins = iter(self._backend.compile(kernels, arch))
+        backend, arch, kernels = self._backend, gpu.capability, self._commands.kernels
+        schedules = backend.tuner.schedules(kernels, gpu)
+        all_rendered = [
+            _try_render(backend.render, kernel, schedule)
+            for (kernel, _), schedule in zip(kernels, schedules, strict=True)
+        ]
+        sources = [k for k in all_rendered if isinstance(k, TritonKernel)]
+        cubins = iter(backend.compile(sources, arch))
         compiled = []
-        for (kernel, _), rendered in zip(self._commands.kernels, self._rendered, strict=True):
+        for (kernel, _), rendered in zip(kernels, all_rendered, strict=True):
             if isinstance(rendered, UnsupportedKernel):
                 compiled.append(CompiledKernel(kernel, 0, None, None, str(rendered)))
                 continue

@@ -8,6 +8,7 @@ a full disk or another process did.
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import shutil
 import stat
@@ -99,6 +100,14 @@ class CacheDir:
         """Delete this entry, if there is one."""
         for path in self._versions(key, suffix):
             path.unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Let one process and thread in at a time; a process that dies lets the next one in."""
+        digest = f"{zlib.crc32(name.encode()):08x}"
+        with open(self.root / f"{digest}.lock", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

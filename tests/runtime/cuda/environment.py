@@ -64,7 +64,8 @@ class StubGpu:
                 "profile_scratch_size": 0,
                 "cuda": "12.8",
             }
-            code = hashlib.sha256(f"{kernel.source} {arch} {aligned}".encode()).digest()
+            options = kernel.source, kernel.num_warps, kernel.num_stages, arch, aligned
+            code = hashlib.sha256(repr(options).encode()).digest()
             run = None if self._run is None else partial(self._run, kernel)
             (programs,) = kernel.grid
             self.stub.images[code] = Image(self._kernels[kernel.source], programs, metadata, run)

@@ -102,6 +102,8 @@ class _Function:
 @dataclass
 class _Event:
     done: bool = True
+    time: float = 0.0
+    timed: bool = False
     stream: _Stream | None = None
 
 
@@ -141,6 +143,8 @@ class StubDriver:
       images: what is run for a cubin, by its bytes.
       calls: how often each function was called.
       failures: codes that functions are to return, by name.
+      clock: milliseconds of all launches so far, each as long as `duration` says.
+      refuses: whether launches of an image fail.
     """
 
     CUresult = CUresult
@@ -167,6 +171,9 @@ class StubDriver:
         self.failures: dict[str, CUresult] = {}
         self.blocks: dict[int, tuple[np.ndarray, int]] = {}  # live memory: bytes, device
         self.used: Counter[int] = Counter()
+        self.clock = 0.0
+        self.duration: Callable[[Image], float] = lambda image: 1.0
+        self.refuses: Callable[[Image], bool] = lambda image: False
         self.launches: list[str] = []
         self._pinned: dict[int, Any] = {}
         self._next_address = 0x7F00_0000_0000
@@ -231,13 +238,13 @@ class StubDriver:
 
     def cuEventCreate(self, flags: int) -> Any:
         self._context()
-        return *OK, _Event()
+        return *OK, _Event(timed=not flags & 2)
 
     def cuEventRecord(self, event: _Event, stream: _Stream) -> Any:
         self._check(stream)
 
         def happen() -> None:
-            event.done = True
+            event.done, event.time = True, self.clock
 
         event.done, event.stream = False, stream
         stream.queue.append(happen)
@@ -253,7 +260,9 @@ class StubDriver:
         return (CUresult.CUDA_SUCCESS if event.done else CUresult.CUDA_ERROR_NOT_READY,)
 
     def cuEventElapsedTime(self, start: _Event, end: _Event) -> Any:
-        return *OK, 1.0
+        if not (start.timed and end.timed and start.done and end.done):
+            raise DriverMisuse("time between events that take none, or have not happened")
+        return *OK, end.time - start.time
 
     def cuEventDestroy(self, event: _Event) -> Any:
         return OK
@@ -357,6 +366,8 @@ class StubDriver:
         extra: int,
     ) -> Any:
         self._check(stream)
+        if self.refuses(function.image):
+            return (CUresult.CUDA_ERROR_INVALID_VALUE,)
         shape = (grid_x, grid_y, grid_z, block_x, block_y, block_z)
         launch = self._launch(function, shape, shared, parameters)
         stream.queue.append(lambda: self._run(launch))
@@ -434,6 +445,7 @@ class StubDriver:
     def _run(self, launch: _Launch) -> None:
         image = launch.function.image
         self.launches.append(image.metadata["name"])
+        self.clock += self.duration(image)
         views: dict[str, np.ndarray] = {}
         spans = []
         for buffer, pointer in zip(image.kernel.buffers, launch.pointers, strict=True):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from funcdl.kernels.triton.cubin_elf import resources
 from funcdl.kernels.triton.render import TritonKernel
 
 ALIGNMENT = 16
@@ -47,8 +48,8 @@ class Cubin:
     ``shared`` (bytes of shared memory for each program), ``num_warps``, ``num_ctas``, the sizes and
     alignments of the two scratch buffers whose pointers follow the parameters, ``arch``, and
     ``alignment`` (what every pointer must be divisible by) and ``cuda`` (the assembler's release: a
-    driver of an older major release may refuse its code). With ``report=True`` also ``registers``
-    (per thread), ``stack_bytes`` and ``spill_bytes``.
+    driver of an older major release may refuse its code), and a thread's ``registers`` and
+    ``stack_bytes``. With ``report=True`` also ``spill_bytes``.
     """
 
     data: bytes
@@ -69,7 +70,7 @@ def compile_cubin(
         aligned: promise that every pointer is divisible by 16 (wider loads); the launcher must
             check it, and use another cubin where it does not hold.
         fp_fusion: let a multiplication and an addition become one rounding.
-        report: add register use and spills to the metadata, at the price of a second run of ptxas.
+        report: add spills to the metadata, at the price of a second run of ptxas.
 
     Raises:
         ImportError: Triton is not installed.
@@ -97,6 +98,7 @@ def compile_cubin(
     metadata = {name: getattr(compiled.metadata, name, None) for name in _KEPT_METADATA}
     ptxas = get_ptxas(arch)
     metadata |= {"arch": arch, "alignment": ALIGNMENT if aligned else 1, "cuda": ptxas.version}
+    metadata |= resources(compiled.asm["cubin"])
     if report:
         metadata |= _resources(compiled.asm["ptx"], ptxas.path, fp_fusion)
     return Cubin(compiled.asm["cubin"], metadata)

@@ -16,14 +16,14 @@ from funcdl.kernels.triton.render import TritonKernel
 from funcdl.runtime.disk_cache import CacheDir, default_cache
 
 _SUFFIX = ".cubin"
-_FORMAT = 1  # of an entry, and of what `compile_cubin` makes of a source
+_FORMAT = 2  # of an entry, and of what `compile_cubin` makes of a source
 
 
 def cache_key(kernel: TritonKernel, arch: int, aligned: bool) -> str:
     """The name of a kernel's cubin; it does not depend on the grid."""
     parts = {
         "format": _FORMAT,
-        "triton": _triton_version(),
+        "triton": triton_version(),
         "source": kernel.source,
         "name": kernel.name,
         "signature": kernel.signature,
@@ -56,7 +56,7 @@ def keep_cubin(
 
 
 @functools.cache
-def _triton_version() -> str:
+def triton_version() -> str:
     """The version of the installed Triton, without importing it."""
     try:
         return metadata.version("triton")

@@ -41,7 +41,7 @@ class ModuleCache:
         self._driver = stream.driver
         self._capability = capability
         self._functions: dict[bytes, Function] = {}
-        self._shared_limit = self._driver.attribute(
+        self.shared_limit = self._driver.attribute(
             stream.device, "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN"
         )
 
@@ -72,10 +72,10 @@ class ModuleCache:
                 f"kernel {name} was compiled for sm_{arch}, but gpu:{self._stream.ordinal} is an "
                 f"sm_{self._capability}"
             )
-        if shared > self._shared_limit:
+        if shared > self.shared_limit:
             raise DeviceError(
                 f"kernel {name} needs {shared} bytes of shared memory, but gpu:"
-                f"{self._stream.ordinal} has {self._shared_limit} for each block"
+                f"{self._stream.ordinal} has {self.shared_limit} for each block"
             )
         for extra in ("global_scratch_size", "profile_scratch_size"):
             if metadata.get(extra):

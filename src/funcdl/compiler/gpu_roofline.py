@@ -1,0 +1,131 @@
+"""A lower bound of a kernel's time on a GPU, for leaving out candidates and for nothing else.
+
+A kernel takes as long as its bytes or its operations, whichever is longer (the roofline model of
+S. Williams, A. Waterman and D. Patterson, 2009), divided by the share of the GPU's processors that
+its programs keep busy, times the share of lanes that only pad.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from funcdl.compiler.gpu_candidates import is_half_product
+from funcdl.kir.convolution import conv_as_dot
+from funcdl.kir.cost import Cost, kernel_cost
+from funcdl.kir.ir import Dot, Kernel, Reduce, operands
+from funcdl.kir.schedule import Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class GpuModel:
+    """What a device can do by its data sheet.
+
+    Bytes a second from memory and from the L2 cache; operations a second of products of half types,
+    float32 and float64; how many processors, and the bytes of shared memory of each.
+    """
+
+    bandwidth: float
+    cache_bandwidth: float
+    half_rate: float
+    float_rate: float
+    double_rate: float
+    processors: int
+    shared_bytes: int
+
+
+# NVIDIA A100 (SXM, 40 GB) and H100 (SXM): data sheets of 2020 and 2023.
+MODELS = {
+    80: GpuModel(1.55e12, 4e12, 312e12, 19.5e12, 19.5e12, 108, 163 << 10),
+    90: GpuModel(3.35e12, 7e12, 989e12, 67e12, 67e12, 132, 227 << 10),
+}
+
+_THREADS = 2048  # of a processor at a time
+_IN_FLIGHT = 16 << 10  # bytes on their way to a processor that hide the latency of memory
+_LAUNCH = 2e-6
+
+
+def model_of(capability: int) -> GpuModel:
+    """The model nearest to a compute capability."""
+    return MODELS[90 if capability >= 90 else 80]
+
+
+def estimate(kernel: Kernel, schedule: Schedule, model: GpuModel) -> float:
+    """Seconds of one run at least, about."""
+    kernel = conv_as_dot(kernel)
+    extents = {axis.name: axis.extent for axis in kernel.axes}
+    lanes = {s.axis: s.size for s in schedule.steps if s.kind == "vector"}
+    blocks = {s.axis: -(-extents[s.axis] // s.size) for s in schedule.steps if s.kind == "grid"}
+    programs = prod(blocks.values())
+    if programs == 0:
+        return _LAUNCH
+    dot = next((i for i in kernel.body if isinstance(i, Dot)), None)
+    if dot is not None:
+        seconds = _product(kernel, dot, lanes, programs, model)
+    else:
+        seconds = _stream(kernel, schedule, lanes, programs, model)
+    rounds = -(-programs // model.processors)
+    busy = programs / (model.processors * rounds)
+    padded = prod(
+        -(-extents[axis] // size) * size / max(extents[axis], 1) for axis, size in lanes.items()
+    )
+    return _LAUNCH + seconds * padded / busy
+
+
+def shared_bytes(kernel: Kernel, schedule: Schedule) -> int:
+    """Bytes of shared memory that a product's pipeline needs at least; 0 for other kernels."""
+    kernel = conv_as_dot(kernel)
+    dot = next((i for i in kernel.body if isinstance(i, Dot)), None)
+    if dot is None:
+        return 0
+    lanes = {s.axis: s.size for s in schedule.steps if s.kind == "vector"}
+    tile = (lanes[dot.m] + lanes[dot.n]) * lanes[dot.k] * _factor_bytes(kernel, dot)
+    return tile * max(schedule.num_stages - 1, 1)
+
+
+def _product(
+    kernel: Kernel, dot: Dot, lanes: dict[str, int], programs: int, model: GpuModel
+) -> float:
+    cost = kernel_cost(kernel)
+    m, n, depth = lanes[dot.m], lanes[dot.n], kernel.axis(dot.k).extent
+    rate = model.half_rate if is_half_product(kernel, dot) else model.float_rate
+    if dot.type.dtype.itemsize == 8:
+        rate = model.double_rate
+    # Each factor in a register serves a row of the block: small blocks wait for shared memory.
+    rate *= min(1.0, m * n / (m + n) / 64)
+    from_cache = programs * (m + n) * depth * _factor_bytes(kernel, dot)
+    return max(
+        _all_operations(cost) / rate,
+        cost.nbytes / model.bandwidth,
+        from_cache / model.cache_bandwidth,
+    )
+
+
+def _stream(
+    kernel: Kernel, schedule: Schedule, lanes: dict[str, int], programs: int, model: GpuModel
+) -> float:
+    cost = kernel_cost(kernel)
+    passes = _passes(kernel) if any(s.kind in ("tile", "loop") for s in schedule.steps) else 1
+    width = prod(lanes.values())
+    resident = min(_THREADS // (32 * schedule.num_warps), -(-programs // model.processors))
+    element = max((b.dtype.itemsize for b in kernel.buffers), default=4)
+    hidden = min(1.0, max(resident, 1) * width * element / _IN_FLIGHT)
+    read = cost.bytes_read * passes + cost.bytes_written
+    return max(read / model.bandwidth / hidden, _all_operations(cost) / model.float_rate)
+
+
+def _passes(kernel: Kernel) -> int:
+    """How often a row is read that does not fit into a block: once for each reduction in turn."""
+    phases: list[int] = []
+    for instruction in kernel.body:
+        after = [phases[r] + isinstance(kernel.body[r], Reduce) for r in operands(instruction)]
+        phases.append(max(after, default=0))
+    return max(phases, default=0) + 1
+
+
+def _factor_bytes(kernel: Kernel, dot: Dot) -> int:
+    return 2 if is_half_product(kernel, dot) else dot.type.dtype.itemsize
+
+
+def _all_operations(cost: Cost) -> int:
+    return max(cost.operations, cost.flops + cost.transcendentals)
