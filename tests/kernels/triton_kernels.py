@@ -14,7 +14,7 @@ from funcdl.kernels.triton import blocks
 from funcdl.kernels.triton.render import TritonKernel, render_kernel
 from funcdl.kir import elementwise
 from funcdl.kir.builder import KernelBuilder
-from funcdl.kir.ir import Dot, DotPrecision, Kernel, Order, Running
+from funcdl.kir.ir import Dot, DotPrecision, Kernel, Running
 from funcdl.kir.schedule import Schedule, Step
 
 F32 = np.dtype(np.float32)
@@ -39,6 +39,8 @@ ROWS = {
     "min": (2, np.minimum, "tl.minimum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)"),
     "or": (2, np.bitwise_or, "{0} | {1}"),
     "log": (1, np.log, "tl.log({0})"),
+    "log1p": (1, np.log1p, "libdevice.log1p({0})"),
+    "floor": (1, np.floor, "tl.floor({0})"),
     "rsqrt": (1, lambda x: 1 / np.sqrt(x), "tl.rsqrt({0})"),
     "round_even": (1, np.round, "libdevice.nearbyint({0})"),
     "is_finite": (1, np.isfinite, "({0} - {0} == 0)"),
@@ -358,13 +360,14 @@ def tiled(kernel: Kernel, bm: int, bn: int, bk: int) -> Schedule:
 
 
 def example_cases() -> dict[str, Case]:
-    """The kernel IR's own example kernels, but for those that Triton refuses."""
+    """The kernel IR's own example kernels, rows of running results in one block and in several."""
     found = {}
     for name, (kernel, make_inputs) in all_example_kernels().items():
-        if any(isinstance(i, Running | Order) for i in kernel.body):
-            continue
         inputs = make_inputs(np.random.default_rng(0))
         found[f"example_{name}"] = Case(kernel, schedule_gpu(kernel), inputs=inputs)
+        if any(isinstance(i, Running) for i in kernel.body):
+            small = schedule_gpu(kernel, Knobs(lanes=16))
+            found[f"example_{name}_carried"] = Case(kernel, small, inputs=inputs)
         if any(b.dtype.itemsize == 2 for b in kernel.buffers):
             found[f"example_{name}"].tolerance = 1e-2
     return found

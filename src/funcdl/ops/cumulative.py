@@ -32,8 +32,6 @@ from funcdl.ops.sort import take_along
 
 NDArray = np.ndarray[Any, Any]
 
-_MISSING = {"triton": "blocks run in any order, and an element depends on the one before it"}
-
 
 def _cumulative(name: str, accepts: tuple[str, ...], combine: np.ufunc, op: RunningOp) -> Primitive:
     """An accumulation with all of its rules but the derivative."""
@@ -116,7 +114,7 @@ def _samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]
 cumsum = _cumulative("cumsum", registry.NUMBERS, np.add, "sum")
 cumsum.jvp = linear_unary_jvp(cumsum)
 cumsum.transpose = lambda ct, x, *, axis, reverse: [cumsum(ct, axis=axis, reverse=not reverse)]
-registry.add(Op(cumsum, registry.NUMBERS, _samples, _MISSING))
+registry.add(Op(cumsum, registry.NUMBERS, _samples))
 
 
 def _prod_jvp(
@@ -141,7 +139,7 @@ def _prod_samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sa
 
 cumprod = _cumulative("cumprod", registry.NUMBERS, np.multiply, "prod")
 cumprod.jvp = _prod_jvp
-registry.add(Op(cumprod, registry.NUMBERS, _prod_samples, _MISSING))
+registry.add(Op(cumprod, registry.NUMBERS, _prod_samples))
 
 
 def _extreme_jvp(primitive: Primitive) -> Callable[..., tuple[Any, Any]]:
@@ -182,7 +180,7 @@ def _extreme_samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator
 def _extreme(name: str, combine: np.ufunc, op: RunningOp) -> Primitive:
     primitive = _cumulative(name, registry.REAL, combine, op)
     primitive.jvp = _extreme_jvp(primitive)
-    registry.add(Op(primitive, registry.REAL, _extreme_samples, _MISSING))
+    registry.add(Op(primitive, registry.REAL, _extreme_samples))
     return primitive
 
 
@@ -215,4 +213,4 @@ def _logsumexp_samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterat
 
 cumlogsumexp = _cumulative("cumlogsumexp", registry.FLOATS, np.logaddexp, "logsumexp")
 cumlogsumexp.jvp = _logsumexp_jvp
-registry.add(Op(cumlogsumexp, registry.FLOATS, _logsumexp_samples, _MISSING))
+registry.add(Op(cumlogsumexp, registry.FLOATS, _logsumexp_samples))

@@ -28,8 +28,6 @@ from funcdl.ops.windows import GatherDimensionNumbers, GatherScatterMode
 
 NDArray = np.ndarray[Any, Any]
 
-_MISSING = {"triton": "blocks run in any order, and each position depends on all elements"}
-
 
 def take_along(x: Any, index: Any, axis: int) -> Any:
     """The elements of `x` at the positions `index` along `axis`, one for each element of `index`.
@@ -199,7 +197,7 @@ sort.impl = _sort_impl
 sort.jvp = _sort_jvp
 sort.batch = _sort_batch
 sort.lower = Rewritten()
-registry.add(Op(sort, registry.ALL, _sort_samples, _MISSING))
+registry.add(Op(sort, registry.ALL, _sort_samples))
 
 
 top_k = Primitive("top_k", multiple_results=True)
@@ -270,4 +268,4 @@ top_k.weak = lambda weak, **params: False
 top_k.jvp = _top_k_jvp
 top_k.batch = _top_k_batch
 top_k.lower = Rewritten()
-registry.add(Op(top_k, _TOP_K_ACCEPTS, _top_k_samples, _MISSING))
+registry.add(Op(top_k, _TOP_K_ACCEPTS, _top_k_samples))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from funcdl.kernels.triton import text
@@ -13,18 +15,50 @@ from funcdl.kir.ir import (
     Cast,
     Const,
     Dot,
+    Effect,
     Elementwise,
     IndexValue,
     Load,
+    Order,
     Reduce,
+    Running,
     Select,
     Store,
     ValueType,
+    operands,
 )
 
 
 class InstructionWriter(BlockWriter):
     """Writes the instructions of a kernel, each as a line of its own."""
+
+    # Order of evaluation
+
+    def _effects(self) -> list[int]:
+        return [id for id, i in enumerate(self.kernel.body) if isinstance(i, Effect)]
+
+    def _needed(self, roots: Iterable[int]) -> list[int]:
+        """Ids of values that `roots` read, themselves included, not yet computed; in order."""
+        found: set[int] = set()
+        pending = list(roots)
+        while pending:
+            id = pending.pop()
+            instruction = self.kernel.body[id]
+            computed = not isinstance(instruction, Effect) and self._key(id) in self.values
+            if id not in found and not computed:
+                found.add(id)
+                pending.extend(operands(instruction))
+        return sorted(found)
+
+    def _write_effects(self, effects: list[int]) -> None:
+        """Compute what effects need, then let them happen: a block loads before it stores."""
+        for id in self._needed(effects):
+            if id not in effects:
+                self._write(id)
+        for id in effects:
+            self._write(id)
+
+    # Single instructions
 
     def _write(self, id: int) -> None:
         instruction = self.kernel.body[id]
@@ -54,12 +88,22 @@ class InstructionWriter(BlockWriter):
                 self._define(id, "bits", bits)
             case Reduce():
                 self._write_reduce(id, instruction)
+            case Running():
+                self._write_running(id, instruction)
+            case Order():
+                self._write_order(id, instruction)
             case Store():
                 self._write_store(instruction)
             case AtomicUpdate():
                 self._write_update(id, instruction)
             case Dot():
                 raise AssertionError("the product is written by _write_dot")
+
+    def _write_running(self, id: int, running: Running) -> None:
+        raise NotImplementedError
+
+    def _write_order(self, id: int, order: Order) -> None:
+        raise NotImplementedError
 
     def _write_load(self, id: int, load: Load) -> None:
         pointers, mask = self._access(load.buffer, load.index, load.type.axes, load.mask)

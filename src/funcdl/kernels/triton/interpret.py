@@ -96,6 +96,7 @@ def _patch() -> None:
     builder.create_dot = _dot(interpreter)
     builder.create_splat = _splat(interpreter)
     interpreter.ReduceOps.generic_reduce = _reduce(interpreter.ReduceOps.generic_reduce)
+    interpreter.ScanOps.generic_scan = _scan(interpreter.ScanOps.generic_scan)
     interpreter._patch_lang = _patch_lang(interpreter._patch_lang)
 
 
@@ -169,9 +170,31 @@ class _Library:
         return call
 
 
+def _scan(generic: Callable[..., Any]) -> Callable[..., Any]:
+    """The renderer's combining functions as whole-array NumPy accumulations."""
+    whole: dict[str, np.ufunc] = {
+        "combine_sum": np.add,
+        "combine_prod": np.multiply,
+        "combine_max": np.maximum,
+        "combine_min": np.minimum,
+        "combine_logsumexp": np.logaddexp,
+    }
+
+    def scan(self: Any, input: Any) -> Any:
+        function = whole.get(getattr(self.combine_fn, "__name__", ""))
+        if function is None:
+            return generic(self, input)
+        data = input[0].handle.data
+        return [self.to_tensor(function.accumulate(data, self.axis, data.dtype), input[0].dtype)]
+
+    return scan
+
+
 def _reduce(generic: Callable[..., Any]) -> Callable[..., Any]:
     """The renderer's combining functions as whole-array NumPy reductions."""
     whole: dict[str, Callable[..., Any]] = {
+        "combine_sum": np.add.reduce,
+        "combine_logsumexp": np.logaddexp.reduce,
         "combine_prod": np.multiply.reduce,
         "combine_max": np.maximum.reduce,
         "combine_min": np.minimum.reduce,

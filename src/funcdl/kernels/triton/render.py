@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from funcdl.kernels.triton import text
 from funcdl.kernels.triton.blocks import UnsupportedKernel, block_name, pointer_name
-from funcdl.kernels.triton.instructions import InstructionWriter
+from funcdl.kernels.triton.running import RunningWriter
 from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.ir import (
     AtomicUpdate,
@@ -50,13 +50,13 @@ def render_kernel(kernel: Kernel, schedule: Schedule) -> TritonKernel:
     """Write `kernel` as Triton source, laid out as `schedule` says.
 
     A convolution becomes an implicit GEMM (`kir.convolution`). Raises `UnsupportedKernel` for what
-    Triton cannot express (complex numbers, operations without a Triton spelling, running results,
-    ordered updates).
+    Triton cannot express (complex numbers, operations without a Triton spelling, long rows to be
+    sorted, ordered updates).
     """
     return _Renderer(conv_as_dot(kernel), schedule).render()
 
 
-class _Renderer(InstructionWriter):
+class _Renderer(RunningWriter):
     def render(self) -> TritonKernel:
         self._check()
         for axis, lanes in self.lanes.items():
@@ -65,6 +65,8 @@ class _Renderer(InstructionWriter):
             self._write_grid()
             if self.dot is not None:
                 self._write_dot(self.dot)
+            elif self.loops and self.running_axis is not None:
+                self._write_carried(self._effects())
             elif self.loops:
                 self._write_looped()
             else:
@@ -84,7 +86,7 @@ class _Renderer(InstructionWriter):
     def _source(self) -> str:
         lines = "\n".join(self.lines)
         parts = ["import triton\nimport triton.language as tl\n"]
-        if "libdevice." in lines:
+        if "libdevice." in "".join([lines, *self.helpers.values()]):
             parts[0] += "from triton.language.extra import libdevice\n"
         parts += [f"@triton.jit\n{source}" for source in self.helpers.values()]
         parameters = ", ".join(pointer_name(buffer.name) for buffer in self.kernel.buffers)
@@ -104,8 +106,6 @@ class _Renderer(InstructionWriter):
         for id, instruction in enumerate(kernel.body):
             if not isinstance(instruction, Effect) and not text.supported(instruction.type.dtype):
                 self._refuse(id, f"Triton has no element type {instruction.type.dtype.name}")
-            if isinstance(instruction, Running | Order):
-                self._refuse(id, "a block sees its own elements only, not those before it")
         forms = {type(i) for i in kernel.body} & {Dot, Reduce, AtomicUpdate}
         dots = [id for id, i in enumerate(kernel.body) if isinstance(i, Dot)]
         if len(dots) > 1 or (dots and len(forms) > 1):
@@ -125,6 +125,7 @@ class _Renderer(InstructionWriter):
         kernel = self.kernel
         reduced = {a for i in kernel.body if isinstance(i, Reduce) for a in i.axes}
         reduced |= {i.k for i in kernel.body if isinstance(i, Dot)}
+        reduced |= {i.axis for i in kernel.body if isinstance(i, Running | Order)}
         moved = {step.axis: step for step in (*self.grid, *self.loops)}
         for axis in kernel.axes:
             if axis.name not in moved and self.lanes.get(axis.name, 1) < axis.extent:
@@ -147,30 +148,6 @@ class _Renderer(InstructionWriter):
                 )
 
     # Order of evaluation
-
-    def _effects(self) -> list[int]:
-        return [id for id, i in enumerate(self.kernel.body) if isinstance(i, Effect)]
-
-    def _needed(self, roots: Iterable[int]) -> list[int]:
-        """Ids of values that `roots` read, themselves included, not yet computed; in order."""
-        found: set[int] = set()
-        pending = list(roots)
-        while pending:
-            id = pending.pop()
-            instruction = self.kernel.body[id]
-            computed = not isinstance(instruction, Effect) and self._key(id) in self.values
-            if id not in found and not computed:
-                found.add(id)
-                pending.extend(operands(instruction))
-        return sorted(found)
-
-    def _write_effects(self, effects: list[int]) -> None:
-        """Compute what effects need, then let them happen: a block loads before it stores."""
-        for id in self._needed(effects):
-            if id not in effects:
-                self._write(id)
-        for id in effects:
-            self._write(id)
 
     def _write_looped(self) -> None:
         """A reduction too long for one block: one pass over it for each phase.
