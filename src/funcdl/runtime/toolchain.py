@@ -10,12 +10,13 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from funcdl.config import config
-from funcdl.runtime.disk_cache import default_cache
+from funcdl.runtime.disk_cache import CacheDir, default_cache
 
 _SHOWN_LINES = 12
 
@@ -76,7 +77,8 @@ class Compiler:
             extra_key: whatever else should tell this unit from another with the same text.
 
         Raises:
-            CompilerError: the compiler refused; the source file is kept and named.
+            CompilerError: the compiler refused, and the source file is kept and named; or the
+                folder has no room.
         """
         return self._build(Unit(source, tuple(flags), name, tuple(include_dirs), extra_key))
 
@@ -93,15 +95,31 @@ class Compiler:
         For parts that a machine may lack, as ``-fopenmp`` without its library.
         """
         unit = Unit("int fd_probe(void) { return 0; }\n", tuple(flags), "probe")
-        cached = default_cache().get_text(key := self.key(unit), ".probe")
+        store = default_cache()
+        cached = store.get_text(key := self.key(unit), ".probe")
         if cached is None:
-            with default_cache().scratch() as folder:
-                cached = "no" if self._run(unit, folder).returncode else "yes"
-            default_cache().put(key, ".probe", cached)
+            with suppress(OSError), store.scratch() as folder:
+                if self._run(unit, folder).returncode == 0:
+                    cached = "yes"
+                elif self._run(replace(unit, flags=()), folder).returncode == 0:
+                    cached = "no"
+                # Else the flags are not to blame, but a full disk, or who killed the compiler.
+                if cached is not None:
+                    store.put(key, ".probe", cached)
         return cached == "yes"
 
     def _build(self, unit: Unit) -> Path:
         store = default_cache()
+        try:
+            return self._build_in(store, unit)
+        except OSError as error:
+            raise CompilerError(
+                f"{unit.name!r} cannot be compiled in {str(store.root)!r}: {error.strerror}. Make "
+                "room there, or set FUNCDL_CACHE_DIR to another folder",
+                self.command,
+            ) from error
+
+    def _build_in(self, store: CacheDir, unit: Unit) -> Path:
         key = self.key(unit)
         if config.keep_source:
             store.put(key, ".c", unit.source)
