@@ -83,14 +83,20 @@ CASTS += [(b, a) for a, b in CASTS] + [(f, t) for f in ("f32", "f64") for t in I
 
 GEMM = """
 __attribute__((visibility("default"))) void test_gemm_TT(void **p) {
-  const int64_t *s = p[0]; /* m, n, k, strides of A, strides of B, ldc, accumulate */
-  fd_pack_a_TT(p[3], p[1], s[3], s[4], s[0], s[2]);
-  fd_pack_b_TT(p[4], p[2], s[5], s[6], s[2], s[1]);
-  fd_gemm_tile_TT(s[0], s[1], s[2], p[3], p[4], p[5], s[7], (int)s[8]);
+  const int64_t *s = p[0]; /* m, n, k, strides of A, strides of B, row of C, accumulate, panels */
+  if (s[9]) {
+    const int64_t columns = (s[1] + FD_LANES_UPPER - 1) / FD_LANES_UPPER * FD_LANES_UPPER;
+    fd_pack_TT(p[3], p[2], s[5], s[6], s[2], s[1]);
+    fd_gemm_TT(s[0], columns, s[2], p[1], s[3], s[4], p[3], FD_NR_UPPER, FD_NR_UPPER * s[2],
+                    p[4], s[7], (int)s[8]);
+  } else {
+    fd_gemm_TT(s[0], s[1], s[2], p[1], s[3], s[4], p[2], s[5], FD_NR_UPPER, p[4], s[7],
+                    (int)s[8]);
+  }
 }
 __attribute__((visibility("default"))) void test_tile_TT(void **p) {
   int64_t *shape = p[0];
-  shape[0] = FD_MR_UPPER;
+  shape[0] = FD_LANES_UPPER;
   shape[1] = FD_NR_UPPER;
 }
 """

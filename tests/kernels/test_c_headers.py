@@ -236,10 +236,10 @@ def test_integers_between(data: st.DataObject, t: str, name: str) -> None:
 @every_float
 @pytest.mark.parametrize(
     ("m", "n", "k"),
-    [(1, 1, 1), (12, 32, 16), (13, 33, 17), (5, 100, 64), (50, 7, 129), (25, 65, 0)],
+    [(1, 1, 1), (12, 32, 16), (13, 33, 17), (5, 100, 64), (50, 7, 129), (25, 65, 0), (7, 44, 600)],
 )
-@pytest.mark.parametrize("layout", ["nn", "nt", "tn", "tt", "strided"])
-def test_packed_matrix_product(isa: str, t: str, m: int, n: int, k: int, layout: str) -> None:
+@pytest.mark.parametrize("layout", ["nn", "nt", "tn", "tt", "strided", "in place"])
+def test_matrix_product(isa: str, t: str, m: int, n: int, k: int, layout: str) -> None:
     dtype, rng = DTYPES[t], np.random.default_rng(m * n + k)
 
     def operand(rows: int, columns: int, kind: str) -> NDArray:
@@ -248,26 +248,28 @@ def test_packed_matrix_product(isa: str, t: str, m: int, n: int, k: int, layout:
         x = rng.normal(size=(columns, rows) if kind == "t" else (rows, columns)).astype(dtype)
         return x.T if kind == "t" else x
 
-    kinds = (layout, layout) if layout == "strided" else tuple(layout)
+    in_place = layout == "in place"
+    n = max(n, 64 // dtype.itemsize) if in_place else n
+    kinds = {"strided": ("strided",) * 2, "in place": ("n", "n")}.get(layout, tuple(layout))
     a, b = operand(m, k, kinds[0]), operand(k, n, kinds[1])
     tile = np.zeros(2, np.int64)
     run(isa, t, f"tile_{t}", tile)
-    rows, columns = (-(-size // unit) * unit for size, unit in zip((m, n), tile, strict=True))
-    packed_a, packed_b = (np.full(size * k + 8, 99, dtype) for size in (rows, columns))
-    c = np.full((rows + 1, columns + 3), 5, dtype)
-    for accumulate in (0, 1):
+    lanes, width = map(int, tile)
+    columns = n if in_place else -(-n // lanes) * lanes
+    panels = np.full(-(-n // width) * width * k + 8, 99, dtype)
+    c = np.full((m + 1, columns + 3), 5, dtype)
+    for accumulate in (0,) if in_place else (0, 1):
         strides = [s // dtype.itemsize for s in (*a.strides, *b.strides)]
-        sizes = np.array([m, n, k, *strides, columns + 3, accumulate], np.int64)
+        sizes = np.array([m, n, k, *strides, columns + 3, accumulate, not in_place], np.int64)
         base_a, base_b = (x.base if x.base is not None else x for x in (a, b))
-        run(isa, t, f"gemm_{t}", sizes, base_a, base_b, packed_a, packed_b, c)
-        expected = np.zeros((rows, columns))
-        expected[:m, :n] = (1 + accumulate) * (a.astype(float) @ b.astype(float))
+        run(isa, t, f"gemm_{t}", sizes, base_a, base_b, panels, c)
+        expected = np.zeros((m, columns))
+        expected[:, :n] = (1 + accumulate) * (a.astype(float) @ b.astype(float))
         tolerance = 1e-5 if t == "f32" else 1e-13
-        np.testing.assert_allclose(c[:rows, :columns], expected, tolerance, 10 * tolerance)
-        assert np.all(c[rows:] == 5)
+        np.testing.assert_allclose(c[:m, :columns], expected, tolerance, 10 * tolerance)
+        assert np.all(c[m:] == 5)
         assert np.all(c[:, columns:] == 5)
-    assert np.all(packed_a[-8:] == 99)
-    assert np.all(packed_b[-8:] == 99)
+    assert np.all(panels[-8:] == 99)
 
 
 @every_isa

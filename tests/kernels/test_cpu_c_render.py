@@ -234,7 +234,7 @@ def test_schedule_decides_the_loops() -> None:
     blocked = Schedule((Step("m", "tile", 24), Step("n", "tile", 96), Step("k", "tile", 15)))
     assert "fd_gemm" not in render_kernel(kernel, loops)
     assert "#pragma omp simd\n      for (int64_t n" in render_kernel(kernel, loops)
-    assert "fd_gemm_tile_f32(" in render_kernel(kernel, blocked)
+    assert "fd_gemm_f32(" in render_kernel(kernel, blocked)
     assert "omp parallel" not in render_kernel(kernel, blocked)
 
 

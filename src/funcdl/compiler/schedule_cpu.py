@@ -12,6 +12,7 @@ from math import prod
 
 from funcdl.compiler.schedule_conv import conv_work, schedule_conv
 from funcdl.kir.convolution import conv_as_dot
+from funcdl.kir.dot import is_strided, reads_in_place
 from funcdl.kir.elementwise import lookup
 from funcdl.kir.index import AxisAtom, Index
 from funcdl.kir.ir import (
@@ -61,13 +62,15 @@ SORT_COST = 50
 # worth packing its operands.
 DOT_THIN = 4
 DOT_SMALL = 4096
-# Rows and columns of a tile, and terms of a block, of a packed product: what is read repeatedly
-# stays in the second-level cache. Columns are a multiple of every micro-kernel's width.
-DOT_TILE = (96, 384)
-DOT_DEPTH = 384
-# Tiles are made smaller, down to a limit, until there are this many for threads to share.
+# Rows and columns of a tile of a product in float32: what is read repeatedly stays in the
+# second-level cache. Terms of a block, where operands are evaluated block by block.
+DOT_TILE = (128, 256)
+DOT_DEPTH = 256
+# Tiles are made smaller, down to a limit, until there are this many for threads to share, unless
+# each would be less work than this.
 MANY_TILES = 8
-MIN_TILE = (48, 96)
+TILE_WORK = 128 * 1024
+MIN_TILE = (8, 32)
 
 
 def schedule_cpu(kernel: Kernel) -> Schedule:
@@ -219,31 +222,56 @@ def _is_blocked(kernel: Kernel, dot: Dot) -> bool:
 
 def _schedule_dot(kernel: Kernel, dot: Dot) -> Schedule:
     """Tiles of m and n for threads to share, or whole batch elements where these are many."""
-    m, n, k = (kernel.axis(axis).extent for axis in (dot.m, dot.n, dot.k))
-    tile_m, tile_n = DOT_TILE
-    if dot.type.dtype.itemsize == 8:
-        tile_n //= 2
-    depth = min(_round_up(-(-k // -(-k // DOT_DEPTH)), 16), k)
+    k = kernel.axis(dot.k).extent
     batch = [a for a in kernel.axes if a.name not in (dot.m, dot.n, dot.k) and a.extent != 1]
     elements = prod(axis.extent for axis in batch)
-    is_parallel = work(kernel) >= PARALLEL_WORK
-    by_element = elements >= MANY_CHUNKS
-    if is_parallel and not by_element:
-        # Rows first: each further tile of columns packs the left operand once more.
-        while -(-m // tile_m) * -(-n // tile_n) < MANY_TILES and tile_m > MIN_TILE[0]:
-            tile_m //= 2
-        while -(-m // tile_m) * -(-n // tile_n) < MANY_TILES and tile_n > MIN_TILE[1]:
-            tile_n //= 2
-    tiles: Kind = "parallel" if is_parallel and not by_element else "tile"
+    tiles_wanted = min(work(kernel) // TILE_WORK, MANY_TILES)
+    # What is packed is packed for all tiles of an element: then threads share one or the other.
+    in_place = reads_in_place(kernel, dot)
+    by_element = elements >= (2 if in_place else MANY_CHUNKS) and tiles_wanted > 1
+    if by_element:
+        tiles_wanted = -(-tiles_wanted // elements) if in_place else 1
+    tile_m, tile_n = _dot_tile(kernel, dot, tiles_wanted)
+    tiles: Kind = "parallel" if tiles_wanted > 1 else "tile"
+    depth = k
+    if not is_strided(kernel, dot, dot.lhs) or not is_strided(kernel, dot, dot.rhs):
+        depth = min(_round_up(-(-k // -(-k // DOT_DEPTH)), 16), k)
     return Schedule(
         (
-            *(Step(a.name, "parallel" if is_parallel and by_element else "loop") for a in batch),
+            *(Step(a.name, "parallel" if by_element else "loop") for a in batch),
             Step(dot.m, tiles, tile_m),
             Step(dot.n, tiles, tile_n),
             Step(dot.k, "tile", depth),
             Step(dot.n, "vector"),
         )
     )
+
+
+def _dot_tile(kernel: Kernel, dot: Dot, wanted: int) -> tuple[int, int]:
+    """Rows and columns of a tile, so that there are `wanted` tiles if they can be made."""
+    m, n = kernel.axis(dot.m).extent, kernel.axis(dot.n).extent
+    most_m, most_n = DOT_TILE
+    if dot.type.dtype.itemsize == 8:
+        most_n //= 2
+    least_m, least_n = MIN_TILE
+    rows, columns = -(-m // most_m), -(-n // most_n)
+
+    def size(extent: int, count: int, unit: int) -> int:
+        return _round_up(-(-extent // count), unit)
+
+    tile_m, tile_n = size(m, rows, least_m), size(n, columns, least_n)
+    # What is evaluated from the left operand is evaluated for each tile of columns anew.
+    rows_only = not is_strided(kernel, dot, dot.lhs)
+    while -(-m // tile_m) * -(-n // tile_n) < wanted:
+        if tile_n > least_n and not rows_only and (tile_n >= 2 * tile_m or tile_m <= least_m):
+            columns *= 2
+            tile_n = size(n, columns, least_n)
+        elif tile_m > least_m:
+            rows *= 2
+            tile_m = size(m, rows, least_m)
+        else:
+            break
+    return tile_m, tile_n
 
 
 def _schedule_updates(kernel: Kernel) -> Schedule:

@@ -1,44 +1,19 @@
 /* kernel dot_epilogue(x: f32[100352] in, y: f32[401408] in, bias: f32[512] in, out1: bool[65536] out, out2: f32[512] out, out0: f32[65536] out)
  *   axes m:128 n:512 k:784
- *   schedule m:parallel(48) n:parallel(192) k:tile(272) n:vector */
+ *   schedule m:parallel(64) n:parallel(128) k:tile(784) n:vector */
 static void dot_epilogue(const float *restrict x, const float *restrict y,
                          const float *restrict bias, uint8_t *restrict out1, float *restrict out2,
                          float *restrict out0) {
-  enum { rhs_columns = (512 + FD_NR_F32 - 1) / FD_NR_F32 * FD_NR_F32 };
-  enum { tile_rows = (48 + FD_MR_F32 - 1) / FD_MR_F32 * FD_MR_F32 };
-  enum { tile_columns = (192 + FD_NR_F32 - 1) / FD_NR_F32 * FD_NR_F32 };
-  const size_t rhs_bytes = ((size_t)784 * rhs_columns * sizeof(float) + 63) / 64 * 64;
-  float *const rhs_panels = aligned_alloc(64, rhs_bytes);
-  if (rhs_panels == NULL) abort();
-  /* panels of v1 */
+  enum { tile_columns = (128 + FD_NR_F32 - 1) / FD_NR_F32 * FD_NR_F32 };
   #pragma omp parallel for num_threads(fd_num_threads) schedule(static) collapse(2)
-  for (int64_t k_tile = 0; k_tile < 784; k_tile += 272) {
-    for (int64_t n_tile = 0; n_tile < 512; n_tile += 96) {
-      const int64_t k_end = k_tile + 272 < 784 ? k_tile + 272 : 784;
-      const int64_t n_end = n_tile + 96 < 512 ? n_tile + 96 : 512;
-      fd_pack_b_f32(rhs_panels + k_tile * rhs_columns + n_tile * (k_end - k_tile),
-                    &y[k_tile * 512 + n_tile], 512, 1, k_end - k_tile, n_end - n_tile);
-    }
-  }
-  /* tiles of v2, and what follows from them */
-  #pragma omp parallel for num_threads(fd_num_threads) schedule(static) collapse(2)
-  for (int64_t m_tile = 0; m_tile < 128; m_tile += 48) {
-    for (int64_t n_tile = 0; n_tile < 512; n_tile += 192) {
-      const int64_t m_end = m_tile + 48 < 128 ? m_tile + 48 : 128;
-      const int64_t n_end = n_tile + 192 < 512 ? n_tile + 192 : 512;
-      _Alignas(64) float lhs_panels[tile_rows * 272];
-      _Alignas(64) float product[tile_rows * tile_columns];
-      for (int64_t k_tile = 0; k_tile < 784; k_tile += 272) {
-        const int64_t k_end = k_tile + 272 < 784 ? k_tile + 272 : 784;
-        fd_pack_a_f32(lhs_panels, &x[k_tile + m_tile * 784], 784, 1, m_end - m_tile,
-                      k_end - k_tile);
-        fd_gemm_tile_f32(m_end - m_tile, n_end - n_tile, k_end - k_tile, lhs_panels,
-                         rhs_panels + k_tile * rhs_columns + n_tile * (k_end - k_tile), product,
-                         tile_columns, k_tile > 0);
-      }
-      for (int64_t m = m_tile; m < m_end; ++m) {
+  for (int64_t m_tile = 0; m_tile < 128; m_tile += 64) {
+    for (int64_t n_tile = 0; n_tile < 512; n_tile += 128) {
+      _Alignas(64) float product[64 * tile_columns];
+      fd_gemm_f32(64, 128, 784, &x[m_tile * 784], 784, 1, &y[n_tile], 512, FD_NR_F32, product,
+                  tile_columns, 0);
+      for (int64_t m = m_tile; m < m_tile + 64; ++m) {
         #pragma omp simd
-        for (int64_t n = n_tile; n < n_end; ++n) {
+        for (int64_t n = n_tile; n < n_tile + 128; ++n) {
           const float v2 = product[(m - m_tile) * tile_columns + n - n_tile];
           const float v3 = bias[n];
           const float v4 = v2 + v3;
@@ -56,5 +31,4 @@ static void dot_epilogue(const float *restrict x, const float *restrict y,
       }
     }
   }
-  free(rhs_panels);
 }

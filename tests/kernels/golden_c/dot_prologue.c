@@ -1,11 +1,10 @@
 /* kernel dot_prologue(x: f32[262144] in, y: f32[51200] in, row: f32[512] in, out0: f32[51200] out)
  *   axes m:512 n:100 k:512
- *   schedule m:parallel(48) n:parallel(384) k:tile(256) n:vector */
+ *   schedule m:parallel(64) n:parallel(128) k:tile(256) n:vector */
 static void dot_prologue(const float *restrict x, const float *restrict y,
                          const float *restrict row, float *restrict out0) {
-  enum { rhs_columns = (100 + FD_NR_F32 - 1) / FD_NR_F32 * FD_NR_F32 };
-  enum { tile_rows = (48 + FD_MR_F32 - 1) / FD_MR_F32 * FD_MR_F32 };
   enum { tile_columns = (100 + FD_NR_F32 - 1) / FD_NR_F32 * FD_NR_F32 };
+  enum { rhs_columns = (100 + FD_NR_F32 - 1) / FD_NR_F32 * FD_NR_F32 };
   const size_t rhs_bytes = ((size_t)512 * rhs_columns * sizeof(float) + 63) / 64 * 64;
   float *const rhs_panels = aligned_alloc(64, rhs_bytes);
   if (rhs_panels == NULL) abort();
@@ -24,33 +23,31 @@ static void dot_prologue(const float *restrict x, const float *restrict y,
           rhs_values[(k - k_tile) * 96 + n - n_tile] = v7;
         }
       }
-      fd_pack_b_f32(rhs_panels + k_tile * rhs_columns + n_tile * 256, rhs_values, 96, 1, 256,
-                    n_end - n_tile);
+      fd_pack_f32(rhs_panels + k_tile * rhs_columns + n_tile * 256, rhs_values, 96, 1, 256,
+                  n_end - n_tile);
     }
   }
   /* tiles of v8, and what follows from them */
   #pragma omp parallel for num_threads(fd_num_threads) schedule(static)
-  for (int64_t m_tile = 0; m_tile < 512; m_tile += 48) {
-    const int64_t m_end = m_tile + 48 < 512 ? m_tile + 48 : 512;
-    _Alignas(64) float lhs_panels[tile_rows * 256];
-    _Alignas(64) float product[tile_rows * tile_columns];
+  for (int64_t m_tile = 0; m_tile < 512; m_tile += 64) {
+    _Alignas(64) float product[64 * tile_columns];
     for (int64_t k_tile = 0; k_tile < 512; k_tile += 256) {
-      float lhs_values[256 * 48];
+      float lhs_values[256 * 64];
       for (int64_t k = k_tile; k < k_tile + 256; ++k) {
         #pragma omp simd
-        for (int64_t m = m_tile; m < m_end; ++m) {
+        for (int64_t m = m_tile; m < m_tile + 64; ++m) {
           const float v0 = x[k * 512 + m];
           const float v1 = row[m];
           const float v2 = v0 * v1;
           const float v3 = fd_exp_f32(v2);
-          lhs_values[(k - k_tile) * 48 + m - m_tile] = v3;
+          lhs_values[(k - k_tile) * 64 + m - m_tile] = v3;
         }
       }
-      fd_pack_a_f32(lhs_panels, lhs_values, 1, 48, m_end - m_tile, 256);
-      fd_gemm_tile_f32(m_end - m_tile, 100, 256, lhs_panels, rhs_panels + k_tile * rhs_columns,
-                       product, tile_columns, k_tile > 0);
+      fd_gemm_f32(64, (100 + FD_LANES_F32 - 1) / FD_LANES_F32 * FD_LANES_F32, 256, lhs_values, 1,
+                  64, rhs_panels + k_tile * rhs_columns, FD_NR_F32, FD_NR_F32 * (256), product,
+                  tile_columns, k_tile > 0);
     }
-    for (int64_t m = m_tile; m < m_end; ++m) {
+    for (int64_t m = m_tile; m < m_tile + 64; ++m) {
       #pragma omp simd
       for (int64_t n = 0; n < 100; ++n) {
         const float v8 = product[(m - m_tile) * tile_columns + n];

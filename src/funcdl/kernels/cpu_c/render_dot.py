@@ -1,9 +1,10 @@
-"""Kernels with a blocked `Dot`: packed panels, a micro-kernel, and an epilogue on each tile.
+"""Kernels with a blocked `Dot`: tiles, a micro-kernel, and an epilogue on each tile.
 
 The product is computed in tiles of m by n positions, in a local array that stays in the cache until
-the epilogue has read it. The right operand is packed first, for all of n, one block of k after the
-other; the left one tile by tile. An operand that is a plain load is packed straight from memory,
-any other is evaluated into a small array, in vectors, and packed from there.
+the epilogue has read it. Rows of the right operand are read where they are if their columns are
+contiguous; else the operand is packed first, for all of n, into panels of a few columns. The left
+operand is never packed. What is no plain load is evaluated into a small array first, in vectors,
+one block of k after the other.
 
 Threads share the tiles. With many batch elements of small matrices, they share these instead, and
 each thread packs for itself.
@@ -19,15 +20,16 @@ from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import PARALLEL, Action, Loop, Nest, share
 from funcdl.kernels.cpu_c.text import POSITION, Writer, factor
-from funcdl.kir.index import AxisAtom, Index
+from funcdl.kir.dot import VECTOR_BYTES, is_strided, reads_in_place
 from funcdl.kir.ir import Dot, Effect, Kernel, Load, Store, operands
 from funcdl.kir.schedule import Schedule
 
 # Packed panels up to this size are on the stack, larger ones come from malloc.
 STACK_BYTES = 256 * 1024
-# A multiple of every micro-kernel's width, which tiles of n must be; and as many columns of the
-# right operand are packed at a time.
-COLUMN_UNIT = 96
+# A multiple of every micro-kernel's width, which tiles of packed columns must be; and how many
+# columns are packed at a time.
+COLUMN_UNIT = 32
+PACKED_COLUMNS = 3 * COLUMN_UNIT
 
 
 def is_blocked(kernel: Kernel, schedule: Schedule) -> bool:
@@ -118,11 +120,13 @@ class _DotRenderer:
         self.short = text.short_name(self.dot.type.dtype)
         self.sizes = {step.axis: step.size for step in reversed(schedule.steps)}
         self.m, self.k = self._tiled(self.dot.m), self._tiled(self.dot.k)
-        self.n = self._tiled(self.dot.n, COLUMN_UNIT)
+        self.in_place = self._in_place()
+        self.n = self._tiled(self.dot.n, 1 if self.in_place else COLUMN_UNIT)
         product = (self.dot.m, self.dot.n, self.dot.k)
         self.batch = [a.name for a in kernel.axes if a.name not in product and a.extent != 1]
         parallel = {step.axis for step in schedule.steps if step.kind == "parallel"}
-        self.share_batch = bool(parallel.intersection(self.batch))
+        self.parallel = bool(parallel)
+        self.share_batch = bool(parallel.intersection(self.batch)) and not self.in_place
         several = not (self.m.single and self.n.single)
         self.share_tiles = bool(parallel) and not self.share_batch and several
         rhs_axes = kernel.value_type(self.dot.rhs).axes
@@ -134,12 +138,21 @@ class _DotRenderer:
         size = max(1, min(size, extent))
         return Tiled(axis, extent, size, self.expressions.axis_name(axis))
 
+    def _in_place(self) -> bool:
+        """Whether the right operand is read where it is; no tile may be narrower than a vector."""
+        n = self._tiled(self.dot.n)
+        narrowest = n.size if n.whole else n.extent % n.size
+        wide = narrowest * self.dot.type.dtype.itemsize >= VECTOR_BYTES
+        return wide and self.k.single and reads_in_place(self.kernel, self.dot)
+
     def render(self) -> None:
-        suffix = self.short.upper()
-        rows, columns = f"FD_MR_{suffix}", f"FD_NR_{suffix}"
-        self.writer.line(f"enum {{ rhs_columns = {_round_up(self.n.extent, columns)} }};")
-        self.writer.line(f"enum {{ tile_rows = {_round_up(self.m.size, rows)} }};")
-        self.writer.line(f"enum {{ tile_columns = {_round_up(self.n.size, columns)} }};")
+        strip = f"FD_NR_{self.short.upper()}"
+        self.writer.line(f"enum {{ tile_columns = {_round_up(self.n.size, strip)} }};")
+        if self.in_place:
+            loops = [*self.batch_loops(), *self.m.tiles(), *self.n.tiles()]
+            self.nest.write(share(loops, PARALLEL) if self.parallel else loops, inside=self.tile)
+            return
+        self.writer.line(f"enum {{ rhs_columns = {_round_up(self.n.extent, strip)} }};")
         if self.pack_once or not self.share_batch:
             with self.panels():
                 if self.pack_once:
@@ -185,11 +198,11 @@ class _DotRenderer:
         self.tiles()
 
     def pack_rhs(self) -> None:
-        size = min(COLUMN_UNIT, self.n.size)
+        size = min(PACKED_COLUMNS, self.n.size)
         columns = Tiled(self.n.axis, self.n.extent, size, self.n.position)
         self.writer.comment(f"panels of v{self.dot.rhs}")
         loops = [*self.k.tiles(), *columns.tiles()]
-        self.share(loops, lambda: self.pack("b", self.dot.rhs, self.k, columns))
+        self.share(loops, lambda: self.pack(columns))
 
     def tiles(self) -> None:
         self.writer.comment(f"tiles of v{self.id}, and what follows from them")
@@ -202,18 +215,31 @@ class _DotRenderer:
 
     def tile(self) -> None:
         """One tile of the product, and what follows from it."""
-        self.writer.line(f"_Alignas(64) {self.type} lhs_panels[tile_rows * {self.k.size}];")
-        self.writer.line(f"_Alignas(64) {self.type} product[tile_rows * tile_columns];")
+        size = f"{self.m.size} * tile_columns"
+        self.writer.line(f"_Alignas(64) {self.type} product[{size}];")
         self.nest.write(self.k.tiles(), inside=self.multiply)
         self.epilogue()
 
     def multiply(self) -> None:
         """Add to the tile what one block of k gives."""
-        self.pack("a", self.dot.lhs, self.m, self.k)
+        lhs, strides = self.operand("lhs_values", self.dot.lhs, self.m, self.k)
+        if self.in_place:
+            load = self.kernel.body[self.dot.rhs]
+            assert isinstance(load, Load)
+            columns, rhs = self.n.count, self.element(load, self.k, self.n)
+            rhs_strides = str(self.stride(load, self.k)), f"FD_NR_{self.short.upper()}"
+        else:
+            strip = f"FD_NR_{self.short.upper()}"
+            columns = self.whole_vectors(self.n.count)
+            rhs, rhs_strides = self.panel(self.n), (strip, f"{strip} * ({self.k.count})")
         accumulate = "0" if self.k.single else f"{self.k.first} > 0"
-        arguments = [self.m.count, self.n.count, self.k.count]
-        arguments += ["lhs_panels", self.panel(self.n), "product", "tile_columns", accumulate]
-        self.writer.call(f"fd_gemm_tile_{self.short}", arguments)
+        arguments = [self.m.count, columns, self.k.count, lhs, *map(str, strides)]
+        arguments += [rhs, *rhs_strides, "product", "tile_columns", accumulate]
+        self.writer.call(f"fd_gemm_{self.short}", arguments)
+
+    def whole_vectors(self, count: str) -> str:
+        lanes = f"FD_LANES_{self.short.upper()}"
+        return f"({count} + {lanes} - 1) / {lanes} * {lanes}"
 
     def panel(self, columns: Tiled) -> str:
         """The panel of this block of k where the tile of `columns` begins."""
@@ -225,24 +251,27 @@ class _DotRenderer:
             parts.append(f"{columns.first} * {depth}")
         return " + ".join(parts)
 
-    def pack(self, which: str, operand: int, rows: Tiled, columns: Tiled) -> None:
-        """Pack one block of an operand, rows by columns."""
-        target = "lhs_panels" if which == "a" else self.panel(columns)
-        load = self.kernel.body[operand]
-        if self.is_plain(operand):
-            assert isinstance(load, Load)
-            source = self.element(load, rows, columns)
-            strides = self.stride(load, rows), self.stride(load, columns)
-        else:
-            source, strides = self.evaluate(which, operand, rows, columns)
-        arguments = [target, source, *map(str, strides), rows.count, columns.count]
-        self.writer.call(f"fd_pack_{which}_{self.short}", arguments)
+    def pack(self, columns: Tiled) -> None:
+        """Pack one block of k of some columns of the right operand."""
+        source, strides = self.operand("rhs_values", self.dot.rhs, self.k, columns)
+        arguments = [self.panel(columns), source, *map(str, strides), self.k.count, columns.count]
+        self.writer.call(f"fd_pack_{self.short}", arguments)
+
+    def operand(
+        self, name: str, id: int, rows: Tiled, columns: Tiled
+    ) -> tuple[str, tuple[int, int]]:
+        """Where a block of an operand begins, and its strides; evaluated unless a plain load."""
+        load = self.kernel.body[id]
+        if not self.is_plain(id):
+            return self.evaluate(name, id, rows, columns)
+        assert isinstance(load, Load)
+        strides = self.stride(load, rows), self.stride(load, columns)
+        return self.element(load, rows, columns), strides
 
     def evaluate(
-        self, which: str, operand: int, rows: Tiled, columns: Tiled
+        self, name: str, operand: int, rows: Tiled, columns: Tiled
     ) -> tuple[str, tuple[int, int]]:
         """Compute a block of an operand into an array; its name and strides."""
-        name = "lhs_values" if which == "a" else "rhs_values"
         values = self.nest.needed([operand])
         outer, inner = rows, columns
         if self.unit_strides(values, rows) > self.unit_strides(values, columns):
@@ -276,16 +305,7 @@ class _DotRenderer:
         )
 
     def is_plain(self, operand: int) -> bool:
-        """Whether an operand is a load with fixed strides along the product's axes."""
-        load = self.kernel.body[operand]
-        if not isinstance(load, Load) or load.mask is not None or load.index.values():
-            return False
-        steps = {self.m.axis, self.n.axis, self.k.axis}
-        return not any(
-            steps.intersection(Index(((atom, 1),)).axes())
-            for atom, _ in load.index.terms
-            if not isinstance(atom, AxisAtom)
-        )
+        return is_strided(self.kernel, self.dot, operand)
 
     def element(self, access: Load | Store, rows: Tiled, columns: Tiled) -> str:
         """The address of the first element of a block."""

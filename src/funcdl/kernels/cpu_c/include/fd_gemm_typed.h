@@ -2,6 +2,144 @@
  * FD_NAME(f) adds its short name, FD_NR is the width of the micro-tile and FD_TRANSPOSED the size
  * of the blocks that fd_transpose moves. Without include guard. */
 
+/* C = or += A B for a few rows of A and some vectors of columns, both constants of the caller.
+ * Element (i, k) of A is a[i * a_row + k * a_k]; row k of B begins at b + k * b_k. */
+FD_INLINE void FD_NAME(fd_gemm_rows)(int rows, int vectors, int64_t k_count, const FD_T *a,
+                                      int64_t a_row, int64_t a_k, const FD_T *b, int64_t b_k,
+                                      FD_T *c, int64_t c_row, int accumulate) {
+  typedef FD_NAME(fd_vector) vector;
+  typedef FD_NAME(fd_unaligned) unaligned;
+  enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T) };
+  vector sum[FD_MR][FD_NR_VECTORS] = {{{0}}};
+  for (int64_t k = 0; k < k_count; k++) {
+    vector row[FD_NR_VECTORS];
+#pragma GCC unroll 16
+    for (int j = 0; j < vectors; j++) row[j] = *(const unaligned *)(b + j * lanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+      vector scalar = a[i * a_row] - (vector){0}; /* to all lanes; x - 0 is x, also for -0 */
+#pragma GCC unroll 16
+      for (int j = 0; j < vectors; j++)
+        sum[i][j] = FD_NAME(fd_vector_fma)(scalar, row[j], sum[i][j]);
+    }
+    a += a_k;
+    b += b_k;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 16
+    for (int j = 0; j < vectors; j++) {
+      unaligned *out = (unaligned *)(c + i * c_row + j * lanes);
+      if (accumulate) sum[i][j] += *out;
+      *out = sum[i][j];
+    }
+  }
+}
+
+/* Functions for the micro-tile, for what is left of the rows, and for one vector of columns. */
+#define FD_MICRO(rows, width, vectors)                                                            \
+  static __attribute__((noinline, unused)) void FD_NAME(fd_gemm_##rows##_rows_##width)(           \
+      int64_t k_count, const FD_T *a, int64_t a_row, int64_t a_k, const FD_T *b, int64_t b_k,     \
+      FD_T *c, int64_t c_row, int accumulate) {                                                   \
+    FD_NAME(fd_gemm_rows)(rows, vectors, k_count, a, a_row, a_k, b, b_k, c, c_row, accumulate);  \
+  }
+#define FD_MICROS(rows) FD_MICRO(rows, wide, FD_NR_VECTORS) FD_MICRO(rows, narrow, 1)
+FD_MICROS(1)
+FD_MICROS(2)
+FD_MICROS(4)
+#if FD_MR == 6
+FD_MICROS(6)
+#else
+FD_MICROS(8)
+#endif
+#undef FD_MICROS
+#undef FD_MICRO
+
+/* Rows of A, all k of them, times some vectors of columns. */
+#define FD_ROWS(rows)                                                                             \
+  (wide ? FD_NAME(fd_gemm_##rows##_rows_wide) : FD_NAME(fd_gemm_##rows##_rows_narrow))(           \
+      count, a + i * a_row + k * a_k, a_row, a_k, b + k * b_k, b_k, c + i * c_row, c_row,         \
+      accumulate || k > 0)
+FD_INLINE void FD_NAME(fd_gemm_strip)(int wide, int64_t mc, int64_t kc, const FD_T *a,
+                                      int64_t a_row, int64_t a_k, const FD_T *b, int64_t b_k,
+                                      FD_T *c, int64_t c_row, int accumulate) {
+  int64_t k = 0;
+  do {
+    const int64_t count = kc - k < FD_DEPTH ? kc - k : FD_DEPTH;
+    int64_t i = 0;
+#if FD_MR == 8
+    for (; i + 8 <= mc; i += 8) FD_ROWS(8);
+#else
+    for (; i + 6 <= mc; i += 6) FD_ROWS(6);
+#endif
+    for (; i + 4 <= mc; i += 4) FD_ROWS(4);
+    for (; i + 2 <= mc; i += 2) FD_ROWS(2);
+    for (; i < mc; i++) FD_ROWS(1);
+  } while ((k += FD_DEPTH) < kc);
+}
+#undef FD_ROWS
+
+/* C[mc][nc] = or += A B. Strips of FD_NR columns of B are b_strip elements apart: FD_NR in place,
+ * FD_NR * kc in panels, whose padding C then has room for. In place nc is a vector wide or wider,
+ * and the last vector may overlap the one before it, so that nothing can be accumulated. */
+FD_INLINE void FD_NAME(fd_gemm)(int64_t mc, int64_t nc, int64_t kc, const FD_T *a,
+                                     int64_t a_row, int64_t a_k, const FD_T *b, int64_t b_k,
+                                     int64_t b_strip, FD_T *c, int64_t c_row, int accumulate) {
+  enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T) };
+  int64_t j = 0;
+  for (; j + FD_NR <= nc; j += FD_NR)
+    FD_NAME(fd_gemm_strip)(1, mc, kc, a, a_row, a_k, b + j / FD_NR * b_strip, b_k, c + j, c_row,
+                           accumulate);
+  for (; j < nc; j += lanes) {
+    const int64_t at = j + lanes <= nc ? j : nc - lanes;
+    FD_NAME(fd_gemm_strip)(0, mc, kc, a, a_row, a_k, b + at / FD_NR * b_strip + at % FD_NR, b_k,
+                           c + at, c_row, accumulate);
+  }
+}
+
+/* to[k][c] = from[k * k_stride + c * n_stride] for c from `begin` on, rows of `to` FD_NR wide. */
+FD_INLINE void FD_NAME(fd_pack_rest)(FD_T *to, const FD_T *from, int64_t k_stride, int64_t n_stride,
+                                     int64_t kc, int begin, int end) {
+  for (int64_t k = 0; k < kc; k++)
+    for (int c = begin; c < end; c++) to[k * FD_NR + c] = from[k * k_stride + c * n_stride];
+}
+
+/* B[kc][nc] to panels: to[n / FD_NR][k][n % FD_NR] = from[k * k_stride + n * n_stride]. The last
+ * panel is zero padded to whole vectors. */
+static __attribute__((noinline, unused)) void FD_NAME(fd_pack)(FD_T *to, const FD_T *from,
+                                                               int64_t k_stride, int64_t n_stride,
+                                                               int64_t kc, int64_t nc) {
+  enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T), width = FD_NR };
+  enum { block = FD_TRANSPOSED, line = 64 / sizeof(FD_T) };
+  for (; nc > 0; nc -= width, to += width * kc, from += width * n_stride) {
+    const int present = nc < width ? (int)nc : width, blocks = present / block * block;
+    if (present % lanes != 0)
+      for (int64_t k = 0; k < kc; k++)
+        *(FD_NAME(fd_unaligned) *)(to + k * width + present / lanes * lanes) =
+            (FD_NAME(fd_vector)){0};
+    if (n_stride == 1 && present == width) {
+      for (int64_t k = 0; k < kc; k++)
+        __builtin_memcpy(to + k * width, from + k * k_stride, width * sizeof(FD_T));
+    } else if (n_stride == 1) {
+      for (int64_t k = 0; k < kc; k++)
+        for (int c = 0; c < blocks; c += block)
+          __builtin_memcpy(to + k * width + c, from + k * k_stride + c, block * sizeof(FD_T));
+      FD_NAME(fd_pack_rest)(to, from, k_stride, n_stride, kc, blocks, present);
+    } else if (k_stride == 1) {
+      /* A cache line of every column in turn: columns a power of two apart share few cache sets. */
+      const int64_t whole = kc / block * block;
+      for (int64_t k = 0; k < whole; k += line)
+        for (int c = 0; c < blocks; c += block)
+          for (int64_t d = k; d < k + line && d < whole; d += block)
+            FD_NAME(fd_transpose)(to + d * width + c, width, from + c * n_stride + d, n_stride);
+      FD_NAME(fd_pack_rest)(to, from, 1, n_stride, kc, blocks, present);
+      FD_NAME(fd_pack_rest)(to + whole * width, from + whole, 1, n_stride, kc - whole, 0, blocks);
+    } else {
+      FD_NAME(fd_pack_rest)(to, from, k_stride, n_stride, kc, 0, present);
+    }
+  }
+}
+
 /* C[MR][NR] = or += A B for a panel B[k][NR]; rows of A and of C are a_row and ldc elements apart,
  * columns of A a_k. The kernels below fix where A's elements are, so that their addresses need no
  * arithmetic. */
@@ -53,7 +191,7 @@ static inline __attribute__((unused)) void FD_NAME(fd_gemm_tile)(
 }
 
 /* Zero padded panels: to[i / width][k][i % width] = from[i * i_stride + k * k_stride]. */
-FD_INLINE void FD_NAME(fd_pack)(FD_T *to, const FD_T *from, int64_t i_stride, int64_t k_stride,
+FD_INLINE void FD_NAME(fd_pack_panels)(FD_T *to, const FD_T *from, int64_t i_stride, int64_t k_stride,
                                 int64_t i_count, int64_t k_count, int width) {
   enum { block = FD_TRANSPOSED, line = 64 / sizeof(FD_T) };
   for (int64_t i = 0; i < i_count; i += width, to += width * k_count, from += width * i_stride) {
@@ -83,11 +221,11 @@ FD_INLINE void FD_NAME(fd_pack)(FD_T *to, const FD_T *from, int64_t i_stride, in
 /* A[mc][kc], rows rs and columns cs elements apart, to panels of FD_MR rows. */
 static __attribute__((noinline, unused)) void FD_NAME(fd_pack_a)(
     FD_T *to, const FD_T *from, int64_t rs, int64_t cs, int64_t mc, int64_t kc) {
-  FD_NAME(fd_pack)(to, from, rs, cs, mc, kc, FD_MR);
+  FD_NAME(fd_pack_panels)(to, from, rs, cs, mc, kc, FD_MR);
 }
 
 /* B[kc][nc], rows rs and columns cs elements apart, to panels of FD_NR columns. */
 static __attribute__((noinline, unused)) void FD_NAME(fd_pack_b)(
     FD_T *to, const FD_T *from, int64_t rs, int64_t cs, int64_t kc, int64_t nc) {
-  FD_NAME(fd_pack)(to, from, cs, rs, nc, kc, FD_NR);
+  FD_NAME(fd_pack_panels)(to, from, cs, rs, nc, kc, FD_NR);
 }

@@ -1,0 +1,38 @@
+"""How the operands of a `Dot` lie in memory: what schedules and renderers of products ask."""
+
+from __future__ import annotations
+
+from funcdl.kir.index import AxisAtom, Index
+from funcdl.kir.ir import Dot, Kernel, Load
+
+# The widest vector, in bytes: with fewer columns there is none to read in place.
+VECTOR_BYTES = 64
+# A right operand is packed although its columns are contiguous if it has this many elements or
+# more, for that many rows or more: far strides then cost more than packing.
+PACKED_ELEMENTS = 128 * 1024
+PACKED_ROWS = 512
+
+
+def is_strided(kernel: Kernel, dot: Dot, operand: int) -> bool:
+    """Whether an operand is a load with fixed strides along the product's axes."""
+    load = kernel.body[operand]
+    if not isinstance(load, Load) or load.mask is not None or load.index.values():
+        return False
+    axes = {dot.m, dot.n, dot.k}
+    return not any(
+        axes.intersection(Index(((atom, 1),)).axes())
+        for atom, _ in load.index.terms
+        if not isinstance(atom, AxisAtom)
+    )
+
+
+def reads_in_place(kernel: Kernel, dot: Dot) -> bool:
+    """Whether rows of the right operand are best read where they are, without packing."""
+    load = kernel.body[dot.rhs]
+    if not is_strided(kernel, dot, dot.rhs) or not is_strided(kernel, dot, dot.lhs):
+        return False
+    assert isinstance(load, Load)
+    rows, columns, terms = (kernel.axis(axis).extent for axis in (dot.m, dot.n, dot.k))
+    if load.index.coefficient(dot.n) != 1 or columns * dot.type.dtype.itemsize < VECTOR_BYTES:
+        return False
+    return rows < PACKED_ROWS or columns * terms < PACKED_ELEMENTS
