@@ -7,11 +7,12 @@ evaluation for the function.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from funcdl.core.avals import ShapedArray
+from funcdl.core.axes import name_of
 from funcdl.core.jaxpr import ClosedJaxpr, closed_fun
 from funcdl.core.primitive import Primitive, own_weak
 from funcdl.core.reference import run_reference
@@ -21,41 +22,12 @@ from funcdl.core.trace import context, current_trace, eval_trace
 from funcdl.errors import NotDifferentiableError, ShapeError
 from funcdl.ops.shape import instantiate
 from funcdl.transforms.batching import batch_flat, place_batch
+from funcdl.transforms.custom_axes import may_use_axis
 from funcdl.transforms.custom_closure import Differentiated, closed_over, run_substituted
+from funcdl.transforms.custom_definition import CustomCall, Values
 from funcdl.transforms.partial_eval import PartialEvalTrace
 
-Values = Sequence[Any]
 Dims = Sequence[int | None]
-FlatFun = Callable[..., list[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class CustomCall:
-    """A function of flat arguments with a derivative rule of its own.
-
-    Its first `num_captured` operands are values that the functions close over, in their order the
-    first parameter of all rules; a `Differentiated` stands for one that must not be used.
-
-    * ``fun(*captured, *args)`` returns the outputs.
-    * `kind` ``"jvp"``: ``rule(captured, primals, tangents)`` returns outputs and their tangents.
-    * `kind` ``"vjp"``: ``rule(captured, primals, nonzero)`` returns outputs and residuals, given
-      which arguments have tangents; ``pullback(captured, residuals, cotangents)`` a cotangent for
-      each argument.
-
-    Tangents and cotangents given to rules are arrays, unless `symbolic_zeros`; those that rules
-    return may be `Zero`.
-    """
-
-    name: str
-    kind: str
-    fun: FlatFun
-    rule: Callable[..., tuple[list[Any], list[Any]]]
-    pullback: Callable[[Values, Values, Values], list[Any]] | None = None
-    num_captured: int = 0
-    symbolic_zeros: bool = False
-
-    def __str__(self) -> str:
-        return self.name
 
 
 def bind_custom(call: CustomCall, functions: Values, args: Values) -> list[Any]:
@@ -186,6 +158,11 @@ def _check_outputs(call: CustomCall, outs: Values, jaxpr: ClosedJaxpr | None) ->
 def _batch(
     axis_size: int, args: Values, dims: Dims, *, call: CustomCall, jaxpr: ClosedJaxpr | None
 ) -> tuple[list[Any], list[int | None]]:
+    if all(dim is None for dim in dims):
+        name = name_of(axis_size)
+        if not may_use_axis(call, jaxpr, [x.aval for x in args], name):
+            outs = custom_call.bind(*args, call=call, jaxpr=jaxpr)
+            return outs, [None] * len(outs)
     count = call.num_captured
     captured_dims, arg_dims = list(dims[:count]), list(dims[count:])
 
@@ -304,6 +281,12 @@ def _partial_eval(trace: PartialEvalTrace, args: Values, params: dict[str, Any])
         return call.fun(*args)
 
 
+def _uses_axis(params: dict[str, Any], name: Hashable) -> bool:
+    jaxpr: ClosedJaxpr | None = params["jaxpr"]
+    # Where nothing is known of the operands, the batching rule decides.
+    return jaxpr is None or may_use_axis(params["call"], jaxpr, jaxpr.in_avals, name)
+
+
 custom_call.eval = _eval
 custom_call.impl = lambda *args, call, jaxpr: run_reference(jaxpr, args)
 custom_call.shape = _shape
@@ -312,8 +295,7 @@ custom_call.stage = _stage
 custom_call.jvp = _jvp
 custom_call.batch = _batch
 custom_call.partial_eval = _partial_eval
-# Its functions may refer to any axis, also where their arguments are not mapped.
-custom_call.uses_axis = lambda params, name: True
+custom_call.uses_axis = _uses_axis
 
 
 def _linear_shape(*avals: ShapedArray, out_avals: Sequence[ShapedArray], **_: Any) -> Any:

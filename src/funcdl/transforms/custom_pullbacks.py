@@ -10,7 +10,8 @@ from funcdl.core import tree
 from funcdl.core.symbolic_zero import Zero
 from funcdl.errors import ArgumentError, TreeError
 from funcdl.transforms.arguments import describe, describe_trees, flatten_output, function_name
-from funcdl.transforms.custom_call import CustomCall, bind_custom
+from funcdl.transforms.custom_call import bind_custom
+from funcdl.transforms.custom_definition import CustomCall
 from funcdl.transforms.custom_function import CustomFunction, check_derivative, derivative_leaves
 from funcdl.transforms.symbolic_zeros import CustomVJPPrimal, to_user
 
@@ -108,7 +109,13 @@ class custom_vjp(CustomFunction):
             return _flatten_cotangents(who, cts, in_tree, names, in_avals)
 
         call = CustomCall(
-            self._name, "vjp", fun, rule, pullback, symbolic_zeros=self._symbolic_zeros
+            self._name,
+            "vjp",
+            fun,
+            rule,
+            pullback,
+            symbolic_zeros=self._symbolic_zeros,
+            owner=self,
         )
         outs = bind_custom(call, (self._fun, fwd, bwd, nondiff), flat)
         assert out_tree is not None

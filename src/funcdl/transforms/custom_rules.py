@@ -10,7 +10,8 @@ from funcdl.core.array import as_array
 from funcdl.errors import ArgumentError, TreeError
 from funcdl.ops.shape import zeros
 from funcdl.transforms.arguments import describe, describe_trees, flatten_output, function_name
-from funcdl.transforms.custom_call import CustomCall, bind_custom
+from funcdl.transforms.custom_call import bind_custom
+from funcdl.transforms.custom_definition import CustomCall
 from funcdl.transforms.custom_function import CustomFunction, check_derivative, derivative_leaves
 from funcdl.transforms.symbolic_zeros import to_user
 
@@ -128,7 +129,9 @@ class custom_jvp(CustomFunction):
                 for path, out, t in zip(paths, outs, found, strict=True)
             ]
 
-        call = CustomCall(self._name, "jvp", fun, flat_rule, symbolic_zeros=self._symbolic_zeros)
+        call = CustomCall(
+            self._name, "jvp", fun, flat_rule, symbolic_zeros=self._symbolic_zeros, owner=self
+        )
         outs = bind_custom(call, (self._fun, rule, nondiff), flat)
         assert out_tree is not None
         return out_tree.unflatten(outs)
