@@ -1,0 +1,215 @@
+"""Attention that never stores its matrix of weights, forwards."""
+
+from __future__ import annotations
+
+from funcdl.kernels.triton.library.attention_problem import Attention
+from funcdl.kernels.triton.library.language import Constant, Pointer, tl
+from funcdl.kernels.triton.library.template import Estimate, Tiles, instantiate, tiles
+from funcdl.kernels.triton.render import TritonKernel
+
+
+def attention_forward(
+    query_ptr: Pointer,
+    key_ptr: Pointer,
+    value_ptr: Pointer,
+    bias_ptr: Pointer,
+    mask_ptr: Pointer,
+    query_lengths_ptr: Pointer,
+    key_lengths_ptr: Pointer,
+    seed_ptr: Pointer,
+    out_ptr: Pointer,
+    largest_ptr: Pointer,
+    total_ptr: Pointer,
+    QUERIES: Constant,
+    KEYS: Constant,
+    HEADS: Constant,
+    GROUPS: Constant,
+    SIZE: Constant,
+    SCALE: Constant,
+    BEFORE: Constant,
+    AFTER: Constant,
+    BIAS: Constant,
+    MASK: Constant,
+    QUERY_LENGTHS: Constant,
+    KEY_LENGTHS: Constant,
+    DROPOUT: Constant,
+    LONELY: Constant,
+    PRECISION: Constant,
+    BT: Constant,
+    BS: Constant,
+    BH: Constant,
+) -> None:
+    """One program: BT queries of one head, against all keys that they see, BS at a time.
+
+    The softmax of a row needs its largest logit before the first weight. "Online" softmax takes the
+    largest of the keys seen so far; when a larger one comes, what was added up is scaled down by
+    ``exp(old - new)`` (M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax",
+    2018; T. Dao and others, "FlashAttention", 2022; T. Dao, "FlashAttention-2", 2023). So a tile of
+    logits lives in registers for as long as its keys and values are in shared memory.
+
+    Memory traffic: each program reads its queries once and all keys and values that it sees, which
+    neighbouring programs (of the same head) find in the cache; it writes results and two numbers
+    for each row, the largest logit and the total of the weights relative to it.
+
+    Exponentials are of base 2, which is what the hardware has; the scale takes up the factor. Keys
+    at the edges of the window are masked, those in its middle are not looked at one by one.
+    """
+    LOG2_E: tl.constexpr = 1.4426950408889634
+    HIDDEN: tl.constexpr = -0.7 * 3.4028234663852886e38
+    program = tl.program_id(0)
+    blocks = (QUERIES + BT - 1) // BT
+    # The last queries of a head first: where attention is causal they have the most keys.
+    first_row = (blocks - 1 - program % blocks) * BT
+    pair = program // blocks
+    batch = (pair // HEADS).to(tl.int64)
+    head = pair % HEADS
+    rows = first_row + tl.arange(0, BT)
+    dims = tl.arange(0, BH)
+    rows_in = (rows < QUERIES)[:, None]
+    dims_in = dims < SIZE
+
+    of_query = batch * QUERIES * HEADS * SIZE + head * SIZE
+    at_query = of_query + rows[:, None] * (HEADS * SIZE) + dims[None, :]
+    query = tl.load(query_ptr + at_query, mask=rows_in & dims_in[None, :], other=0.0)
+    of_key = batch * KEYS * GROUPS * SIZE + head // (HEADS // GROUPS) * SIZE
+
+    largest = tl.full([BT], float("-inf"), tl.float32)
+    total = tl.zeros([BT], tl.float32)
+    acc = tl.zeros([BT, BH], tl.float32)
+    if QUERY_LENGTHS:
+        rows_count = rows < tl.load(query_lengths_ptr + batch)
+    if KEY_LENGTHS:
+        key_length = tl.load(key_lengths_ptr + batch)
+    if DROPOUT > 0:
+        seed = tl.load(seed_ptr)
+
+    # All rows see keys from `begin` to before `end` at most, and all of them see those from
+    # `inside` to before `outside`: multiples of BS, but for the end of all keys.
+    begin = 0
+    end = KEYS
+    inside = 0
+    outside = KEYS // BS * BS
+    if BEFORE is not None:
+        begin = tl.minimum(tl.maximum(first_row - BEFORE, 0), KEYS) // BS * BS
+        inside = (tl.maximum(first_row + BT - 1 - BEFORE, 0) + BS - 1) // BS * BS
+    if AFTER is not None:
+        end = tl.minimum(tl.maximum(first_row + BT + AFTER, 0), KEYS)
+        outside = tl.minimum(tl.maximum(first_row + AFTER + 1, 0) // BS * BS, outside)
+    inside = tl.minimum(tl.maximum(inside, begin), (end + BS - 1) // BS * BS)
+    outside = tl.maximum(tl.minimum(outside, end), inside)
+
+    for part in tl.static_range(3):
+        low = inside
+        high = outside
+        if part == 0:
+            low = begin
+            high = inside if BEFORE is not None else begin
+        if part == 2:
+            low = outside
+            high = end
+        for start in range(low, high, BS):
+            keys = start + tl.arange(0, BS)
+            keys_in = keys < KEYS
+            at_key = of_key + keys[None, :] * (GROUPS * SIZE) + dims[:, None]
+            key_in = dims_in[:, None]
+            if part != 1:
+                key_in = key_in & keys_in[None, :]
+            key = tl.load(key_ptr + at_key, mask=key_in, other=0.0)
+            logits = tl.dot(query, key, input_precision=PRECISION) * (SCALE * LOG2_E)
+            if BIAS is not None:
+                at_bias = batch * BIAS[0] + head * BIAS[1] + rows[:, None] * BIAS[2]
+                at_bias += keys[None, :] * BIAS[3]
+                bias_in = rows_in & keys_in[None, :]
+                logits += tl.load(bias_ptr + at_bias, mask=bias_in, other=0.0) * LOG2_E
+            if part != 1:
+                if BEFORE is not None:
+                    logits = tl.where(keys[None, :] + BEFORE >= rows[:, None], logits, HIDDEN)
+                if AFTER is not None:
+                    logits = tl.where(keys[None, :] <= rows[:, None] + AFTER, logits, HIDDEN)
+            if QUERY_LENGTHS:
+                logits = tl.where(rows_count[:, None], logits, HIDDEN)
+            if KEY_LENGTHS:
+                logits = tl.where((keys < key_length)[None, :], logits, HIDDEN)
+            if MASK is not None:
+                at_mask = batch * MASK[0] + head * MASK[1] + rows[:, None] * MASK[2]
+                at_mask += keys[None, :] * MASK[3]
+                mask_in = rows_in & keys_in[None, :]
+                seen = tl.load(mask_ptr + at_mask, mask=mask_in, other=0)
+                logits = tl.where(seen != 0, logits, HIDDEN)
+            if part != 1:
+                logits = tl.where(keys_in[None, :], logits, float("-inf"))
+
+            new = tl.maximum(largest, tl.max(logits, 1))
+            weights = tl.exp2(logits - new[:, None])
+            shrink = tl.exp2(largest - new)
+            total = total * shrink + tl.sum(weights, 1)
+            if DROPOUT > 0:
+                place = (pair.to(tl.int64) * QUERIES + rows)[:, None] * KEYS + keys[None, :]
+                kept = tl.rand(seed, place) >= DROPOUT
+                weights = tl.where(kept, weights / (1 - DROPOUT), 0.0)
+            at_value = of_key + keys[:, None] * (GROUPS * SIZE) + dims[None, :]
+            value_in = dims_in[None, :]
+            if part != 1:
+                value_in = value_in & keys_in[:, None]
+            value = tl.load(value_ptr + at_value, mask=value_in, other=0.0)
+            acc = acc * shrink[:, None]
+            acc = tl.dot(weights.to(value.dtype), value, acc, input_precision=PRECISION)
+            largest = new
+
+    lonely = largest <= HIDDEN
+    if LONELY:  # noqa: SIM102 - Triton decides this one, the GPU the next
+        # A query that sees no key averages all values, also those outside of its window.
+        if tl.max(lonely.to(tl.int32), 0) > 0:
+            mean = tl.zeros([BH], tl.float32)
+            for start in range(0, KEYS, BS):
+                keys = start + tl.arange(0, BS)
+                at_value = of_key + keys[:, None] * (GROUPS * SIZE) + dims[None, :]
+                value_in = dims_in[None, :] & (keys < KEYS)[:, None]
+                value = tl.load(value_ptr + at_value, mask=value_in, other=0.0)
+                mean += tl.sum(value.to(tl.float32), 0)
+            acc = tl.where(lonely[:, None], mean[None, :], acc)
+            total = tl.where(lonely, KEYS, total)
+
+    out = acc / total[:, None]
+    tl.store(out_ptr + at_query, out.to(query.dtype), mask=rows_in & dims_in[None, :])
+    at_row = pair.to(tl.int64) * QUERIES + rows
+    largest = tl.where(lonely, HIDDEN, largest / LOG2_E)
+    tl.store(largest_ptr + at_row, largest, mask=rows < QUERIES)
+    tl.store(total_ptr + at_row, total, mask=rows < QUERIES)
+
+
+def candidates(problem: Attention) -> list[Tiles]:
+    """What an autotuner may try, the default first."""
+    size = problem.padded_size
+    if problem.dtype.itemsize == 4:
+        found = [(64, 32, 4, 2), (64, 64, 4, 2), (128, 32, 8, 2), (32, 32, 4, 2)]
+    elif size <= 64:
+        found = [(128, 64, 4, 3), (128, 128, 8, 3), (64, 64, 4, 3), (128, 64, 8, 3)]
+    elif size <= 128:
+        found = [(128, 64, 8, 3), (128, 128, 8, 2), (64, 64, 4, 3), (64, 64, 4, 2)]
+    else:
+        found = [(64, 32, 8, 2), (64, 64, 8, 2), (32, 32, 4, 2)]
+    return [tiles(warps, stages, BT=t, BS=s, BH=size) for t, s, warps, stages in found]
+
+
+def kernel(problem: Attention, chosen: Tiles | None = None) -> TritonKernel:
+    """The forward kernel for a problem; by default with the first of `candidates`."""
+    chosen = candidates(problem)[0] if chosen is None else chosen
+    return instantiate(
+        attention_forward,
+        buffers=problem.inputs() | {"out": problem.dtype} | problem.statistics(),
+        constants=problem.constants(),
+        programs=problem.batch * problem.heads * -(-problem.queries // chosen["BT"]),
+        chosen=chosen,
+    )
+
+
+def estimate(problem: Attention, chosen: Tiles) -> Estimate:
+    """Two products for each pair of a query and a key that it sees."""
+    itemsize = problem.dtype.itemsize
+    tile = 2 * chosen["BS"] * chosen["BH"] * itemsize
+    return Estimate(
+        bytes=itemsize * (2 * problem.query_elements + 2 * problem.key_elements) + 8 * problem.rows,
+        flops=4 * problem.pairs * problem.size,
+        shared=chosen["BT"] * chosen["BH"] * itemsize + tile * chosen.num_stages,
+    )

@@ -1,0 +1,127 @@
+"""The shapes and options of an attention that its kernels are made for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from funcdl.kernels.triton.library.template import power_of_two
+from funcdl.kir.ir import DotPrecision
+
+Strides = tuple[int, int, int, int]
+
+_FLOAT, _INT = np.dtype(np.float32), np.dtype(np.int32)
+MAX_SIZE = 256
+"""Largest size of a head whose tiles fit into registers and shared memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Attention as `ops.attention` defines it, with dropout besides.
+
+    Query and result are [batch, queries, heads, size], key and value [batch, keys, groups, size],
+    statistics float32[batch, heads, queries]. `bias` and `mask` are the elements from one position
+    to the next along batch, heads, queries and keys, 0 where all share one. `before` and `after`
+    say how many positions before and after its own a query sees. `dropout` is the share of weights
+    that are dropped, by the bits of a counter (Philox of ``int32 seed[1]`` and the position).
+    """
+
+    batch: int
+    queries: int
+    keys: int
+    heads: int
+    groups: int
+    size: int
+    dtype: np.dtype[Any]
+    scale: float
+    before: int | None = None
+    after: int | None = None
+    bias: Strides | None = None
+    mask: Strides | None = None
+    query_lengths: bool = False
+    key_lengths: bool = False
+    dropout: float = 0.0
+    precision: DotPrecision = "ieee"
+
+    def __post_init__(self) -> None:
+        if self.dtype.itemsize > 4 or not 1 <= self.size <= MAX_SIZE:
+            raise ValueError(
+                "attention kernels take heads of at most "
+                f"{MAX_SIZE} elements of float32 or a half type, got {self.size} of {self.dtype}"
+            )
+        if min(self.batch, self.queries, self.keys, self.heads, self.groups) < 1:
+            raise ValueError("attention kernels take no empty arrays")
+        if self.queries * self.heads * self.size >= 2**31 or self.keys * self.groups >= 2**31 // (
+            self.size
+        ):
+            raise ValueError("attention kernels take fewer than 2**31 elements of one sequence")
+
+    @property
+    def padded_size(self) -> int:
+        """The side of a tile that holds a head's elements: tensor cores take at least 16."""
+        return max(16, power_of_two(self.size))
+
+    @property
+    def rows(self) -> int:
+        return self.batch * self.heads * self.queries
+
+    @property
+    def query_elements(self) -> int:
+        return self.rows * self.size
+
+    @property
+    def key_elements(self) -> int:
+        return self.batch * self.keys * self.groups * self.size
+
+    @property
+    def pairs(self) -> int:
+        """How many queries see how many keys, with respect to windows only."""
+        row = np.arange(self.queries)
+        first = 0 if self.before is None else np.clip(row - self.before, 0, self.keys)
+        last = self.keys if self.after is None else np.clip(row + self.after + 1, 0, self.keys)
+        seen = np.maximum(last - first, 0) + 0 * row
+        return self.batch * self.heads * int(seen.sum())
+
+    def inputs(self) -> dict[str, np.dtype[Any]]:
+        """The buffers that the forward kernel reads."""
+        given: Mapping[str, tuple[bool, np.dtype[Any]]] = {
+            "bias": (self.bias is not None, _FLOAT),
+            "mask": (self.mask is not None, np.dtype(np.bool_)),
+            "query_lengths": (self.query_lengths, _INT),
+            "key_lengths": (self.key_lengths, _INT),
+            "seed": (self.dropout > 0, _INT),
+        }
+        found = dict.fromkeys(("query", "key", "value"), self.dtype)
+        return found | {name: dtype for name, (has, dtype) in given.items() if has}
+
+    @staticmethod
+    def statistics() -> dict[str, np.dtype[Any]]:
+        """The buffers of the largest logit and the total of each row."""
+        return {"largest": _FLOAT, "total": _FLOAT}
+
+    def constants(self) -> dict[str, Any]:
+        """The constants that all kernels of attention have, but for the sides of their tiles."""
+        windowed = self.before is not None or self.after is not None
+        hides = self.mask is not None or self.query_lengths or self.key_lengths
+        outside = self.queries > self.keys or min(self.before or 0, self.after or 0) < 0
+        return {
+            "QUERIES": self.queries,
+            "KEYS": self.keys,
+            "HEADS": self.heads,
+            "GROUPS": self.groups,
+            "SIZE": self.size,
+            "SCALE": float(self.scale),
+            "BEFORE": self.before if self.before is None else min(self.before, 2**30),
+            "AFTER": self.after if self.after is None else min(self.after, 2**30),
+            "BIAS": self.bias,
+            "MASK": self.mask,
+            "QUERY_LENGTHS": self.query_lengths,
+            "KEY_LENGTHS": self.key_lengths,
+            "DROPOUT": float(self.dropout),
+            # Whether a query may see no key at all, and not be compared with all of them.
+            "LONELY": windowed and (hides or outside),
+            "PRECISION": self.precision,
+        }

@@ -1,0 +1,195 @@
+"""The gradient of attention by its queries."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from funcdl.kernels.triton.library.attention_problem import Attention
+from funcdl.kernels.triton.library.language import Constant, Pointer, tl
+from funcdl.kernels.triton.library.template import Estimate, Tiles, instantiate, tiles
+from funcdl.kernels.triton.render import TritonKernel
+
+
+def attention_query_gradient(
+    query_ptr: Pointer,
+    key_ptr: Pointer,
+    value_ptr: Pointer,
+    bias_ptr: Pointer,
+    mask_ptr: Pointer,
+    query_lengths_ptr: Pointer,
+    key_lengths_ptr: Pointer,
+    seed_ptr: Pointer,
+    out_ptr: Pointer,
+    largest_ptr: Pointer,
+    total_ptr: Pointer,
+    cotangent_ptr: Pointer,
+    query_gradient_ptr: Pointer,
+    mean_ptr: Pointer,
+    QUERIES: Constant,
+    KEYS: Constant,
+    HEADS: Constant,
+    GROUPS: Constant,
+    SIZE: Constant,
+    SCALE: Constant,
+    BEFORE: Constant,
+    AFTER: Constant,
+    BIAS: Constant,
+    MASK: Constant,
+    QUERY_LENGTHS: Constant,
+    KEY_LENGTHS: Constant,
+    DROPOUT: Constant,
+    LONELY: Constant,
+    PRECISION: Constant,
+    BT: Constant,
+    BS: Constant,
+    BH: Constant,
+) -> None:
+    """One program: BT queries of one head, against all keys that they see, BS at a time.
+
+    With weights P = softmax(scale Q K^T) and the result O = P V, the cotangent dO gives dP = dO V^T
+    and, through the softmax, dS = P ∘ (dP - mean) where a row's mean is Σ_j P_ij dP_ij. That sum
+    over keys is one over a head's elements, Σ_h dO_ih O_ih, so it is known before the first key
+    (T. Dao and others, "FlashAttention", 2022, section B.2). Weights are computed again from what
+    the forward kernel has left of each row. Then dQ = scale dS K.
+
+    Memory traffic: as forwards, and the cotangent. Each program stores its rows' means for the
+    kernel of keys and values, which runs after this one.
+    """
+    LOG2_E: tl.constexpr = 1.4426950408889634
+    program = tl.program_id(0)
+    blocks = (QUERIES + BT - 1) // BT
+    first_row = (blocks - 1 - program % blocks) * BT
+    pair = program // blocks
+    batch = (pair // HEADS).to(tl.int64)
+    head = pair % HEADS
+    rows = first_row + tl.arange(0, BT)
+    dims = tl.arange(0, BH)
+    rows_in = (rows < QUERIES)[:, None]
+    dims_in = dims < SIZE
+    query_in = rows_in & dims_in[None, :]
+
+    of_query = batch * QUERIES * HEADS * SIZE + head * SIZE
+    at_query = of_query + rows[:, None] * (HEADS * SIZE) + dims[None, :]
+    query = tl.load(query_ptr + at_query, mask=query_in, other=0.0)
+    cotangent = tl.load(cotangent_ptr + at_query, mask=query_in, other=0.0)
+    out = tl.load(out_ptr + at_query, mask=query_in, other=0.0)
+    of_key = batch * KEYS * GROUPS * SIZE + head // (HEADS // GROUPS) * SIZE
+    at_row = pair.to(tl.int64) * QUERIES + rows
+    largest = tl.load(largest_ptr + at_row, mask=rows < QUERIES, other=0.0)
+    total = tl.load(total_ptr + at_row, mask=rows < QUERIES, other=1.0)
+    denominator = largest * LOG2_E + tl.log2(total)
+    mean = tl.sum(out.to(tl.float32) * cotangent.to(tl.float32), 1)
+    tl.store(mean_ptr + at_row, mean, mask=rows < QUERIES)
+    if QUERY_LENGTHS:
+        rows_count = rows < tl.load(query_lengths_ptr + batch)
+    if KEY_LENGTHS:
+        key_length = tl.load(key_lengths_ptr + batch)
+    if DROPOUT > 0:
+        seed = tl.load(seed_ptr)
+
+    begin = 0
+    end = KEYS
+    inside = 0
+    outside = KEYS // BS * BS
+    if BEFORE is not None:
+        begin = tl.minimum(tl.maximum(first_row - BEFORE, 0), KEYS) // BS * BS
+        inside = (tl.maximum(first_row + BT - 1 - BEFORE, 0) + BS - 1) // BS * BS
+    if AFTER is not None:
+        end = tl.minimum(tl.maximum(first_row + BT + AFTER, 0), KEYS)
+        outside = tl.minimum(tl.maximum(first_row + AFTER + 1, 0) // BS * BS, outside)
+    inside = tl.minimum(tl.maximum(inside, begin), (end + BS - 1) // BS * BS)
+    outside = tl.maximum(tl.minimum(outside, end), inside)
+
+    acc = tl.zeros([BT, BH], tl.float32)
+    for part in tl.static_range(3):
+        low = inside
+        high = outside
+        if part == 0:
+            low = begin
+            high = inside if BEFORE is not None else begin
+        if part == 2:
+            low = outside
+            high = end
+        for start in range(low, high, BS):
+            keys = start + tl.arange(0, BS)
+            keys_in = keys < KEYS
+            at_key = of_key + keys[None, :] * (GROUPS * SIZE) + dims[:, None]
+            key_in = dims_in[:, None]
+            if part != 1:
+                key_in = key_in & keys_in[None, :]
+            key = tl.load(key_ptr + at_key, mask=key_in, other=0.0)
+            value = tl.load(value_ptr + at_key, mask=key_in, other=0.0)
+            logits = tl.dot(query, key, input_precision=PRECISION) * (SCALE * LOG2_E)
+            if BIAS is not None:
+                at_bias = batch * BIAS[0] + head * BIAS[1] + rows[:, None] * BIAS[2]
+                at_bias += keys[None, :] * BIAS[3]
+                bias_in = rows_in & keys_in[None, :]
+                logits += tl.load(bias_ptr + at_bias, mask=bias_in, other=0.0) * LOG2_E
+            # A hidden key has no gradient, whatever its weight is.
+            weights = tl.exp2(logits - denominator[:, None])
+            if part != 1:
+                weights = tl.where(keys_in[None, :], weights, 0.0)
+                if BEFORE is not None:
+                    weights = tl.where(keys[None, :] + BEFORE >= rows[:, None], weights, 0.0)
+                if AFTER is not None:
+                    weights = tl.where(keys[None, :] <= rows[:, None] + AFTER, weights, 0.0)
+            if QUERY_LENGTHS:
+                weights = tl.where(rows_count[:, None], weights, 0.0)
+            if KEY_LENGTHS:
+                weights = tl.where((keys < key_length)[None, :], weights, 0.0)
+            if MASK is not None:
+                at_mask = batch * MASK[0] + head * MASK[1] + rows[:, None] * MASK[2]
+                at_mask += keys[None, :] * MASK[3]
+                mask_in = rows_in & keys_in[None, :]
+                seen = tl.load(mask_ptr + at_mask, mask=mask_in, other=0)
+                weights = tl.where(seen != 0, weights, 0.0)
+            pulled = tl.dot(cotangent, value, input_precision=PRECISION)
+            if DROPOUT > 0:
+                place = (pair.to(tl.int64) * QUERIES + rows)[:, None] * KEYS + keys[None, :]
+                kept = tl.rand(seed, place) >= DROPOUT
+                pulled = tl.where(kept, pulled / (1 - DROPOUT), 0.0)
+            pulled = weights * (pulled - mean[:, None])
+            acc = tl.dot(pulled.to(key.dtype), tl.trans(key), acc, input_precision=PRECISION)
+
+    gradient = (acc * SCALE).to(query.dtype)
+    tl.store(query_gradient_ptr + at_query, gradient, mask=query_in)
+
+
+def candidates(problem: Attention) -> list[Tiles]:
+    """What an autotuner may try, the default first."""
+    size = problem.padded_size
+    if problem.dtype.itemsize == 4:
+        found = [(32, 32, 4, 2), (64, 32, 4, 2), (64, 32, 8, 2)]
+    elif size <= 64:
+        found = [(64, 32, 4, 3), (64, 64, 4, 3), (64, 64, 8, 3), (128, 64, 8, 2)]
+    elif size <= 128:
+        found = [(64, 32, 8, 2), (64, 32, 4, 2), (64, 64, 8, 2), (128, 64, 8, 2)]
+    else:
+        found = [(32, 32, 4, 1), (64, 32, 8, 1)]
+    return [tiles(warps, stages, BT=t, BS=s, BH=size) for t, s, warps, stages in found]
+
+
+def kernel(problem: Attention, chosen: Tiles | None = None) -> TritonKernel:
+    """The kernel for a problem; by default with the first of `candidates`."""
+    chosen = candidates(problem)[0] if chosen is None else chosen
+    own = {"out": problem.dtype, **problem.statistics(), "cotangent": problem.dtype}
+    results = {"query_gradient": problem.dtype, "mean": np.dtype(np.float32)}
+    return instantiate(
+        attention_query_gradient,
+        buffers=problem.inputs() | own | results,
+        constants=problem.constants(),
+        programs=problem.batch * problem.heads * -(-problem.queries // chosen["BT"]),
+        chosen=chosen,
+    )
+
+
+def estimate(problem: Attention, chosen: Tiles) -> Estimate:
+    """Three products for each pair of a query and a key that it sees."""
+    itemsize = problem.dtype.itemsize
+    tile = 2 * chosen["BS"] * chosen["BH"] * itemsize
+    return Estimate(
+        bytes=itemsize * (4 * problem.query_elements + 2 * problem.key_elements)
+        + 12 * problem.rows,
+        flops=6 * problem.pairs * problem.size,
+        shared=2 * chosen["BT"] * chosen["BH"] * itemsize + tile * chosen.num_stages,
+    )

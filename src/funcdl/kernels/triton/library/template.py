@@ -1,0 +1,116 @@
+"""From a kernel written as a Python function to Triton source for given shapes and tiles.
+
+Parameters annotated `Pointer` stay parameters; those annotated `Constant` become constants at the
+top of the body, so that Triton decides branches on them when it compiles. So a kernel for one shape
+is a text with a launch record, as those of the renderer are.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from funcdl.kernels.triton import text
+from funcdl.kernels.triton.render import TritonKernel
+
+HEADER = "import triton\nimport triton.language as tl\n\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """What an autotuner may choose: sides of blocks by name, and how wide and deep to work.
+
+    `blocks` are the constants of the kernel that say how large its blocks are; powers of two.
+    """
+
+    blocks: tuple[tuple[str, int], ...]
+    num_warps: int = 4
+    num_stages: int = 2
+
+    def __getitem__(self, name: str) -> int:
+        return dict(self.blocks)[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a roofline is drawn from: bytes to and from memory once, and operations.
+
+    `shared` are the bytes of shared memory that the pipeline's stages fill, which the compiler may
+    exceed a little.
+    """
+
+    bytes: int
+    flops: int
+    shared: int = 0
+
+
+def tiles(num_warps: int, num_stages: int, **blocks: int) -> Tiles:
+    """Tiles by the names of their sides."""
+    return Tiles(tuple(blocks.items()), num_warps, num_stages)
+
+
+def instantiate(
+    function: Callable[..., Any],
+    *,
+    name: str = "",
+    buffers: Mapping[str, np.dtype[Any]],
+    constants: Mapping[str, Any],
+    programs: int,
+    chosen: Tiles,
+) -> TritonKernel:
+    """The source and launch record of a kernel.
+
+    Args:
+        function: the kernel.
+        name: of the result; by default the function's.
+        buffers: element types by name, in the order of the result's parameters. Those that the
+            kernel does not touch with these constants may be left out.
+        constants: a value for each `Constant` but the sides of blocks, which `chosen` holds.
+        programs: program instances.
+
+    Raises:
+        TypeError: a constant is missing, or no parameter of the kernel has its name.
+    """
+    values = {**constants, **dict(chosen.blocks)}
+    source = textwrap.dedent(inspect.getsource(function))
+    (tree,) = ast.parse(source).body
+    assert isinstance(tree, ast.FunctionDef)
+    wanted = {a.arg for a in tree.args.args if ast.unparse(a.annotation or a) == "Constant"}
+    pointers = {a.arg for a in tree.args.args} - wanted
+    parameters = [f"{buffer}_ptr" for buffer in buffers]
+    if wanted != set(values) or not pointers >= set(parameters):
+        found = sorted(wanted ^ set(values)) + sorted(set(parameters) - pointers)
+        raise TypeError(f"{function.__name__} and its arguments disagree about {', '.join(found)}")
+    lines = source.splitlines()[tree.body[0].end_lineno :]  # behind the docstring
+    while lines and not lines[0].strip():
+        lines.pop(0)
+    name = name or function.__name__
+    head = [f"    {key}: tl.constexpr = {_literal(values[key])}" for key in values]
+    text_ = "\n".join([f"@triton.jit\ndef {name}({', '.join(parameters)}):", *head, *lines])
+    return TritonKernel(
+        source=f"{HEADER}{text_}\n",
+        name=name,
+        grid=(programs,),
+        num_warps=chosen.num_warps,
+        num_stages=chosen.num_stages,
+        signature={f"{b}_ptr": text.pointer_type(dtype) for b, dtype in buffers.items()},
+    )
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, np.dtype):
+        return text.type_name(value)
+    if isinstance(value, float):
+        return text.literal(value, np.dtype(np.float64))
+    return repr(value)
+
+
+def power_of_two(extent: int) -> int:
+    """The smallest power of two that is at least `extent`."""
+    return 1 << max(extent - 1, 0).bit_length()

@@ -1,0 +1,204 @@
+"""Attention kernels against NumPy, in Triton's interpreter: problems, and the whole computation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from funcdl.kernels.triton.library import (
+    attention_forward,
+    attention_key_gradient,
+    attention_query_gradient,
+)
+from funcdl.kernels.triton.library.attention_problem import Attention
+from funcdl.kernels.triton.library.template import tiles
+from funcdl.ops import attention_formula
+
+Array = np.ndarray[Any, Any]
+F32 = np.dtype(np.float32)
+BF16 = np.dtype(ml_dtypes.bfloat16)
+
+ALL = {"mask": True, "bias": True, "query_lengths": True, "key_lengths": True}
+
+
+def problem(
+    queries: int,
+    keys: int,
+    *,
+    batch: int = 2,
+    heads: int = 2,
+    groups: int = 1,
+    size: int = 8,
+    dtype: np.dtype[Any] = F32,
+    bias: bool = False,
+    mask: bool = False,
+    **options: Any,
+) -> Attention:
+    """A problem whose bias is one for all batches, and whose mask is one for all heads."""
+    of_bias = (0, queries * keys, keys, 1) if bias else None
+    of_mask = (queries * keys, 0, keys, 1) if mask else None
+    return Attention(
+        batch, queries, keys, heads, groups, size, dtype, 0.4, bias=of_bias, mask=of_mask, **options
+    )
+
+
+# Each with the sides BT and BS of its blocks.
+QUICK: dict[str, tuple[Attention, int, int]] = {
+    "plain": (problem(19, 23), 16, 16),
+    "causal": (problem(37, 37, batch=1, after=0), 16, 16),
+    "window": (problem(50, 50, batch=1, heads=1, before=9, after=3), 16, 16),
+    "extras": (problem(21, 18, groups=2, before=6, after=2, **ALL), 16, 16),
+    "lonely": (problem(40, 20, batch=1, heads=1, before=3, after=0, mask=True), 16, 16),
+    "bf16": (problem(20, 33, batch=1, dtype=BF16, after=0), 16, 16),
+    "dropout": (problem(18, 20, batch=1, heads=2, dropout=0.25), 16, 16),
+}
+SLOW: dict[str, tuple[Attention, int, int]] = {
+    **{
+        f"tiles_{t}_{s}": (problem(70, 90, heads=4, groups=2, size=24, before=30, after=5), t, s)
+        for t, s in ((16, 32), (32, 16), (64, 32))
+    },
+    **{
+        f"extras_{t}_{s}": (problem(45, 41, heads=4, groups=2, before=4, after=20, **ALL), t, s)
+        for t, s in ((16, 32), (32, 16), (32, 32))
+    },
+    "single": (problem(1, 1, heads=1, batch=1, size=1), 16, 16),
+    "one_query": (problem(1, 70, heads=8, groups=1, size=16, key_lengths=True), 16, 32),
+    "future": (problem(33, 40, batch=1, before=0), 16, 16),
+    "far": (problem(33, 40, batch=1, before=100, after=100), 16, 16),
+    "lengths": (problem(33, 40, after=0, query_lengths=True, key_lengths=True), 16, 16),
+    "dropout_causal": (problem(33, 33, heads=4, groups=2, after=0, dropout=0.5), 16, 32),
+}
+
+
+def arrays(given: Attention) -> dict[str, Array]:
+    """Inputs for a problem, and room for what the kernels write."""
+    rng = np.random.default_rng(given.queries)
+    query = (given.batch, given.queries, given.heads, given.size)
+    key = (given.batch, given.keys, given.groups, given.size)
+    found: dict[str, Array] = {
+        **{name: rng.normal(size=query).astype(given.dtype) for name in ("query", "cotangent")},
+        **{name: rng.normal(size=key).astype(given.dtype) for name in ("key", "value")},
+        "bias": rng.normal(size=(1, given.heads, given.queries, given.keys)).astype(np.float32),
+        "mask": rng.random((given.batch, 1, given.queries, given.keys)) < 0.6,
+        "query_lengths": rng.integers(0, given.queries + 1, given.batch).astype(np.int32),
+        "key_lengths": rng.integers(0, given.keys + 1, given.batch).astype(np.int32),
+        "seed": np.array([12345], np.int32),
+        **{name: np.empty(query, given.dtype) for name in ("out", "query_gradient")},
+        **{name: np.empty(key, given.dtype) for name in ("key_gradient", "value_gradient")},
+    }
+    rows = (given.batch, given.heads, given.queries)
+    return found | {name: np.empty(rows, np.float32) for name in ("largest", "total", "mean")}
+
+
+def run(given: Attention, bt: int, bs: int) -> dict[str, Array]:
+    """All three kernels, one after the other."""
+    from funcdl.kernels.triton.interpret import interpret
+
+    memory = arrays(given)
+    chosen = tiles(4, 2, BT=bt, BS=bs, BH=given.padded_size)
+    for module in (attention_forward, attention_query_gradient, attention_key_gradient):
+        rendered = module.kernel(given, chosen)
+        names = [parameter.removesuffix("_ptr") for parameter in rendered.signature]
+        interpret(rendered, {name: memory[name] for name in names})
+    return memory
+
+
+def wanted(given: Attention) -> dict[str, Array]:
+    """The same in NumPy and float64, from the formula."""
+    memory = arrays(given)
+    share = given.heads // given.groups
+    query, cotangent = (memory[name].astype(np.float64) for name in ("query", "cotangent"))
+    key, value = (np.repeat(memory[name].astype(np.float64), share, 2) for name in ("key", "value"))
+    logits = np.einsum("btnh,bsnh->bnts", query, key) * given.scale
+    row, column = np.arange(given.queries)[:, None], np.arange(given.keys)[None, :]
+    seen = np.ones(logits.shape, bool)
+    if given.bias:
+        logits = logits + memory["bias"]
+    if given.mask:
+        seen &= memory["mask"]
+    if given.before is not None:
+        seen &= column + given.before >= row
+    if given.after is not None:
+        seen &= column <= row + given.after
+    for name, place in (("query_lengths", row), ("key_lengths", column)):
+        if getattr(given, name):
+            seen &= place < memory[name][:, None, None, None]
+    hidden = float(np.float32(attention_formula.HIDDEN))
+    logits = np.where(seen, logits, hidden)
+    largest = logits.max(-1)
+    weights = np.exp(logits - largest[..., None])
+    total = weights.sum(-1)
+    weights /= total[..., None]
+    scaled = np.ones(weights.shape)
+    if given.dropout:
+        place = np.arange(weights.size, dtype=np.uint64).reshape(weights.shape)
+        kept = uniform(memory["seed"][0], place) >= given.dropout
+        scaled = kept / (1 - given.dropout)
+    memory["out"] = np.einsum("bnts,bsnh->btnh", weights * scaled, value)
+    pulled = np.einsum("btnh,bsnh->bnts", cotangent, value) * scaled
+    mean = (weights * pulled).sum(-1)
+    logits = np.where(seen, weights * (pulled - mean[..., None]), 0) * given.scale
+
+    def grouped(x: Array) -> Array:
+        return x.reshape(*x.shape[:2], given.groups, share, -1).sum(3)
+
+    return memory | {
+        "largest": largest,
+        "total": total,
+        "query_gradient": np.einsum("bnts,bsnh->btnh", logits, key),
+        "key_gradient": grouped(np.einsum("bnts,btnh->bsnh", logits, query)),
+        "value_gradient": grouped(np.einsum("bnts,btnh->bsnh", weights * scaled, cotangent)),
+    }
+
+
+def uniform(seed: int, place: Array) -> Array:
+    """What `tl.rand` gives: the first word of Philox 4x32-10 as a number in [0, 1).
+
+    J. Salmon and others, "Parallel random numbers: as easy as 1, 2, 3", 2011.
+    """
+    words = [place & 0xFFFFFFFF, place >> 32, np.zeros_like(place), np.zeros_like(place)]
+    keys = [np.uint64(seed), np.uint64(0)]
+    for _ in range(10):
+        first, second = (
+            np.uint64(m) * w for m, w in ((0xD2511F53, words[0]), (0xCD9E8D57, words[2]))
+        )
+        low = [x & np.uint64(0xFFFFFFFF) for x in (first, second)]
+        high = [x >> np.uint64(32) for x in (first, second)]
+        words = [high[1] ^ words[1] ^ keys[0], low[1], high[0] ^ words[3] ^ keys[1], low[0]]
+        keys = [
+            (k + np.uint64(step)) & np.uint64(0xFFFFFFFF)
+            for k, step in zip(keys, (0x9E3779B9, 0xBB67AE85), strict=True)
+        ]
+    bits = words[0].astype(np.uint32).view(np.int32)
+    folded = np.where(bits < 0, -bits - 1, bits)
+    return folded.astype(np.float32) * np.float32(4.6566127342e-10)
+
+
+def differences(names: list[str]) -> dict[str, str]:
+    """Where kernels and NumPy disagree, by problem; "" where they do not."""
+    found = {}
+    for name in names:
+        given, bt, bs = (QUICK | SLOW)[name]
+        tolerance = 4e-2 if given.dtype == BF16 else 2e-5
+        text = ""
+        left, right = run(given, bt, bs), wanted(given)
+        for result in (
+            *("out", "largest", "total"),
+            *("query_gradient", "key_gradient", "value_gradient"),
+        ):
+            values = left[result].astype(np.float64)
+            try:
+                np.testing.assert_allclose(values, right[result], rtol=tolerance, atol=tolerance)
+            except AssertionError as error:
+                text += f"{result}: {error}\n"
+        found[name] = text
+    return found
+
+
+if __name__ == "__main__":
+    import json
+    import sys
+
+    print(json.dumps(differences(sys.argv[1:])))

@@ -1,0 +1,135 @@
+"""The attention kernels: NumPy in Triton's interpreter, cubins, text, estimates."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from tests.kernels.attention_cases import F32, QUICK, SLOW, problem
+from tests.kernels.test_triton_compile import SHARED_LIMIT
+
+from funcdl.kernels.triton.compile import compile_cubin
+from funcdl.kernels.triton.library import (
+    attention_forward,
+    attention_key_gradient,
+    attention_query_gradient,
+)
+from funcdl.kernels.triton.library.attention_problem import Attention
+
+MODULES = {
+    "forward": attention_forward,
+    "query_gradient": attention_query_gradient,
+    "key_gradient": attention_key_gradient,
+}
+GOLDEN = Path(__file__).parent / "golden_triton"
+UPDATE = "FUNCDL_UPDATE_GOLDEN" in os.environ
+BF16 = np.dtype(ml_dtypes.bfloat16)
+
+
+def differences(names: list[str]) -> dict[str, str]:
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    command = [sys.executable, "-m", "tests.kernels.attention_cases", *names]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.fixture(scope="module")
+def quick() -> dict[str, str]:
+    return differences(list(QUICK))
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("name", QUICK)
+def test_kernels_compute_the_formula(name: str, quick: dict[str, str]) -> None:
+    assert quick[name] == ""
+
+
+@pytest.mark.triton
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_kernels_compute_the_formula_for_more_shapes(name: str) -> None:
+    assert differences([name]) == {name: ""}
+
+
+def check(given: Attention, module: Any, arch: int) -> None:
+    chosen = module.candidates(given)[0]
+    report = compile_cubin(module.kernel(given, chosen), arch, report=True).metadata
+    assert report["spill_bytes"] == 0
+    assert report["shared"] <= SHARED_LIMIT[str(arch)]
+    assert report["global_scratch_size"] == report["profile_scratch_size"] == 0
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("kind", MODULES)
+def test_kernels_of_a_causal_half_model_compile(kind: str) -> None:
+    given = problem(1024, 1024, batch=8, heads=12, groups=12, size=64, dtype=BF16, after=0)
+    check(given, MODULES[kind], 90)
+
+
+@pytest.mark.triton
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize("size", [40, 64, 128, 256])
+@pytest.mark.parametrize("dtype", [BF16, F32])
+@pytest.mark.parametrize("kind", MODULES)
+def test_first_candidates_fit_without_spills(
+    kind: str, dtype: np.dtype[Any], size: int, arch: int
+) -> None:
+    precision = "tf32" if dtype == F32 else "ieee"
+    shape: dict[str, Any] = {"batch": 4, "heads": 8, "groups": 2, "size": size, "dtype": dtype}
+    for options in ({"after": 0}, {"before": 256, "after": 0, "mask": True, "bias": True}):
+        given = problem(2048, 2048, **shape, **options, precision=precision)
+        check(given, MODULES[kind], arch)
+
+
+@pytest.mark.parametrize("kind", MODULES)
+def test_source_is_the_golden_text(kind: str) -> None:
+    given = problem(100, 120, heads=4, groups=2, size=40, dtype=BF16, after=0, mask=True)
+    source = MODULES[kind].kernel(given).source
+    path = GOLDEN / f"attention_{kind}.txt"
+    if UPDATE:
+        path.write_text(source)
+    assert source == path.read_text()
+
+
+@pytest.mark.parametrize("kind", MODULES)
+def test_what_a_kernel_does_not_read_it_does_not_take(kind: str) -> None:
+    plain = set(MODULES[kind].kernel(problem(20, 20)).signature)
+    every = problem(20, 20, mask=True, bias=True, query_lengths=True, key_lengths=True, dropout=0.1)
+    extras = {"bias_ptr", "mask_ptr", "query_lengths_ptr", "key_lengths_ptr", "seed_ptr"}
+    assert set(MODULES[kind].kernel(every).signature) - plain == extras
+
+
+@pytest.mark.parametrize("kind", MODULES)
+def test_estimates_count_what_is_seen(kind: str) -> None:
+    module = MODULES[kind]
+    whole, causal, window = (
+        problem(512, 512, **options) for options in ({}, {"after": 0}, {"before": 15, "after": 0})
+    )
+    chosen = module.candidates(whole)[0]
+    flops = [module.estimate(p, chosen).flops for p in (whole, causal, window)]
+    assert flops[1] * 2 == flops[0] + flops[0] // 512
+    assert flops[2] * 512 == pytest.approx(flops[0] * 16, rel=0.02)
+    assert module.estimate(whole, chosen).bytes == module.estimate(causal, chosen).bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 300}, "heads of at most 256 elements"),
+        ({"dtype": np.dtype(np.float64)}, "float32 or a half type, got 8 of float64"),
+        ({"batch": 0}, "no empty arrays"),
+    ],
+)
+def test_problems_that_no_kernel_takes(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        problem(20, 20, **options)
