@@ -30,8 +30,8 @@ def standalone_functions(program: KernelProgram) -> dict[str, StandaloneFunction
     """The functions of kernels and of calls of libraries, by their names."""
     functions = {kernel.name: _of_kernel(kernel, plan) for kernel, plan in all_kernels(program)}
     for call in _library_calls(program):
-        text, pointers = standalone_library_call(call, kernel_store.NAME)
-        functions[call.name] = StandaloneFunction(text, Target(0, pointers=tuple(pointers)))
+        text, pointers, numbers = standalone_library_call(call, kernel_store.NAME)
+        functions[call.name] = StandaloneFunction(text, Target(0, numbers, pointers))
     return functions
 
 

@@ -90,31 +90,35 @@ def library_headers(program: KernelProgram) -> list[str]:
 
 
 def render_library_call(
-    call: LibraryCall, writer: Writer, address: Callable[[Address], str]
+    call: LibraryCall,
+    writer: Writer,
+    address: Callable[[Address], str],
+    number: Callable[[int | float], str] = repr,
 ) -> None:
-    """The calls of a library's functions, where `address` spells those of arrays."""
+    """The calls of a library's functions, where `address` spells those of arrays, and `number`
+    numbers."""
+
+    def argument(value: Value) -> str:
+        if isinstance(value, Pointer):
+            return f"({text.type_name(value.dtype)} *)({address(value.address)})"
+        if isinstance(value, tuple):
+            return "{" + ", ".join(map(number, value)) + "}"
+        return number(value)
+
     writer.comment(call.name)
     with writer.block(""):
-        for number, (function, values) in enumerate(call.functions):
+        for at, (function, values) in enumerate(call.functions):
             arguments = []
             for position, value in enumerate(values):
                 if isinstance(value, Record):
-                    record = f"record{number}_{position}"
+                    record = f"record{at}_{position}"
                     with writer.block(f"const {value.type} {record} =", end="};"):
                         for field, entry in value.fields:
-                            writer.line(f".{field} = {_argument(entry, address)},")
+                            writer.line(f".{field} = {argument(entry)},")
                     arguments.append(record)
                 else:
-                    arguments.append(_argument(value, address))
+                    arguments.append(argument(value))
             writer.call(function, arguments)
-
-
-def _argument(value: Value, address: Callable[[Address], str]) -> str:
-    if isinstance(value, Pointer):
-        return f"({text.type_name(value.dtype)} *)({address(value.address)})"
-    if isinstance(value, tuple):
-        return "{" + ", ".join(map(str, value)) + "}"
-    return repr(value)
 
 
 def _render_scan(call: ScanCall, writer: Writer) -> None:

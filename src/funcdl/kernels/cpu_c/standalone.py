@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
+
+from funcdl.kernels.cpu_c.parameters import Number
 from funcdl.kernels.cpu_c.render import Function, includes, parameter_list
 from funcdl.kernels.cpu_c.render_calls import pointer_type, render_library_call
 from funcdl.kernels.cpu_c.text import Writer
@@ -42,18 +45,29 @@ def standalone(function: Function, name: str) -> str:
     return f"{head}{body}\n{writer.text()}"
 
 
-def standalone_library_call(call: LibraryCall, name: str) -> tuple[str, list[Address]]:
-    """Calls of a library as such a function, and the addresses that it takes."""
+def standalone_library_call(
+    call: LibraryCall, name: str
+) -> tuple[str, list[Address], list[Number]]:
+    """Calls of a library as such a function, and the addresses and numbers that it takes.
+
+    All numbers are: one text serves all sizes.
+    """
     places: dict[Address, int] = {}
+    numbers: list[Number] = []
 
     def pointer(address: Address) -> str:
         return f"pointers[{places.setdefault(address, len(places))}]"
 
+    def number(value: float) -> str:
+        dtype = np.dtype(np.int64 if isinstance(value, int) else np.float64)
+        numbers.append(Number(dtype, f"number{len(numbers)}", value))
+        return numbers[-1].unpack(f"numbers[{len(numbers) - 1}]")
+
     writer = Writer()
     writer.line(f'#include "{call.header}"')
     with _exported(name, writer):
-        render_library_call(replace(call, name="library"), writer, pointer)
-    return writer.text(), list(places)
+        render_library_call(replace(call, name="library"), writer, pointer, number)
+    return writer.text(), list(places), numbers
 
 
 @contextmanager
