@@ -307,7 +307,11 @@ pow_ = elementwise(
     derivative=Jvp((_pow_base_tangent, _pow_exponent_tangent)),
     arity=2,
     c="fd_pow_{t}({0}, {1})",
-    triton=by_kind(f="libdevice.pow({0}, {1})"),
+    triton=by_kind(
+        f="libdevice.pow({0}, {1})",
+        i="fd_integer_power({0}, {1}, {bits}, True)",
+        u="fd_integer_power({0}, {1}, {bits}, False)",
+    ),
     cost=30,
     domain=((0.3, 3.0), (-2.0, 2.0)),
 )

@@ -258,6 +258,7 @@ digamma: Primitive = elementwise(
     accepts=registry.FLOATS,
     derivative=Jvp((lambda t, out, x: mul(t, trigamma(x)),)),
     c="fd_digamma_{t}({0})",
+    triton="fd_digamma({0})",
     cost=60,
     domain=(-0.9, 6.0),
 )

@@ -26,6 +26,7 @@ bessel_i0e: Primitive = elementwise(
     accepts=registry.FLOATS,
     derivative=Jvp((lambda t, out, x: mul(t, sub(bessel_i1e(x), mul(sign(x), out))),)),
     c="fd_bessel_i0e_{t}({0})",
+    triton="fd_bessel_i0e({0})",
     cost=120,
     domain=(0.5, 6.0),
 )
@@ -36,6 +37,7 @@ bessel_i1e: Primitive = elementwise(
     accepts=registry.FLOATS,
     derivative=Jvp((lambda t, out, x: mul(t, _i1e_slope(x, out)),)),
     c="fd_bessel_i1e_{t}({0})",
+    triton="fd_bessel_i1e({0})",
     cost=120,
     domain=(0.5, 6.0),
 )

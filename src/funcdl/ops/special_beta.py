@@ -60,6 +60,7 @@ regularized_incomplete_beta = elementwise(
     ),
     arity=3,
     c="fd_regularized_incomplete_beta_{t}({0}, {1}, {2})",
+    triton="fd_regularized_incomplete_beta({0}, {1}, {2})",
     cost=300,
     samples=_samples,
 )

@@ -94,6 +94,7 @@ igamma_grad_a = elementwise(
     ),
     arity=2,
     c="fd_igamma_grad_a_{t}({0}, {1})",
+    triton="fd_igamma_grad_a({0}, {1})",
     cost=200,
     samples=_samples((0.3, 6.0), (0.1, 8.0)),
 )
@@ -110,6 +111,7 @@ igamma = elementwise(
     ),
     arity=2,
     c="fd_igamma_{t}({0}, {1})",
+    triton="fd_igamma({0}, {1})",
     cost=200,
     domain=((0.3, 6.0), (0.1, 8.0)),
     order=1,
@@ -127,6 +129,7 @@ igammac = elementwise(
     ),
     arity=2,
     c="fd_igammac_{t}({0}, {1})",
+    triton="fd_igammac({0}, {1})",
     cost=200,
     domain=((0.3, 6.0), (0.1, 8.0)),
     order=1,
@@ -139,6 +142,7 @@ random_gamma_grad = elementwise(
     derivative=NotDifferentiable("second derivatives of gamma samples are not implemented"),
     arity=2,
     c="fd_random_gamma_grad_{t}({0}, {1})",
+    triton="fd_random_gamma_grad({0}, {1})",
     cost=200,
     domain=((0.3, 6.0), (0.1, 8.0)),
 )
@@ -177,6 +181,7 @@ zeta: Primitive = elementwise(
     ),
     arity=2,
     c="fd_zeta_{t}({0}, {1})",
+    triton="fd_zeta({0}, {1})",
     cost=300,
     samples=_samples((1.5, 6.0), (0.4, 6.0)),
 )
@@ -209,6 +214,7 @@ polygamma: Primitive = elementwise(
     ),
     arity=2,
     c="fd_polygamma_{t}({0}, {1})",
+    triton="fd_polygamma({0}, {1})",
     cost=300,
     samples=_samples((0.0, 4.0), (0.4, 6.0), whole=True),
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from funcdl.kernels.triton import text
+from funcdl.kernels.triton import special_functions, text
 from funcdl.kernels.triton.blocks import BlockWriter
 from funcdl.kir import elementwise
 from funcdl.kir.ir import (
@@ -154,7 +154,9 @@ class InstructionWriter(BlockWriter):
             self._refuse(id, f"operation {instruction.name!r} has no Triton spelling")
         names = [self._value(arg) for arg in instruction.args]
         short = text.SHORT_NAMES[dtype.name]
-        self._define(id, instruction.name, template.format(*names, t=short))
+        expression = template.format(*names, t=short)
+        self.helpers |= special_functions.sources(expression)
+        self._define(id, instruction.name, expression)
 
     def _converted(self, arg: int, type: ValueType) -> str:
         name = self._value(arg)

@@ -8,6 +8,7 @@ buffer with a margin of NaN, and says when a margin was written to.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -153,16 +154,21 @@ class _Library:
     """Stands in for libdevice: each function as the NumPy meaning of the primitive of its name."""
 
     def __getattr__(self, function: str) -> Callable[..., Any]:
-        import triton.language as tl
-        from triton.runtime.interpreter import TensorHandle
-
         name = _PRIMITIVES.get(function, function)
+        if function == "tgamma":
+            return self._calling(np.vectorize(math.gamma, otypes=[np.float64]))
         if name not in elementwise.names():
             raise NotImplementedError(f"no primitive says what libdevice.{function} means")
 
+        return self._calling(elementwise.lookup(name).numpy)
+
+    def _calling(self, meaning: Callable[..., Array]) -> Callable[..., Any]:
+        import triton.language as tl
+        from triton.runtime.interpreter import TensorHandle
+
         def call(*args: Any) -> Any:
             dtype = args[0].dtype
-            data = elementwise.lookup(name).numpy(*(arg.handle.data for arg in args))
+            data = meaning(*(arg.handle.data for arg in args))
             shape = np.broadcast_shapes(*(tuple(map(int, arg.shape)) for arg in args))
             type = tl.block_type(dtype, list(shape)) if shape else dtype
             return tl.tensor(TensorHandle(data.astype(args[0].handle.data.dtype), dtype), type)
