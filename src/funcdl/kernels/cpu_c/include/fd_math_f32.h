@@ -88,7 +88,7 @@ FD_INLINE float fd_expm1_f32(float x) {
   float em1 = fd_exp_reduced_f32(bounded, &n);
   float half = fd_power_of_two_f32(n - 1);
   float y = 2.0f * FD_FMA(half, em1, half - 0.5f);
-  return x == 0 ? x : y; /* keeps -0 */
+  return fd_abs_f32(x) < 0x1p-26f ? x : y; /* keeps -0, and half a subnormal */
 }
 
 /* log(2^k (1 + f)) for 1 + f in [sqrt(1/2), sqrt(2)): k ln 2 + (f - f^2/2 + f^3 Q(f)).
@@ -333,18 +333,44 @@ FD_INLINE float fd_tan_f32(float x) {
   return fd_is_finite_f32(x) ? y : FD_NAN_F32;
 }
 
+/* ---- by double, whose 53 bits need no care: 0.51 ulp, cbrt 0.59 ---- */
+
+FD_INLINE float fd_cbrt_f32(float x) {
+  float y = (float)fd_cbrt_near_f64(fd_abs_f64((double)x));
+  return x == 0 || !fd_is_finite_f32(x) ? x : fd_copysign_f32(y, x);
+}
+/* (e + e / (e + 1)) / 2 with e = e^|x| - 1. */
+FD_INLINE float fd_sinh_f32(float x) {
+  double a = fd_abs_f64((double)x);
+  double e = fd_expm1_f64(a > 100.0 ? 100.0 : a);
+  return fd_copysign_f32((float)(0.5 * (e + e / (e + 1.0))), x);
+}
+FD_INLINE float fd_cosh_f32(float x) {
+  double e = fd_exp_f64(fd_abs_f64((double)x));
+  return (float)(0.5 * (e + 1.0 / e));
+}
+/* log(a + sqrt(a^2 + 1)) = log1p(a + (sqrt(a^2 + 1) - 1)), and the difference without cancellation. */
+FD_INLINE float fd_asinh_f32(float x) {
+  double a = fd_abs_f64((double)x), z = a * a;
+  float y = (float)fd_log1p_f64(a + z / (1.0 + fd_sqrt_f64(z + 1.0)));
+  return fd_copysign_f32(fd_is_finite_f32(x) ? y : x, x);
+}
+FD_INLINE float fd_acosh_f32(float x) {
+  double t = (double)x - 1.0;
+  float y = (float)fd_log1p_f64(t + fd_sqrt_f64(t * ((double)x + 1.0)));
+  return x < 1.0f ? FD_NAN_F32 : y;
+}
+FD_INLINE float fd_atanh_f32(float x) {
+  double a = fd_abs_f64((double)x);
+  return fd_copysign_f32((float)(0.5 * fd_log1p_f64(2.0 * a / (1.0 - a))), x);
+}
+
 /* ---- by the C library: rare, so that scalar calls do ---- */
 
-FD_INLINE float fd_cbrt_f32(float x) { return __builtin_cbrtf(x); }
 FD_INLINE float fd_asin_f32(float x) { return __builtin_asinf(x); }
 FD_INLINE float fd_acos_f32(float x) { return __builtin_acosf(x); }
 FD_INLINE float fd_atan_f32(float x) { return __builtin_atanf(x); }
 FD_INLINE float fd_atan2_f32(float y, float x) { return __builtin_atan2f(y, x); }
-FD_INLINE float fd_sinh_f32(float x) { return __builtin_sinhf(x); }
-FD_INLINE float fd_cosh_f32(float x) { return __builtin_coshf(x); }
-FD_INLINE float fd_asinh_f32(float x) { return __builtin_asinhf(x); }
-FD_INLINE float fd_acosh_f32(float x) { return __builtin_acoshf(x); }
-FD_INLINE float fd_atanh_f32(float x) { return __builtin_atanhf(x); }
 FD_INLINE float fd_rem_f32(float x, float y) { return __builtin_fmodf(x, y); }
 FD_INLINE float fd_nextafter_f32(float x, float y) { return __builtin_nextafterf(x, y); }
 

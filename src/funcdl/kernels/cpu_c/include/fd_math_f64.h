@@ -1,5 +1,6 @@
 /* Elementary functions in double: as fd_math_f32.h, with longer polynomials. Largest errors found:
- * exp 1.0 ulp, expm1 1.9, log 0.8, log1p 1.4, tanh 1.5, logistic 1.9, rsqrt 1.5. */
+ * exp 1.0 ulp, expm1 1.9, log 0.8, log1p 1.4, tanh 1.5, logistic 1.9, rsqrt 1.5; see
+ * docs/accuracy.md for all of them. */
 #ifndef FD_MATH_F64_H
 #define FD_MATH_F64_H
 
@@ -34,12 +35,15 @@ FD_INLINE double fd_scale_f64(double x, int64_t n) {
   return x * fd_power_of_two_f64(half) * fd_power_of_two_f64(n - half);
 }
 
-/* e^r - 1 = r + r^2 P(r) on |r| <= ln 2 / 2, within 0.2 ulp of e^r. */
-FD_INLINE double fd_exp_reduced_f64(double x, int64_t *n) {
+/* x = n ln 2 + r. Returns r, |r| <= ln 2 / 2. */
+FD_INLINE double fd_exp_rest_f64(double x, int64_t *n) {
   double shifted = FD_FMA(x, 0x1.71547652b82fep0, FD_ROUNDER_F64);
   double k = shifted - FD_ROUNDER_F64;
   *n = (int64_t)(fd_bits_f64(shifted) - fd_bits_f64(FD_ROUNDER_F64));
-  double r = FD_FMA(k, -FD_LN2_LOW_F64, FD_FMA(k, -FD_LN2_HIGH_F64, x));
+  return FD_FMA(k, -FD_LN2_LOW_F64, FD_FMA(k, -FD_LN2_HIGH_F64, x));
+}
+/* e^r - 1 = r + r^2 P(r) on |r| <= ln 2 / 2, within 0.2 ulp of e^r. */
+FD_INLINE double fd_expm1_near_f64(double r) {
   double p = FD_FMA(0x1.1f8de50ff1a3bp-29, r, 0x1.af5f70c030426p-26);
   p = FD_FMA(p, r, 0x1.27e4cafc3161ap-22);
   p = FD_FMA(p, r, 0x1.71ddf7ee8ca0ap-19);
@@ -51,6 +55,9 @@ FD_INLINE double fd_exp_reduced_f64(double x, int64_t *n) {
   p = FD_FMA(p, r, 0x1.5555555555559p-3);
   p = FD_FMA(p, r, 0.5);
   return FD_FMA(r * r, p, r);
+}
+FD_INLINE double fd_exp_reduced_f64(double x, int64_t *n) {
+  return fd_expm1_near_f64(fd_exp_rest_f64(x, n));
 }
 
 FD_INLINE double fd_exp_f64(double x) {
@@ -68,7 +75,7 @@ FD_INLINE double fd_expm1_f64(double x) {
   double em1 = fd_exp_reduced_f64(bounded, &n);
   double half = fd_power_of_two_f64(n - 1);
   double y = 2.0 * FD_FMA(half, em1, half - 0.5);
-  return x == 0 ? x : y;
+  return fd_abs_f64(x) < 0x1p-55 ? x : y; /* keeps -0, and half a subnormal */
 }
 
 /* k ln 2 + log(1 + f) for 1 + f in [sqrt(1/2), sqrt(2)), by s = f / (2 + f): log(1 + f) is
@@ -148,6 +155,124 @@ FD_INLINE double fd_logistic_f64(double x) {
   return FD_FMA(-y, rest * FD_FMA(-0.5, d, 1.46), y);
 }
 
+/* x with its lower half set to 0: products of such numbers are exact. */
+FD_INLINE double fd_leading_bits_f64(double x) {
+  return fd_from_bits_f64(fd_bits_f64(x) & 0xfffffffff8000000u);
+}
+
+/* erf(x) = x + x P(x^2) for |x| <= 0.84. Returns P(z). */
+FD_INLINE double fd_erf_near_f64(double z) {
+  double p = FD_FMA(-0x1.e6619b796c9c3p-31, z, 0x1.e7ae4932bb4e4p-27);
+  p = FD_FMA(p, z, -0x1.5e10549b6e20dp-23);
+  p = FD_FMA(p, z, 0x1.b9c8aefb91b2ep-20);
+  p = FD_FMA(p, z, -0x1.f4d0aafea4f21p-17);
+  p = FD_FMA(p, z, 0x1.f9a316ac0c3f4p-14);
+  p = FD_FMA(p, z, -0x1.c02db398a3cebp-11);
+  p = FD_FMA(p, z, 0x1.565bcd0cc8470p-8);
+  p = FD_FMA(p, z, -0x1.b82ce31280ec9p-6);
+  p = FD_FMA(p, z, 0x1.ce2f21a042aafp-4);
+  p = FD_FMA(p, z, -0x1.812746b0379e6p-2);
+  p = FD_FMA(p, z, 0x1.06eba8214db69p-3);
+  return p;
+}
+/* erfc(a) for a >= 0.84: e^(-a^2) / (1 + 2a) times a polynomial in (a - 4) / (a + 4), up to 28, where
+ * it rounds to 0. Squares and quotient in two parts, the first of which are exact. */
+FD_INLINE double fd_erfc_far_f64(double a) {
+  int64_t n;
+  a = a > 28.0 ? 28.0 : a;
+  double t = (a - 4.0) / (a + 4.0);
+  double p = FD_FMA(-0x1.67fa3128dee34p-27, t, -0x1.a403ddb107533p-27);
+  p = FD_FMA(p, t, 0x1.c5e4aa4a32304p-24);
+  p = FD_FMA(p, t, 0x1.1fde3f8d8313bp-24);
+  p = FD_FMA(p, t, -0x1.b99bb9bcb0974p-21);
+  p = FD_FMA(p, t, 0x1.41a5d9b6c3abbp-22);
+  p = FD_FMA(p, t, 0x1.7f19bc91ad5ccp-18);
+  p = FD_FMA(p, t, -0x1.78a3b73fcffbfp-17);
+  p = FD_FMA(p, t, -0x1.9958d66770982p-16);
+  p = FD_FMA(p, t, 0x1.3be0d61957f14p-13);
+  p = FD_FMA(p, t, -0x1.a1df222b3ca59p-13);
+  p = FD_FMA(p, t, -0x1.8d4aa17050e08p-11);
+  p = FD_FMA(p, t, 0x1.49c6727ace9e5p-8);
+  p = FD_FMA(p, t, -0x1.0962387dac933p-6);
+  p = FD_FMA(p, t, 0x1.3079edf6b9159p-5);
+  p = FD_FMA(p, t, -0x1.0fb06dfe6b25cp-4);
+  p = FD_FMA(p, t, 0x1.7fee004e106bdp-4);
+  p = FD_FMA(p, t, -0x1.9ddb23c3e7cf5p-4);
+  p = FD_FMA(p, t, 0x1.16ecefcfa547fp-4);
+  p = FD_FMA(p, t, 0x1.f7f5df66fd575p-7);
+  p = FD_FMA(p, t, -0x1.1df1ad154a28fp-3);
+  p = FD_FMA(p, t, -0x1.94807b5ea2483p-55);
+  double whole = 0x1.3ba5916e9fd7fp+0 + p, lost = p - (whole - 0x1.3ba5916e9fd7fp+0);
+  double top = fd_leading_bits_f64(a);
+  double r = fd_exp_rest_f64(-top * top, &n) - (a - top) * (a + top);
+  double em1 = fd_expm1_near_f64(r);
+  double d = 1.0 + 2.0 * a, inverse = 1.0 / d;
+  double d_top = fd_leading_bits_f64(d), d_rest = 2.0 * a - (d_top - 1.0);
+  double q = fd_leading_bits_f64(whole * inverse);
+  double q_rest = ((whole - q * d_top) - q * d_rest + lost) * inverse;
+  return fd_scale_f64(q + FD_FMA(q, em1, FD_FMA(q_rest, em1, q_rest)), n);
+}
+FD_INLINE double fd_erf_f64(double x) {
+  double a = fd_abs_f64(x);
+  double near = FD_FMA(x, fd_erf_near_f64(x * x), x);
+  return a < 0.84 ? near : fd_copysign_f64(1.0 - fd_erfc_far_f64(a), x);
+}
+FD_INLINE double fd_erfc_f64(double x) {
+  double a = fd_abs_f64(x), far = fd_erfc_far_f64(a);
+  double near = FD_FMA(-x, fd_erf_near_f64(x * x), 1.0 - x);
+  return a < 0.84 ? near : x < 0 ? 2.0 - far : far;
+}
+
+/* Below 3/2: sqrt(2t) P(t), t = x - 1. Above: log(x + sqrt(x^2 - 1)), with what the sum's rounding
+ * leaves; from 2^28 on, log(2x). */
+FD_INLINE double fd_acosh_f64(double x) {
+  double t = x - 1.0;
+  double p = FD_FMA(0x1.be5d9c1bba4adp-22, t, -0x1.3597b157b37a4p-19);
+  p = FD_FMA(p, t, 0x1.e83a9b8ed5d53p-18);
+  p = FD_FMA(p, t, -0x1.3836ab1fd3aa6p-16);
+  p = FD_FMA(p, t, 0x1.793527d389ddap-15);
+  p = FD_FMA(p, t, -0x1.c970d09a1f6d6p-14);
+  p = FD_FMA(p, t, 0x1.1c4d11c52d05cp-12);
+  p = FD_FMA(p, t, -0x1.6e8b8a6f93e48p-11);
+  p = FD_FMA(p, t, 0x1.f1c71b8e7decep-10);
+  p = FD_FMA(p, t, -0x1.6db6db6b40634p-8);
+  p = FD_FMA(p, t, 0x1.333333332fa3cp-6);
+  p = FD_FMA(p, t, -0x1.5555555555535p-4);
+  p = FD_FMA(p, t, 0x1.000000000p+0);
+  double near = fd_sqrt_f64(2.0 * t) * p;
+  double root = fd_sqrt_f64(t * (x + 1.0));
+  double sum = x > 0x1p28 ? x : x + root;
+  double rest = (root - (sum - x)) / sum;
+  double far = fd_log_f64(sum) + (x > 0x1p28 ? 0x1.62e42fefa39efp-1 : rest);
+  return t < 0.5 ? near : far;
+}
+
+/* The cube root of a normal number to 2^-26. A third of the exponent and of the leading bits of the
+ * fraction is t, with t^3 / x in (0.90, 1.10); then t (t^3 / x)^(-1/3) by a polynomial. */
+FD_INLINE double fd_cbrt_near_f64(double x) {
+  uint64_t third = (((fd_bits_f64(x) >> 32) * 0x55555556u) >> 32) + 715092000u;
+  double t = fd_from_bits_f64(third << 32);
+  double r = t * t * (t / x);
+  double p = FD_FMA(-0x1.005343de5e342p-3, r, 0x1.8b180374193c8p-1);
+  p = FD_FMA(p, r, -0x1.0103d5a56e343p+1);
+  p = FD_FMA(p, r, 0x1.6f0d0da2eae79p+1);
+  p = FD_FMA(p, r, -0x1.40b74306966f5p+1);
+  p = FD_FMA(p, r, 0x1.ffda7ce7d5001p+0);
+  return t * p;
+}
+/* One step of Halley's method from t rounded to 25 bits, whose square is exact. 0.67 ulp. */
+FD_INLINE double fd_cbrt_f64(double x) {
+  double a = fd_abs_f64(x);
+  int tiny = a < 0x1p-1022;
+  double normal = tiny ? a * 0x1p54 : a;
+  double t = fd_cbrt_near_f64(normal);
+  t = fd_from_bits_f64((fd_bits_f64(t) + 0x8000000u) & 0xfffffffff0000000u);
+  double r = normal / (t * t);
+  t += t * ((r - t) / (t + t + r));
+  t = tiny ? t * 0x1p-18 : t;
+  return x == 0 || !(a < FD_INF_F64) ? x : fd_copysign_f64(t, x);
+}
+
 /* ---- by the C library ---- */
 
 FD_INLINE double fd_exp2_f64(double x) { return __builtin_exp2(x); }
@@ -155,9 +280,6 @@ FD_INLINE double fd_log2_f64(double x) { return __builtin_log2(x); }
 FD_INLINE double fd_sin_f64(double x) { return __builtin_sin(x); }
 FD_INLINE double fd_cos_f64(double x) { return __builtin_cos(x); }
 FD_INLINE double fd_tan_f64(double x) { return __builtin_tan(x); }
-FD_INLINE double fd_erf_f64(double x) { return __builtin_erf(x); }
-FD_INLINE double fd_erfc_f64(double x) { return __builtin_erfc(x); }
-FD_INLINE double fd_cbrt_f64(double x) { return __builtin_cbrt(x); }
 FD_INLINE double fd_asin_f64(double x) { return __builtin_asin(x); }
 FD_INLINE double fd_acos_f64(double x) { return __builtin_acos(x); }
 FD_INLINE double fd_atan_f64(double x) { return __builtin_atan(x); }
@@ -165,7 +287,6 @@ FD_INLINE double fd_atan2_f64(double y, double x) { return __builtin_atan2(y, x)
 FD_INLINE double fd_sinh_f64(double x) { return __builtin_sinh(x); }
 FD_INLINE double fd_cosh_f64(double x) { return __builtin_cosh(x); }
 FD_INLINE double fd_asinh_f64(double x) { return __builtin_asinh(x); }
-FD_INLINE double fd_acosh_f64(double x) { return __builtin_acosh(x); }
 FD_INLINE double fd_atanh_f64(double x) { return __builtin_atanh(x); }
 FD_INLINE double fd_pow_f64(double x, double y) { return __builtin_pow(x, y); }
 FD_INLINE double fd_rem_f64(double x, double y) { return __builtin_fmod(x, y); }
