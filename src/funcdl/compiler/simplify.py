@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.compiler.loops import close_bodies
+from funcdl.compiler.outer_product import is_outer_product, outer_product
 from funcdl.compiler.scan_motion import move_products
 from funcdl.control.scan_primitive import scan_loop
 from funcdl.core.array import Array
@@ -42,13 +43,20 @@ def simplify(program: ClosedJaxpr, composed: frozenset[str] = frozenset()) -> Cl
             compositions take their place.
     """
     jaxpr = program.jaxpr
-    simplifier = _Simplifier(composed | {attention_tangent.name})
+    composed |= {attention_tangent.name}
+    simplifier = _Simplifier(composed, jaxpr.constvars, program.consts)
     outs = simplifier.inline(jaxpr, jaxpr.constvars, jaxpr.invars)
-    constvars = [*jaxpr.constvars, *simplifier.constvars]
-    consts = [*program.consts, *simplifier.consts]
     eqns, _ = live_eqns(simplifier.eqns, outs)
-    eqns, live = live_eqns(_turn_dots(eqns, outs), outs)
-    kept = [(v, c) for v, c in zip(constvars, consts, strict=True) if v in live]
+    eqns = _turn_dots(eqns, outs)
+    if any(map(is_outer_product, eqns)):
+        # Now only, so that what transposes an outer product has become part of it.
+        turned = Jaxpr(simplifier.constvars, jaxpr.invars, outs, eqns)
+        simplifier = _Simplifier(composed, simplifier.constvars, simplifier.consts, True)
+        outs = simplifier.inline(turned, turned.constvars, turned.invars)
+        eqns = simplifier.eqns
+    eqns, live = live_eqns(eqns, outs)
+    constants = zip(simplifier.constvars, simplifier.consts, strict=True)
+    kept = [(v, c) for v, c in constants if v in live]
     pruned = Jaxpr([v for v, _ in kept], jaxpr.invars, outs, eqns, jaxpr.names)
     return ClosedJaxpr(pruned, [c for _, c in kept])
 
@@ -83,11 +91,18 @@ def _swap_operands(eqn: Eqn, product: Eqn) -> Eqn:
 
 
 class _Simplifier:
-    def __init__(self, composed: frozenset[str]) -> None:
+    def __init__(
+        self,
+        composed: frozenset[str],
+        constvars: Sequence[Var],
+        consts: Sequence[Any],
+        outer_products: bool = False,
+    ) -> None:
         self._composed = composed
+        self.outer_products = outer_products
         self.eqns: list[Eqn] = []
-        self.constvars: list[Var] = []
-        self.consts: list[Any] = []
+        self.constvars = list(constvars)
+        self.consts = list(consts)
         self._shared: dict[Any, tuple[Var, ...]] = {}
         self._origin: dict[Var, Eqn] = {}
 
@@ -257,8 +272,12 @@ def _broadcast(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
 
 
 def _dot(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
-    """A sum of no products is zero."""
-    return None if all(atom.aval.size for atom in eqn.invars) else _zeros(simplifier, eqn)
+    """A sum of no products is zero, and a sum of one is it."""
+    if not all(atom.aval.size for atom in eqn.invars):
+        return _zeros(simplifier, eqn)
+    if simplifier.outer_products and is_outer_product(eqn):
+        return outer_product(simplifier.emit, eqn)
+    return None
 
 
 def _zeros(simplifier: _Simplifier, eqn: Eqn, number: int = 0) -> Atom:
