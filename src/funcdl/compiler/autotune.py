@@ -99,7 +99,7 @@ class Autotuner:
         Schedules that are not the heuristics' were made by hand, and stay.
         """
         mode = config.autotune
-        free = [schedule == schedule_gpu(kernel) for kernel, schedule in kernels]
+        free = [k.library is None and schedule == schedule_gpu(k) for k, schedule in kernels]
         keys = [self.key(k, gpu) if f else "" for (k, _), f in zip(kernels, free, strict=True)]
         kept = {key: self._kept(key, mode) for key in dict.fromkeys(keys) if key}
         if mode != "0" and any(knobs is None for knobs in kept.values()):

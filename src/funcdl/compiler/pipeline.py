@@ -14,12 +14,21 @@ from funcdl.compiler.fuse import Grouping, fuse
 from funcdl.compiler.groups import format_groups
 from funcdl.compiler.loops import LoopStep
 from funcdl.compiler.memory import format_memory
-from funcdl.compiler.program import HostStep, Program, Scheduler, Step, build_program, lower_groups
+from funcdl.compiler.program import (
+    FindLibrary,
+    HostStep,
+    Program,
+    Scheduler,
+    Splitter,
+    Step,
+    build_program,
+    lower_groups,
+)
 from funcdl.compiler.simplify import simplify
 from funcdl.compiler.split_reductions import split_reductions
 from funcdl.config import config
 from funcdl.core.checker import check_jaxpr
-from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.jaxpr import ClosedJaxpr, Eqn
 from funcdl.core.printer import format_eqn
 from funcdl.errors import ArgumentError
 from funcdl.kir.checker import check
@@ -47,13 +56,17 @@ class Pipeline:
         donated: Sequence[bool],
         scheduler: Scheduler,
         renderer: tuple[str, Callable[[KernelProgram], str]],
-        composed: frozenset[str] = frozenset(),
+        composed: Callable[[Eqn], bool] = lambda _: False,
+        splitter: Splitter | None = None,
+        library: FindLibrary | None = None,
     ) -> None:
         self.closed = closed
         self.name = re.sub(r"\W+", "_", name).strip("_") or "program"
         self._donated = tuple(donated)
         self._scheduler = scheduler
         self._composed = composed
+        self._splitter = splitter
+        self._library = library
         self._render_stage, self._render = renderer
         self._dump_prefix: str | None = None
         self._dumped = 0
@@ -85,7 +98,9 @@ class Pipeline:
         """The kernels of each group."""
         return self._run(
             "kernels",
-            lambda: lower_groups(self.grouping, self._scheduler),
+            lambda: lower_groups(
+                self.grouping, self._scheduler, splitter=self._splitter, library=self._library
+            ),
             self._format_steps,
             self._check_steps,
         )

@@ -35,6 +35,8 @@ from funcdl.ops.lowering import Loop
 Scheduler = Callable[[Kernel], Schedule]
 Splitter = Callable[[Kernel], int]
 """Says into how many parts the sum of a kernel's product is cut; 1 leaves it whole."""
+FindLibrary = Callable[[Eqn, str], list[LoweredKernel] | None]
+"""The hand-written kernels of an equation, with a name for them; None where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +84,27 @@ Step = Sequence[LoweredKernel] | HostStep | LoopStep
 
 
 def lower_groups(
-    grouping: Grouping, scheduler: Scheduler, prefix: str = "", splitter: Splitter | None = None
+    grouping: Grouping,
+    scheduler: Scheduler,
+    prefix: str = "",
+    splitter: Splitter | None = None,
+    library: FindLibrary | None = None,
 ) -> list[Step]:
     """The kernels, loop or host step of each group that stores anything."""
     steps: list[Step] = []
 
     def compile_body(program: ClosedJaxpr, name: str) -> CompiledBody | None:
-        return _compile_body(program, scheduler, name, splitter)
+        return _compile_body(program, scheduler, name, splitter, library)
 
     for group in grouping.groups:
         eqn = group.members[0]
         if group.kind == "host":
             loop = None
+            name = f"{prefix}k{len(steps)}_{eqn.primitive.name}"
+            found = None if library is None else library(eqn, name)
+            if found is not None:
+                steps.append(found)
+                continue
             if isinstance(eqn.primitive.lower, Loop):
                 loop = lower_loop(eqn, f"{prefix}{eqn.primitive.name}{len(steps)}", compile_body)
             steps.append(HostStep(eqn) if loop is None else loop)
@@ -120,12 +131,16 @@ def _in_parts(lowered: LoweredKernel, count: int) -> list[LoweredKernel]:
 
 
 def _compile_body(
-    program: ClosedJaxpr, scheduler: Scheduler, name: str, splitter: Splitter | None
+    program: ClosedJaxpr,
+    scheduler: Scheduler,
+    name: str,
+    splitter: Splitter | None,
+    library: FindLibrary | None,
 ) -> CompiledBody | None:
     """The kernels of a loop's body; None where it needs the host."""
     closed = with_own_outputs(split_reductions(program))
     grouping = fuse(closed.jaxpr)
-    steps = lower_groups(grouping, scheduler, f"{name}_", splitter)
+    steps = lower_groups(grouping, scheduler, f"{name}_", splitter, library)
     if any(isinstance(step, HostStep) for step in steps):
         return None
     donated = [False] * len(closed.in_avals)
@@ -308,6 +323,8 @@ class _Accesses:
         self.stores: dict[Var, list[Store]] = {}
         self.reduced: set[str] = set()
         self.updates = False
+        # Where a hand-written kernel reads is unknown here, and so nothing that it reads is local.
+        self.unknown = set(lowered.variables) if kernel.library is not None else set()
         for instruction in kernel.body:
             match instruction:
                 case Load():
@@ -325,6 +342,8 @@ class _Accesses:
         A value read before a reduction must be read again after it, so only what is read once the
         reduction is done may be overwritten.
         """
+        if var in self.unknown:
+            return False
         if var not in self.loads:
             return True
         stores = self.stores.get(out, [])
@@ -404,4 +423,4 @@ def _anonymous(kernel: Kernel) -> str:
         replace(i, buffer=names[i.buffer]) if isinstance(i, Load | Store | AtomicUpdate) else i
         for i in kernel.body
     )
-    return format_kernel(Kernel("kernel", buffers, kernel.axes, body))
+    return format_kernel(replace(kernel, name="kernel", buffers=buffers, body=body))

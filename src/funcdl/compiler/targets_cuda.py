@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from funcdl.compiler.attention import is_attention
+from funcdl.compiler.attention_gpu import attention_kernels, has_kernel
 from funcdl.compiler.autotune import Autotuner
 from funcdl.compiler.cost import cost_analysis, memory_analysis
 from funcdl.compiler.cuda_commands import CommandList, list_commands
 from funcdl.compiler.cuda_executable import BoundProgram, CompiledKernel, UnaryCompiler
 from funcdl.compiler.pipeline import Pipeline
 from funcdl.compiler.program import Program
-from funcdl.compiler.schedule_gpu import schedule_gpu
+from funcdl.compiler.schedule_gpu import dot_parts, schedule_gpu
 from funcdl.config import config
 from funcdl.core.backend import DeviceExecutable, MemoryAnalysis
 from funcdl.core.jaxpr import ClosedJaxpr
@@ -23,7 +25,6 @@ from funcdl.kernels.triton.render import TritonKernel, render_kernel
 from funcdl.kir.ir import Kernel
 from funcdl.kir.program import KernelProgram, all_kernels
 from funcdl.kir.schedule import Schedule
-from funcdl.ops.attention import attention, attention_gradient
 from funcdl.runtime.cuda.buffer import CudaBuffer
 from funcdl.runtime.cuda.device import CudaDevice
 from funcdl.runtime.cuda.platform import CudaPlatform, installed_platform
@@ -81,7 +82,9 @@ class CudaProgram:
             donated=donated,
             scheduler=schedule_gpu,
             renderer=("triton", self._text),
-            composed=frozenset({attention.name, attention_gradient.name}),
+            composed=lambda eqn: is_attention(eqn) and not has_kernel(eqn),
+            splitter=dot_parts,
+            library=attention_kernels,
         )
 
     def as_text(self, stage: str) -> str:

@@ -62,6 +62,9 @@ def interpret(kernel: Kernel, buffers: Mapping[str, Array]) -> None:
             range that its `ValueAtom` states.
     """
     _check_buffers(kernel, buffers)
+    if kernel.library is not None:
+        kernel.library.run(buffers)
+        return
     with np.errstate(all="ignore"):
         _Run(kernel, buffers).run()
 

@@ -12,12 +12,16 @@ wider. Buffers are flat and contiguous; instructions index them by element.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from funcdl.kir.index import Index
+
+if TYPE_CHECKING:
+    from funcdl.kir.cost import Cost
 
 ReduceOp = Literal["sum", "prod", "max", "min", "and", "or", "argmax", "argmin"]
 RunningOp = Literal["sum", "prod", "max", "min", "logsumexp"]
@@ -270,13 +274,32 @@ Instruction = ValueInstruction | Effect
 
 
 @dataclass(frozen=True, slots=True)
+class Library:
+    """Stands for a hand-written kernel of the back end.
+
+    `function` is the kernel's name there, `problem` what it is made for: fields by name. `run` is
+    what it means: it computes with arrays in NumPy, by the names of the kernel's buffers.
+    """
+
+    function: str
+    problem: tuple[tuple[str, Any], ...]
+    cost: Cost
+    run: Callable[[Mapping[str, np.ndarray]], None] = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel:
-    """One kernel: its buffers in call order, its axes in row-major order, its instructions."""
+    """One kernel: its buffers in call order, its axes in row-major order, its instructions.
+
+    With `library` there are no instructions and no axes, and the buffers are those that the
+    hand-written kernel takes.
+    """
 
     name: str
     buffers: tuple[Buffer, ...]
     axes: tuple[Axis, ...]
     body: tuple[Instruction, ...]
+    library: Library | None = None
 
     def axis(self, name: str) -> Axis:
         return next(a for a in self.axes if a.name == name)

@@ -46,6 +46,9 @@ def format_kernel(kernel: Kernel, schedule: Schedule | None = None) -> str:
     lines = [f"kernel {kernel.name}({buffers})", f"  axes {axes}" if axes else "  axes none"]
     if schedule is not None:
         lines.append(f"  schedule {format_schedule(schedule)}")
+    if kernel.library is not None:
+        problem = " ".join(f"{name}={value}" for name, value in kernel.library.problem)
+        lines.append(f"  library {kernel.library.function} {problem}")
     values = [i for i in kernel.body if not isinstance(i, Effect)]
     id_width = len(str(len(kernel.body) - 1)) + 1
     type_width = max((len(format_type(value.type)) for value in values), default=0)

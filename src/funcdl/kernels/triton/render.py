@@ -53,6 +53,11 @@ def render_kernel(kernel: Kernel, schedule: Schedule) -> TritonKernel:
     Triton cannot express (complex numbers, operations without a Triton spelling, long rows to be
     sorted, ordered updates).
     """
+    if kernel.library is not None:
+        # The hand-written kernels make records of this module.
+        from funcdl.kernels.triton.library import kernels
+
+        return kernels.kernel(kernel.library)
     return _Renderer(conv_as_dot(kernel), schedule).render()
 
 

@@ -1,0 +1,43 @@
+"""The hand-written kernels by name, for kernels of the IR that stand for one (`kir.ir.Library`)."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from funcdl.kernels.triton.library import (
+    attention_forward,
+    attention_key_gradient,
+    attention_query_gradient,
+)
+from funcdl.kernels.triton.library.attention_problem import Attention
+from funcdl.kernels.triton.library.template import Estimate, Tiles
+from funcdl.kernels.triton.render import TritonKernel
+from funcdl.kir.ir import Library
+
+_MODULES: dict[str, ModuleType] = {
+    "attention_forward": attention_forward,
+    "attention_query_gradient": attention_query_gradient,
+    "attention_key_gradient": attention_key_gradient,
+}
+
+
+def candidates(library: Library) -> list[Tiles]:
+    """What an autotuner may try, the default first."""
+    found: list[Tiles] = _MODULES[library.function].candidates(_problem(library))
+    return found
+
+
+def kernel(library: Library, chosen: Tiles | None = None) -> TritonKernel:
+    """Source and launch record, by default with the first of `candidates`."""
+    found: TritonKernel = _MODULES[library.function].kernel(_problem(library), chosen)
+    return found
+
+
+def estimate(library: Library, chosen: Tiles) -> Estimate:
+    """Bytes, operations and shared memory."""
+    found: Estimate = _MODULES[library.function].estimate(_problem(library), chosen)
+    return found
+
+
+def _problem(library: Library) -> Attention:
+    return Attention(**dict(library.problem))
