@@ -223,10 +223,14 @@ def _fmin(x: Any, y: Any) -> Any:
 
 
 fmax = binary(
-    "fmax", kinds("biu", ops.max_) | {"f": _fmax}, "The larger element; NaN only if both are NaN."
+    "fmax",
+    kinds("biu", ops.max_) | kinds("fc", _fmax),
+    "The larger element; NaN only if both are NaN.",
 )
 fmin = binary(
-    "fmin", kinds("biu", ops.min_) | {"f": _fmin}, "The smaller element; NaN only if both are NaN."
+    "fmin",
+    kinds("biu", ops.min_) | kinds("fc", _fmin),
+    "The smaller element; NaN only if both are NaN.",
 )
 
 

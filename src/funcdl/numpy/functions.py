@@ -120,8 +120,8 @@ log2 = _function(
 log10 = _function(
     "log10", lambda x: _scaled(1 / math.log(10))(exponential.log(x)), "Logarithm to base 10."
 )
-deg2rad = unary("deg2rad", _real_rules(_scaled(math.pi / 180)), "Degrees to radians.")
-rad2deg = unary("rad2deg", _real_rules(_scaled(180 / math.pi)), "Radians to degrees.")
+deg2rad = _function("deg2rad", _scaled(math.pi / 180), "Degrees to radians.")
+rad2deg = _function("rad2deg", _scaled(180 / math.pi), "Radians to degrees.")
 radians, degrees = deg2rad, rad2deg
 
 
@@ -139,13 +139,27 @@ def _log_add_2(x: Any, y: Any) -> Any:
     )
 
 
+def _log_add_complex(x: Any, y: Any, base: float) -> Any:
+    """The branch of the logarithm whose imaginary part is between -pi and pi over ``log(base)``."""
+    scale, turn = math.log(base), 2 * math.pi / math.log(base)
+    larger, smaller = ops.max_(x, y), ops.min_(x, y)
+    ratio = exponential.exp(_scaled(scale)(ops.sub(smaller, larger)))
+    out = ops.add(larger, _scaled(1 / scale)(exponential.log1p(ratio)))
+    turns = rounding.round_(_scaled(1 / turn)(complex_parts.imag(out)), rounding_method=1)
+    imaginary = ops.sub(complex_parts.imag(out), _scaled(turn)(turns))
+    return complex_parts.complex_(complex_parts.real(out), imaginary)
+
+
 logaddexp = binary(
     "logaddexp",
-    _real_rules(lambda x, y: _log_add(x, y, exponential.exp, exponential.log1p)),
+    _real_rules(lambda x, y: _log_add(x, y, exponential.exp, exponential.log1p))
+    | {"c": lambda x, y: _log_add_complex(x, y, math.e)},
     "``log(exp(x) + exp(y))`` without overflow.",
 )
 logaddexp2 = binary(
-    "logaddexp2", _real_rules(_log_add_2), "``log2(2**x + 2**y)`` without overflow."
+    "logaddexp2",
+    _real_rules(_log_add_2) | {"c": lambda x, y: _log_add_complex(x, y, 2.0)},
+    "``log2(2**x + 2**y)`` without overflow.",
 )
 
 

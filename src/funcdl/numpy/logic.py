@@ -8,15 +8,17 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.array import Array
+from funcdl.core.primitive import Primitive
 from funcdl.errors import LeafTypeError, ShapeError
 from funcdl.numpy.promotion import ArrayLike, array, broadcast, convert, promote
-from funcdl.numpy.ufunc import binary, kinds, numeric, unary
+from funcdl.numpy.ufunc import Binary, binary, kinds, numeric, unary
 from funcdl.ops import bits, comparison
 from funcdl.ops.arithmetic import abs_, add, mul, sub
 from funcdl.ops.complex_parts import imag, real
 from funcdl.ops.convert import bitcast_convert_type
 from funcdl.ops.reduction import reduce_and
 from funcdl.ops.rounding import is_finite
+from funcdl.ops.select import select_n
 from funcdl.ops.shape import full_like
 
 __all__ = [
@@ -56,10 +58,22 @@ _BOOL = np.dtype(bool)
 
 equal = binary("equal", kinds("biufc", comparison.eq), "Whether elements are equal.")
 not_equal = binary("not_equal", kinds("biufc", comparison.ne), "Whether elements differ.")
-less = binary("less", kinds("biuf", comparison.lt), "Whether ``x < y``, element by element.")
-less_equal = binary("less_equal", kinds("biuf", comparison.le), "Whether ``x <= y``.")
-greater = binary("greater", kinds("biuf", comparison.gt), "Whether ``x > y``.")
-greater_equal = binary("greater_equal", kinds("biuf", comparison.ge), "Whether ``x >= y``.")
+
+
+def _ordered(name: str, rule: Primitive, text: str) -> Binary:
+    """A comparison; complex numbers are ordered by real parts, then by imaginary ones."""
+
+    def by_parts(x: Any, y: Any) -> Any:
+        tied = comparison.eq(real(x), real(y))
+        return select_n(tied, rule(real(x), real(y)), rule(imag(x), imag(y)))
+
+    return binary(name, {**kinds("biuf", rule), "c": by_parts}, text)
+
+
+less = _ordered("less", comparison.lt, "Whether ``x < y``, element by element.")
+less_equal = _ordered("less_equal", comparison.le, "Whether ``x <= y``.")
+greater = _ordered("greater", comparison.gt, "Whether ``x > y``.")
+greater_equal = _ordered("greater_equal", comparison.ge, "Whether ``x >= y``.")
 
 bitwise_and = binary("bitwise_and", kinds("biu", bits.and_), "Bits that both operands have.")
 bitwise_or = binary("bitwise_or", kinds("biu", bits.or_), "Bits that any operand has.")

@@ -127,7 +127,7 @@ def _extreme(
     where: ArrayLike | None,
 ) -> Any:
     x = array(name, a)
-    if not dtypes.is_float(x.aval.dtype):
+    if not dtypes.is_inexact(x.aval.dtype):
         return reduce(x, axis, out, keepdims, initial, where)
     filled = _without_nan(name, x, extreme_identity(x.aval.dtype, name == "nanmax"))
     found = reduce(filled, axis, out, keepdims, initial, where)

@@ -149,10 +149,9 @@ def _extreme_jvp(primitive: Primitive) -> Callable[..., tuple[Any, Any]]:
     return jvp
 
 
-_ORDERED = registry.BOOL + registry.REAL
-pmax = _reduction("pmax", _ORDERED, reduce_max, lambda x, count: x)
+pmax = _reduction("pmax", registry.ALL, reduce_max, lambda x, count: x)
 pmax.jvp = _extreme_jvp(pmax)
-pmin = _reduction("pmin", _ORDERED, reduce_min, lambda x, count: x)
+pmin = _reduction("pmin", registry.ALL, reduce_min, lambda x, count: x)
 pmin.jvp = _extreme_jvp(pmin)
 
 

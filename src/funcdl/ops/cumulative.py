@@ -178,9 +178,9 @@ def _extreme_samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator
 
 
 def _extreme(name: str, combine: np.ufunc, op: RunningOp) -> Primitive:
-    primitive = _cumulative(name, registry.REAL, combine, op)
+    primitive = _cumulative(name, registry.NUMBERS, combine, op)
     primitive.jvp = _extreme_jvp(primitive)
-    registry.add(Op(primitive, registry.REAL, _extreme_samples))
+    registry.add(Op(primitive, registry.NUMBERS, _extreme_samples))
     return primitive
 
 

@@ -195,10 +195,10 @@ def _extreme(name: str, op: ReduceOp, ufunc: np.ufunc, lowest: bool) -> Primitiv
             return ufunc.reduce(x, axes)  # type: ignore[no-any-return]
         return ufunc.reduce(x, axes, initial=extreme_identity(x.dtype, lowest))  # type: ignore[no-any-return]
 
-    accepts = registry.BOOL + registry.REAL
-    primitive = _reduction(name, op, accepts, numpy)
+    # Complex numbers are ordered by their real parts, then by the imaginary ones.
+    primitive = _reduction(name, op, registry.ALL, numpy)
     primitive.jvp = _extreme_jvp(primitive)
-    registry.add(Op(primitive, accepts, _extreme_samples))
+    registry.add(Op(primitive, registry.ALL, _extreme_samples))
     return primitive
 
 
