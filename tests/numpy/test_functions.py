@@ -90,3 +90,10 @@ def test_gradient_is_the_difference_quotient(case: Case) -> None:
         for s in (step, -step)
     ]
     assert found == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5, abs=1e-7)
+
+
+def test_gradient_of_integers_takes_the_type_of_the_distance() -> None:
+    x = fnp.asarray(np.arange(4) ** 2)
+    assert fnp.gradient(x, 2.0).weak_type
+    assert not fnp.gradient(x).weak_type
+    assert fnp.gradient(x, fnp.asarray(2.0, "bfloat16")).dtype == "bfloat16"

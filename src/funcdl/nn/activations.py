@@ -1,6 +1,7 @@
 """Elementwise activation functions, as in `jax.nn`.
 
-Integers and bools become floats where the function needs it. Values and derivatives are finite for
+Integers and bools become floats where the function needs it: weakly typed ones where its formula
+mixes them with a number of Python's, as in JAX. Values and derivatives are finite for
 every finite argument for which the true ones are, however large it is; at infinity they are the
 limits, never NaN. At kinks the derivative is JAX's. Piecewise linear functions are in
 `funcdl.nn.piecewise`.
@@ -108,7 +109,7 @@ def _tanh_gelu(x: Any) -> Any:
 
 def softplus(x: Any) -> Any:
     """``log(1 + exp(x))``, a smooth `relu`."""
-    (x,) = promote_inexact("softplus", x)
+    x, _ = promote_inexact("softplus", x, 0)
     positive = x > 0
     # The exponent is never positive, so nothing overflows; both branches have slope 1/2 at 0.
     return fnp.where(positive, x, 0) + fnp.log1p(fnp.exp(fnp.where(positive, -x, x)))
@@ -120,7 +121,7 @@ def elu(x: Any, alpha: Any = 1.0) -> Any:
     From Clevert, Unterthiner and Hochreiter, "Fast and accurate deep network learning by
     exponential linear units" (2016).
     """
-    (x,) = promote_inexact("elu", x)
+    x, _ = promote_inexact("elu", x, 0.0)
     positive = x > 0
     # The inner choice keeps the branch that is not taken, and so its derivative, finite.
     return fnp.where(positive, x, alpha * fnp.expm1(fnp.where(positive, 0, x)))
@@ -131,7 +132,7 @@ def celu(x: Any, alpha: Any = 1.0) -> Any:
 
     From Barron, "Continuously differentiable exponential linear units" (2017).
     """
-    (x,) = promote_inexact("celu", x)
+    x, _ = promote_inexact("celu", x, 0.0)
     positive = x > 0
     return fnp.where(positive, x, alpha * fnp.expm1(fnp.where(positive, 0, x) / alpha))
 
@@ -152,13 +153,13 @@ def log_sigmoid(x: Any) -> Any:
 
 def mish(x: Any) -> Any:
     """``x * tanh(softplus(x))``; from Misra, "Mish: a self regularized activation" (2019)."""
-    (x,) = promote_inexact("mish", x)
+    x, _ = promote_inexact("mish", x, 0)
     return _with_limits(lambda x: x * fnp.tanh(softplus(x)), x)
 
 
 def soft_sign(x: Any) -> Any:
     """``x / (1 + |x|)``."""
-    (x,) = promote_inexact("soft_sign", x)
+    x, _ = promote_inexact("soft_sign", x, 0)
     finite = fnp.isfinite(x)
     inner = fnp.where(finite, x, 0)
     return fnp.where(finite, inner / (fnp.abs(inner) + 1), fnp.sign(x))

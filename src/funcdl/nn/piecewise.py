@@ -1,6 +1,7 @@
 """Activations that are linear, or quadratic, between kinks; as in `jax.nn`.
 
 At a kink the derivative is the one that JAX takes, which each function states. NaN passes through.
+Where a formula mixes integers with a float of Python's, the result is weakly typed, as in JAX.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def relu6(x: Any) -> Any:
 
 def leaky_relu(x: Any, negative_slope: Any = 0.01) -> Any:
     """``x`` where it is at least 0, else ``negative_slope * x``; its derivative at 0 is 1."""
-    (x,) = promote_inexact("leaky_relu", x)
+    x, _ = promote_inexact("leaky_relu", x, 0.0)
     return fnp.where(x >= 0, x, negative_slope * x)
 
 
@@ -40,7 +41,7 @@ def hard_tanh(x: Any) -> Any:
 
 def hard_sigmoid(x: Any) -> Any:
     """``relu6(x + 3) / 6``, a piecewise linear `sigmoid`; the derivative at -3 and 3 is 0."""
-    (x,) = promote_inexact("hard_sigmoid", x)
+    x, _ = promote_inexact("hard_sigmoid", x, 0.0)
     return relu6(x + 3) / 6
 
 
@@ -49,7 +50,7 @@ def hard_silu(x: Any) -> Any:
 
     From Howard et al., "Searching for MobileNetV3" (2019).
     """
-    (x,) = promote_inexact("hard_silu", x)
+    x, _ = promote_inexact("hard_silu", x, 0.0)
     # Bounded before the product, which would be NaN at minus infinity.
     return fnp.where(x <= -3, 0, x) * hard_sigmoid(x)
 
@@ -63,7 +64,7 @@ def sparse_plus(x: Any) -> Any:
     `sparse_sigmoid` is its derivative: it is to that what `softplus` is to `sigmoid`. The binary
     case of Martins and Astudillo, "From softmax to sparsemax" (2016).
     """
-    (x,) = promote_inexact("sparse_plus", x)
+    x, _ = promote_inexact("sparse_plus", x, 0.0)
     between = fnp.where((x <= -1) | (x >= 1), 0, x)
     return fnp.where(x <= -1, 0, fnp.where(x >= 1, x, fnp.square(between + 1) / 4))
 
@@ -73,5 +74,5 @@ def sparse_sigmoid(x: Any) -> Any:
 
     Its derivative at -1 and at 1 is 1/4, halfway between those on both sides.
     """
-    (x,) = promote_inexact("sparse_sigmoid", x)
+    x, _ = promote_inexact("sparse_sigmoid", x, 0.0)
     return fnp.clip(x + 1, 0, 2) / 2

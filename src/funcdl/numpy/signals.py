@@ -131,14 +131,14 @@ def gradient(
     """
     if edge_order not in (None, 1):
         raise ArgumentError(f"gradient: edge_order must be None or 1, got {edge_order}")
-    (f,) = promote_inexact("gradient", f)
+    f, *distances = promote_inexact("gradient", f, *varargs)
     if axis is None or isinstance(axis, tuple | list):
         axes = normalize_axes("gradient", axis, f.aval.ndim)
         if axis is not None:
             axes = tuple(normalize_axis("gradient", d, f.aval.ndim) for d in axis)
     else:
         axes = (normalize_axis("gradient", axis, f.aval.ndim),)
-    distances = list(varargs) or [1.0]
+    distances = distances or [1.0]
     if len(distances) == 1:
         distances *= len(axes)
     if len(distances) != len(axes):
@@ -201,11 +201,17 @@ def interp(
     Raises:
       ShapeError: `xp` and `fp` are no vectors of equal, positive length.
       ArgumentError: `left` or `right` is another string, or `period` is 0.
+      DtypeError: `x` or `xp` is complex.
     """
     for side, value in (("left", left), ("right", right)):
         if isinstance(value, str) and value != "extrapolate":
             raise ArgumentError(f"interp: {side} must be a number or 'extrapolate', got {value!r}")
     x, xp = promote_inexact("interp", x, xp)
+    if dtypes.is_complex(x.aval.dtype):
+        raise DtypeError(
+            f"interp: places on a line are real, got x and xp of dtype {x.aval.dtype.name}; "
+            "the values fp alone may be complex"
+        )
     (fp,) = promote_inexact("interp", fp)
     if xp.aval.ndim != 1 or xp.aval.shape != fp.aval.shape or xp.aval.shape[0] == 0:
         raise ShapeError(
