@@ -35,15 +35,16 @@ Env = dict[Var, Atom]
 Rewrite = Callable[["_Simplifier", Eqn], Atom | list[Atom] | None]
 
 
-def simplify(program: ClosedJaxpr, composed: frozenset[str] = frozenset()) -> ClosedJaxpr:
+def simplify(
+    program: ClosedJaxpr, composed: Callable[[Eqn], bool] = lambda _: False
+) -> ClosedJaxpr:
     """Inline, fold, simplify, share and prune.
 
     Args:
-        composed: those of `attention`'s primitives for which the back end has no function; their
-            compositions take their place.
+        composed: says of an application of `attention`'s primitives whether the back end has no
+            function for it; its composition takes its place.
     """
     jaxpr = program.jaxpr
-    composed |= {attention_tangent.name}
     simplifier = _Simplifier(composed, jaxpr.constvars, program.consts)
     outs = simplifier.inline(jaxpr, jaxpr.constvars, jaxpr.invars)
     eqns, _ = live_eqns(simplifier.eqns, outs)
@@ -93,7 +94,7 @@ def _swap_operands(eqn: Eqn, product: Eqn) -> Eqn:
 class _Simplifier:
     def __init__(
         self,
-        composed: frozenset[str],
+        composed: Callable[[Eqn], bool],
         constvars: Sequence[Var],
         consts: Sequence[Any],
         outer_products: bool = False,
@@ -142,7 +143,7 @@ class _Simplifier:
             inner: ClosedJaxpr = eqn.params["jaxpr"]
             return self.inline(inner.jaxpr, [self._const(c) for c in inner.consts], invars)
         eqn = eqn.replace(invars=tuple(invars))
-        if eqn.primitive.name in self._composed:
+        if eqn.primitive is attention_tangent or self._composed(eqn):
             whole = composed(eqn.primitive, [atom.aval for atom in invars], eqn.params)
             return self.inline(whole.jaxpr, [self._const(c) for c in whole.consts], invars)
         if isinstance(eqn.primitive.lower, Loop):
