@@ -10,6 +10,12 @@ from funcdl.core.trace import Trace, Tracer
 from funcdl.errors import LeakedTracerError
 
 
+class Kept(tuple[Tracer, ...]):
+    """Tracers that are kept on purpose: something refers to them, and stands for their values."""
+
+    __slots__ = ()
+
+
 def check_leaks(trace: Trace) -> None:
     """Raise where a tracer of a trace that has ended is still referred to.
 
@@ -39,7 +45,11 @@ def check_leaks(trace: Trace) -> None:
 
 
 def _survivors(trace: Trace) -> list[Tracer]:
-    return [x for x in gc.get_referrers(trace) if isinstance(x, Tracer)]
+    tracers = [x for x in gc.get_referrers(trace) if isinstance(x, Tracer)]
+    if not tracers:
+        return []
+    kept = {id(x) for holder in gc.get_referrers(*tracers) if type(holder) is Kept for x in holder}
+    return [x for x in tracers if id(x) not in kept]
 
 
 def _holder(x: Any, *ignored: Any, depth: int = 0) -> str:

@@ -113,6 +113,8 @@ class JaxprTrace(Trace):
         outvars = [self.atom(x) for x in outs]
         constvars = [var for var, _ in self._consts.values()]
         consts = [x for _, x in self._consts.values()]
+        # A tracer that a custom rule closes over has this trace; it must not keep the values, too.
+        self._consts.clear()
         return Jaxpr(constvars, self._invars, outvars, self._eqns, names), consts
 
 

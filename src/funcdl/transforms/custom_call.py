@@ -14,6 +14,7 @@ from typing import Any
 from funcdl.core.avals import ShapedArray
 from funcdl.core.axes import name_of
 from funcdl.core.jaxpr import ClosedJaxpr, closed_fun
+from funcdl.core.leaks import Kept
 from funcdl.core.primitive import Primitive, own_weak
 from funcdl.core.reference import run_reference
 from funcdl.core.staging import JaxprTrace, hoist_consts, trace_to_jaxpr
@@ -34,7 +35,7 @@ def bind_custom(call: CustomCall, functions: Values, args: Values) -> list[Any]:
     """Apply a call that captures nothing yet, with what the user's functions close over."""
     if context.trace is eval_trace:
         return call.fun(*args)
-    tracers = closed_over(*functions)
+    tracers = Kept(closed_over(*functions))
     own = call.fun
 
     def fun(*xs: Any) -> list[Any]:
@@ -78,6 +79,7 @@ def _with_captured(call: CustomCall, tracers: Values) -> CustomCall:
     count = len(tracers)
     if not count:
         return call
+    tracers = Kept(tracers)  # the rules' closures refer to them, for as long as a program has them
 
     def rule(captured: Values, *rest: Values) -> tuple[list[Any], list[Any]]:
         parts: list[int] = []
@@ -243,25 +245,27 @@ def _over(
         else x
         for x, d in zip(flat, flat_dims, strict=True)
     ]
-    returned: list[Any] = []
+    zeros_at: list[Zero | None] = []
 
     def run(*xs: Any) -> list[Any]:
         given = iter(xs)
         mixed = iter(
             [next(given) if known else m for m, known in zip(markers, is_value, strict=True)]
         )
-        returned[:] = f(*([next(mixed) for _ in group] for group in groups))
-        return [instantiate(x) for x in returned if not (zeros and is_zero(x))]
+        returned = f(*([next(mixed) for _ in group] for group in groups))
+        zeros_at[:] = [x if zeros and is_zero(x) else None for x in returned]
+        pairs = zip(returned, zeros_at, strict=True)
+        return [instantiate(x) for x, zero in pairs if zero is None]
 
     values = [x for x, known in zip(flat, is_value, strict=True) if known]
     value_dims = [d for d, known in zip(flat_dims, is_value, strict=True) if known]
     outs, found = batch_flat(run, axis_size, values, value_dims)
     placed = iter([place_batch(x, d, 0, axis_size) for x, d in zip(outs, found, strict=True)])
     return [
-        Zero(x.aval.update(shape=(axis_size, *x.aval.shape)))
-        if zeros and is_zero(x)
-        else next(placed)
-        for x in returned
+        next(placed)
+        if zero is None
+        else Zero(zero.aval.update(shape=(axis_size, *zero.aval.shape)))
+        for zero in zeros_at
     ]
 
 

@@ -57,6 +57,10 @@ class SubstitutionTrace(Trace):
             )
         return found[1]
 
+    def forget(self) -> None:
+        """Drop the values, which programs traced under this trace would keep alive."""
+        self._values.clear()
+
     def process(self, primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         values = [self.value(x) for x in args]
         assert self.parent is not None
@@ -71,9 +75,12 @@ def run_substituted(
     if not tracers:
         return f()
     trace = SubstitutionTrace(context.trace, tracers, values)
-    with current_trace(trace):
-        outs = f()
-    return [trace.value(x) for x in outs]
+    try:
+        with current_trace(trace):
+            outs = f()
+        return [trace.value(x) for x in outs]
+    finally:
+        trace.forget()
 
 
 def closed_over(*functions: Any) -> list[Tracer]:

@@ -86,13 +86,15 @@ class CustomFunction:
     def _split(self, args: Sequence[Any]) -> tuple[list[Any], list[int], Callable[..., list[Any]]]:
         """Arguments without derivative, positions of the others, and how to join them again."""
         fixed = set(normalize_argnums(self._nondiff, len(args), "nondiff_argnums", self._name))
-        nondiff = [args[i] for i in sorted(fixed)]
-        positions = [i for i in range(len(args)) if i not in fixed]
+        kept = {i: args[i] for i in sorted(fixed)}  # and no others: programs keep the functions
+        count = len(args)
 
         def join(values: Sequence[Any]) -> list[Any]:
             rest = iter(values)
-            return [args[i] if i in fixed else next(rest) for i in range(len(args))]
+            return [kept[i] if i in kept else next(rest) for i in range(count)]
 
+        nondiff = list(kept.values())
+        positions = [i for i in range(count) if i not in fixed]
         return nondiff, positions, join
 
     def _flatten(
