@@ -142,10 +142,12 @@ class Pool:
             self._misses += 1
         try:
             return _allocate(size)
-        except (MemoryError, OSError):
+        except (MemoryError, OSError, OverflowError):
             with self._lock:
                 self._used_bytes -= size
-            raise
+            raise MemoryError(
+                f"the system has no {size} bytes for a result or for temporaries"
+            ) from None
 
     def _count(self, size: int) -> None:
         self._used_bytes += size

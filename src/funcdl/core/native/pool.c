@@ -127,10 +127,16 @@ static PyTypeObject block_type = {
 
 bool pool_setup(void) { return PyType_Ready(&block_type) == 0; }
 
+static Block *out_of_memory(size_t nbytes) {
+  PyErr_Format(PyExc_MemoryError, "the system has no %zu bytes for a result or for temporaries",
+               nbytes);
+  return NULL;
+}
+
 static Block *take(Pool *pool, size_t nbytes) {
   size_t size;
   int index = size_class(nbytes, &size);
-  if (index < 0) return (Block *)PyErr_NoMemory();
+  if (index < 0) return out_of_memory(nbytes);
   SizeClass *of = &pool->classes[index];
   of->size = size;
   char *memory = of->free;
@@ -141,7 +147,7 @@ static Block *take(Pool *pool, size_t nbytes) {
   } else {
     ++pool->misses;
     memory = allocate(size);
-    if (memory == NULL) return (Block *)PyErr_NoMemory();
+    if (memory == NULL) return out_of_memory(nbytes);
   }
   Block *block = PyObject_New(Block, &block_type);
   if (block == NULL) {
@@ -229,7 +235,7 @@ static PyObject *pool_empty_array(PyObject *self, PyObject *args) {
       goto done;
     }
     if (__builtin_mul_overflow(nbytes, (size_t)shape.ptr[i], &nbytes)) {
-      PyErr_NoMemory();
+      out_of_memory(SIZE_MAX);
       goto done;
     }
   }
