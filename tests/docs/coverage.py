@@ -2,6 +2,7 @@
 
 JAX's names are kept in docs/coverage_names.json, so that the page can be made without JAX; why a
 name is left out is in docs/coverage_notes.toml, where a key may be a pattern (``"*_p"``).
+Arguments that a function has in JAX only are listed there too.
 """
 
 from __future__ import annotations
@@ -113,7 +114,9 @@ def page() -> str:
                 for why, found in by_reason.items()
             ]
             lines.append("")
-    return "\n".join(lines + primitives()) + "\n"
+    lines += ["### Arguments", "", "| argument | why |", "|---|---|"]
+    lines += [f"| {name} | {why} |" for name, why in notes["arguments"].items()]
+    return "\n".join([*lines, "", *primitives()]) + "\n"
 
 
 def primitives() -> list[str]:

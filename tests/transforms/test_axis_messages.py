@@ -74,9 +74,21 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "psum requires different axis names, got 'i' twice",
     ),
     "groups": (
-        lambda: over(lambda x: lax.psum(x, "i", axis_index_groups=[[0, 1], [2, 3]])),  # type: ignore[arg-type]
+        lambda: over(lambda x: lax.psum(x, "i", axis_index_groups=[[0, 1], [2, 3]])),
         ArgumentError,
         f"psum does not take axis_index_groups; {GROUPS}, and use the latter",
+    ),
+    "groups that differ": (
+        lambda: over(lambda x: x * lax.psum(1, "i", axis_index_groups=[[0, 1, 2], [3]])),
+        ArgumentError,
+        "psum requires axis_index_groups of equal sizes that have each number from 0 to 3 once, "
+        "for axis 'i'; got [[0, 1, 2], [3]]",
+    ),
+    "groups that leave members out": (
+        lambda: over(lambda x: x * lax.psum(1, "i", axis_index_groups=[[0, 1]])),
+        ArgumentError,
+        "psum requires axis_index_groups of equal sizes that have each number from 0 to 3 once, "
+        "for axis 'i'; got [[0, 1]]",
     ),
     "two destinations": (
         lambda: over(lambda x: lax.ppermute(x, "i", [(0, 1), (0, 2)])),

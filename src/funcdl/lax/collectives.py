@@ -7,7 +7,8 @@ derivatives of any order, and pytrees stand for their leaves.
 Raises (all of them):
   AxisNameError: no axis of this name is in scope.
   ArgumentError: `axis_name` cannot be a name, names a positional axis, or has a name twice;
-    `axis_index_groups` is given.
+    `axis_index_groups` is given, but for `psum` of Python numbers. (JAX takes groups where an axis
+    is one of devices, and refuses them under vmap, in the same cases.)
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from funcdl.ops.shape import reshape
 
 AxisName = Hashable | tuple[Hashable, ...]
 PyTree = Any
+_NUMBER = (bool, int, float, complex)
 
 
 def axis_size(axis_name: AxisName) -> int:
@@ -48,17 +50,25 @@ def axis_index(axis_name: AxisName) -> Any:
     return array("axis_index", np.int32(0)) if index is None else index
 
 
-def psum(x: PyTree, axis_name: AxisName, *, axis_index_groups: None = None) -> PyTree:
+def psum(
+    x: PyTree, axis_name: AxisName, *, axis_index_groups: Sequence[Sequence[int]] | None = None
+) -> PyTree:
     """The sum over a named axis, the same for all members (see `jax.lax.psum`).
 
     Bools count as int32. The sum of a Python number is a Python number, known while tracing:
-    ``psum(1, name)`` is the axis's size.
+    ``psum(1, name)`` is the axis's size, and with `axis_index_groups`, lists of members, that of
+    each group. Only Python numbers can be summed over groups.
     """
-    names = _names("psum", axis_name, axis_index_groups)
+    names = axis_names("psum", axis_name)
+    count = axis_size(names)
+    if axis_index_groups is not None:
+        if not all(isinstance(value, _NUMBER) for value in tree.leaves(x)):
+            _names("psum", axis_name, axis_index_groups)
+        count = _group_size("psum", axis_index_groups, names, count)
 
     def leaf(value: Any) -> Any:
-        if isinstance(value, bool | int | float | complex):
-            return value * axis_size(names)
+        if isinstance(value, _NUMBER):
+            return value * count
         value = array("psum", value)
         if dtypes.is_bool(value.aval.dtype):
             value = convert_element_type(value, new_dtype=np.dtype(np.int32), weak_type=False)
@@ -315,6 +325,17 @@ def _names(what: str, axis_name: Any, groups: Any) -> tuple[Hashable, ...]:
             "groups and one for the members of a group, and use the latter"
         )
     return axis_names(what, axis_name)
+
+
+def _group_size(what: str, groups: Any, names: tuple[Hashable, ...], count: int) -> int:
+    """The size of each of the groups, which must be those of all members of an axis, and equal."""
+    sizes = {len(group) for group in groups}
+    if sorted(i for group in groups for i in group) != list(range(count)) or len(sizes) != 1:
+        raise ArgumentError(
+            f"{what} requires axis_index_groups of equal sizes that have each number from 0 to "
+            f"{count - 1} once, for axis {names[0]!r}; got {groups!r}"
+        )
+    return sizes.pop()
 
 
 def _single(what: str, axis_name: Any) -> tuple[Hashable, int]:
