@@ -1,11 +1,13 @@
 /* kernel dot_batch(x: f32[262144] in, y: f32[262144] in, out0: f32[524288] out)
  *   axes b:128 m:64 n:64 k:32
- *   schedule b:parallel m:tile(64) n:tile(64) k:tile(32) n:vector */
-static void dot_batch(const float *restrict x, const float *restrict y, float *restrict out0) {
+ *   schedule b:parallel m:tile(64) n:tile(64) k:tile(32) n:vector
+ *   any n_b */
+static void dot_batch(const float *restrict x, const float *restrict y, float *restrict out0,
+                      const int64_t n_b) {
   enum { tile_columns = (64 + FD_NR_F32 - 1) / FD_NR_F32 * FD_NR_F32 };
   enum { rhs_columns = (64 + FD_NR_F32 - 1) / FD_NR_F32 * FD_NR_F32 };
   #pragma omp parallel for num_threads(fd_num_threads) schedule(static)
-  for (int64_t b = 0; b < 128; ++b) {
+  for (int64_t b = 0; b < n_b; ++b) {
     _Alignas(64) float rhs_panels[32 * rhs_columns];
     /* panels of v1 */
     fd_pack_f32(rhs_panels, &y[b * 2048], 1, 32, 32, 64);

@@ -1,20 +1,26 @@
 /* kernel dot_prologue(x: f32[262144] in, y: f32[51200] in, row: f32[512] in, out0: f32[51200] out)
  *   axes m:512 n:100 k:512
- *   schedule m:parallel(64) n:parallel(128) k:tile(256) n:vector */
+ *   schedule m:parallel(64) n:parallel(128) k:tile(256) n:vector
+ *   any n_k */
 static void dot_prologue(const float *restrict x, const float *restrict y,
-                         const float *restrict row, float *restrict out0) {
+                         const float *restrict row, float *restrict out0, const int64_t chunk_k,
+                         const int64_t n_k) {
   enum { tile_columns = (100 + FD_NR_F32 - 1) / FD_NR_F32 * FD_NR_F32 };
   enum { rhs_columns = (100 + FD_NR_F32 - 1) / FD_NR_F32 * FD_NR_F32 };
-  const size_t rhs_bytes = ((size_t)512 * rhs_columns * sizeof(float) + 63) / 64 * 64;
-  float *const rhs_panels = aligned_alloc(64, rhs_bytes);
+  const size_t rhs_bytes = ((size_t)n_k * rhs_columns * sizeof(float) + 63) / 64 * 64;
+  enum { rhs_limit = 262144 };
+  _Alignas(64) float rhs_near[rhs_bytes > rhs_limit ? 1 : n_k * rhs_columns];
+  float *rhs_panels = rhs_near;
+  if (rhs_bytes > rhs_limit) rhs_panels = aligned_alloc(64, rhs_bytes);
   if (rhs_panels == NULL) abort();
   /* panels of v7 */
   #pragma omp parallel for num_threads(fd_num_threads) schedule(static) collapse(2)
-  for (int64_t k_tile = 0; k_tile < 512; k_tile += 256) {
+  for (int64_t k_tile = 0; k_tile < n_k; k_tile += chunk_k) {
     for (int64_t n_tile = 0; n_tile < 100; n_tile += 96) {
+      const int64_t k_end = k_tile + chunk_k < n_k ? k_tile + chunk_k : n_k;
       const int64_t n_end = n_tile + 96 < 100 ? n_tile + 96 : 100;
       float rhs_values[256 * 96];
-      for (int64_t k = k_tile; k < k_tile + 256; ++k) {
+      for (int64_t k = k_tile; k < k_end; ++k) {
         const int32_t v4 = (int32_t)k % 2;
         const uint8_t v6 = v4 == 0;
         #pragma omp simd
@@ -23,17 +29,18 @@ static void dot_prologue(const float *restrict x, const float *restrict y,
           rhs_values[(k - k_tile) * 96 + n - n_tile] = v7;
         }
       }
-      fd_pack_f32(rhs_panels + k_tile * rhs_columns + n_tile * 256, rhs_values, 96, 1, 256,
-                  n_end - n_tile);
+      fd_pack_f32(rhs_panels + k_tile * rhs_columns + n_tile * (k_end - k_tile), rhs_values, 96, 1,
+                  k_end - k_tile, n_end - n_tile);
     }
   }
   /* tiles of v8, and what follows from them */
   #pragma omp parallel for num_threads(fd_num_threads) schedule(static)
   for (int64_t m_tile = 0; m_tile < 512; m_tile += 64) {
     _Alignas(64) float product[64 * tile_columns];
-    for (int64_t k_tile = 0; k_tile < 512; k_tile += 256) {
+    for (int64_t k_tile = 0; k_tile < n_k; k_tile += chunk_k) {
+      const int64_t k_end = k_tile + chunk_k < n_k ? k_tile + chunk_k : n_k;
       float lhs_values[256 * 64];
-      for (int64_t k = k_tile; k < k_tile + 256; ++k) {
+      for (int64_t k = k_tile; k < k_end; ++k) {
         #pragma omp simd
         for (int64_t m = m_tile; m < m_tile + 64; ++m) {
           const float v0 = x[k * 512 + m];
@@ -43,9 +50,9 @@ static void dot_prologue(const float *restrict x, const float *restrict y,
           lhs_values[(k - k_tile) * 64 + m - m_tile] = v3;
         }
       }
-      fd_gemm_f32(64, (100 + FD_LANES_F32 - 1) / FD_LANES_F32 * FD_LANES_F32, 256, lhs_values, 1,
-                  64, rhs_panels + k_tile * rhs_columns, FD_NR_F32, FD_NR_F32 * (256), product,
-                  tile_columns, k_tile > 0);
+      fd_gemm_f32(64, (100 + FD_LANES_F32 - 1) / FD_LANES_F32 * FD_LANES_F32, k_end - k_tile,
+                  lhs_values, 1, 64, rhs_panels + k_tile * rhs_columns, FD_NR_F32,
+                  FD_NR_F32 * (k_end - k_tile), product, tile_columns, k_tile > 0);
     }
     for (int64_t m = m_tile; m < m_tile + 64; ++m) {
       #pragma omp simd
@@ -55,5 +62,5 @@ static void dot_prologue(const float *restrict x, const float *restrict y,
       }
     }
   }
-  free(rhs_panels);
+  if (rhs_bytes > rhs_limit) free(rhs_panels);
 }

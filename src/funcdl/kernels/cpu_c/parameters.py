@@ -8,12 +8,13 @@ changes with n). See docs/shape_generic.md.
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
 from funcdl.kernels.cpu_c import text
-from funcdl.kir.index import Atom, AxisAtom, DivAtom, Index, ModAtom
+from funcdl.kir.index import DivAtom, Index, ModAtom
 from funcdl.kir.ir import (
     AtomicUpdate,
     Const,
@@ -102,18 +103,18 @@ class Parameters:
         return name
 
 
-def generic_parameters(kernel: Kernel, vector_axis: str) -> Parameters:
-    """The parameters of a kernel that is rendered as loops, none where no axis is generic.
+def generic_parameters(kernel: Kernel, vector_axes: Collection[str]) -> Parameters:
+    """The parameters of a kernel, none where no axis is generic.
 
     Args:
-        vector_axis: of the innermost loops.
+        vector_axes: of the innermost loops.
     """
     axis = generic_axis(kernel)
-    return Parameters(axis, generic_constants(kernel, vector_axis)) if axis else Parameters()
+    return Parameters(axis, generic_constants(kernel, vector_axes)) if axis else Parameters()
 
 
 def generic_axis(kernel: Kernel) -> str:
-    """The first axis along which every index takes its longest strides; '' if there is none.
+    """The first axis along which every index that reads it goes farthest; '' if there is none.
 
     No other stride then depends on its extent: it is what a batch is in dense arrays.
     """
@@ -121,32 +122,27 @@ def generic_axis(kernel: Kernel) -> str:
         i.index for i in kernel.body if isinstance(i, IndexValue | Load | Store | AtomicUpdate)
     ]
     for axis in kernel.axes:
-        found = [_leads(index, axis.name, axis.extent) for index in indices]
-        if axis.extent > 1 and any(f is not None for f in found) and False not in found:
+        found = [_leads(index, axis.name) for index in indices if axis.name in index.axes()]
+        if axis.extent > 1 and found and all(found):
             return axis.name
     return ""
 
 
-def _leads(index: Index, axis: str, extent: int) -> bool | None:
-    """Whether no other axis has strides that may be made of this one's extent; None: not there."""
-    coefficient = abs(index.coefficient(axis))
-    inner = [_leads(part, axis, extent) for atom, _ in index.terms for part in _parts(atom)]
-    present = coefficient > 0 or any(found is not None for found in inner)
-    if not present:
-        return None
-    far = [
-        c
-        for atom, c in index.terms
-        if isinstance(atom, AxisAtom) and atom.name != axis and abs(c) >= coefficient * extent > 0
-    ]
-    return not far and False not in inner
+def _leads(index: Index, axis: str) -> bool:
+    """Whether no term of the index goes farther than one that reads the axis."""
+    reaches: dict[bool, int] = {False: 0, True: 0}
+    for atom, coefficient in index.terms:
+        alone = Index(((atom, 1),))
+        if alone.axes():
+            reads = axis in alone.axes()
+            reaches[reads] = max(reaches[reads], abs(coefficient) * max(map(abs, alone.range())))
+            inner = atom.index if isinstance(atom, DivAtom | ModAtom) else None
+            if reads and inner is not None and not _leads(inner, axis):
+                return False
+    return reaches[True] >= reaches[False]
 
 
-def _parts(atom: Atom) -> list[Index]:
-    return [atom.index] if isinstance(atom, DivAtom | ModAtom) else []
-
-
-def generic_constants(kernel: Kernel, vector_axis: str) -> frozenset[int]:
+def generic_constants(kernel: Kernel, vector_axes: Collection[str]) -> frozenset[int]:
     """Float constants that cost nothing as parameters.
 
     A division by one of them stays as it is in the innermost loop, where a compiler makes some
@@ -164,9 +160,9 @@ def generic_constants(kernel: Kernel, vector_axis: str) -> frozenset[int]:
         match instruction:
             case Elementwise(_, name, _) if name in _PLAIN:
                 continue
-            case Elementwise(type_, "div", _) if vector_axis not in type_.axes:
+            case Elementwise(type_, "div", _) if not set(type_.axes).intersection(vector_axes):
                 continue
-            case Select() | Store():
+            case Select() | Store() | AtomicUpdate():
                 continue
         found.difference_update(operands(instruction))
     return frozenset(found)

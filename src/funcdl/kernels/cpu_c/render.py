@@ -118,13 +118,13 @@ def _render_body(kernel: Kernel, schedule: Schedule, writer: Writer) -> tuple[Nu
         return render_updates(kernel, schedule, writer)
     if any(isinstance(i, Running | Order) for i in kernel.body):
         render_running(kernel, schedule, writer)
-    elif is_direct(kernel, schedule):
+        return ()
+    if is_direct(kernel, schedule):
         render_conv(kernel, schedule, writer)
-    elif is_blocked(kernel := conv_as_dot(kernel), schedule):
-        render_dot(kernel, schedule, writer)
-    else:
-        return render_loops(dot_as_sum(kernel), schedule, writer)
-    return ()
+        return ()
+    if is_blocked(kernel := conv_as_dot(kernel), schedule):
+        return render_dot(kernel, schedule, writer)
+    return render_loops(dot_as_sum(kernel), schedule, writer)
 
 
 def render_program(program: KernelProgram, before_calls: str = "") -> str:

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import PARALLEL, Action, Loop, Nest, share
+from funcdl.kernels.cpu_c.parameters import Number, Parameters, generic_parameters
 from funcdl.kernels.cpu_c.text import POSITION, Writer, factor
 from funcdl.kir.dot import VECTOR_BYTES, is_strided, reads_in_place
 from funcdl.kir.ir import Dot, Effect, Kernel, Load, Store, operands
@@ -30,6 +31,9 @@ STACK_BYTES = 256 * 1024
 # columns are packed at a time.
 COLUMN_UNIT = 32
 PACKED_COLUMNS = 3 * COLUMN_UNIT
+# What arrays on the stack have room for along a generic axis: rows of a tile, terms of a block.
+MOST_ROWS = 128
+MOST_TERMS = 256
 
 
 def is_blocked(kernel: Kernel, schedule: Schedule) -> bool:
@@ -42,28 +46,60 @@ def is_blocked(kernel: Kernel, schedule: Schedule) -> bool:
     )
 
 
-def render_dot(kernel: Kernel, schedule: Schedule, writer: Writer) -> None:
-    """Write the body of the C function of a kernel with a blocked product (see `is_blocked`)."""
-    _DotRenderer(kernel, schedule, writer).render()
+def render_dot(kernel: Kernel, schedule: Schedule, writer: Writer) -> tuple[Number, ...]:
+    """Write the body of the C function of a kernel with a blocked product (see `is_blocked`).
+
+    Returns the function's parameters.
+    """
+    dot = next(i for i in kernel.body if isinstance(i, Dot))
+    parameters = generic_parameters(kernel, {dot.m, dot.n, dot.k})
+    if parameters.axis == dot.n:
+        parameters = Parameters()
+    _DotRenderer(kernel, schedule, writer, parameters).render()
+    return parameters.numbers
 
 
 @dataclass(frozen=True)
 class Tiled:
-    """An axis of the product and the C names of its tiling."""
+    """An axis of the product and the C names of its tiling.
+
+    A generic axis has C parameters for its extent and for the size of a tile, `bounds`. Arrays have
+    room for `room` of its positions, and with `looped` there is a loop even around a single tile.
+    """
 
     axis: str
     extent: int
     size: int
     position: str
+    bounds: tuple[str, str] = ("", "")
+    room: int = 0
+    looped: bool = False
+
+    @property
+    def generic(self) -> bool:
+        return bool(self.bounds[0])
+
+    @property
+    def bound(self) -> str:
+        return self.bounds[0] or str(self.extent)
+
+    @property
+    def step(self) -> str:
+        return self.bounds[1] or str(self.size)
+
+    @property
+    def most(self) -> int:
+        """How many positions of a tile arrays have room for."""
+        return max(self.room, self.size)
 
     @property
     def single(self) -> bool:
-        return self.extent <= self.size
+        return self.extent <= self.size and not self.looped
 
     @property
     def whole(self) -> bool:
         """Whether all tiles have the full size."""
-        return self.extent % self.size == 0
+        return self.extent % self.size == 0 and not self.generic
 
     @property
     def first(self) -> str:
@@ -72,13 +108,15 @@ class Tiled:
     @property
     def end(self) -> str:
         if self.single:
-            return str(self.extent)
-        return f"{self.first} + {self.size}" if self.whole else f"{self.position}_end"
+            return self.bound
+        return f"{self.first} + {self.step}" if self.whole else f"{self.position}_end"
 
     @property
     def count(self) -> str:
         """How many positions this tile has."""
-        return str(self.size) if self.whole else f"{self.end} - {self.first}"
+        if self.single:
+            return self.bound
+        return self.step if self.whole else f"{self.end} - {self.first}"
 
     @property
     def inside(self) -> str:
@@ -89,16 +127,16 @@ class Tiled:
         """The loop over tiles, where there is more than one."""
         if self.single:
             return []
-        next_ = f"{self.first} + {self.size}"
-        end = f"const {POSITION} {self.end} = {next_} < {self.extent} ? {next_} : {self.extent};"
+        next_ = f"{self.first} + {self.step}"
+        end = f"const {POSITION} {self.end} = {next_} < {self.bound} ? {next_} : {self.bound};"
         return [
             Loop(
                 self.axis,
                 "tile",
                 self.first,
                 "0",
-                str(self.extent),
-                self.size,
+                self.bound,
+                self.step if self.generic else self.size,
                 first=() if self.whole else (end,),
                 whole=False,
             )
@@ -110,16 +148,19 @@ class Tiled:
 
 
 class _DotRenderer:
-    def __init__(self, kernel: Kernel, schedule: Schedule, writer: Writer) -> None:
+    def __init__(
+        self, kernel: Kernel, schedule: Schedule, writer: Writer, parameters: Parameters
+    ) -> None:
         self.kernel = kernel
         self.writer = writer
-        self.expressions = Expressions(kernel)
+        self.expressions = Expressions(kernel, parameters)
         self.nest = Nest(kernel, writer, self.expressions)
         self.id, self.dot = next((id, i) for id, i in enumerate(kernel.body) if isinstance(i, Dot))
         self.type = text.type_name(self.dot.type.dtype)
         self.short = text.short_name(self.dot.type.dtype)
         self.sizes = {step.axis: step.size for step in reversed(schedule.steps)}
-        self.m, self.k = self._tiled(self.dot.m), self._tiled(self.dot.k)
+        self.m = self._tiled(self.dot.m, room=MOST_ROWS, looped=True)
+        self.k = self._tiled(self.dot.k, room=MOST_TERMS)
         self.in_place = self._in_place()
         self.n = self._tiled(self.dot.n, 1 if self.in_place else COLUMN_UNIT)
         product = (self.dot.m, self.dot.n, self.dot.k)
@@ -127,16 +168,21 @@ class _DotRenderer:
         parallel = {step.axis for step in schedule.steps if step.kind == "parallel"}
         self.parallel = bool(parallel)
         self.share_batch = bool(parallel.intersection(self.batch)) and not self.in_place
-        several = not (self.m.single and self.n.single)
+        several = self.m.extent > self.m.size or not self.n.single
         self.share_tiles = bool(parallel) and not self.share_batch and several
         rhs_axes = kernel.value_type(self.dot.rhs).axes
         self.pack_once = not any(axis in rhs_axes for axis in self.batch)
 
-    def _tiled(self, axis: str, unit: int = 1) -> Tiled:
+    def _tiled(self, axis: str, unit: int = 1, *, room: int = 0, looped: bool = False) -> Tiled:
         extent = self.kernel.axis(axis).extent
         size = -(-self.sizes.get(axis, extent) // unit) * unit
         size = max(1, min(size, extent))
-        return Tiled(axis, extent, size, self.expressions.axis_name(axis))
+        name = self.expressions.axis_name(axis)
+        if axis != self.expressions.parameters.axis:
+            return Tiled(axis, extent, size, name)
+        bound = self.expressions.extent(axis)
+        step = self.expressions.chunk(axis, size) if looped or size < extent else bound
+        return Tiled(axis, extent, size, name, (bound, step), room, looped)
 
     def _in_place(self) -> bool:
         """Whether the right operand is read where it is; no tile may be narrower than a vector."""
@@ -164,8 +210,11 @@ class _DotRenderer:
     @contextmanager
     def panels(self) -> Iterator[None]:
         """The right operand's packed panels, on the stack or from malloc."""
-        size = f"{self.k.extent} * rhs_columns"
+        size = f"{self.k.bound} * rhs_columns"
         columns = self.n.extent + COLUMN_UNIT
+        if self.k.generic:
+            yield from self._generic_panels(size)
+            return
         if self.k.extent * columns * self.dot.type.dtype.itemsize <= STACK_BYTES:
             self.writer.line(f"_Alignas(64) {self.type} rhs_panels[{size}];")
             yield
@@ -178,10 +227,21 @@ class _DotRenderer:
         yield
         self.writer.line("free(rhs_panels);")
 
+    def _generic_panels(self, size: str) -> Iterator[None]:
+        line, kind = self.writer.line, self.type
+        line(f"const size_t rhs_bytes = ((size_t){size} * sizeof({kind}) + 63) / 64 * 64;")
+        line(f"enum {{ rhs_limit = {STACK_BYTES} }};")
+        line(f"_Alignas(64) {kind} rhs_near[rhs_bytes > rhs_limit ? 1 : {size}];")
+        line(f"{kind} *rhs_panels = rhs_near;")
+        line("if (rhs_bytes > rhs_limit) rhs_panels = aligned_alloc(64, rhs_bytes);")
+        line("if (rhs_panels == NULL) abort();")
+        yield
+        line("if (rhs_bytes > rhs_limit) free(rhs_panels);")
+
     def batch_loops(self) -> list[Loop]:
         names = [self.expressions.axis_name(axis) for axis in self.batch]
         loops = [
-            Loop(axis, "loop", name, "0", str(self.kernel.axis(axis).extent))
+            Loop(axis, "loop", name, "0", self.expressions.extent(axis))
             for axis, name in zip(self.batch, names, strict=True)
         ]
         return share(loops, PARALLEL) if self.share_batch else loops
@@ -199,7 +259,7 @@ class _DotRenderer:
 
     def pack_rhs(self) -> None:
         size = min(PACKED_COLUMNS, self.n.size)
-        columns = Tiled(self.n.axis, self.n.extent, size, self.n.position)
+        columns = replace(self.n, size=size)
         self.writer.comment(f"panels of v{self.dot.rhs}")
         loops = [*self.k.tiles(), *columns.tiles()]
         self.share(loops, lambda: self.pack(columns))
@@ -215,7 +275,7 @@ class _DotRenderer:
 
     def tile(self) -> None:
         """One tile of the product, and what follows from it."""
-        size = f"{self.m.size} * tile_columns"
+        size = f"{self.m.most} * tile_columns"
         self.writer.line(f"_Alignas(64) {self.type} product[{size}];")
         self.nest.write(self.k.tiles(), inside=self.multiply)
         self.epilogue()
@@ -233,7 +293,7 @@ class _DotRenderer:
             columns = self.whole_vectors(self.n.count)
             rhs, rhs_strides = self.panel(self.n), (strip, f"{strip} * ({self.k.count})")
         accumulate = "0" if self.k.single else f"{self.k.first} > 0"
-        arguments = [self.m.count, columns, self.k.count, lhs, *map(str, strides)]
+        arguments = [self.m.count, columns, self.k.count, lhs, *strides]
         arguments += [rhs, *rhs_strides, "product", "tile_columns", accumulate]
         self.writer.call(f"fd_gemm_{self.short}", arguments)
 
@@ -254,37 +314,37 @@ class _DotRenderer:
     def pack(self, columns: Tiled) -> None:
         """Pack one block of k of some columns of the right operand."""
         source, strides = self.operand("rhs_values", self.dot.rhs, self.k, columns)
-        arguments = [self.panel(columns), source, *map(str, strides), self.k.count, columns.count]
+        arguments = [self.panel(columns), source, *strides, self.k.count, columns.count]
         self.writer.call(f"fd_pack_{self.short}", arguments)
 
     def operand(
         self, name: str, id: int, rows: Tiled, columns: Tiled
-    ) -> tuple[str, tuple[int, int]]:
+    ) -> tuple[str, tuple[str, str]]:
         """Where a block of an operand begins, and its strides; evaluated unless a plain load."""
         load = self.kernel.body[id]
         if not self.is_plain(id):
             return self.evaluate(name, id, rows, columns)
         assert isinstance(load, Load)
-        strides = self.stride(load, rows), self.stride(load, columns)
+        strides = str(self.stride(load, rows)), str(self.stride(load, columns))
         return self.element(load, rows, columns), strides
 
     def evaluate(
         self, name: str, operand: int, rows: Tiled, columns: Tiled
-    ) -> tuple[str, tuple[int, int]]:
+    ) -> tuple[str, tuple[str, str]]:
         """Compute a block of an operand into an array; its name and strides."""
         values = self.nest.needed([operand])
         outer, inner = rows, columns
         if self.unit_strides(values, rows) > self.unit_strides(values, columns):
             outer, inner = columns, rows
-        self.writer.line(f"{self.type} {name}[{outer.size} * {inner.size}];")
-        element = f"{name}[{factor(outer.inside)} * {inner.size} + {inner.inside}]"
+        self.writer.line(f"{self.type} {name}[{outer.most} * {inner.most}];")
+        element = f"{name}[{factor(outer.inside)} * {inner.step} + {inner.inside}]"
         self.expressions.vector_axis = inner.axis
         action = Action(
             lambda: [f"{element} = {self.expressions.value(operand)};"], (outer.axis, inner.axis)
         )
         loops = [outer.positions(), inner.positions("#pragma omp simd")]
         self.nest.write(loops, values, [action])
-        return name, (inner.size, 1) if outer is rows else (1, inner.size)
+        return name, (inner.step, "1") if outer is rows else ("1", inner.step)
 
     def unit_strides(self, values: list[int], tiled: Tiled) -> int:
         loads = [i for i in (self.kernel.body[id] for id in values) if isinstance(i, Load)]

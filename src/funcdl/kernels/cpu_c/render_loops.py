@@ -35,7 +35,7 @@ LANE_COST = 4
 
 def render_loops(kernel: Kernel, schedule: Schedule, writer: Writer) -> tuple[Number, ...]:
     """Write the body of the C function of a kernel that has no `Dot`; return its parameters."""
-    vector = next((s.axis for s in schedule.steps if s.kind == "vector"), "")
+    vector = [step.axis for step in schedule.steps if step.kind == "vector"]
     parameters = generic_parameters(kernel, vector)
     renderer = _LoopsRenderer(kernel, schedule, writer, parameters)
     if not renderer.can_be_generic():

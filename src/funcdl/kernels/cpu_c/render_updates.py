@@ -20,7 +20,7 @@ def render_updates(kernel: Kernel, schedule: Schedule, writer: Writer) -> tuple[
     if steps and any(s.kind == "vector" and s.axis == steps[-1].axis for s in schedule.steps):
         steps[-1] = Step(steps[-1].axis, "vector")
     vector_axis = steps[-1].axis if steps and steps[-1].kind == "vector" else ""
-    parameters = generic_parameters(kernel, vector_axis)
+    parameters = generic_parameters(kernel, {vector_axis})
     expressions = Expressions(kernel, parameters)
     expressions.vector_axis = vector_axis
     nest = Nest(kernel, writer, expressions)
