@@ -22,6 +22,19 @@ MatmulPrecision = Literal["ieee", "tf32", "tf32x3"]
 DispatchName = Literal["auto", "python"]
 AutotuneMode = Literal["0", "1", "exhaustive"]
 
+# Precisions by the names of JAX's flag, and what each lets a GPU round float32 factors to: nothing,
+# the 10 bits of tensor cores, or the sum of two such numbers.
+_ROUNDINGS: dict[str, MatmulPrecision] = {
+    "default": "ieee",
+    "highest": "ieee",
+    "float32": "ieee",
+    "high": "tf32x3",
+    "bfloat16_3x": "tf32x3",
+    "tensorfloat32": "tf32",
+    "bfloat16": "tf32",
+    "fastest": "tf32",
+}
+
 
 def _one_of(*allowed: str) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
@@ -129,11 +142,11 @@ FLAGS: dict[str, Flag] = dict(
             "how much of a GPU's memory may be used",
         ),
         _flag(
-            "matmul_precision",
-            "ieee",
-            _one_of("ieee", "tf32", "tf32x3"),
-            "'ieee', 'tf32' or 'tf32x3'",
-            "what a GPU rounds the factors of float32 products to, read when a program is compiled",
+            "default_matmul_precision",
+            "default",
+            _one_of(*_ROUNDINGS),
+            ", ".join(map(repr, _ROUNDINGS)),
+            "how exactly a GPU multiplies float32 matrices where a call does not say",
         ),
         _flag(
             "autotune",
@@ -217,7 +230,7 @@ class Config:
     cc: str
     cache_dir: str
     gpu_mem_fraction: float
-    matmul_precision: MatmulPrecision
+    default_matmul_precision: str
     autotune: AutotuneMode
     num_threads: int
     traceback_filtering: bool
@@ -246,6 +259,11 @@ class Config:
         object.__setattr__(self, name, new)
         for listener in self._listeners[name]:
             listener(new)
+
+    @property
+    def matmul_precision(self) -> MatmulPrecision:
+        """What ``default_matmul_precision`` lets a GPU round the factors of products to."""
+        return _ROUNDINGS[self.default_matmul_precision]
 
     def on_change(self, name: str, listener: Callable[[Any], None]) -> Callable[[], None]:
         """Call ``listener(new_value)`` after each change of flag ``name``.

@@ -65,15 +65,21 @@ def default_device(new_val: Any = None) -> AbstractContextManager[Any]:
 
 
 def default_matmul_precision(new_val: Any = None) -> AbstractContextManager[Any]:
-    """How exactly to multiply; has no effect (see `funcdl.lax.Precision`).
+    """How exactly a GPU multiplies float32 matrices where a call does not say.
+
+    ``"highest"`` and ``"float32"`` round nothing, ``"tensorfloat32"`` rounds factors to the 10 bits
+    of tensor cores, ``"high"`` to the sum of two such numbers. None, ``"default"`` and precisions
+    of half types mean what `funcdl.config.default_matmul_precision` starts with: nothing is
+    rounded. (JAX's default is a rounding on GPUs.) CPUs never round.
 
     Raises:
       ArgumentError: JAX has no such precision either.
     """
-    from funcdl.lax.options import check_precision
+    from funcdl.lax.options import check_precision, factor_precision
 
     check_precision("default_matmul_precision", new_val)
-    return contextlib.nullcontext()
+    names = {"ieee": "highest", "tf32": "tensorfloat32", "tf32x3": "high", None: "default"}
+    return config.override(default_matmul_precision=names[factor_precision(new_val)])
 
 
 def numpy_dtype_promotion(new_val: str = "standard") -> AbstractContextManager[Any]:

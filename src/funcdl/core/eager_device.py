@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from funcdl.config import config
 from funcdl.core import backend
 from funcdl.core.array import Array
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn, Jaxpr, Var
@@ -29,6 +30,9 @@ def evaluate(
 def forget() -> None:
     """Drop all programs."""
     _programs.clear()
+
+
+config.on_change("default_matmul_precision", lambda _: forget())
 
 
 def _program(

@@ -126,7 +126,7 @@ def factor_precision(precision: PrecisionLike) -> str | None:
     """What a precision lets a GPU round the factors of float32 products to (see `kir.ir.Dot`).
 
     The highest keeps them, a high one takes the sum of two tf32 numbers for each, as JAX does. None
-    leaves the choice to ``config.matmul_precision``; so do those that name half types.
+    leaves the choice to ``config.default_matmul_precision``; so do those that name half types.
     """
     one = precision[0] if type(precision) is tuple and precision else precision
     known = {

@@ -87,7 +87,7 @@ def dot_general(
       dimension_numbers: ``((lhs_contract, rhs_contract), (lhs_batch, rhs_batch))``; the result has
         the batch dimensions, then those left of lhs, then those left of rhs.
       precision: what a GPU may round factors of float32 to: nothing (``HIGHEST``), the sum of two
-        tf32 numbers (``HIGH``), or what ``config.matmul_precision`` says (None). A CPU rounds none.
+        tf32 numbers (``HIGH``), or what ``config.default_matmul_precision`` says (None). A CPU rounds none.
       preferred_element_type: the dtype to add up in and to return. Where it holds all values of the
         operands' dtypes, these may be any; floats may also have a narrower one.
 

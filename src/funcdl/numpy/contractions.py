@@ -20,6 +20,7 @@ from funcdl.core import dtypes
 from funcdl.core.avals import Shape
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.creation import DTypeLike, canonical
+from funcdl.numpy.products import rounding_of
 from funcdl.numpy.promotion import array, convert, promote_dtypes, strong
 from funcdl.ops.arithmetic import mul
 from funcdl.ops.dot import dot_general
@@ -67,7 +68,7 @@ def einsum(
       out: must be None.
       optimize: how to find the order of the pairs, by a name that opt_einsum knows; True:
         "optimal"; False: from left to right; or a path, as of `einsum_path`.
-      precision: has no effect.
+      precision: what a GPU may round float32 to (see `funcdl.lax.dot_general`).
       preferred_element_type: the dtype to add up in and to return.
 
     Raises:
@@ -87,7 +88,7 @@ def einsum(
     terms = _without_broadcasting(terms)
     path = _find_path(terms, output, optimize)
     preferred = None if preferred_element_type is None or dtypes.is_bool(target) else target
-    result = _contract(terms, output, path, preferred)
+    result = _contract(terms, output, path, preferred, rounding_of(precision))
     result = convert(result, target)
     return result if weak else strong(result)
 
@@ -275,7 +276,9 @@ def _find_path(terms: list[_Term], output: Labels, optimize: Any) -> Path:
     return [tuple(step) for step in path]
 
 
-def _contract(terms: list[_Term], output: Labels, path: Path, preferred: Any) -> Any:
+def _contract(
+    terms: list[_Term], output: Labels, path: Path, preferred: Any, precision: str | None
+) -> Any:
     terms = [_diagonal(term) for term in terms]
     for step in path:
         if not step or not all(-len(terms) <= i < len(terms) for i in step):
@@ -289,18 +292,25 @@ def _contract(terms: list[_Term], output: Labels, path: Path, preferred: Any) ->
             first, second = chosen[:2]
             last = len(chosen) == 2 and not terms
             needed = {*output}.union(*(term.labels for term in (*chosen[2:], *terms)))
-            product = _multiply(first, second, needed, output if last else None, preferred)
+            wanted = output if last else None
+            product = _multiply(first, second, needed, wanted, preferred, precision)
             chosen = [product, *chosen[2:]]
         terms = [*terms, *chosen]
     while len(terms) > 1:  # a path that stops early
+        first, second = terms[:2]
         needed = {*output}.union(*(term.labels for term in terms[2:]))
-        terms = [_multiply(terms[0], terms[1], needed, None, preferred), *terms[2:]]
+        terms = [_multiply(first, second, needed, None, preferred, precision), *terms[2:]]
     final = _summed(terms[0], set(output))
     return _transposed(final.value, [final.labels.index(label) for label in output])
 
 
 def _multiply(
-    left: _Term, right: _Term, needed: set[Label], output: Labels | None, preferred: Any
+    left: _Term,
+    right: _Term,
+    needed: set[Label],
+    output: Labels | None,
+    preferred: Any,
+    precision: str | None,
 ) -> _Term:
     """The product of two terms, summed over the labels that nobody needs."""
     left = _summed(left, needed.union(right.labels))
@@ -326,7 +336,7 @@ def _multiply(
         y,
         dimension_numbers=(dims[0], dims[1]),
         preferred_element_type=preferred,
-        precision=None,
+        precision=precision,
     )
     free_labels = [n for t in (left, right) for n in t.labels if n not in shared]
     return _Term(value, (*batch, *free_labels))

@@ -48,6 +48,7 @@ def _contract(
     contract: tuple[Dims, Dims],
     batch: tuple[Dims, Dims] = ((), ()),
     preferred: DTypeLike = None,
+    precision: Any = None,
 ) -> Any:
     dtype = x.aval.dtype
     if dtypes.is_bool(dtype):
@@ -60,8 +61,17 @@ def _contract(
         y,
         dimension_numbers=(contract, batch),
         preferred_element_type=None if preferred is None else canonical(preferred),
-        precision=None,
+        precision=rounding_of(precision),
     )
+
+
+def rounding_of(precision: Any) -> str | None:
+    """What a `precision` means to `dot_general`."""
+    if precision is None:
+        return None
+    from funcdl.lax.options import factor_precision  # `lax` imports functions of this package
+
+    return factor_precision(precision)
 
 
 def _sizes_differ(name: str, x: Any, y: Any, first: int, second: int) -> ShapeError:
@@ -84,7 +94,7 @@ def matmul(
     Args:
       a, b: arrays ``[..., m, k]`` and ``[..., k, n]``, whose leading dimensions broadcast; a vector
         is a row on the left and a column on the right, and that dimension is not in the result.
-      precision: has no effect.
+      precision: what a GPU may round float32 to (see `funcdl.lax.dot_general`).
       preferred_element_type: the dtype to add up in and to return.
 
     Raises:
@@ -103,11 +113,12 @@ def matmul(
         raise _sizes_differ("matmul", x, y, *inner)
     if x.ndim <= 2 or y.ndim <= 2:
         # Leading dimensions that one operand alone has are rows or columns like others.
-        out = _contract(x, y, ((inner[0],), (inner[1],)), preferred=preferred_element_type)
+        dims = (inner[0],), (inner[1],)
+        out = _contract(x, y, dims, ((), ()), preferred_element_type, precision)
         if x.ndim == 2 and y.ndim > 2:
             out = moveaxis(out, 0, -2)
         return out
-    return _batched(x, y, preferred_element_type)
+    return _batched(x, y, preferred_element_type, precision)
 
 
 def _eager_product(a: Any, b: Any) -> Array | None:
@@ -122,7 +133,7 @@ def _eager_product(a: Any, b: Any) -> Array | None:
         return Array(np.matmul(x, y), a.weak_type and b.weak_type)
 
 
-def _batched(x: Any, y: Any, preferred: DTypeLike) -> Any:
+def _batched(x: Any, y: Any, preferred: DTypeLike, precision: Any) -> Any:
     """The product of stacks of matrices."""
     stacks = [z.aval.shape[:-2] for z in (x, y)]
     rank = max(map(len, stacks))
@@ -144,7 +155,8 @@ def _batched(x: Any, y: Any, preferred: DTypeLike) -> Any:
         batch.append(tuple(kept.index(d) for d in shared))
         contract.append((len(kept) + 1 - side,))
     left, right = operands
-    out = _contract(left, right, (contract[0], contract[1]), (batch[0], batch[1]), preferred)
+    dims = (contract[0], contract[1]), (batch[0], batch[1])
+    out = _contract(left, right, *dims, preferred, precision)
     # The output has the shared dimensions, those of x alone, m, those of y alone, n.
     found = [*shared, *alone[0], rank, *alone[1], rank + 1]
     return transpose(out, [found.index(d) for d in sorted(found)])
@@ -179,7 +191,8 @@ def dot(
     inner = (x.ndim - 1, max(y.ndim - 2, 0))
     if x.aval.shape[inner[0]] != y.aval.shape[inner[1]]:
         raise _sizes_differ("dot", x, y, *inner)
-    return _contract(x, y, ((inner[0],), (inner[1],)), preferred=preferred_element_type)
+    dims = (inner[0],), (inner[1],)
+    return _contract(x, y, dims, ((), ()), preferred_element_type, precision)
 
 
 def inner(
@@ -192,10 +205,11 @@ def inner(
     """The last dimensions of both multiplied and added up (see `numpy.inner`)."""
     x, y = promote_dtypes("inner", a, b)
     if x.ndim == 0 or y.ndim == 0:
-        return dot(x, y, preferred_element_type=preferred_element_type)
+        return dot(x, y, precision=precision, preferred_element_type=preferred_element_type)
     if x.aval.shape[-1] != y.aval.shape[-1]:
         raise _sizes_differ("inner", x, y, x.ndim - 1, y.ndim - 1)
-    return _contract(x, y, ((x.ndim - 1,), (y.ndim - 1,)), preferred=preferred_element_type)
+    dims = (x.ndim - 1,), (y.ndim - 1,)
+    return _contract(x, y, dims, ((), ()), preferred_element_type, precision)
 
 
 def outer(a: ArrayLike, b: ArrayLike, out: None = None) -> Any:
@@ -216,7 +230,7 @@ def vdot(
     """Inner product of all elements, those of `a` conjugated."""
     x, y = (ravel(z) for z in promote_dtypes("vdot", a, b))
     x = conj(x) if dtypes.is_complex(x.aval.dtype) else x
-    return dot(x, y, preferred_element_type=preferred_element_type)
+    return dot(x, y, precision=precision, preferred_element_type=preferred_element_type)
 
 
 def vecdot(
@@ -238,7 +252,7 @@ def vecdot(
     x = conj(x) if dtypes.is_complex(x.aval.dtype) else x
     rows = reshape(x, new_sizes=(*x.aval.shape[:-1], 1, x.aval.shape[-1]))
     columns = reshape(y, new_sizes=(*y.aval.shape, 1))
-    out = matmul(rows, columns, preferred_element_type=preferred_element_type)
+    out = matmul(rows, columns, precision=precision, preferred_element_type=preferred_element_type)
     return reshape(out, new_sizes=out.aval.shape[:-2])
 
 
@@ -295,7 +309,7 @@ def tensordot(
       a, b: the arrays.
       axes: a number n: the last n dimensions of `a` with the first n of `b`; or a pair, the
         dimensions of `a` and those of `b`, each an integer or a sequence.
-      precision: has no effect.
+      precision: what a GPU may round float32 to (see `funcdl.lax.dot_general`).
       preferred_element_type: the dtype to add up in and to return.
 
     Raises:
@@ -325,7 +339,7 @@ def tensordot(
     for left, right in zip(first, second, strict=True):
         if x.aval.shape[left] != y.aval.shape[right]:
             raise _sizes_differ("tensordot", x, y, left, right)
-    return _contract(x, y, (first, second), preferred=preferred_element_type)
+    return _contract(x, y, (first, second), ((), ()), preferred_element_type, precision)
 
 
 def cross(

@@ -64,6 +64,9 @@ class _Entries(dict[Any, _Entry]):
             self.table.clear()
 
 
+_KEY_FLAGS = ("x64", "backend", "debug_nans", "debug_infs", "default_matmul_precision")
+
+
 class _Mode:
     """The flags that executables depend on, as one value, since every call reads it."""
 
@@ -73,7 +76,7 @@ class _Mode:
         self.update()
         self.has_devices = False
         on_first_use(self.use_devices)
-        for flag in ("x64", "backend", "debug_nans", "debug_infs", "disable_jit", "dispatch"):
+        for flag in (*_KEY_FLAGS, "disable_jit", "dispatch"):
             config.on_change(flag, self.update)
         profiler.on_change(self.update)
 
@@ -82,7 +85,7 @@ class _Mode:
         self.has_devices = True
 
     def update(self, _: Any = None) -> None:
-        flags = (config.x64, config.backend, config.debug_nans, config.debug_infs)
+        flags = (getattr(config, flag) for flag in _KEY_FLAGS)
         self.key = (*flags, bool(profiler.active))
         serves = config.dispatch == "auto" and not config.disable_jit
         dispatch.set_mode(self.key if serves else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from funcdl.config import config
 from funcdl.core import backend, profiler
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
@@ -30,13 +31,20 @@ jit_call = Primitive("jit", multiple_results=True)
 def compiled(
     program: ClosedJaxpr, name: str, donated: tuple[bool, ...], backend_name: str
 ) -> backend.Executable:
-    """The executable of a program, made once; another one while a profile is taken."""
-    return _compiled(program, name, donated, backend_name, bool(profiler.active))
+    """The executable of a program, made once for each precision of products; another one while a
+    profile is taken."""
+    precision = config.default_matmul_precision
+    return _compiled(program, name, donated, backend_name, bool(profiler.active), precision)
 
 
 @cached_on_first
 def _compiled(
-    program: ClosedJaxpr, name: str, donated: tuple[bool, ...], backend_name: str, profiled: bool
+    program: ClosedJaxpr,
+    name: str,
+    donated: tuple[bool, ...],
+    backend_name: str,
+    profiled: bool,
+    precision: str,  # which the compiler reads from the configuration
 ) -> backend.Executable:
     if looks_at_keys(program):
         backend_name = "reference"
