@@ -6,7 +6,7 @@ The first of equal elements wins, and NaN wins over all numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,12 +14,14 @@ from funcdl.core import dtypes
 from funcdl.core.avals import Shape, ShapedArray
 from funcdl.core.primitive import Primitive, never_weak
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
-from funcdl.kir.ir import ReduceOp
 from funcdl.ops import registry
 from funcdl.ops.lowering import Reduction, compute_dtype
 from funcdl.ops.reduction import Axes, batched_axes, reduced_shape
 from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.rows import zero_jvp
+
+if TYPE_CHECKING:
+    from funcdl.kir.ir import ReduceOp
 
 NDArray = np.ndarray[Any, Any]
 

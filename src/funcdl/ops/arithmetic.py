@@ -6,7 +6,7 @@ Meanings are those of the `jax.lax` functions of the same names; integers wrap a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.core.symbolic_zero import Zero, is_linear
 from funcdl.errors import ArgumentError
-from funcdl.kir.builder import KernelBuilder
 from funcdl.ops import registry
 from funcdl.ops.comparison import eq, ge
 from funcdl.ops.registry import INTS, NUMBERS, SIGNED, Sample, random_array
@@ -23,6 +22,9 @@ from funcdl.ops.rounding import round_
 from funcdl.ops.rows import Bilinear, Jvp, Linear, NDArray, by_kind, elementwise
 from funcdl.ops.select import select_n
 from funcdl.ops.shape import full_like
+
+if TYPE_CHECKING:
+    from funcdl.kir.builder import KernelBuilder
 
 REAL_OR_COMPLEX = registry.FLOATS + registry.COMPLEX
 

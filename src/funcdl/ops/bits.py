@@ -6,15 +6,17 @@ amount, gives 0, or copies of the sign bit for the arithmetic shift.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive
-from funcdl.kir.builder import KernelBuilder
 from funcdl.ops import registry
 from funcdl.ops.rows import NDArray, NoDerivative, Template, by_kind, elementwise
+
+if TYPE_CHECKING:
+    from funcdl.kir.builder import KernelBuilder
 
 _BOOL_OR_INT = registry.BOOL + registry.INTS
 

@@ -6,7 +6,7 @@ Parameters and meanings are those of the `jax.lax` primitives of the same names.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,13 +15,15 @@ from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive, never_weak
 from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.errors import DtypeError
-from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.conversion import convert, reinterpret
 from funcdl.ops import registry
 from funcdl.ops.lowering import HALF, Pointwise, compute_dtype
 from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.rows import elementwise_batch, zero_jvp
 from funcdl.ops.shape import linear_unary_jvp
+
+if TYPE_CHECKING:
+    from funcdl.kir.builder import KernelBuilder
 
 NDArray = np.ndarray[Any, Any]
 DType = np.dtype[Any]

@@ -8,7 +8,7 @@ float32, integers wrap around.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.errors import DtypeError, ShapeError
-from funcdl.kir.ir import RunningOp
 from funcdl.ops import registry
 from funcdl.ops.arithmetic import add, mul, sub
 from funcdl.ops.comparison import eq, ne
@@ -29,6 +28,9 @@ from funcdl.ops.select import select_n
 from funcdl.ops.shape import full_like, iota, linear_unary_jvp
 from funcdl.ops.slicing import pad
 from funcdl.ops.sort import take_along
+
+if TYPE_CHECKING:
+    from funcdl.kir.ir import RunningOp
 
 NDArray = np.ndarray[Any, Any]
 

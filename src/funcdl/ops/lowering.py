@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.avals import Shape, ShapedArray
-from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.index import Index
-from funcdl.kir.ir import ReduceOp, RunningOp, UpdateOp
+
+if TYPE_CHECKING:
+    from funcdl.kir.builder import KernelBuilder
+    from funcdl.kir.ir import ReduceOp, RunningOp, UpdateOp
 
 Position = tuple[Index, ...]
 

@@ -8,7 +8,7 @@ number of that type becomes zero; NaN stays NaN. The dtype does not change.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,10 +16,12 @@ from funcdl.core import dtypes
 from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.errors import ArgumentError
-from funcdl.kir.builder import KernelBuilder
 from funcdl.ops import registry
 from funcdl.ops.registry import Sample, random_array
 from funcdl.ops.rows import Linear, NDArray, elementwise
+
+if TYPE_CHECKING:
+    from funcdl.kir.builder import KernelBuilder
 
 # Per floating type: the unsigned integer of its width, and how many bits are mantissa.
 _LAYOUTS: dict[str, tuple[Any, int]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,11 +11,13 @@ from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive, never_weak
 from funcdl.core.symbolic_zero import Zero
 from funcdl.errors import DtypeError, ShapeError
-from funcdl.kir.builder import KernelBuilder
 from funcdl.ops import registry
 from funcdl.ops.lowering import Pointwise
 from funcdl.ops.registry import Op, Sample
 from funcdl.ops.rows import elementwise_batch
+
+if TYPE_CHECKING:
+    from funcdl.kir.builder import KernelBuilder
 
 NDArray = np.ndarray[Any, Any]
 UINT32 = np.dtype(np.uint32)

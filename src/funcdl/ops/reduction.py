@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from funcdl.core.avals import Shape, ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.errors import DtypeError, ShapeError
-from funcdl.kir.ir import ReduceOp
 from funcdl.ops import registry
 from funcdl.ops.arithmetic import add, div, mul
 from funcdl.ops.comparison import eq
@@ -29,6 +28,9 @@ from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.rows import zero_jvp
 from funcdl.ops.shape import broadcast_in_dim, full, linear_unary_jvp, reshape, transpose
 from funcdl.ops.slicing import concatenate, slice_
+
+if TYPE_CHECKING:
+    from funcdl.kir.ir import ReduceOp
 
 NDArray = np.ndarray[Any, Any]
 Axes = tuple[int, ...]

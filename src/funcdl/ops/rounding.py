@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from funcdl.core.avals import ShapedArray
 from funcdl.errors import ArgumentError
 from funcdl.kir import elementwise as kernel_table
-from funcdl.kir.builder import KernelBuilder
 from funcdl.ops import registry
 from funcdl.ops.registry import Sample, random_array
 from funcdl.ops.rows import NDArray, NoDerivative, NotDifferentiable, elementwise
+
+if TYPE_CHECKING:
+    from funcdl.kir.builder import KernelBuilder
 
 floor = elementwise(
     "floor",

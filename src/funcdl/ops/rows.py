@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -19,16 +19,18 @@ from funcdl.core.quiet import quietly
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.errors import DtypeError, NotDifferentiableError, ShapeError
 from funcdl.kir import elementwise as kernel_table
-from funcdl.kir.builder import KernelBuilder
 from funcdl.ops import registry
 from funcdl.ops.lowering import HALF, KERNEL_DTYPES, Pointwise
 from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.shape import broadcast_in_dim, instantiate, move_to_front
 
+if TYPE_CHECKING:
+    from funcdl.kir.builder import KernelBuilder
+
 NDArray = np.ndarray[Any, Any]
 Template = str | Callable[[np.dtype[Any]], str] | None
 OutDtype = Literal["same", "bool", "real", "complex"]
-KernelRule = Callable[[KernelBuilder, list[int], list[ShapedArray], dict[str, Any]], int]
+KernelRule = Callable[["KernelBuilder", list[int], list[ShapedArray], dict[str, Any]], int]
 
 _OUT_DTYPES: dict[str, Callable[[np.dtype[Any]], np.dtype[Any]]] = {
     "same": lambda dtype: dtype,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from funcdl.core.avals import Shape, ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.errors import DtypeError, NotDifferentiableError, ShapeError
-from funcdl.kir.ir import UpdateOp
 from funcdl.ops import registry
 from funcdl.ops.arithmetic import div, mul
 from funcdl.ops.comparison import eq
@@ -37,6 +36,9 @@ from funcdl.ops.windows import (
     find_windows,
     lower_windows,
 )
+
+if TYPE_CHECKING:
+    from funcdl.kir.ir import UpdateOp
 
 NDArray = np.ndarray[Any, Any]
 Combine = Callable[[NDArray, NDArray, NDArray], None]

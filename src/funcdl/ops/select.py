@@ -6,7 +6,7 @@ Parameters and meanings are those of the `jax.lax` functions of the same names.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,13 +15,15 @@ from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.errors import DtypeError, ShapeError
-from funcdl.kir.builder import KernelBuilder
 from funcdl.ops import registry
 from funcdl.ops.comparison import gt, lt
 from funcdl.ops.lowering import Pointwise
 from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.rows import add_tangents, broadcast_batch
 from funcdl.ops.shape import broadcast_in_dim, broadcast_to, full_like, instantiate, move_to_front
+
+if TYPE_CHECKING:
+    from funcdl.kir.builder import KernelBuilder
 
 NDArray = np.ndarray[Any, Any]
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from funcdl.core.avals import ShapedArray
 from funcdl.kir import index as kindex
-from funcdl.kir.builder import KernelBuilder
-from funcdl.kir.ir import ReduceOp, Slide
 from funcdl.ops.convolution_dimensions import Convolution
 from funcdl.ops.dot import product_dtype
 from funcdl.ops.lowering import Position, Reader, WindowReduction, all_of, compare, compute_dtype
 from funcdl.ops.sliding import Sliding
+
+if TYPE_CHECKING:
+    from funcdl.kir.builder import KernelBuilder
+    from funcdl.kir.ir import ReduceOp, Slide
 
 FindWindows = Callable[[Sequence[ShapedArray], dict[str, Any]], Sliding]
 
@@ -104,6 +106,8 @@ def convolution_loops(conv: Convolution, batch_groups: bool) -> ConvolutionLoops
 
     lhs_spec, rhs_spec, out_spec = conv.numbers
     lhs_roles = (at["n"], grouped(c)) if not batch_groups else (grouped(n), at["ci"])
+    from funcdl.kir.ir import Slide  # only here, so that `import funcdl` stays quick
+
     slides = tuple(
         Slide(i, p, k, stride, low, spread, dilation)
         for i, p, k, stride, (low, _), spread, dilation in zip(

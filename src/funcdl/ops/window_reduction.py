@@ -11,7 +11,7 @@ under a mask for padding, and reduce over the latter.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from funcdl.core import dtypes
 from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.core.symbolic_zero import Zero, is_zero
-from funcdl.kir.ir import ReduceOp
 from funcdl.ops import registry
 from funcdl.ops.comparison import ge, le
 from funcdl.ops.lowering import compute_dtype
@@ -37,6 +36,9 @@ from funcdl.ops.window_parameters import (
     with_batch,
 )
 from funcdl.ops.window_selection import select_and_gather_add
+
+if TYPE_CHECKING:
+    from funcdl.kir.ir import ReduceOp
 
 NDArray = np.ndarray[Any, Any]
 

@@ -14,7 +14,7 @@ change.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from funcdl.core.avals import Shape, ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.errors import ArgumentError, ShapeError
-from funcdl.kir.ir import ReduceOp
 from funcdl.ops import registry
 from funcdl.ops.lowering import Position, Reader, Rewritten, WindowReduction, compute_dtype
 from funcdl.ops.reduction import extreme_identity
@@ -41,8 +40,11 @@ from funcdl.ops.window_parameters import (
     with_batch,
 )
 
+if TYPE_CHECKING:
+    from funcdl.kir.ir import ReduceOp
+
 NDArray = np.ndarray[Any, Any]
-Reduce = Callable[[ReduceOp, int], int]
+Reduce = Callable[["ReduceOp", int], int]
 
 
 def _selected(operand: NDArray, select_prim: str, windows: Sliding) -> NDArray:

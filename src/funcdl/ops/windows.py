@@ -11,7 +11,7 @@ import enum
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,9 +19,11 @@ from funcdl.core import dtypes
 from funcdl.core.avals import Shape
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.kir import index as kindex
-from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.index import Index
 from funcdl.ops.lowering import Position, Reader, all_of
+
+if TYPE_CHECKING:
+    from funcdl.kir.builder import KernelBuilder
 
 NDArray = np.ndarray[Any, Any]
 Dims = tuple[int, ...]
