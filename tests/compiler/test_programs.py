@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
@@ -9,10 +11,12 @@ from tests.compiler.bounds import assert_within, evaluate, exactly
 from tests.compiler.programs import LARGE, Case, cases
 from tests.compiler.run import interpret, pipeline_of
 
+import funcdl as fd
 from funcdl.compiler.targets import CpuBackend
 from funcdl.config import config
 from funcdl.core.backend import ReferenceProgram
 from funcdl.core.checker import check_closed_jaxpr
+from funcdl.core.jaxpr import eval_jaxpr
 from funcdl.runtime.toolchain import find_compiler
 
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
@@ -56,6 +60,38 @@ def check_compiled(case: Case) -> None:
 @given(cases())
 def test_compiled_programs_mean_the_same(case: Case) -> None:
     check_compiled(case)
+
+
+def batched(case: Case, size: int) -> Case:
+    """The program on a batch of operands, of which the first are those of the case."""
+
+    def program(*args: Any) -> Any:
+        return eval_jaxpr(case.closed.jaxpr, case.closed.consts, args)
+
+    args = [np.stack([np.roll(x, i).reshape(x.shape) for i in range(size)]) for x in case.args]
+    closed = fd.make_jaxpr(fd.vmap(program, axis_size=size))(*args)
+    return Case(closed, args, case.donated)
+
+
+def check_batch_sizes(case: Case) -> None:
+    """Programs for two sizes share kernels, and each is right; larger, smaller and odd."""
+    for size in (4, 7, 2):
+        check_compiled(batched(case, size))
+
+
+@needs_compiler
+@settings(max_examples=15, derandomize=True, phases=[Phase.explicit, Phase.generate])
+@given(cases())
+def test_batch_sizes_mean_the_same(case: Case) -> None:
+    check_batch_sizes(case)
+
+
+@pytest.mark.slow
+@needs_compiler
+@settings(max_examples=300)
+@given(cases())
+def test_many_batch_sizes_mean_the_same(case: Case) -> None:
+    check_batch_sizes(case)
 
 
 @pytest.mark.slow
