@@ -223,6 +223,18 @@ def test_gradients_agree_with_jax(name: str) -> None:
         np.testing.assert_allclose(found[usual], wanted[usual], 3e-4, 1e-5)
 
 
+def test_complex_numbers() -> None:
+    """Functions with a closed form are defined for them, too."""
+    z = np.array([0.3 + 0.2j, -1 + 2j, 0, 2 - 1j], np.complex64)
+    w = np.array([1 - 1j, 0.5j, 2, 3 + 1j], np.complex64)
+    np.testing.assert_allclose(sp.expit(z), 1 / (1 + np.exp(-z)), rtol=1e-6)
+    np.testing.assert_allclose(sp.logit(w), np.log(w / (1 - w)), rtol=1e-6)
+    np.testing.assert_allclose(sp.xlogy(z, w), reference.xlogy(z, w), rtol=1e-6)
+    np.testing.assert_allclose(sp.xlog1py(z, w), reference.xlog1py(z, w), rtol=1e-6)
+    slope = fd.grad(sp.logit, holomorphic=True)(w[1])
+    np.testing.assert_allclose(slope, 1 / (w[1] * (1 - w[1])), rtol=1e-6)
+
+
 def test_errors() -> None:
     with pytest.raises(DtypeError, match="erf takes real numbers, got c64"):
         sp.erf(np.complex64(1j))

@@ -13,13 +13,16 @@ from funcdl.numpy.promotion import broadcast, convert, promote_inexact
 from funcdl.ops.lowering import compute_dtype
 
 
-def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
+def elementwise(function: Callable[..., Any], *, takes_complex: bool = False) -> Callable[..., Any]:
     """Give a function of arrays operands of one float dtype and one shape.
 
     Half precision is computed in float32. All operands may be passed by keyword.
 
+    Args:
+      takes_complex: whether the function is defined for complex numbers, too.
+
     Raises:
-      DtypeError: an operand is complex.
+      DtypeError: an operand is complex, and the function is not defined for it.
       ShapeError: the shapes do not broadcast.
     """
     name = function.__name__
@@ -33,7 +36,7 @@ def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
             signature.bind(*args)
         xs = broadcast(name, *promote_inexact(name, *args))
         dtype = xs[0].aval.dtype
-        if dtypes.is_complex(dtype):
+        if dtypes.is_complex(dtype) and not takes_complex:
             raise DtypeError(f"{name} takes real numbers, got {', '.join(str(x.aval) for x in xs)}")
         wide = compute_dtype(dtype)
         if wide == dtype:
@@ -41,3 +44,8 @@ def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
         return convert(function(*(convert(x, wide) for x in xs)), dtype)
 
     return wrapped
+
+
+def analytic(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As `elementwise`, for a function that is defined for complex numbers, too."""
+    return elementwise(function, takes_complex=True)

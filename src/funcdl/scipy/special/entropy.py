@@ -9,11 +9,11 @@ import numpy as np
 
 import funcdl.numpy as fnp
 from funcdl import lax
-from funcdl.scipy.special.elementwise import elementwise
+from funcdl.scipy.special.elementwise import analytic, elementwise
 from funcdl.transforms import custom_jvp
 
 
-@elementwise
+@analytic
 def xlogy(x: Any, y: Any) -> Any:
     """``x log(y)``, and 0 where `x` is 0 (but for NaN in `y`), with its derivatives there."""
     return _xlogy(x, y)
@@ -33,7 +33,7 @@ def _quotient(x: Any, y: Any) -> Any:
 _xlogy.defjvps(lambda t, out, x, y: t * fnp.log(y), lambda t, out, x, y: t * _quotient(x, y))
 
 
-@elementwise
+@analytic
 def xlog1py(x: Any, y: Any) -> Any:
     """``x log(1 + y)``, and 0 where `x` is 0 (but for NaN in `y`), with its derivatives there."""
     return _xlog1py(x, y)
@@ -76,13 +76,13 @@ def kl_div(p: Any, q: Any) -> Any:
     return _relative_entropy(p, q) - p + q
 
 
-@elementwise
+@analytic
 def logit(x: Any) -> Any:
     """``log(x / (1 - x))``, the inverse of `expit`."""
     return fnp.log(x / (1 - x))
 
 
-@elementwise
+@analytic
 def expit(x: Any) -> Any:
     """The logistic function, ``1 / (1 + exp(-x))``."""
     return lax.logistic(x)
