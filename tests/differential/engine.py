@@ -207,7 +207,11 @@ def ours(
         with fd.config.override(backend=backend):
             outs = fd.jit(program)(list(args))
     except REFUSALS as error:
-        return {aspect: Seen(error=error) for aspect in aspects}
+        # Some refusals come when the program is compiled, and are one aspect's own.
+        if len(aspects) == 1:
+            return {aspects[0]: Seen(error=error)}
+        alone = [ours(namespace, call, [aspect], args, backend) for aspect in aspects]
+        return {aspect: seen for one in alone for aspect, seen in one.items()}
     for aspect, arrays in outs.items():
         results[aspect].arrays = arrays
     return results

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_NO_ORDER = "complex numbers have no order here"
 _REAL = "defined for real numbers"
+_ANGLE = "the angle of a point in the plane, whose coordinates are real, as in NumPy"
 _INDEX = "indices have the default width of integers, as other functions' indices do"
 _LENIENT = "a dtype that NumPy or SciPy take, and JAX does not"
-_WEAK = "arguments become floats first; JAX's are weak where a step meets a number of Python's"
 
 KNOWN: Mapping[str, str] = {
     # top level
@@ -25,38 +24,20 @@ KNOWN: Mapping[str, str] = {
     "numpy.ix_ * accepted": "masks that are known when tracing, as NumPy takes them",
     "numpy.array_repr * value": "JAX shows the name of a class of its implementation",
     "numpy.fromiter * accepted": "JAX has the name only",
-    **{
-        f"numpy.{name} c64 * refused": _NO_ORDER
-        for name in (
-            *("fmax", "fmin", "less", "less_equal", "greater", "greater_equal", "max", "min"),
-            *("amax", "amin", "nanmax", "nanmin", "ptp", "where", "select", "piecewise"),
-            *("packbits", "unpackbits", "all", "any", "count_nonzero", "digitize", "histogram*"),
-        )
-    },
-    **{
-        f"numpy.{name} c64 * refused": _REAL
-        for name in (
-            *("deg2rad", "rad2deg", "radians", "degrees", "logaddexp", "logaddexp2"),
-            *("arctan2", "atan2"),
-        )
-    },
+    **{f"numpy.{name} c64 * refused": _ANGLE for name in ("arctan2", "atan2")},
     "numpy.argpartition c64 * accepted": _LENIENT,
     "numpy.partition c64 * accepted": _LENIENT,
     "numpy.argpartition f64 * dtype": _INDEX,
     "numpy.digitize f64 * dtype": _INDEX,
     "numpy.searchsorted f64 * dtype": _INDEX,
-    "numpy.gradient * weak": _WEAK,
     "numpy.*divide bool * value": "0 / 0 is NaN; XLA takes a shortcut for booleans",
     "numpy.fmod bool * value": "remainders of division by zero are not defined for integers",
     "numpy.divmod bool * value": "quotients by zero are not defined for integers",
     "numpy.polyval bool * dtype": "sums of booleans are integers",
     "numpy.* bool * accepted": _LENIENT,
     # lax
-    **{
-        f"lax.{name} c64 * refused": _NO_ORDER
-        for name in ("reduce_max", "reduce_min", "pmax", "pmin", "cummax", "cummin")
-    },
-    **{f"lax.{name} c64 * refused": _REAL for name in ("atan2", "cumlogsumexp")},
+    "lax.atan2 c64 * refused": _ANGLE,
+    "lax.cumlogsumexp c64 * refused": _REAL,
     "lax.clamp * accepted": "numbers of Python take the dtype of the arrays beside them",
     "lax.ppermute * accepted": "pairs may leave places out, as outside of vmap",
     "lax.composite * accepted": "a composite has the derivative of its decomposition",
@@ -66,21 +47,26 @@ KNOWN: Mapping[str, str] = {
     "lax.reciprocal i32 * accepted": "a quotient of integers, as in NumPy",
     "lax.pow i32 * accepted": "powers of integers, as in NumPy",
     "lax.conv* bool * refused": "sums of booleans are no booleans",
-    "lax.reduce_window * refused": "an infinity is no integer, and complex numbers have no order",
-    "lax.custom_root * weak": _WEAK,
+    "lax.reduce_window i32 * refused": "a window that starts from an infinity, which is no integer",
+    "lax.reduce_window c64 * refused": "the extremes of a window are those of real numbers",
+    "lax.custom_root * weak": "a root has the strong type of its guess, whatever the steps make",
+    # random
+    "random.wald f32 ?[vj]p value": "the choice between two roots depends on the mean, too",
     # nn
-    "nn.* c64 * refused": _REAL,
+    "nn.gelu c64 * refused": "the approximation holds on the real line",
     "nn.initializers.variance_scaling * refused": "complex weights are not drawn yet",
     "nn.standardize c64 * accepted": _LENIENT,
-    "nn.* i32 * weak": _WEAK,
-    "nn.* bool * weak": _WEAK,
+    "nn.squareplus bool * weak": "the weak number b decides on the type, as for integers",
     "nn.* i32 * accepted": _LENIENT,
     "nn.* bool * accepted": _LENIENT,
     # fft and scipy
     "numpy.fft.*fft * refused": "a transform of no points is a mistake, as in NumPy",
     "scipy.special.zeta * refused": "no formula is known for the first argument",
-    "scipy.special.spence f32 vjp value": "JAX gives NaN for some harmless arguments",
-    "scipy.special.* c64 * refused": _REAL,
+    "scipy.special.spence f?? vjp value": "JAX gives NaN for some harmless arguments",
+    **{
+        f"scipy.special.{name} c64 * refused": _REAL
+        for name in ("boxcox", "boxcox1p", "erfcx", "gamma", "loggamma")
+    },
     "scipy.special.* * accepted": _LENIENT,
     "scipy.special.expi * value": "JAX gives NaN for half types, and at the pole for integers",
     "scipy.special.exp1 f16 * value": "JAX gives NaN for half types",
@@ -92,7 +78,10 @@ KNOWN: Mapping[str, str] = {
     "*linalg.* bool * accepted": "booleans count as floats, as in numpy.linalg",
     "*linalg.* f16 * refused": "LAPACK has no half types",
     "*linalg.* bf16 * refused": "LAPACK has no half types",
-    "*linalg.* bool * weak": _WEAK,
+    **{
+        f"*linalg.{name} bool * weak": "booleans become strong floats, as elsewhere in linalg"
+        for name in ("cho_solve", "cholesky", "eigh")
+    },
     "lax.linalg.cholesky_update * accepted": "JAX has no batching rule for it",
     "lax.linalg.symmetric_product c64 * accepted": _LENIENT,
     "numpy.linalg.vector_norm * dtype": "a root of a sum of integers is a float, as in NumPy",
@@ -101,4 +90,6 @@ KNOWN: Mapping[str, str] = {
 }
 
 # Factors of the usual tolerance, where rounding is magnified.
-TOLERANCES: Mapping[str, float] = {}
+TOLERANCES: Mapping[str, float] = {
+    "scipy.linalg.expm": 20.0,  # 9 squarings; here the error is 3e-6, in JAX 1.5e-4
+}

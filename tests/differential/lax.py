@@ -118,6 +118,8 @@ CALLS = [
             "axis_name='i')(f[4, K])",
             "jax.vmap(lambda x: x * m.psum(2, 'i', axis_index_groups=[[0, 1], [2, 3]]), "
             "axis_name='i')(f[4, K])",
+            "m.scaled_dot(f[3, 4], f[4, 2], lhs_scale=f[3, 2], rhs_scale=pos[1, 2], "
+            "preferred_element_type='f4')",
             "m.scan(lambda c, x: (c * m.sin(x), c + x), f[K], f[P, K])",
             "m.fori_loop(0, 3, lambda i, c: m.sin(c) * i, f[N])",
             "m.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * 2), (0, f[N]))",

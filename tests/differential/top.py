@@ -28,7 +28,7 @@ CALLS = [
             "m.fwd_and_bwd(jnp.sin, (0,))[1](m.fwd_and_bwd(jnp.sin, (0,))[0](f[N])[1], f[N])",
             "m.closure_convert(lambda x: x * 2, f[N])[0](f[N])",
             "m.custom_gradient(lambda x: (x * x, lambda g: g * 3 * x))(f[N])",
-            "m.custom_jvp(jnp.sin)(f[N])",
+            "(lambda f: f.defjvps(lambda t, y, x: 2 * t * y) or f)(m.custom_jvp(jnp.sin))(f[N])",
             "m.named_call(jnp.sin, name='s')(f[N])",
             "m.pure_callback(lambda x: x == x, m.ShapeDtypeStruct((3,), 'bool'), f[3])",
             "m.eval_shape(jnp.sin, f[N]).shape",
