@@ -173,6 +173,7 @@ from funcdl.lax.reductions import (
     reduce_prod,
     reduce_sum,
 )
+from funcdl.lax.scaled_dot import scaled_dot
 from funcdl.lax.shaping import (
     broadcast,
     broadcast_in_dim,
@@ -414,6 +415,7 @@ __all__ = [
     "rng_bit_generator",
     "round",
     "rsqrt",
+    "scaled_dot",
     "scan",
     "scatter",
     "scatter_add",
