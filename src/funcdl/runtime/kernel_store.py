@@ -72,9 +72,12 @@ def find(
     base = compiler.key(Unit("", tuple(flags), "", tuple(include_dirs)))
     keys = [hashlib.sha256(f"{base}\n{text}".encode()).hexdigest()[:40] for text in texts]
     missing: dict[str, str] = {}
+    parts: dict[str, Path | None] = {}
     statistics.wanted += len(texts)
     for key, text in zip(keys, texts, strict=True):
-        if (store.root, key) not in _functions and key not in missing and not _look_up(store, key):
+        if (store.root, key) in _functions or key in missing:
+            continue
+        if not _look_up(store, key, parts):
             missing[key] = text
     if missing:
         groups = share_out(missing, os.cpu_count() or 1)
@@ -109,12 +112,17 @@ def share_out(texts: dict[str, str], parts: int) -> list[list[str]]:
     return groups
 
 
-def _look_up(store: CacheDir, key: str) -> bool:
-    """Load the function from the disk cache, if it has it."""
+def _look_up(store: CacheDir, key: str, parts: dict[str, Path | None]) -> bool:
+    """Load the function from the disk cache, if it has it.
+
+    `parts` are those looked up so far: each is read once, to compare it with its checksum.
+    """
     part_key = store.get_text(key, ".kernel")
     if part_key is None:
         return False
-    path = store.get(part_key, ".so")
+    if part_key not in parts:
+        parts[part_key] = store.get(part_key, ".so")
+    path = parts[part_key]
     if path is not None:
         with suppress(OSError, AttributeError):
             _functions[store.root, key] = _load(path, key)
