@@ -13,6 +13,7 @@ from funcdl.kernels.triton.library.attention_problem import Attention
 from funcdl.kernels.triton.library.template import Estimate, Tiles
 from funcdl.kernels.triton.render import TritonKernel
 from funcdl.kir.ir import Library
+from funcdl.kir.schedule import Schedule, Step
 
 _MODULES: dict[str, ModuleType] = {
     "attention_forward": attention_forward,
@@ -37,6 +38,20 @@ def estimate(library: Library, chosen: Tiles) -> Estimate:
     """Bytes, operations and shared memory."""
     found: Estimate = _MODULES[library.function].estimate(_problem(library), chosen)
     return found
+
+
+def schedule_of(chosen: Tiles) -> Schedule:
+    """Tiles as a schedule: a record for each side of a block."""
+    steps = tuple(Step(name, "tile", size) for name, size in chosen.blocks)
+    return Schedule(steps, chosen.num_warps, chosen.num_stages)
+
+
+def tiles_of(schedule: Schedule) -> Tiles | None:
+    """The tiles that a schedule stands for; None, which is the default, for an empty one."""
+    if not schedule.steps:
+        return None
+    blocks = tuple((step.axis, step.size) for step in schedule.steps)
+    return Tiles(blocks, schedule.num_warps, schedule.num_stages)
 
 
 def _problem(library: Library) -> Attention:
