@@ -47,8 +47,6 @@ KNOWN: Mapping[str, str] = {
     "lax.reciprocal i32 * accepted": "a quotient of integers, as in NumPy",
     "lax.pow i32 * accepted": "powers of integers, as in NumPy",
     "lax.conv* bool * refused": "sums of booleans are no booleans",
-    "lax.reduce_window i32 * refused": "a window that starts from an infinity, which is no integer",
-    "lax.reduce_window c64 * refused": "the extremes of a window are those of real numbers",
     "lax.custom_root * weak": "a root has the strong type of its guess, whatever the steps make",
     # random
     "random.wald f32 ?[vj]p value": "the choice between two roots depends on the mean, too",

@@ -204,6 +204,19 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
 ]
 
 
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "complex64"])
+@pytest.mark.parametrize(("combine", "start"), [("max", -np.inf), ("min", np.inf)])
+def test_extremes_of_windows_start_from_infinity(combine: str, start: float, dtype: str) -> None:
+    """The nearest integer stands for it."""
+    x = (np.arange(12).reshape(3, 4) * 7 % 9).astype(dtype)
+    pairs = np.lib.stride_tricks.sliding_window_view(x, 2, 1)
+    for value in (start, np.float32(start)):
+        found = lax.reduce_window(x, value, getattr(lax, combine), (1, 2))
+        np.testing.assert_array_equal(found, getattr(pairs, combine)(-1))
+        padded = lax.reduce_window(x, value, getattr(lax, combine), (1, 4), padding="SAME")
+        assert padded.dtype == dtype and bool(fnp.isin(padded, x).all())
+
+
 @pytest.mark.parametrize(("call", "kind", "message"), ERRORS, ids=[row[2][:40] for row in ERRORS])
 def test_errors(call: Callable[[], Any], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind) as caught:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import funcdl.numpy as fnp
-from funcdl.core import tree
+from funcdl.core import dtypes, tree
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive
@@ -100,7 +100,11 @@ def _starts(name: str, xs: Leaves, init_values: Any, treedef: tree.TreeDef) -> L
     starts = []
     for x, value in zip(xs, values, strict=True):
         start = operand(name, value)
-        if isinstance(start, Array):
+        known = start.value if isinstance(start, Array) else start
+        if dtypes.is_integer(x.dtype) and _is_infinite(known):
+            # The nearest integer: so minus infinity starts a maximum of integers, too.
+            start = Array(np.asarray(extreme_identity(x.dtype, lowest=bool(known < 0))))
+        elif isinstance(start, Array):
             # At once, so that the value is known under jit as well.
             start = Array(start.value.astype(x.dtype))
         start = convert(start, x.dtype)
@@ -108,6 +112,11 @@ def _starts(name: str, xs: Leaves, init_values: Any, treedef: tree.TreeDef) -> L
             raise ShapeError(f"{name}: init_values must be scalars, got {start.aval}")
         starts.append(start)
     return starts
+
+
+def _is_infinite(x: Any) -> bool:
+    scalar = isinstance(x, float | np.ndarray) and np.ndim(x) == 0
+    return scalar and np.asarray(x).dtype.kind == "f" and bool(np.isinf(x))
 
 
 def _is_identity(start: Any, identity: Any) -> bool:
@@ -237,7 +246,7 @@ def reduce_window(
     Args:
       operand: an array, or a pytree of arrays of one shape that are reduced together.
       init_value: scalars, in the same structure: the value of padding and of holes, with which
-        each window starts as well: 0 for sums.
+        each window starts as well: 0 for sums, minus infinity for maxima, of integers too.
       computation: ``computation(left, right)``, associative, as for `reduce`.
       window_dimensions: the size of windows along each dimension, 1 to leave it alone.
       window_strides: steps from one window to the next; None means 1.
@@ -288,7 +297,8 @@ def reduce_window(
 def _known_windows(primitive: Primitive, x: Any, start: Any, params: dict[str, Any]) -> Any:
     """The reduction of windows by a primitive, or None where there is no primitive for it."""
     _, over_windows, identity = _REDUCTIONS[primitive]
-    if over_windows is None:
+    extreme = primitive in (arithmetic.max_, arithmetic.min_)
+    if over_windows is None or (extreme and dtypes.is_complex(x.dtype)):
         return None
     if _is_identity(start, identity(x.dtype)):
         return over_windows(x, **params)
