@@ -1,0 +1,120 @@
+"""Makes compiled programs easier to catch, in a pytest process that runs under a sanitizer.
+
+Everywhere: small sizes count as large, so that small arrays meet tiles, packed panels and threads.
+AddressSanitizer: outputs come from malloc at their exact size, and every temporary has memory of
+its own in the arena, with forbidden bytes behind it. ThreadSanitizer: see `strict_pool.c`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from funcdl.compiler import program as program_module
+from funcdl.compiler import schedule_conv, schedule_cpu, targets
+from funcdl.compiler.memory import ALIGNMENT, ArenaPlan, Lifetime
+from funcdl.compiler.program import Program
+from funcdl.core.jaxpr import ClosedJaxpr, Var
+from funcdl.runtime import cpu_memory, shared_object
+from funcdl.runtime.thread_pool import ThreadPool
+from funcdl.runtime.toolchain import find_compiler
+
+NDArray = np.ndarray[Any, Any]
+
+# Arrays below this size NumPy may keep for later, forbidden bytes and all.
+_KEPT_BYTES = 4096
+
+
+def small_schedules() -> None:
+    """Share, tile and pack what is far too small for that."""
+    schedule_cpu.PARALLEL_WORK = schedule_conv.PARALLEL_WORK = 8
+    schedule_cpu.MIN_CHUNK = 4
+    schedule_cpu.COLUMN_LANES = schedule_cpu.MIN_LANES = schedule_cpu.SHORT_LANES = 4
+    schedule_cpu.TRANSPOSE_TILE = (3, 5)
+    schedule_cpu.ROW_BLOCK = schedule_cpu.COLUMN_BLOCK = 4
+    schedule_cpu.RUNNING_BLOCK = 4
+    schedule_cpu.RUNNING_LANES = schedule_cpu.RUNNING_MIN_LANES = 3
+    schedule_cpu.DOT_THIN, schedule_cpu.DOT_SMALL = 2, 16
+
+
+def _apart(lifetimes: Sequence[Lifetime]) -> ArenaPlan:
+    """In place of `plan_arena`: no temporary in the memory of another, and room between them."""
+    offsets: dict[Var, int] = {}
+    end = 0
+    for item in lifetimes:
+        offsets[item.var] = end
+        end += (-(-item.nbytes // ALIGNMENT) + 1) * ALIGNMENT
+    return ArenaPlan(offsets, end, tuple(lifetimes))
+
+
+class _Guarded(targets.CpuExecutable):
+    """An executable whose arena has forbidden bytes behind every temporary."""
+
+    _running = threading.local()
+
+    def __init__(self, closed: ClosedJaxpr, program: Program, steps: Sequence[Any]) -> None:
+        super().__init__(closed, program, steps)
+        plan = program.arena
+        ends = sorted(plan.offsets[item.var] + item.nbytes for item in plan.lifetimes)
+        starts = sorted({*plan.offsets.values(), plan.nbytes})
+        self._gaps = [(end, min(s for s in starts if s >= end)) for end in ends]
+
+    native_call = None  # not by the extension
+
+    def __call__(self, args: Sequence[NDArray]) -> Sequence[NDArray]:
+        _Guarded._running.gaps = self._gaps
+        return super().__call__(args)
+
+
+def guard_memory() -> None:
+    """Let AddressSanitizer see the end of every array."""
+    poison = ctypes.CDLL(None)["__asan_poison_memory_region"]
+    poison.argtypes, poison.restype = (ctypes.c_void_p, ctypes.c_size_t), None
+
+    def arena(nbytes: int) -> NDArray:
+        memory = np.empty(max(nbytes, _KEPT_BYTES), np.uint8)
+        begin = cpu_memory.address(memory)
+        for start, end in [*_Guarded._running.gaps, (nbytes, memory.nbytes)]:
+            poison(begin + start, end - start)
+        return memory
+
+    program_module.plan_arena = _apart
+    targets.CpuExecutable = _Guarded  # type: ignore[misc]  # for what is compiled from now on
+    targets.cpu_memory = SimpleNamespace(  # type: ignore[assignment]  # the three that it uses
+        empty=arena, empty_array=np.empty, address=cpu_memory.address
+    )
+
+
+def separate_threads() -> None:
+    """Run every member of a parallel region on a thread of its own."""
+    compiler = find_compiler()
+    assert compiler is not None
+    source = Path(__file__).with_name("strict_pool.c").read_text()
+    library = ctypes.CDLL(str(compiler.build(source, flags=["-O1", "-pthread"])))
+    run = ctypes.cast(library.strict_run, ctypes.c_void_p).value
+    assert run is not None
+
+    class Strict(ThreadPool):
+        def resize(self, threads: int) -> None:
+            """The kernels say how many members they have."""
+
+    pool = Strict(library, run)
+    shared_object.thread_pool = lambda: pool  # type: ignore[assignment]  # the same without a cache
+
+
+def pytest_configure() -> None:
+    """Called once, before the tests are imported."""
+    modes = os.environ["FUNCDL_TEST_SANITIZER"].split()
+    if "small" in modes:
+        small_schedules()
+    if "address" in modes:
+        guard_memory()
+    if "strict" in modes:
+        separate_threads()
