@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from funcdl.compiler.schedule_cpu import schedule_cpu
-from funcdl.kernels.cpu_c.parameters import generic_axis
+from funcdl.kernels.cpu_c.parameters import Number, generic_axis
 from funcdl.kernels.cpu_c.render import Function, render_function
+from funcdl.kernels.cpu_c.standalone import standalone
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.ir import Kernel, ReduceOp
 
@@ -173,3 +175,34 @@ def test_the_innermost_of_several_axes_is_never_generic() -> None:
     for make in (rows(), columns("sum"), scatter):
         assert generic_axis(make(12)) == "i"
     assert generic_axis(transposed(12)) == ""
+
+
+def named(x: str, y: str) -> Kernel:
+    b = KernelBuilder(f"named_{x}")
+    i = b.axis("i", 90_000)
+    b.buffer(x, np.float32, 90_000, "in")
+    b.buffer(y, np.float32, 90_000, "out")
+    b.store(y, i, b.elementwise("exp", b.load(x, i)))
+    return b.build()
+
+
+def test_standalone_texts_do_not_depend_on_names() -> None:
+    """Nor do they touch the words of directives, which are no keywords of C."""
+    pairs = [("x", "y"), ("y", "x"), ("parallel", "schedule"), ("omp", "simd"), ("const0", "n_i")]
+    texts = {standalone(function(named(*pair)), "f") for pair in pairs}
+    assert len(texts) == 1
+    assert texts.pop().count("#pragma omp parallel for num_threads(fd_num_threads)") == 1
+
+
+def test_standalone_texts_differ_where_memory_may_be_shared() -> None:
+    kernel = named("x", "y")
+    shared = replace(kernel, buffers=tuple(replace(b, may_alias=True) for b in kernel.buffers))
+    assert standalone(function(kernel), "f") != standalone(function(shared), "f")
+
+
+def test_numbers_survive_their_passage_through_words() -> None:
+    for dtype, value in ((np.float32, 0.1), (np.float64, -1e-300), (np.int64, 2**40 + 1)):
+        number = Number(np.dtype(dtype), "x", np.dtype(dtype).type(value).item())
+        word = np.array([number.word], np.int64)
+        back = word[0] if dtype is np.int64 else word.view(np.float64)[0]
+        assert dtype(back).tobytes() == dtype(value).tobytes()
