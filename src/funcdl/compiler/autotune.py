@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -16,15 +16,17 @@ from typing import Any
 import numpy as np
 
 from funcdl.compiler import gpu_candidates
-from funcdl.compiler.gpu_candidates import Candidate, candidates, from_json, to_json
+from funcdl.compiler.gpu_candidates import candidates, from_json, to_json
 from funcdl.compiler.gpu_defaults import default_knobs
-from funcdl.compiler.gpu_roofline import estimate, model_of, shared_bytes
-from funcdl.compiler.schedule_gpu import Knobs, schedule_gpu
+from funcdl.compiler.gpu_roofline import GpuModel, estimate, model_of, shared_bytes
+from funcdl.compiler.schedule_gpu import schedule_gpu
 from funcdl.config import config
 from funcdl.errors import CudaError, DeviceError
 from funcdl.kernels.triton.blocks import UnsupportedKernel
 from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.cubin_cache import triton_version
+from funcdl.kernels.triton.library import kernels as library
+from funcdl.kernels.triton.library.template import Tiles
 from funcdl.kernels.triton.render import TritonKernel
 from funcdl.kir.canonical import canonical_kernel
 from funcdl.kir.ir import Buffer, Kernel
@@ -99,7 +101,7 @@ class Autotuner:
         Schedules that are not the heuristics' were made by hand, and stay.
         """
         mode = config.autotune
-        free = [k.library is None and schedule == schedule_gpu(k) for k, schedule in kernels]
+        free = [schedule == schedule_gpu(kernel) for kernel, schedule in kernels]
         keys = [self.key(k, gpu) if f else "" for (k, _), f in zip(kernels, free, strict=True)]
         kept = {key: self._kept(key, mode) for key in dict.fromkeys(keys) if key}
         if mode != "0" and any(knobs is None for knobs in kept.values()):
@@ -113,8 +115,10 @@ class Autotuner:
                 continue
             knobs = kept[key]
             if knobs is None:
-                knobs = default_knobs(kernel, gpu.capability)
-            found.append(self._usable(kernel, schedule, knobs))
+                wanted = schedule_gpu(kernel, default_knobs(kernel, gpu.capability))
+            else:
+                wanted = _schedule_of(kernel, knobs)
+            found.append(self._usable(kernel, schedule, wanted))
         return found
 
     def key(self, kernel: Kernel, gpu: CudaDevice) -> str:
@@ -124,7 +128,7 @@ class Autotuner:
             triton_version(),
             gpu.device.device_kind,
             gpu.capability,
-            format_kernel(canonical_kernel(kernel)),
+            _text(kernel),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -143,17 +147,15 @@ class Autotuner:
 
     # What is kept
 
-    def _kept(self, key: str, mode: str) -> Knobs | None:
+    def _kept(self, key: str, mode: str) -> dict[str, int] | None:
         text = self._folder.get_text(key, _SUFFIX)
         if text is None:
             return None
         record = json.loads(text)
         if mode == "exhaustive" and record["mode"] != mode:
             return None
-        try:
-            return from_json(record["knobs"])
-        except TypeError:
-            return None
+        knobs: dict[str, int] = record["knobs"]
+        return knobs
 
     def keep(self, trial: Trial, best: Variant, gpu: CudaDevice, mode: str) -> None:
         """Keep a choice for later processes."""
@@ -171,25 +173,23 @@ class Autotuner:
     def _folder(self) -> CacheDir:
         return self._cache or default_cache()
 
-    def _usable(self, kernel: Kernel, schedule: Schedule, knobs: Knobs) -> Schedule:
-        """The schedule of knobs, unless a kernel cannot be written with them."""
-        wanted = schedule_gpu(kernel, knobs)
-        if wanted == schedule:
-            return schedule
-        try:
-            self._render(kernel, wanted)
-        except UnsupportedKernel:
-            return schedule
+    def _usable(self, kernel: Kernel, schedule: Schedule, wanted: Schedule) -> Schedule:
+        """The wanted schedule, unless the kernel cannot be written with it."""
+        if wanted != schedule:
+            try:
+                self._render(kernel, wanted)
+            except UnsupportedKernel:
+                return schedule
         return wanted
 
     # Tuning
 
     def _tune_all(
         self, kernels: dict[str, Kernel], gpu: CudaDevice, exhaustive: bool
-    ) -> dict[str, Knobs | None]:
+    ) -> dict[str, dict[str, int] | None]:
         """Tune what nobody has tuned meanwhile; one process and thread at a time."""
         mode = "exhaustive" if exhaustive else "1"
-        chosen: dict[str, Knobs | None] = {}
+        chosen: dict[str, dict[str, int] | None] = {}
         lock = f"autotune-{gpu.device.device_kind}-{gpu.device.id}"
         with gpu.lock, self._folder.lock(lock):
             trials = []
@@ -203,7 +203,7 @@ class Autotuner:
             for trial in trials:
                 best = choose(trial.variants)
                 if best is not None:
-                    chosen[trial.key] = from_json({**best.knobs})
+                    chosen[trial.key] = best.knobs
                     self.keep(trial, best, gpu, mode)
         return chosen
 
@@ -211,25 +211,18 @@ class Autotuner:
         """The candidates of a kernel, without those that the estimate gives no chance."""
         model = model_of(capability)
         trial = Trial(kernel.name, key, kernel.buffers)
-        first = default_knobs(kernel, capability)
-        for candidate in candidates(kernel, first, exhaustive=exhaustive):
-            variant = self._variant(kernel, candidate, estimate(kernel, candidate.schedule, model))
-            if variant is None:
+        for option in _options(kernel, capability, exhaustive, model):
+            try:
+                rendered = self._render(kernel, _schedule_of(kernel, option.knobs))
+            except UnsupportedKernel:  # runs on the host, whatever its schedule
                 continue
-            need = shared_bytes(kernel, candidate.schedule)
-            if need > model.shared_bytes:
-                variant.why_not = f"needs {need} bytes of shared memory or more"
+            variant = Variant(option.text, option.knobs, rendered, option.seconds)
+            if option.shared > model.shared_bytes:
+                variant.why_not = f"needs {option.shared} bytes of shared memory or more"
             trial.variants.append(variant)
         if not exhaustive:
             leave_out_by_estimate(trial.variants)
         return trial
-
-    def _variant(self, kernel: Kernel, candidate: Candidate, seconds: float) -> Variant | None:
-        try:
-            rendered = self._render(kernel, candidate.schedule)
-        except UnsupportedKernel:  # runs on the host, whatever its schedule
-            return None
-        return Variant(candidate.label, to_json(candidate.knobs), rendered, seconds)
 
     def _make_cubins(self, variants: Sequence[Variant], arch: int) -> None:
         """All at a time, or one by one where one of them cannot be compiled."""
@@ -272,6 +265,51 @@ class Autotuner:
                 variant.why_not = f"does not run: {_first_line(time)}"
             else:
                 variant.milliseconds = time
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """What may be tried, before it is written: see `Variant`, and bytes of shared memory."""
+
+    text: str
+    knobs: dict[str, int]
+    seconds: float
+    shared: int
+
+
+def _options(
+    kernel: Kernel, capability: int, exhaustive: bool, model: GpuModel
+) -> Iterator[_Option]:
+    if kernel.library is None:
+        first = default_knobs(kernel, capability)
+        for candidate in candidates(kernel, first, exhaustive=exhaustive):
+            seconds = estimate(kernel, candidate.schedule, model)
+            shared = shared_bytes(kernel, candidate.schedule)
+            yield _Option(candidate.label, to_json(candidate.knobs), seconds, shared)
+        return
+    for tiles in library.candidates(kernel.library):
+        least = library.estimate(kernel.library, tiles)
+        seconds = max(least.bytes / model.bandwidth, least.flops / model.half_rate)
+        knobs = {**dict(tiles.blocks), "warps": tiles.num_warps, "stages": tiles.num_stages}
+        text = " ".join(f"{name}={value}" for name, value in knobs.items())
+        yield _Option(text, knobs, seconds, least.shared)
+
+
+def _schedule_of(kernel: Kernel, knobs: Mapping[str, int]) -> Schedule:
+    """The schedule that kept numbers make."""
+    if kernel.library is None:
+        return schedule_gpu(kernel, from_json({**knobs}))
+    blocks = dict(knobs)
+    warps, stages = blocks.pop("warps"), blocks.pop("stages")
+    return library.schedule_of(Tiles(tuple(blocks.items()), warps, stages))
+
+
+def _text(kernel: Kernel) -> str:
+    """What a kernel computes, without names."""
+    if kernel.library is None:
+        return format_kernel(canonical_kernel(kernel))
+    buffers = [(buffer.dtype.name, buffer.size, buffer.role) for buffer in kernel.buffers]
+    return repr((kernel.library.function, kernel.library.problem, buffers))
 
 
 def leave_out_by_estimate(variants: Sequence[Variant]) -> None:

@@ -23,6 +23,7 @@ from funcdl.compiler.schedule_gpu import schedule_gpu
 from funcdl.errors import DeviceError
 from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.render import TritonKernel
+from funcdl.ops.attention import attention
 
 X = np.random.default_rng(0).normal(size=(64, 300)).astype(np.float32)
 
@@ -201,3 +202,20 @@ def test_of_equals_the_first_is_chosen() -> None:
     variants = [variant(1.0, t) for t in times]
     assert choose(variants) is variants[1]
     assert choose([variant(1.0)]) is None
+
+
+def test_hand_written_kernels_are_tuned_by_their_own_candidates(
+    gpu: StubGpu, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu.stub.duration = like_warps(8)
+    params = {"scale": 0.3, "before": None, "after": 0, "extra_names": ()}
+    shape = (1, 40, 2, 16)
+    q = fd.device_put(np.random.default_rng(0).normal(size=shape).astype(np.float32), "gpu")
+    attend = fd.jit(lambda q: attention.bind(q, q, q, **params)[0])
+    with caplog.at_level(logging.INFO, "funcdl.autotune"):
+        first = np.asarray(attend(q))
+    assert "k0_attention on Stub GPU: BT=128 " in caplog.text and "warps=8" in caplog.text
+    timed = gpu.stub.calls["cuEventElapsedTime"]
+    fd.clear_caches()
+    np.testing.assert_array_equal(np.asarray(attend(q)), first)
+    assert gpu.stub.calls["cuEventElapsedTime"] == timed

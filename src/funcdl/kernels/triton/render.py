@@ -57,7 +57,7 @@ def render_kernel(kernel: Kernel, schedule: Schedule) -> TritonKernel:
         # The hand-written kernels make records of this module.
         from funcdl.kernels.triton.library import kernels
 
-        return kernels.kernel(kernel.library)
+        return kernels.kernel(kernel.library, kernels.tiles_of(schedule))
     return _Renderer(conv_as_dot(kernel), schedule).render()
 
 
