@@ -18,7 +18,7 @@ from funcdl.scipy.special.normalized import logsumexp, softmax
 
 _NAME = "dot_product_attention"
 
-BLOCKWISE_FROM = 64 * 64
+BLOCKWISE_FROM = 128 * 128
 """From this product of the numbers of queries and keys, attention goes block by block."""
 
 

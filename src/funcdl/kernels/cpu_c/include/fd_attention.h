@@ -12,8 +12,11 @@
 #ifndef FD_ATTENTION_H
 #define FD_ATTENTION_H
 
+#include <stdlib.h>
+
 #include "fd_gemm.h"
 #include "fd_math.h"
+#include "fd_runtime.h"
 
 /* Layouts: queries and results [batch, queries, heads, size], keys and values [batch, keys, groups,
  * size], statistics [batch, heads, queries]. `groups` divides `heads`. */
@@ -28,8 +31,9 @@ typedef struct {
   int64_t chunks;
 } fd_attention_sizes;
 
-/* Queries and keys of a block: a multiple of every micro-tile's rows and columns. */
-enum { FD_ATTENTION_ROWS = 96, FD_ATTENTION_KEYS = 96 };
+/* Queries and keys of a block: a multiple of every micro-tile's rows and columns. Forwards, blocks of
+ * keys are longer: a row of the tile is all that must stay in the cache. */
+enum { FD_ATTENTION_ROWS = 96, FD_ATTENTION_KEYS = 96, FD_ATTENTION_LONG = 192 };
 /* Members of a parallel region take tasks in turn: causal ones grow along a head. */
 #define FD_ATTENTION_SHARE _Pragma("omp parallel for num_threads(fd_num_threads) schedule(static, 1)")
 
@@ -47,16 +51,22 @@ static inline __attribute__((unused)) void fd_attention_seen(
   if (query_lengths && query >= query_lengths[batch]) *end = 0;
 }
 
-/* The same for any of `count` queries: whether one of them sees one of `keys` keys from `key`. */
-static inline __attribute__((unused)) int fd_attention_any_seen(
+/* The same for any of `count` queries, of the `keys` keys from `key`: none if end <= begin. */
+static inline __attribute__((unused)) void fd_attention_any_seen(
     const fd_attention_sizes *at, const int32_t *query_lengths, const int32_t *key_lengths,
-    int64_t batch, int64_t query, int64_t count, int64_t key, int64_t keys) {
+    int64_t batch, int64_t query, int64_t count, int64_t key, int64_t keys, int64_t *begin,
+    int64_t *end) {
+  *begin = key + keys;
+  *end = key;
   for (int64_t i = 0; i < count; i++) {
-    int64_t begin, end;
-    fd_attention_seen(at, query_lengths, key_lengths, batch, query + i, &begin, &end);
-    if (fd_attention_max(begin, key) < fd_attention_min(end, key + keys)) return 1;
+    int64_t first, last;
+    fd_attention_seen(at, query_lengths, key_lengths, batch, query + i, &first, &last);
+    first = fd_attention_max(first, key);
+    last = fd_attention_min(last, key + keys);
+    if (first >= last) continue;
+    *begin = fd_attention_min(*begin, first);
+    *end = fd_attention_max(*end, last);
   }
-  return 0;
 }
 
 static inline __attribute__((unused)) void *fd_attention_memory(int64_t bytes) {

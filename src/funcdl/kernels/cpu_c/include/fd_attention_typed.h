@@ -10,7 +10,12 @@ typedef struct {
   const int32_t *query_lengths, *key_lengths;
 } FD_NAME(fd_attention_operands);
 
-/* C += W B for a tile of weights, rows of which are FD_ATTENTION_KEYS apart, and a panel of B. */
+/* C += W B for a tile of weights and a panel of B; rows of the tile are FD_ATTENTION_LONG (forwards)
+ * or FD_ATTENTION_KEYS elements apart. */
+static __attribute__((noinline, unused)) void FD_NAME(fd_attention_long_rows)(
+    int64_t k_count, const FD_T *w, const FD_T *b, FD_T *c, int64_t ldc) {
+  FD_NAME(fd_gemm_product)(k_count, w, FD_ATTENTION_LONG, 1, b, c, ldc, 1);
+}
 static __attribute__((noinline, unused)) void FD_NAME(fd_attention_rows)(
     int64_t k_count, const FD_T *w, const FD_T *b, FD_T *c, int64_t ldc) {
   FD_NAME(fd_gemm_product)(k_count, w, FD_ATTENTION_KEYS, 1, b, c, ldc, 1);
@@ -21,24 +26,22 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_attention_columns)(
   FD_NAME(fd_gemm_product)(k_count, w, 1, FD_ATTENTION_KEYS, b, c, ldc, 1);
 }
 
-/* Logits of one query and `count` keys, in place of their products. Returns whether all are seen. */
+/* Logits of one query and `count` keys, in place of the products of keys with the scaled query.
+ * Behind the last key, to the end of a panel, they are -inf, to have weights of 0. Returns whether all
+ * keys are seen. */
 FD_INLINE int FD_NAME(fd_attention_logits)(const fd_attention_sizes *at,
                                            const FD_NAME(fd_attention_operands) *x, int64_t batch,
                                            int64_t head, int64_t query, int64_t key, int64_t count,
                                            FD_T *row) {
-  FD_T scale = (FD_T)at->scale;
   const int64_t *step = at->bias_strides;
   if (x->bias) {
     const FD_T *bias = x->bias + batch * step[0] + head * step[1] + query * step[2] + key * step[3];
     if (step[3] == 1) {
 #pragma omp simd
-      for (int64_t j = 0; j < count; j++) row[j] = row[j] * scale + bias[j];
+      for (int64_t j = 0; j < count; j++) row[j] += bias[j];
     } else {
-      for (int64_t j = 0; j < count; j++) row[j] = row[j] * scale + bias[j * step[3]];
+      for (int64_t j = 0; j < count; j++) row[j] += bias[j * step[3]];
     }
-  } else {
-#pragma omp simd
-    for (int64_t j = 0; j < count; j++) row[j] *= scale;
   }
   int64_t begin, end;
   fd_attention_seen(at, x->query_lengths, x->key_lengths, batch, query, &begin, &end);
@@ -52,10 +55,19 @@ FD_INLINE int FD_NAME(fd_attention_logits)(const fd_attention_sizes *at,
   }
   for (int64_t j = 0; j < begin; j++) row[j] = FD_HIDDEN;
   for (int64_t j = end; j < count; j++) row[j] = FD_HIDDEN;
+  for (int64_t j = count; j < fd_attention_up(count, FD_NR); j++) row[j] = -FD_INF;
   return begin == 0 && end == count && !x->mask;
 }
 
-/* Weights in place of `count` logits, relative to the largest so far; what was added up for the
+/* Panels of `rows` rows of the query, scaled. */
+static inline __attribute__((unused)) void FD_NAME(fd_attention_scale)(
+    const fd_attention_sizes *at, int64_t rows, FD_T *panels) {
+  FD_T scale = (FD_T)at->scale;
+#pragma omp simd
+  for (int64_t i = 0; i < rows; i++) panels[i] *= scale;
+}
+
+/* Weights in place of `count` logits, whole panels of them, relative to the largest so far; what was added up for the
  * query before, its total and `width` results, is scaled to match. */
 static inline __attribute__((unused)) void FD_NAME(fd_attention_weigh)(
     int64_t count, FD_T *row, FD_T *largest, FD_T *total, int64_t width, FD_T *result) {
@@ -101,13 +113,6 @@ FD_INLINE int64_t FD_NAME(fd_attention_plain)(const fd_attention_sizes *at) {
   return at->keys * fd_attention_up(at->size, FD_NR);
 }
 
-/* products[row][key] for panels of rows and turned panels of `keys` keys. */
-static inline __attribute__((unused)) void FD_NAME(fd_attention_multiply)(
-    int64_t rows, int64_t keys, int64_t size, const FD_T *row_panels, const FD_T *key_panels,
-    FD_T *products) {
-  FD_NAME(fd_gemm_tile)(rows, keys, size, row_panels, key_panels, products, FD_ATTENTION_KEYS, 0);
-}
-
 /* The results of some queries, in `result`, and their statistics. With `skip`, blocks of keys that
  * nobody sees are left out. */
 static inline __attribute__((unused)) void FD_NAME(fd_attention_block)(
@@ -115,27 +120,33 @@ static inline __attribute__((unused)) void FD_NAME(fd_attention_block)(
     int64_t head, int64_t query, int64_t rows, const FD_T *query_panels, const FD_T *key_panels,
     const FD_T *value_panels, int skip, FD_T *result, FD_T *largest, FD_T *total) {
   int64_t width = fd_attention_up(at->size, FD_NR);
-  _Alignas(64) FD_T tile[FD_MR * FD_ATTENTION_KEYS];
+  _Alignas(64) FD_T tile[FD_MR * FD_ATTENTION_LONG];
   for (int64_t i = 0; i < FD_ATTENTION_ROWS; i++) largest[i] = -FD_INF, total[i] = 0;
   for (int64_t i = 0; i < FD_ATTENTION_ROWS * width; i++) result[i] = 0;
-  for (int64_t key = 0; key < at->keys; key += FD_ATTENTION_KEYS) {
-    int64_t keys = fd_attention_min(at->keys - key, FD_ATTENTION_KEYS);
+  for (int64_t block = 0; block < at->keys; block += FD_ATTENTION_LONG) {
+    int64_t block_keys = fd_attention_min(at->keys - block, FD_ATTENTION_LONG);
     for (int64_t row = 0; row < rows; row += FD_MR) {
-      int64_t some = fd_attention_min(rows - row, FD_MR);
-      if (skip && !fd_attention_any_seen(at, x->query_lengths, x->key_lengths, batch, query + row,
-                                         some, key, keys))
-        continue;
-      FD_NAME(fd_attention_multiply)(some, keys, at->size, query_panels + row * at->size,
-                                     key_panels + key * at->size, tile);
+      int64_t some = fd_attention_min(rows - row, FD_MR), key = block, end = block + block_keys;
+      if (skip) {
+        fd_attention_any_seen(at, x->query_lengths, x->key_lengths, batch, query + row, some, block,
+                              block_keys, &key, &end);
+        if (key >= end) continue;
+        key -= (key - block) % FD_NR; /* whole panels, as far as there are keys */
+        end = fd_attention_min(block + fd_attention_up(end - block, FD_NR), block + block_keys);
+      }
+      int64_t keys = end - key, padded = fd_attention_up(keys, FD_NR);
+      FD_NAME(fd_gemm_tile)(some, keys, at->size, query_panels + row * at->size,
+                            key_panels + key * at->size, tile, FD_ATTENTION_LONG, 0);
       for (int64_t i = 0; i < some; i++) {
-        FD_T *weights = tile + i * FD_ATTENTION_KEYS;
+        FD_T *weights = tile + i * FD_ATTENTION_LONG;
         FD_NAME(fd_attention_logits)(at, x, batch, head, query + row + i, key, keys, weights);
-        FD_NAME(fd_attention_weigh)(keys, weights, &largest[row + i], &total[row + i], width,
+        FD_NAME(fd_attention_weigh)(padded, weights, &largest[row + i], &total[row + i], width,
                                     result + (row + i) * width);
       }
       for (int64_t h = 0; h < width; h += FD_NR)
-        FD_NAME(fd_attention_rows)(keys, tile, value_panels + key * width + h * keys,
-                                   result + row * width + h, width);
+        FD_NAME(fd_attention_long_rows)(
+            keys, tile, value_panels + block * width + h * block_keys + (key - block) * FD_NR,
+            result + row * width + h, width);
     }
   }
 }
@@ -154,11 +165,11 @@ static __attribute__((unused)) void FD_NAME(fd_attention)(
     FD_T *restrict largest, FD_T *restrict total, FD_T *restrict panels) {
   int64_t turned = FD_NAME(fd_attention_turned)(&at), plain = FD_NAME(fd_attention_plain)(&at);
   int64_t width = fd_attention_up(at.size, FD_NR), apart = at.heads * at.size;
-  int64_t key_blocks = (at.keys + FD_ATTENTION_KEYS - 1) / FD_ATTENTION_KEYS;
+  int64_t key_blocks = (at.keys + FD_ATTENTION_LONG - 1) / FD_ATTENTION_LONG;
   FD_ATTENTION_SHARE
   for (int64_t task = 0; task < at.batch * at.groups * key_blocks; task++) {
-    int64_t group = task / key_blocks, key = task % key_blocks * FD_ATTENTION_KEYS;
-    int64_t count = fd_attention_min(at.keys - key, FD_ATTENTION_KEYS);
+    int64_t group = task / key_blocks, key = task % key_blocks * FD_ATTENTION_LONG;
+    int64_t count = fd_attention_min(at.keys - key, FD_ATTENTION_LONG);
     int64_t first = (group / at.groups * at.keys * at.groups + group % at.groups) * at.size;
     FD_T *own = panels + group * (turned + plain);
     FD_NAME(fd_attention_pack)(&at, x.key + first, key, count, 1, own);
@@ -178,6 +189,7 @@ static __attribute__((unused)) void FD_NAME(fd_attention)(
     FD_T *top = result + FD_ATTENTION_ROWS * width, *sum = top + FD_ATTENTION_ROWS;
     int64_t first = (batch * at.queries + query) * apart + head * at.size;
     FD_NAME(fd_pack_a)(query_panels, x.query + first, apart, 1, rows, at.size);
+    FD_NAME(fd_attention_scale)(&at, fd_attention_up(rows, FD_MR) * at.size, query_panels);
     FD_NAME(fd_attention_block)(&at, &x, batch, head, query, rows, query_panels, own, own + turned,
                                 1, result, top, sum);
     if (FD_NAME(fd_attention_none_seen)(top, rows))
@@ -202,19 +214,20 @@ static inline __attribute__((unused)) void FD_NAME(fd_attention_pull)(
     int64_t head, int64_t query, int64_t key, int64_t count, FD_T largest, FD_T total, FD_T mean,
     FD_T *row, FD_T *gradient) {
   int all = FD_NAME(fd_attention_logits)(at, x, batch, head, query, key, count, row);
-  FD_T scale = (FD_T)at->scale, share = 1 / total;
+  FD_T share = 1 / total;
+  int64_t padded = fd_attention_up(count, FD_NR);
   if (all) {
 #pragma omp simd
-    for (int64_t j = 0; j < count; j++) {
+    for (int64_t j = 0; j < padded; j++) {
       FD_T weight = FD_NAME(fd_exp)(row[j] - largest) * share;
       row[j] = weight;
-      gradient[j] = weight * (gradient[j] - mean) * scale;
+      gradient[j] = weight * (gradient[j] - mean);
     }
   } else {
 #pragma omp simd
-    for (int64_t j = 0; j < count; j++) {
+    for (int64_t j = 0; j < padded; j++) {
       FD_T weight = FD_NAME(fd_exp)(row[j] - largest) * share;
-      FD_T pulled = weight * (gradient[j] - mean) * scale;
+      FD_T pulled = weight * (gradient[j] - mean);
       gradient[j] = row[j] == FD_HIDDEN ? (FD_T)0 : pulled;
       row[j] = weight;
     }
@@ -259,15 +272,19 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_attention_pull_chunk)(
     FD_NAME(fd_pack_a)(rows_of_cotangent, cotangent + first, apart, 1, rows, size);
     FD_NAME(fd_pack_b)(query_panels, x->query + first, apart, 1, rows, size);
     FD_NAME(fd_pack_b)(cotangent_panels, cotangent + first, apart, 1, rows, size);
+    FD_NAME(fd_attention_scale)(at, fd_attention_up(rows, FD_MR) * size, rows_of_query);
+    FD_NAME(fd_attention_scale)(at, rows * width, query_panels);
     for (int64_t i = 0; i < rows_max * width; i++) sums[i] = 0;
     for (int64_t key = 0; key < at->keys; key += FD_ATTENTION_KEYS) {
       int64_t keys = fd_attention_min(at->keys - key, FD_ATTENTION_KEYS);
-      if (skip && !fd_attention_any_seen(at, x->query_lengths, x->key_lengths, batch, query, rows,
-                                         key, keys))
-        continue;
-      FD_NAME(fd_attention_multiply)(rows, keys, size, rows_of_query, panels + key * size, weights);
-      FD_NAME(fd_attention_multiply)(rows, keys, size, rows_of_cotangent,
-                                     value_panels + key * size, gradients);
+      int64_t begin, end;
+      fd_attention_any_seen(at, x->query_lengths, x->key_lengths, batch, query, rows, key, keys,
+                            &begin, &end);
+      if (skip && begin >= end) continue;
+      FD_NAME(fd_gemm_tile)(rows, keys, size, rows_of_query, panels + key * size, weights,
+                            FD_ATTENTION_KEYS, 0);
+      FD_NAME(fd_gemm_tile)(rows, keys, size, rows_of_cotangent, value_panels + key * size,
+                            gradients, FD_ATTENTION_KEYS, 0);
       for (int64_t i = 0; i < rows; i++)
         FD_NAME(fd_attention_pull)(at, x, batch, head, query + i, key, keys, largest[place + i],
                                    total[place + i], means[i], weights + i * FD_ATTENTION_KEYS,
@@ -288,7 +305,7 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_attention_pull_chunk)(
     }
     for (int64_t i = 0; i < rows; i++)
       for (int64_t h = 0; h < size; h++)
-        query_gradient[first + i * apart + h] = sums[i * width + h];
+        query_gradient[first + i * apart + h] = sums[i * width + h] * (FD_T)at->scale;
   }
   free(memory);
 }
