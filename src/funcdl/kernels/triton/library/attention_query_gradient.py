@@ -165,7 +165,7 @@ def candidates(problem: Attention) -> list[Tiles]:
     elif size <= 128:
         found = [(64, 32, 8, 2), (64, 32, 4, 2), (64, 64, 8, 2), (128, 64, 8, 2)]
     else:
-        found = [(32, 32, 4, 1), (64, 32, 8, 1)]
+        found = [(32, 32, 8, 1), (16, 32, 4, 1)]
     return [tiles(warps, stages, BT=t, BS=s, BH=size) for t, s, warps, stages in found]
 
 

@@ -17,7 +17,7 @@ from funcdl.kernels.triton.library.template import (
 )
 from funcdl.kernels.triton.render import TritonKernel
 
-MAX_SIZE = 16384
+MAX_SIZE = 8192
 """Longest row that one program keeps in registers."""
 
 
