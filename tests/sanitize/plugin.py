@@ -22,7 +22,8 @@ from funcdl.compiler import schedule_conv, schedule_cpu, targets
 from funcdl.compiler.memory import ALIGNMENT, ArenaPlan, Lifetime
 from funcdl.compiler.program import Program
 from funcdl.core.jaxpr import ClosedJaxpr, Var
-from funcdl.runtime import cpu_memory, shared_object
+from funcdl.runtime import shared_object
+from funcdl.runtime.cpu_memory import address
 from funcdl.runtime.thread_pool import ThreadPool
 from funcdl.runtime.toolchain import find_compiler
 
@@ -80,16 +81,21 @@ def guard_memory() -> None:
 
     def arena(nbytes: int) -> NDArray:
         memory = np.empty(max(nbytes, _KEPT_BYTES), np.uint8)
-        begin = cpu_memory.address(memory)
+        begin = address(memory)
         for start, end in [*_Guarded._running.gaps, (nbytes, memory.nbytes)]:
             poison(begin + start, end - start)
         return memory
 
-    program_module.plan_arena = _apart
-    targets.CpuExecutable = _Guarded  # type: ignore[misc]  # for what is compiled from now on
-    targets.cpu_memory = SimpleNamespace(  # type: ignore[assignment]  # the three that it uses
-        empty=arena, empty_array=np.empty, address=cpu_memory.address
-    )
+    for module, name, value in (
+        (program_module, "plan_arena", _apart),
+        (targets, "CpuExecutable", _Guarded),
+        (
+            targets,
+            "cpu_memory",
+            SimpleNamespace(empty=arena, empty_array=np.empty, address=address),
+        ),
+    ):
+        setattr(module, name, value)
 
 
 def separate_threads() -> None:
@@ -106,7 +112,7 @@ def separate_threads() -> None:
             """The kernels say how many members they have."""
 
     pool = Strict(library, run)
-    shared_object.thread_pool = lambda: pool  # type: ignore[assignment]  # the same without a cache
+    setattr(shared_object, "thread_pool", lambda: pool)  # noqa: B010  the name is imported there
 
 
 def pytest_configure() -> None:
