@@ -6,7 +6,6 @@ bit for bit, and shares equal equations; one backward walk drops what nothing re
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from funcdl.compiler.loops import close_bodies
 from funcdl.compiler.outer_product import is_outer_product, outer_product
 from funcdl.compiler.scan_motion import move_products
+from funcdl.compiler.transposed_products import absorb_transposes
 from funcdl.control.scan_primitive import scan_loop
 from funcdl.core.array import Array
 from funcdl.core.effects import eqn_effect
@@ -48,7 +48,7 @@ def simplify(
     simplifier = _Simplifier(composed, jaxpr.constvars, program.consts)
     outs = simplifier.inline(jaxpr, jaxpr.constvars, jaxpr.invars)
     eqns, _ = live_eqns(simplifier.eqns, outs)
-    eqns = _turn_dots(eqns, outs)
+    eqns = absorb_transposes(eqns, outs)
     if any(map(is_outer_product, eqns)):
         # Now only, so that what transposes an outer product has become part of it.
         turned = Jaxpr(simplifier.constvars, jaxpr.invars, outs, eqns)
@@ -60,35 +60,6 @@ def simplify(
     kept = [(v, c) for v, c in constants if v in live]
     pruned = Jaxpr([v for v, _ in kept], jaxpr.invars, outs, eqns, jaxpr.names)
     return ClosedJaxpr(pruned, [c for _, c in kept])
-
-
-def _turn_dots(eqns: Sequence[Eqn], outs: Sequence[Atom]) -> list[Eqn]:
-    """``transpose(dot(a, b))`` as ``dot(b, a)``, where the product has no other use."""
-    uses = Counter(atom for eqn in eqns for atom in eqn.invars) + Counter(outs)
-    products: dict[Atom, Eqn] = {}
-    turned = []
-    for eqn in eqns:
-        if eqn.primitive.name == "dot_general":
-            products[eqn.outvars[0]] = eqn
-        elif eqn.primitive.name == "transpose" and uses[eqn.invars[0]] == 1:
-            product = products.get(eqn.invars[0])
-            eqn = eqn if product is None else _swap_operands(eqn, product)
-        turned.append(eqn)
-    return turned
-
-
-def _swap_operands(eqn: Eqn, product: Eqn) -> Eqn:
-    """A transpose of a product as one product, if its permutation swaps what the operands give."""
-    lhs, rhs = product.invars
-    (lhs_k, rhs_k), (lhs_batch, rhs_batch) = product.params["dimension_numbers"]
-    batch, ndim = len(lhs_batch), len(eqn.params["permutation"])
-    m = len(lhs.aval.shape) - len(lhs_k) - batch
-    swapped = (*range(batch), *range(batch + m, ndim), *range(batch, batch + m))
-    if eqn.params["permutation"] != swapped:
-        return eqn
-    numbers = ((rhs_k, lhs_k), (rhs_batch, lhs_batch))
-    params = {**product.params, "dimension_numbers": numbers}
-    return product.replace(invars=(rhs, lhs), outvars=eqn.outvars, params=params)
 
 
 class _Simplifier:
