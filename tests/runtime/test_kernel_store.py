@@ -6,12 +6,13 @@ import ctypes
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from funcdl.config import config
 from funcdl.runtime import kernel_store
-from funcdl.runtime.disk_cache import default_cache
+from funcdl.runtime.disk_cache import CacheDir, default_cache
 from funcdl.runtime.kernel_store import NAME, Loaded, find, share_out
 from funcdl.runtime.toolchain import CompilerError, find_compiler
 
@@ -107,6 +108,19 @@ def test_a_unit_that_is_refused_leaves_nothing_behind(cache: Path) -> None:
                 COMPILER, [f"int {NAME} nonsense"], "".join, flags=(), include_dirs=(), name="unit"
             )
     assert not list(cache.glob("??/*.kernel"))
+
+
+def test_a_folder_without_room_for_the_entry_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    put = CacheDir.put
+
+    def full(store: CacheDir, key: str, suffix: str, content: Any) -> Path:
+        if suffix == ".kernel":
+            raise OSError(28, "No space left on device")
+        return put(store, key, suffix, content)
+
+    monkeypatch.setattr(CacheDir, "put", full)
+    assert compiled_by([1]) == 1
+    assert compiled_by([1]) == 0
 
 
 def test_functions_are_shared_out_evenly() -> None:

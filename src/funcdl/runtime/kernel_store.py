@@ -94,7 +94,8 @@ def find(
             part_key = path.name.partition(".")[0]
             for key in group:
                 _functions[store.root, key] = _load(path, key)
-                store.put(key, ".kernel", part_key)
+                with suppress(OSError):  # at worst another process compiles it again
+                    store.put(key, ".kernel", part_key)
         statistics.compiled += len(missing)
     return [_functions[store.root, key] for key in keys]
 
@@ -128,7 +129,8 @@ def _look_up(store: CacheDir, key: str, parts: dict[str, Path | None]) -> bool:
             _functions[store.root, key] = _load(path, key)
             statistics.loaded += 1
             return True
-    store.remove(key, ".kernel")
+    with suppress(OSError):
+        store.remove(key, ".kernel")
     return False
 
 
