@@ -40,6 +40,7 @@ class ProfileRow:
       nbytes, flops: read and written, and computed, by all calls, as counted from the kernel
         (`funcdl.kir.cost`); flops include transcendentals here. 0 where nobody knows.
       operations: flops in units of one float32 addition.
+      platform: where it ran, ``"cpu"`` or ``"gpu"``.
     """
 
     kind: RowKind
@@ -52,6 +53,7 @@ class ProfileRow:
     nbytes: int
     flops: int
     operations: int
+    platform: str = "cpu"
 
     @property
     def mean_seconds(self) -> float:
@@ -113,6 +115,7 @@ class Profile:
                 timing.total * 1e-9,
                 timing.least * 1e-9,
                 *(timing.calls * count for count in (work.nbytes, work.flops, work.operations)),
+                work.platform,
             )
             for work, timing in self._recorder.snapshot()
         ]
@@ -133,9 +136,10 @@ class Profile:
         """The larger of the shares of the machine's peaks that a row reached (its roofline).
 
         One is of operations by multiply-adds, the other of bytes by a triad's. None where the row's
-        counts or the peaks are not known. Above 1 where what it reads stays in caches.
+        counts or the peaks are not known, and for kernels on a GPU: the peaks are this machine's
+        processors'. Above 1 where what it reads stays in caches.
         """
-        if self.peaks is None or not (row.nbytes or row.operations):
+        if row.platform != "cpu" or not (row.nbytes or row.operations) or self.peaks is None:
             return None
         return self.peaks.share(row.seconds, row.operations, row.nbytes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +20,11 @@ from funcdl.compiler.cuda_commands import (
     While,
 )
 from funcdl.compiler.program import Program
-from funcdl.core import source
+from funcdl.core import profiler, source
 from funcdl.core.array import Array
 from funcdl.core.effects import Effect, eqn_effect
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn, Literal, Var
+from funcdl.core.profiler import Work
 from funcdl.errors import ArgumentError, CompilerWarning
 from funcdl.kernels.triton.compile import Cubin
 from funcdl.kir.interpreter import interpret
@@ -33,6 +35,7 @@ from funcdl.runtime.cuda.buffer import CudaBuffer, empty_buffer, to_gpu
 from funcdl.runtime.cuda.device import CudaDevice
 from funcdl.runtime.cuda.device_memory import Allocation
 from funcdl.runtime.cuda.graph import LaunchGraph
+from funcdl.runtime.cuda.launch_timer import LaunchTimer
 from funcdl.runtime.cuda.module_cache import Function
 
 NDArray = np.ndarray[Any, Any]
@@ -64,8 +67,10 @@ class BoundProgram:
         commands: CommandList,
         kernels: Sequence[CompiledKernel],
         name: str,
+        works: Sequence[Work] | None = None,
     ) -> None:
         self._gpu = gpu
+        self._timer = None if works is None else LaunchTimer(gpu.stream, works)
         self._name = name
         self._addresses = program.addresses
         first_out = program.num_inputs + program.num_consts
@@ -89,7 +94,9 @@ class BoundProgram:
         self._in_order = self._results == list(range(first_out, program.arena_slot))
         self._kernels = [_load(gpu, kernel) for kernel in kernels]
         self._commands = commands.commands
-        self._replay = _Replay.plan(gpu, commands, self._kernels, self._arena_bytes, name)
+        self._replay = None
+        if self._timer is None:  # a graph says nothing of its parts
+            self._replay = _Replay.plan(gpu, commands, self._kernels, self._arena_bytes, name)
         self._calls = 0
 
     def __call__(self, args: Sequence[Any]) -> list[CudaBuffer]:
@@ -109,7 +116,8 @@ class BoundProgram:
             else:
                 arena = gpu.pool.empty(self._arena_bytes, f"temporaries of {self._name}")
                 bases.append(arena.address)
-                self._run(self._commands, bases)
+                with nullcontext() if self._timer is None else self._timer.call():
+                    self._run(self._commands, bases)
         if self._in_order:
             return outs
         memory = [*inputs, *self._consts, *outs]
@@ -136,7 +144,8 @@ class BoundProgram:
         for command in commands:
             match command:
                 case Launch(kernel, args):
-                    self._kernels[kernel].launch(stream, [bases[a.slot] + a.offset for a in args])
+                    with nullcontext() if self._timer is None else self._timer.launch(kernel):
+                        self._kernels[kernel].launch(stream, _places(bases, args))
                 case Copy(source=origin, target=target, nbytes=nbytes):
                     if nbytes:
                         ends = (_place(bases, target), _place(bases, origin))
@@ -150,7 +159,9 @@ class BoundProgram:
                     (chosen,) = self._read(_place(bases, index), 1, np.int32)
                     self._run(branches[int(chosen)], bases)
                 case RunOnHost(eqn):
-                    self._run_on_host(eqn, bases)
+                    work = Work("host", eqn.primitive.name, self._name, eqn.source)
+                    with nullcontext() if self._timer is None else profiler.span(work):
+                        self._run_on_host(eqn, bases)
 
     def _run_while(self, loop: While, bases: Sequence[int]) -> None:
         step = 0

@@ -14,6 +14,7 @@ from funcdl.core import profiler
 from funcdl.core.backend import Executable
 from funcdl.core.profiler import Work
 from funcdl.kir.cost import kernel_cost
+from funcdl.kir.ir import Kernel
 from funcdl.kir.program import (
     BranchCall,
     Call,
@@ -24,6 +25,7 @@ from funcdl.kir.program import (
     all_kernels,
     bodies,
 )
+from funcdl.kir.schedule import Schedule
 
 NDArray = np.ndarray[Any, Any]
 Step = Callable[[bytes, list[NDArray]], None]
@@ -53,11 +55,7 @@ def profiled_native_step(
     Args:
       function: takes the addresses, packed, that of the table at the end.
     """
-    kernels = []
-    for kernel, _ in all_kernels(segment):
-        cost, source = kernel_cost(kernel), program.sources.get(kernel.name)
-        counts = cost.nbytes, cost.flops + cost.transcendentals, cost.operations
-        kernels.append(Work("kernel", kernel.name, segment.name, source, *counts))
+    kernels = kernel_works(all_kernels(segment), program, segment.name)
     loops = Work("loops", "loops and copies", segment.name)
     rows = _HEAD + _ROW * len(kernels)
     expected = min(_num_calls(segment), _MAX_EVENTS_OF_A_CALL)
@@ -81,6 +79,18 @@ def profiled_native_step(
         profiler.add_events(kernels, events.copy())
 
     return run
+
+
+def kernel_works(
+    kernels: Sequence[tuple[Kernel, Schedule]], program: Program, name: str, platform: str = "cpu"
+) -> list[Work]:
+    """What a call of each kernel is, and what it has to do at least."""
+    works = []
+    for kernel, _ in kernels:
+        cost, source = kernel_cost(kernel), program.sources.get(kernel.name)
+        counts = cost.nbytes, cost.flops + cost.transcendentals, cost.operations
+        works.append(Work("kernel", kernel.name, name, source, *counts, platform))
+    return works
 
 
 def _num_calls(program: KernelProgram) -> int:

@@ -12,11 +12,14 @@ from funcdl.compiler.cost import cost_analysis, memory_analysis
 from funcdl.compiler.cuda_commands import CommandList, list_commands
 from funcdl.compiler.cuda_executable import BoundProgram, CompiledKernel, UnaryCompiler
 from funcdl.compiler.pipeline import Pipeline
+from funcdl.compiler.profiled import kernel_works
 from funcdl.compiler.program import Program
 from funcdl.compiler.schedule_gpu import dot_parts, schedule_gpu
 from funcdl.config import config
+from funcdl.core import profiler
 from funcdl.core.backend import DeviceExecutable, MemoryAnalysis
 from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.profiler import Work
 from funcdl.errors import ArgumentError
 from funcdl.kernels.triton.blocks import UnsupportedKernel
 from funcdl.kernels.triton.compile import Cubin
@@ -95,7 +98,8 @@ class CudaProgram:
         """Compile for the first GPU, which usually is the only kind there is.
 
         Args:
-          profiled: has no effect: launches only start the work, whose parts nobody times yet.
+          profiled: whether its calls tell `core.profiler` of each launch; they wait for the GPU,
+            and use no graph.
 
         Raises:
           DeviceError: there is no driver or no GPU, or Triton is missing.
@@ -104,7 +108,7 @@ class CudaProgram:
         if config.dump:
             _ = pipeline.sources
         executable = CudaExecutable(
-            self._backend, pipeline.simplified, pipeline.program, pipeline.name
+            self._backend, pipeline.simplified, pipeline.program, pipeline.name, profiled
         )
         executable.prepare(self._backend.platform().open(0))
         return executable
@@ -132,7 +136,12 @@ class CudaExecutable(DeviceExecutable):
     """A compiled program, loaded on each device when its arguments are first there."""
 
     def __init__(
-        self, backend: CudaBackend, closed: ClosedJaxpr, program: Program, name: str
+        self,
+        backend: CudaBackend,
+        closed: ClosedJaxpr,
+        program: Program,
+        name: str,
+        profiled: bool = False,
     ) -> None:
         self._backend = backend
         self._closed = closed
@@ -140,6 +149,8 @@ class CudaExecutable(DeviceExecutable):
         self._name = name
         self._commands: CommandList = list_commands(program)
         self._bound: dict[int, BoundProgram] = {}
+        kernels = self._commands.kernels
+        self._works = kernel_works(kernels, program, name, "gpu") if profiled else None
 
     def prepare(self, gpu: CudaDevice) -> BoundProgram:
         """The program on one device: kernels compiled and loaded, constants copied there."""
@@ -154,6 +165,7 @@ class CudaExecutable(DeviceExecutable):
                     self._commands,
                     self._compile(gpu),
                     self._name,
+                    self._works,
                 )
         return bound
 
@@ -168,7 +180,10 @@ class CudaExecutable(DeviceExecutable):
         if len(gpus) > 1:
             raise ArgumentError(self._describe_devices(args))
         gpu = next(iter(gpus.values())) if gpus else self._backend.platform().open(0)
-        return self.prepare(gpu)(args)
+        if self._works is None:
+            return self.prepare(gpu)(args)
+        with profiler.span(Work("call", self._name)):
+            return self.prepare(gpu)(args)
 
     def _compile(self, gpu: CudaDevice) -> list[CompiledKernel]:
         """Each kernel's machine code, or the reason why it runs on the host."""

@@ -30,6 +30,7 @@ class Work:
     a compiled program runs on the ``host``, an ``equation`` of the reference back end, the Python
     code of a ``call`` of an executable, or tracing and compiling (``compile``). `nbytes`, `flops`
     and `operations` are those of one call (see `funcdl.kir.cost`), 0 where they are not known.
+    `platform` is where it runs, ``"cpu"`` or ``"gpu"``.
     """
 
     kind: Kind
@@ -39,6 +40,7 @@ class Work:
     nbytes: int = 0
     flops: int = 0
     operations: int = 0
+    platform: str = "cpu"
 
 
 @dataclass(slots=True)

@@ -1,0 +1,74 @@
+"""Hand-written kernels on a GPU, as they run under compute-sanitizer (see `tests.gpu.sanitize`).
+
+Sizes are small and odd: the tools slow a kernel down a hundred times, and edges are where accesses
+go wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import funcdl as fd
+import funcdl.numpy as fnp
+from funcdl import nn
+
+pytestmark = [pytest.mark.gpu, pytest.mark.sanitize]
+
+
+def attention(q: Any, k: Any, v: Any) -> Any:
+    return nn.dot_product_attention(q, k, v, is_causal=True)
+
+
+def attention_gradient(q: Any, k: Any, v: Any) -> Any:
+    return fd.grad(lambda *xs: fnp.sum(attention(*xs) ** 2), argnums=(0, 1, 2))(q, k, v)
+
+
+def rows(x: Any) -> Any:
+    return nn.softmax(x), nn.log_softmax(x), nn.standardize(x)
+
+
+def rows_gradient(x: Any) -> Any:
+    return fd.grad(lambda x: fnp.sum(nn.log_softmax(x)[:, 0] * fnp.sum(nn.standardize(x), 1)))(x)
+
+
+def running(x: Any) -> Any:
+    return fnp.cumsum(x, 1), fnp.cumprod(x, 0), fnp.sort(x, 1), fnp.argsort(-x, 0)
+
+
+def product(x: Any) -> Any:
+    return fnp.tanh(x @ x.T + 1), x.T @ x
+
+
+def scatter(x: Any) -> Any:
+    return x.at[fnp.array([3, 0, 3, 11])].add(2.0)
+
+
+RNG = np.random.default_rng(0)
+HEADS = [RNG.normal(size=(2, 37, 4, 24)).astype(np.float32) for _ in range(3)]
+ROWS = [RNG.normal(size=(13, 5001)).astype(np.float32)]
+FEW = [RNG.normal(size=(13, 37)).astype(np.float32)]
+
+CASES: dict[str, tuple[Any, list[np.ndarray[Any, Any]]]] = {
+    "attention": (attention, HEADS),
+    "attention_gradient": (attention_gradient, HEADS),
+    "rows": (rows, FEW),
+    "long_rows": (rows, ROWS),
+    "rows_gradient": (rows_gradient, FEW),
+    "running": (running, FEW),
+    "long_running": (lambda x: fnp.cumsum(x, 1), ROWS),
+    "product": (product, FEW),
+    "long_product": (lambda x: x @ x.T, ROWS),
+    "scatter": (scatter, FEW),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_kernel_computes_what_the_cpu_does(name: str) -> None:
+    function, arrays = CASES[name]
+    wanted = fd.jit(function)(*arrays)
+    found = fd.jit(function)(*(fd.device_put(x, "gpu") for x in arrays))
+    for x, y in zip(fd.tree.leaves(found), fd.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(np.asarray(x), np.asarray(y), 2e-3, 2e-3)

@@ -1,0 +1,58 @@
+"""The tests that need a GPU, as far as they can be tried without one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.gpu import sanitize, test_library
+from tests.runtime.cuda.environment import StubGpu
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.filterwarnings("ignore::funcdl.errors.CompilerWarning")
+@pytest.mark.parametrize("name", test_library.CASES)
+def test_cases_of_hand_written_kernels_run_on_the_stub(name: str, gpu: StubGpu) -> None:
+    test_library.test_kernel_computes_what_the_cpu_does(name)
+
+
+def test_sanitizer_is_told_what_to_run_and_how_to_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **options: Any) -> Any:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, sanitize.FOUND if len(commands) == 2 else 0)
+
+    monkeypatch.setattr(sanitize, "find_sanitizer", lambda: "/tool")
+    monkeypatch.setattr(sanitize.subprocess, "run", run)
+    assert sanitize.main([]) == 1
+    assert [c[1] for c in commands] == [f"--tool={tool}" for tool in sanitize.TOOLS]
+    assert all(c[0] == "/tool" and "--error-exitcode=86" in c for c in commands)
+    assert "racecheck: status 86" in capsys.readouterr().out
+    commands.clear()
+    assert sanitize.main(["memcheck", "-k", "attention"]) == 0
+    assert commands[0][-2:] == ["-k", "attention"] and sys.executable in commands[0]
+    monkeypatch.setattr(sanitize, "find_sanitizer", lambda: None)
+    assert sanitize.main(["memcheck"]) == 2
+    assert "comes with NVIDIA's CUDA toolkit" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        sanitize.main(["valgrind"])
+
+
+def test_there_are_cases_for_the_sanitizer() -> None:
+    command = [sys.executable, "-m", "pytest", "-p", "no:xdist", "--collect-only", "-q"]
+    command += ["-m", "gpu and sanitize", "tests/gpu"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.count("test_kernel_computes_what_the_cpu_does[") == len(test_library.CASES)
+
+
+def test_array_operands_are_odd_enough() -> None:
+    sizes = [x.shape for _, arrays in test_library.CASES.values() for x in arrays]
+    assert all(np.prod(shape) % 32 for shape in sizes if len(shape) == 2)
