@@ -106,8 +106,8 @@ def _gpu_platform() -> Platform:
 
 _SUBMODULES = frozenset(
     {
-        *("custom_batching", "custom_derivatives", "dlpack", "dtypes", "lax", "nn", "optim"),
-        *("random", "scipy", "tree_util", "typing"),
+        *("custom_batching", "custom_derivatives", "dlpack", "dtypes", "image", "lax", "nn"),
+        *("optim", "random", "scipy", "tree_util", "typing"),
     }
 )
 

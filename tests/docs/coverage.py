@@ -39,6 +39,7 @@ NAMESPACES = (
     "jax.debug",
     "jax.dtypes",
     "jax.dlpack",
+    "jax.image",
 )
 
 
