@@ -56,7 +56,8 @@ def cond(
 
     Args:
       pred: a scalar, bool or number (nonzero is true).
-      true_fun, false_fun: return pytrees of the same structure, shapes and dtypes.
+      true_fun, false_fun: return pytrees of the same structure, shapes and dtypes. Where they
+        differ in weak type only, the output is not weak, whichever is given first.
       operands: arguments of both functions, pytrees of arrays.
       operand: another way to give a single one.
 
