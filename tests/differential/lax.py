@@ -109,6 +109,8 @@ CALLS = [
             "jax.vmap(lambda x: m.all_to_all(x, 'i', 0, 1), axis_name='i')(f[3, 3, 2])",
             "jax.vmap(lambda x: m.axis_index('i') * x, axis_name='i')(f[P, K])",
             "jax.vmap(lambda x: m.axis_size('i') * x, axis_name='i')(f[P, K])",
+            "jax.vmap(lambda x: m.ppermute(x, 'i', [(0, 2), (1, 0), (2, 1)]), "
+            "axis_name='i')(f[3, K])",
             "jax.vmap(lambda x: m.ppermute(x, 'i', [(0, 2), (1, 0)]), axis_name='i')(f[3, K])",
             "jax.vmap(lambda x: m.pshuffle(x, 'i', [2, 0, 1]), axis_name='i')(f[3, K])",
             "jax.vmap(lambda x: m.psum_scatter(x, 'i'), axis_name='i')(f[3, 3])",
