@@ -28,14 +28,14 @@ def find_sanitizer() -> str | None:
 
 
 def command(sanitizer: str, tool: str, expression: str) -> list[str]:
-    """What runs the tests marked `sanitize` under a tool.
+    """What runs the tests marked `compute_sanitizer` under a tool.
 
     Memory comes from the driver's pool in stream order, of which memcheck knows each allocation.
     """
     options = [f"--tool={tool}", f"--error-exitcode={FOUND}", "--target-processes=all"]
     options += ["--track-stream-ordered-races=all"] if tool == "memcheck" else []
     options += ["--leak-check=no"] if tool == "memcheck" else []
-    tests = ["-m", "pytest", "-p", "no:xdist", "-q", "-m", "gpu and sanitize", "tests/gpu"]
+    tests = ["-m", "pytest", "-p", "no:xdist", "-q", "-m", "gpu and compute_sanitizer", "tests/gpu"]
     return [
         sanitizer,
         *options,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
-from typing import Any
 
 import numpy as np
 import pytest
 from tests.ops.table import OPS, cases
-from tests.runtime.cuda.ops_on_gpu import check_on_gpu
+from tests.runtime.cuda.ops_on_gpu import (
+    check_derivative_on_gpu,
+    check_map_on_gpu,
+    check_on_gpu,
+)
 from tests.runtime.cuda.test_programs import PROGRAMS, X, train
 
 import funcdl as fd
@@ -29,28 +32,14 @@ def test_primitive_computes_what_its_reference_does(name: str, dtype: str) -> No
 
 
 @pytest.mark.parametrize("name", sorted(OPS))
-def test_primitive_maps_and_differentiates(name: str) -> None:
-    from itertools import islice
+def test_primitive_maps(name: str) -> None:
+    check_map_on_gpu(name, count=3)
 
-    from tests.ops.table import assert_close, differentiable, function_of, samples
 
-    dtypes = OPS[name].dtypes
-    dtype = "f32" if "f32" in dtypes else dtypes[0]
-    for sample in islice(samples(name, dtype), 3):
-        places = differentiable(sample)
-        if not places or "jvp" in OPS[name].missing:
-            continue
-        function = function_of(name, sample, places)
-        primals = [sample.args[i] for i in places]
-        tangents = [np.ones_like(x) for x in primals]
-
-        def push(*xs: Any, function: Any = function, tangents: Any = tangents) -> Any:
-            return fd.jvp(function, list(xs), [fnp.asarray(t) for t in tangents])[1]
-
-        wanted = fd.tree.leaves(fd.jit(push)(*primals))
-        found = fd.tree.leaves(fd.jit(push)(*(fd.device_put(x, "gpu") for x in primals)))
-        for x, y in zip(found, wanted, strict=True):
-            assert_close(x, y, 64, x.dtype)
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("name", sorted(OPS))
+def test_primitive_differentiates(name: str, order: int) -> None:
+    check_derivative_on_gpu(name, order, count=3)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -15,7 +15,7 @@ import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl import nn
 
-pytestmark = [pytest.mark.gpu, pytest.mark.sanitize]
+pytestmark = [pytest.mark.gpu, pytest.mark.compute_sanitizer]
 
 
 def attention(q: Any, k: Any, v: Any) -> Any:

@@ -48,7 +48,7 @@ def test_sanitizer_is_told_what_to_run_and_how_to_end(
 
 def test_there_are_cases_for_the_sanitizer() -> None:
     command = [sys.executable, "-m", "pytest", "-p", "no:xdist", "--collect-only", "-q"]
-    command += ["-m", "gpu and sanitize", "tests/gpu"]
+    command += ["-m", "gpu and compute_sanitizer", "tests/gpu"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.count("test_kernel_computes_what_the_cpu_does[") == len(test_library.CASES)
 
