@@ -18,8 +18,8 @@ from funcdl.ops.attention_formula import EXTRAS
 
 Array = np.ndarray[Any, Any]
 
-MAX_SIZE = 256
-"""Largest size of a head whose tiles fit into registers and shared memory."""
+MAX_BYTES = 512
+"""Largest size of a head, in bytes, whose tiles fit into registers and shared memory."""
 _MAX_ELEMENTS = 2**31
 
 # What each kernel takes after query, key, value and their extras, and what it gives.
@@ -33,7 +33,8 @@ def has_kernel(eqn: Eqn) -> bool:
     if eqn.primitive not in (attention, attention_gradient):
         return False
     query, key = (atom.aval for atom in eqn.invars[:2])
-    fits = query.dtype.itemsize <= 4 and query.shape[3] <= MAX_SIZE and min(query.shape) > 0
+    fits = query.dtype.itemsize <= 4 and 0 < query.shape[3] * query.dtype.itemsize <= MAX_BYTES
+    fits = fits and min(query.shape) > 0
     return fits and max(query.size // query.shape[0], key.size // key.shape[0]) < _MAX_ELEMENTS
 
 

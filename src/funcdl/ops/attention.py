@@ -240,6 +240,6 @@ def _derivative_samples(
 
 
 _GPU = {"triton": "GPU programs have its composition"}
-registry.add(Op(attention, FLOATS, _samples, _GPU))
+registry.add(Op(attention, FLOATS, _samples))
 registry.add(Op(attention_tangent, FLOATS, _derivative_samples(True), _GPU))
-registry.add(Op(attention_gradient, FLOATS, _derivative_samples(False), _GPU))
+registry.add(Op(attention_gradient, FLOATS, _derivative_samples(False)))

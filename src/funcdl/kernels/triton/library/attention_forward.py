@@ -181,7 +181,14 @@ def attention_forward(
 def candidates(problem: Attention) -> list[Tiles]:
     """What an autotuner may try, the default first."""
     size = problem.padded_size
-    if problem.dtype.itemsize == 4:
+    if problem.bias is not None or problem.mask is not None:  # which need registers of their own
+        if problem.dtype.itemsize == 4:
+            found = [(32, 32, 4, 2), (64, 32, 4, 2)]
+        elif size <= 64:
+            found = [(64, 64, 4, 2), (64, 32, 4, 2), (128, 64, 8, 2)]
+        else:
+            found = [(64, 32, 8, 2), (64, 32, 4, 2), (64, 64, 8, 2)]
+    elif problem.dtype.itemsize == 4:
         found = [(64, 32, 4, 2), (64, 64, 4, 2), (128, 32, 8, 2), (32, 32, 4, 2)]
     elif size <= 64:
         found = [(128, 64, 4, 3), (128, 128, 8, 3), (64, 64, 4, 3), (128, 64, 8, 3)]

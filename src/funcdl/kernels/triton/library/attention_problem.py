@@ -14,8 +14,8 @@ from funcdl.kir.ir import DotPrecision
 Strides = tuple[int, int, int, int]
 
 _FLOAT, _INT = np.dtype(np.float32), np.dtype(np.int32)
-MAX_SIZE = 256
-"""Largest size of a head whose tiles fit into registers and shared memory."""
+MAX_BYTES = 512
+"""Largest size of a head, in bytes, whose tiles fit into registers and shared memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,10 @@ class Attention:
     precision: DotPrecision = "ieee"
 
     def __post_init__(self) -> None:
-        if self.dtype.itemsize > 4 or not 1 <= self.size <= MAX_SIZE:
+        if self.dtype.itemsize > 4 or not 1 <= self.size * self.dtype.itemsize <= MAX_BYTES:
             raise ValueError(
-                "attention kernels take heads of at most "
-                f"{MAX_SIZE} elements of float32 or a half type, got {self.size} of {self.dtype}"
+                f"attention kernels take heads of 1 to {MAX_BYTES} bytes of float32 or a half "
+                f"type, got {self.size} elements of {self.dtype}"
             )
         if min(self.batch, self.queries, self.keys, self.heads, self.groups) < 1:
             raise ValueError("attention kernels take no empty arrays")
