@@ -68,9 +68,9 @@ def default_matmul_precision(new_val: Any = None) -> AbstractContextManager[Any]
     """How exactly a GPU multiplies float32 matrices where a call does not say.
 
     ``"highest"`` and ``"float32"`` round nothing, ``"tensorfloat32"`` rounds factors to the 10 bits
-    of tensor cores, ``"high"`` to the sum of two such numbers. None, ``"default"`` and precisions
-    of half types mean what `funcdl.config.default_matmul_precision` starts with: nothing is
-    rounded. (JAX's default is a rounding on GPUs.) CPUs never round.
+    of tensor cores, ``"high"`` to the sum of two such numbers. None and ``"default"`` mean what
+    `funcdl.config.default_matmul_precision` starts with: nothing is rounded. (JAX's default is a
+    rounding on GPUs.) CPUs never round.
 
     Raises:
       ArgumentError: JAX has no such precision either.

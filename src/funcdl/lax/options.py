@@ -126,13 +126,17 @@ def factor_precision(precision: PrecisionLike) -> str | None:
     """What a precision lets a GPU round the factors of float32 products to (see `kir.ir.Dot`).
 
     The highest keeps them, a high one takes the sum of two tf32 numbers for each, as JAX does. None
-    leaves the choice to ``config.default_matmul_precision``; so do those that name half types.
+    leaves the choice to ``config.default_matmul_precision``; so do algorithms of half types. Names
+    that allow more than tf32 mean tf32.
     """
     one = precision[0] if type(precision) is tuple and precision else precision
     known = {
         "ieee": (Precision.HIGHEST, "highest", "float32", DotAlgorithmPreset.F32_F32_F32),
-        "tf32": ("tensorfloat32", DotAlgorithmPreset.TF32_TF32_F32),
-        "tf32x3": (Precision.HIGH, "high", DotAlgorithmPreset.TF32_TF32_F32_X3),
+        "tf32": ("tensorfloat32", "bfloat16", "fastest", DotAlgorithmPreset.TF32_TF32_F32),
+        "tf32x3": (
+            *(Precision.HIGH, "high", "bfloat16_3x"),
+            DotAlgorithmPreset.TF32_TF32_F32_X3,
+        ),
     }
     for name, spellings in known.items():
         presets = [s.name for s in spellings if isinstance(s, DotAlgorithmPreset)]

@@ -36,6 +36,8 @@ def product(precision: Any = None) -> Any:
         ("float32", "ieee"),
         ("high", "tf32x3"),
         ("tensorfloat32", "tf32"),
+        ("bfloat16", "tf32"),
+        ("bfloat16_3x", "tf32x3"),
         (lax.Precision.HIGHEST, "ieee"),
         (lax.Precision.HIGH, "tf32x3"),
         (lax.DotAlgorithmPreset.TF32_TF32_F32, "tf32"),

@@ -399,7 +399,7 @@ def fd_zeta_right(s, q):
     )
     total = s * 0.0
     at = q
-    for _ in tl.static_range(12):
+    for _ in range(12):  # a loop at run time, since each power is long code
         total = total + libdevice.pow(at, -s)
         at = at + 1.0
     term = libdevice.pow(at, -s)
