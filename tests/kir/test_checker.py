@@ -124,9 +124,9 @@ def dot_stored_prologue(b: KernelBuilder) -> None:
     b.store("out1", i * 2 + k, b.load("x", i + k))
 
 
-def dot_of_integers(b: KernelBuilder) -> None:
+def dot_of_bytes(b: KernelBuilder) -> None:
     b.axis("k", 2)
-    n = b.load("n", k)
+    n = b.cast(b.load("n", k), np.int8)
     b.store("out0", flat, b.cast(b.dot(n, n, "i", "j", "k"), F32))
 
 
@@ -384,9 +384,9 @@ BROKEN: list[tuple[str, Callable[[], Kernel], str]] = [
         "%0 must not vary over j",
     ),
     (
-        "integer dot",
-        lambda: built(dot_of_integers),
-        "dot takes f32 or f64, got int32",
+        "dot of bytes",
+        lambda: built(dot_of_bytes),
+        "dot takes numbers of 32 or 64 bits, got int8",
     ),
     (
         "store over k",

@@ -16,6 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from funcdl.compiler.groups import Group, Refusal, buffer_names, domain_axes
 from funcdl.compiler.reads import leaf_vars, operand_position, reads_at
@@ -38,7 +41,6 @@ from funcdl.ops.lowering import (
     Update,
     View,
     WindowReduction,
-    compute_dtype,
     reason_for_host,
 )
 from funcdl.ops.shape import position_in
@@ -152,7 +154,7 @@ class _Fuser:
             case Contraction():
                 self._place_dot(eqn)
             case Correlation(sums):
-                if is_float_product(eqn):
+                if contraction_dtype(eqn).kind == "f":
                     self._place_conv(eqn)
                 else:
                     self._place_windows(eqn, sums)
@@ -296,10 +298,10 @@ class _Fuser:
         axes = tuple(sizes)
         *batch, m, n, k = (kindex.axis(name, extent) for name, extent in axes)
         position = (*batch, *position_in(m, dims.m_sizes), *position_in(n, dims.n_sizes))
-        if is_float_product(eqn):
+        if contraction_dtype(eqn).kind in "fiu":
             group = self._open("dot", axes, dims.out_shape, position, reasons)
         else:
-            # Integer products are plain loops that multiply and sum.
+            # Complex products are plain loops that multiply and sum.
             shape = (*dims.batch_sizes, *(extent for _, extent in axes[-3:]))
             group = self._open("loops", axes, shape, (*batch, m, n, k), reasons)
             group.reduce_dims = (len(shape) - 1,)
@@ -542,10 +544,12 @@ class _Fuser:
         return order
 
 
-def is_float_product(eqn: Eqn) -> bool:
-    """Whether a product or convolution multiplies in floating point."""
-    product = product_dtype(eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype)
-    return compute_dtype(product).kind == "f"
+def contraction_dtype(eqn: Eqn) -> np.dtype[Any]:
+    """The type in which a product or convolution multiplies and adds: 32 bits or more."""
+    dtype = product_dtype(eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype)
+    if dtype.kind in "iu" and dtype.itemsize < 4:
+        return np.dtype(np.int32 if dtype.kind == "i" else np.uint32)
+    return dtype
 
 
 def _runs_in_kernel(eqn: Eqn) -> bool:

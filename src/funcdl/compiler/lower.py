@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from funcdl.compiler.fuse import Grouping
+from funcdl.compiler.fuse import Grouping, contraction_dtype
 from funcdl.compiler.groups import Group, domain_axes
 from funcdl.compiler.reads import operand_position
 from funcdl.config import config
@@ -229,7 +229,7 @@ class _Lowering:
             len(rhs.aval.shape), (dims.rhs_batch, batch), (dims.n, n_index), (dims.rhs_k, k_index)
         )
         out_dtype = eqn.outvars[0].aval.dtype
-        dtype = compute_dtype(product_dtype(lhs.aval.dtype, out_dtype))
+        dtype = contraction_dtype(eqn)
         left = self.builder.cast(self.value(lhs, lhs_index), dtype)
         right = self.builder.cast(self.value(rhs, rhs_index), dtype)
         if self._group.kind == "dot":

@@ -16,6 +16,7 @@ from math import prod
 import numpy as np
 
 from funcdl.kir.convolution import conv_as_dot
+from funcdl.kir.dot import integer_dot_as_sum
 from funcdl.kir.ir import AtomicUpdate, Cast, Dot, Kernel, Load, Order, Reduce, Running, Store
 from funcdl.kir.schedule import Schedule, Step
 
@@ -64,7 +65,7 @@ def schedule_gpu(kernel: Kernel, knobs: Knobs | None = None) -> Schedule:
     knobs = Knobs() if knobs is None else knobs
     if kernel.library is not None:
         return Schedule(())
-    kernel = conv_as_dot(kernel)
+    kernel = integer_dot_as_sum(conv_as_dot(kernel))
     dots = [i for i in kernel.body if isinstance(i, Dot)]
     if dots:
         return _schedule_dot(kernel, dots[0], knobs)
@@ -195,7 +196,7 @@ def dot_parts(kernel: Kernel) -> int:
 
     Each part adds up `MIN_SUM` products or more, and a part is a divisor's: no term is padding.
     """
-    kernel = conv_as_dot(kernel)
+    kernel = integer_dot_as_sum(conv_as_dot(kernel))
     dot = next((i for i in kernel.body if isinstance(i, Dot)), None)
     if dot is None or any(axis.extent == 0 for axis in kernel.axes):
         return 1

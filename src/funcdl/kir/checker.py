@@ -50,7 +50,8 @@ from funcdl.kir.rules import BOOL, HALF_DTYPES, INDEX_DTYPES, KernelError, eleme
 
 __all__ = ["KernelError", "check"]
 
-DOT_DTYPES = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+CONV_DTYPES = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+DOT_DTYPES = CONV_DTYPES | {np.dtype(f"{kind}{size}") for kind in "iu" for size in (4, 8)}
 
 
 def check(kernel: Kernel) -> None:
@@ -323,7 +324,7 @@ class _Checker:
     def dot(self, dot: Dot) -> np.dtype:
         dtype = self.common_dtype((dot.lhs, dot.rhs))
         if dtype not in DOT_DTYPES:
-            self.fail(f"dot takes f32 or f64, got {dtype}")
+            self.fail(f"dot takes numbers of 32 or 64 bits, got {dtype}")
         for operand, other in ((dot.lhs, dot.n), (dot.rhs, dot.m)):
             if other in self.varies[operand]:
                 self.fail(f"%{operand} must not vary over {other}")
@@ -331,7 +332,7 @@ class _Checker:
 
     def conv(self, conv: Conv) -> np.dtype:
         dtype = self.common_dtype((conv.lhs, conv.rhs))
-        if dtype not in DOT_DTYPES:
+        if dtype not in CONV_DTYPES:
             self.fail(f"conv takes f32 or f64, got {dtype}")
         for slide in conv.slides:
             if min(slide.stride, slide.spread, slide.dilation) < 1:

@@ -1,9 +1,21 @@
-"""How the operands of a `Dot` lie in memory: what schedules and renderers of products ask."""
+"""How operands of a `Dot` lie in memory, and what a product is where there is no `Dot`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from funcdl.kir.builder import renumber
 from funcdl.kir.index import AxisAtom, Index
-from funcdl.kir.ir import Dot, Kernel, Load
+from funcdl.kir.ir import (
+    Dot,
+    Elementwise,
+    Instruction,
+    Kernel,
+    Load,
+    Reduce,
+    ValueType,
+    operands,
+)
 
 # The widest vector, in bytes: with fewer columns there is none to read in place.
 VECTOR_BYTES = 64
@@ -36,3 +48,29 @@ def reads_in_place(kernel: Kernel, dot: Dot) -> bool:
     if load.index.coefficient(dot.n) != 1 or columns * dot.type.dtype.itemsize < VECTOR_BYTES:
         return False
     return rows < PACKED_ROWS or columns * terms < PACKED_ELEMENTS
+
+
+def dot_as_sum(kernel: Kernel) -> Kernel:
+    """The kernel with each `Dot` as a multiplication and a sum over k; others as they are."""
+    if not any(isinstance(i, Dot) for i in kernel.body):
+        return kernel
+    body: list[Instruction] = []
+    ids: dict[int, int] = {}
+    for id, instruction in enumerate(kernel.body):
+        renumbered = renumber(instruction, ids)
+        if isinstance(renumbered, Dot):
+            varies = {*kernel.value_type(id).axes}
+            varies.update(*(kernel.value_type(arg).axes for arg in operands(instruction)))
+            axes = tuple(axis.name for axis in kernel.axes if axis.name in varies)
+            product = ValueType(renumbered.type.dtype, axes)
+            body.append(Elementwise(product, "mul", (renumbered.lhs, renumbered.rhs)))
+            renumbered = Reduce(renumbered.type, "sum", len(body) - 1, (renumbered.k,))
+        ids[id] = len(body)
+        body.append(renumbered)
+    return replace(kernel, body=tuple(body))
+
+
+def integer_dot_as_sum(kernel: Kernel) -> Kernel:
+    """`dot_as_sum` of products of integers, for back ends without an instruction for them."""
+    integers = any(isinstance(i, Dot) and i.type.dtype.kind in "iu" for i in kernel.body)
+    return dot_as_sum(kernel) if integers else kernel

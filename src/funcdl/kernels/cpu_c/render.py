@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from funcdl.kernels.cpu_c.dot_as_sum import dot_as_sum
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.parameters import Number
 from funcdl.kernels.cpu_c.render_calls import (
@@ -21,6 +20,7 @@ from funcdl.kernels.cpu_c.render_running import render_running
 from funcdl.kernels.cpu_c.render_updates import render_updates
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.convolution import conv_as_dot
+from funcdl.kir.dot import dot_as_sum
 from funcdl.kir.ir import AtomicUpdate, Buffer, Effect, Kernel, Load, Order, Running
 from funcdl.kir.printer import format_kernel
 from funcdl.kir.program import KernelProgram, all_kernels
@@ -31,13 +31,19 @@ _HEADERS = (
     "fd_types.h",
     "fd_math.h",
     "fd_gemm.h",
+    "fd_gemm_int.h",
     "fd_conv.h",
     "fd_running.h",
     "fd_sort.h",
     "fd_runtime.h",
 )
 # Headers that only units with a call of their functions include, by the beginning of the names.
-_ON_DEMAND = {"fd_conv.h": "fd_conv_", "fd_running.h": "fd_running_", "fd_sort.h": "fd_sort_"}
+_ON_DEMAND = {
+    "fd_gemm_int.h": ("fd_gemm_i", "fd_gemm_u"),
+    "fd_conv.h": ("fd_conv_",),
+    "fd_running.h": ("fd_running_",),
+    "fd_sort.h": ("fd_sort_",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +101,8 @@ def includes(texts: Sequence[str], headers: Sequence[str] = ()) -> str:
     lines = [f"#include <{header}>" for header in ("stdint.h", "stdlib.h", "string.h")]
     lines.append("")
     for header in _HEADERS:
-        prefix = _ON_DEMAND.get(header, "")
-        if any(prefix in text for text in texts) or not prefix:
+        prefixes = _ON_DEMAND.get(header)
+        if prefixes is None or any(prefix in text for text in texts for prefix in prefixes):
             lines.append(f'#include "{header}"')
     lines += [f'#include "{header}"' for header in headers]
     return "".join(f"{line}\n" for line in lines)

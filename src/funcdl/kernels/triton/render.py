@@ -12,6 +12,7 @@ from funcdl.kernels.triton import text
 from funcdl.kernels.triton.blocks import UnsupportedKernel, block_name, pointer_name
 from funcdl.kernels.triton.running import RunningWriter
 from funcdl.kir.convolution import conv_as_dot
+from funcdl.kir.dot import integer_dot_as_sum
 from funcdl.kir.ir import (
     AtomicUpdate,
     Cast,
@@ -58,7 +59,7 @@ def render_kernel(kernel: Kernel, schedule: Schedule) -> TritonKernel:
         from funcdl.kernels.triton.library import kernels
 
         return kernels.kernel(kernel.library, kernels.tiles_of(schedule))
-    return _Renderer(conv_as_dot(kernel), schedule).render()
+    return _Renderer(integer_dot_as_sum(conv_as_dot(kernel)), schedule).render()
 
 
 class _Renderer(RunningWriter):
