@@ -13,15 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import peers
+
 Call = Callable[[], Any]
 Built = tuple[Call, Callable[[], np.ndarray]]
 Case = Callable[[str], Built]
 
 TORCH = ("torch", "torch.compile")
+NUMPY_LIKE: dict[str, Callable[[], Any]] = {"autograd": peers.Autograd, "mlx": peers.Mlx}
 
 
 class Framework:
-    """The names that the cases need, from funcdl or JAX, which share them."""
+    """The names that the cases need: funcdl and JAX share them; autograd and MLX are adapted."""
 
     def __init__(self, name: str) -> None:
         if name == "jax":
@@ -36,6 +39,9 @@ class Framework:
             import funcdl.numpy as fnp
 
             self.fd, self.np, self.lax, self.nn = funcdl, fnp, funcdl.lax, funcdl.nn
+        elif name in NUMPY_LIKE:
+            peer = NUMPY_LIKE[name]()
+            self.fd, self.np, self.lax, self.nn = peer.fd, peer.np, peer.lax, peer.nn
         else:
             raise LookupError(f"no {name} version")
         self.name = name
@@ -65,7 +71,9 @@ class Framework:
             nonlocal holder
             value, *new = jitted(*holder, *rest)
             holder = tuple(new)
-            return self.fd.block_until_ready(value)
+            # MLX computes what is waited for, and nothing else.
+            self.fd.block_until_ready((value, holder) if self.name == "mlx" else value)
+            return value
 
         def result() -> np.ndarray:
             value = call()

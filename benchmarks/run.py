@@ -1,10 +1,16 @@
-"""Side by side with NumPy, JAX and PyTorch: ``python -m benchmarks.run``.
+"""Side by side with NumPy, JAX, PyTorch and others: ``python -m benchmarks.run``.
 
 Each framework runs in a process of its own, one at a time, in several interleaved rounds. Results
 are compared before anything is timed. `first` is the time to build a case from nothing: import,
 trace, compile, run. A ratio is the peer's best round over ours: above 1, we are
 faster. `MiB` is the peak resident memory of each process, interpreter and libraries included.
 Machines drift; ratios of one run are worth more than times.
+
+A fresh large output costs a page fault for every 4 KiB, since glibc's malloc takes large blocks
+from the system and gives them back at once; funcdl keeps its own memory. ``--keep-heap`` has malloc
+keep what it got, in every process (through ``GLIBC_TUNABLES``), so that the difference shows how
+much of a ratio is that. A whole report has both. autograd, MLX and tinygrad (with clang) take part
+in some cases, where they are installed. ``--check`` compares results and times nothing.
 """
 
 from __future__ import annotations
@@ -22,15 +28,24 @@ import numpy as np
 from benchmarks.cases import CASES
 from benchmarks.machine import peaks
 
-PEERS = ("numpy", "jax", "torch", "torch.compile")
+PEERS = ("numpy", "jax", "torch", "torch.compile", "autograd", "mlx", "tinygrad")
 ROUNDS = 5
+# Nothing is given back to the system, and no block is too large for the heap (glibc caps the
+# threshold at 32 MiB on 64-bit machines unless it is set, then at any size).
+KEEP_HEAP = ":".join(
+    (
+        "glibc.malloc.mmap_threshold=17179869184",
+        "glibc.malloc.trim_threshold=17179869184",
+        "glibc.malloc.top_pad=268435456",
+    )
+)
 TOLERANCE = 2e-3  # relative to the largest value; float32 sums in different orders
 
 
 class Worker:
     """A framework's process."""
 
-    def __init__(self, framework: str, threads: int) -> None:
+    def __init__(self, framework: str, threads: int, keep_heap: bool = False) -> None:
         count = str(threads)
         environment = os.environ | {
             "OMP_NUM_THREADS": count,
@@ -39,6 +54,8 @@ class Worker:
             "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'} "
             f"intra_op_parallelism_threads={count}",
         }
+        if keep_heap:
+            environment["GLIBC_TUNABLES"] = KEEP_HEAP
         if framework == "jax":
             environment.pop("OMP_NUM_THREADS")
         # Else each import compiles our sources anew, and those of installed peers are at hand.
@@ -68,9 +85,11 @@ class Worker:
         self.process.wait()
 
 
-def compare(case: str, names: list[str], threads: int, seconds: float) -> dict[str, Any]:
+def compare(
+    case: str, names: list[str], threads: int, seconds: float, keep_heap: bool, check: bool
+) -> dict[str, Any]:
     """Figures of one case in every framework that has it, after checking their results."""
-    workers = {name: Worker(name, threads) for name in names}
+    workers = {name: Worker(name, threads, keep_heap) for name in names}
     try:
         built = {name: worker.ask(f"build {case}") for name, worker in workers.items()}
         present = [name for name, answer in built.items() if "missing" not in answer]
@@ -84,7 +103,7 @@ def compare(case: str, names: list[str], threads: int, seconds: float) -> dict[s
                 raise RuntimeError(f"{case}: funcdl and {name} differ by {error:.2e}")
         best = dict.fromkeys(present, float("inf"))
         peak = dict.fromkeys(present, 0.0)
-        for _ in range(ROUNDS):
+        for _ in range(0 if check else ROUNDS):
             for name in present:
                 answer = workers[name].ask(f"time {seconds}")
                 best[name] = min(best[name], answer["seconds"])
@@ -102,6 +121,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seconds", type=float, default=0.3, help="a round's length")
     parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--keep-heap", action="store_true", help="malloc keeps its memory")
+    parser.add_argument("--check", action="store_true", help="compare results, time nothing")
     parser.add_argument("--peers", nargs="*", default=PEERS, choices=PEERS)
     parser.add_argument("--json", default="", help="write all figures to this file")
     options = parser.parse_args()
@@ -113,18 +134,24 @@ def main() -> None:
     )
     header = "".join(f"{name:>14s}" for name in peers)
     print(f"{'case':32s}{'funcdl ms':>10s}{header}   first, MiB", flush=True)
-    figures: dict[str, Any] = {"limits": limits, "cases": {}}
+    figures: dict[str, Any] = {"limits": limits, "keep_heap": options.keep_heap, "cases": {}}
     lead = []
     for case in CASES:
         if options.only not in case:
             continue
         try:
-            found = compare(case, ["funcdl", *peers], options.threads, options.seconds)
+            names = ["funcdl", *peers]
+            found = compare(
+                case, names, options.threads, options.seconds, options.keep_heap, options.check
+            )
         except RuntimeError as error:
             print(f"{case:32s}{error}", flush=True)
             continue
         figures["cases"][case] = found
         best = found["best"]
+        if options.check:
+            print(f"{case:32s}agrees: {', '.join(best)}", flush=True)
+            continue
         ratios = [f"x{best[n] / best['funcdl']:.2f}" if n in best else "-" for n in peers]
         rest = "  ".join(
             f"{name} {time:.2f}s {found['peak'][name]:.0f}"

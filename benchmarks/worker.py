@@ -21,7 +21,7 @@ def main() -> None:
         import torch
 
         torch.set_num_threads(threads)
-    from benchmarks.cases import CASES
+    from benchmarks.cases import build
 
     call: Any = None
     for line in sys.stdin:
@@ -31,7 +31,7 @@ def main() -> None:
         try:
             if command == "build":
                 start = time.perf_counter()
-                call, result = CASES[argument](framework)
+                call, result = build(argument, framework)
                 values = result()
                 answer: dict[str, Any] = {
                     "first": time.perf_counter() - start,
