@@ -90,7 +90,7 @@ def test_what_kernels_do_not_take_is_composed(case: str, gpu: StubGpu) -> None:
         arrays = [x[:0] for x in arrays]
     wanted = np.asarray(fd.jit(attend)(*arrays))
     found = np.asarray(fd.jit(attend)(*(fd.device_put(x, "gpu") for x in arrays)))
-    np.testing.assert_allclose(found, wanted, 1e-5, 1e-5)
+    np.testing.assert_allclose(found, wanted, 1e-4, 1e-4)
     assert FORWARD not in {name for name, _ in gpu.compiled}
 
 

@@ -162,7 +162,16 @@ def attention_key_gradient(
 def candidates(problem: Attention) -> list[Tiles]:
     """What an autotuner may try, the default first."""
     size = problem.padded_size
-    if problem.dtype.itemsize == 4:
+    extra = (
+        problem.bias is not None or problem.mask is not None
+    )  # which need registers of their own
+    if extra and problem.dtype.itemsize == 4:
+        found = [(16, 32, 4, 1), (32, 32, 4, 1)]
+    elif extra and size <= 64:
+        found = [(32, 64, 8, 2), (32, 64, 4, 2), (64, 64, 8, 2)]
+    elif extra and size <= 128:
+        found = [(32, 32, 4, 2), (32, 32, 8, 2), (32, 64, 8, 2)]
+    elif problem.dtype.itemsize == 4:
         found = [(32, 32, 4, 1), (32, 64, 4, 1), (32, 64, 8, 1)]
     elif size <= 64:
         found = [(64, 64, 4, 2), (64, 128, 8, 2), (32, 128, 4, 2), (32, 64, 4, 3)]
