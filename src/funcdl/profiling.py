@@ -114,7 +114,9 @@ class Profile:
                 timing.calls,
                 timing.total * 1e-9,
                 timing.least * 1e-9,
-                *(timing.calls * count for count in (work.nbytes, work.flops, work.operations)),
+                timing.calls * work.nbytes,
+                timing.calls * work.flops,
+                timing.calls * work.operations,
                 work.platform,
             )
             for work, timing in self._recorder.snapshot()

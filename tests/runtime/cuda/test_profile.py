@@ -77,7 +77,7 @@ def test_work_on_the_host_has_rows_of_its_own(gpu: StubGpu) -> None:
 
 def test_trace_has_an_event_for_each_launch(gpu: StubGpu, tmp_path: Path) -> None:
     x = fd.device_put(X, "gpu")
-    gpu.stub.duration = lambda image: 0.5
+    gpu.stub.duration = lambda image: 1e-3
     step(x)
     with fd.profile() as p:
         step(x)
@@ -86,6 +86,6 @@ def test_trace_has_an_event_for_each_launch(gpu: StubGpu, tmp_path: Path) -> Non
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     launches = [e for e in events if e["cat"] == "kernel"]
     assert len(launches) == sum(row.calls for row in kernels(p).values())
-    assert all(e["dur"] == pytest.approx(500) for e in launches)
-    ends = [(e["ts"], e["ts"] + e["dur"]) for e in launches[: len(launches) // 2]]
-    assert all(a[1] <= b[0] + 1e-3 for a, b in pairwise(ends))
+    assert all(e["dur"] == pytest.approx(1, abs=2e-3) for e in launches)
+    ends = [(e["ts"], e["ts"] + e["dur"]) for e in launches]
+    assert all(a[1] <= b[0] + 2e-3 for a, b in pairwise(ends))
