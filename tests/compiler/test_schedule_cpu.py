@@ -60,7 +60,7 @@ def flat(*shape: int) -> Kernel:
         (dot("d", 2048, 2048, 2048), "m:parallel(128) n:parallel(256) k:tile(2048) n:vector"),
         (
             dot("d", 128, 128, 64, batch=64),
-            "b:parallel m:tile(128) n:tile(128) k:tile(64) n:vector",
+            "b:parallel m:tile(128) n:tile(32) k:tile(64) n:vector",
         ),
         (CASES["scatter_add"], "i:loop j:vector"),
         (CASES["scatter_set"], "i:loop"),

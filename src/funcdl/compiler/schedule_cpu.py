@@ -71,6 +71,8 @@ DOT_DEPTH = 256
 MANY_TILES = 8
 TILE_WORK = 128 * 1024
 MIN_TILE = (8, 32)
+# There are about this many tiles of columns, where tiles of the sizes above allow it.
+COLUMN_TILES = 4
 
 
 def schedule_cpu(kernel: Kernel) -> Schedule:
@@ -248,29 +250,25 @@ def _schedule_dot(kernel: Kernel, dot: Dot) -> Schedule:
 
 
 def _dot_tile(kernel: Kernel, dot: Dot, wanted: int) -> tuple[int, int]:
-    """Rows and columns of a tile, so that there are `wanted` tiles if they can be made."""
+    """Rows and columns of a tile, so that there are `wanted` tiles if rows allow it.
+
+    Columns do not depend on the number of rows, so that batches of all sizes share code.
+    """
     m, n = kernel.axis(dot.m).extent, kernel.axis(dot.n).extent
     most_m, most_n = DOT_TILE
     if dot.type.dtype.itemsize == 8:
         most_n //= 2
     least_m, least_n = MIN_TILE
-    rows, columns = -(-m // most_m), -(-n // most_n)
-
-    def size(extent: int, count: int, unit: int) -> int:
-        return _round_up(-(-extent // count), unit)
-
-    tile_m, tile_n = size(m, rows, least_m), size(n, columns, least_n)
+    tile_n = most_n
     # What is evaluated from the left operand is evaluated for each tile of columns anew.
-    rows_only = not is_strided(kernel, dot, dot.lhs)
-    while -(-m // tile_m) * -(-n // tile_n) < wanted:
-        if tile_n > least_n and not rows_only and (tile_n >= 2 * tile_m or tile_m <= least_m):
-            columns *= 2
-            tile_n = size(n, columns, least_n)
-        elif tile_m > least_m:
-            rows *= 2
-            tile_m = size(m, rows, least_m)
-        else:
-            break
+    while is_strided(kernel, dot, dot.lhs) and tile_n > least_n and COLUMN_TILES * tile_n > n:
+        tile_n //= 2
+    tile_n = min(tile_n, _round_up(n, least_n))
+    rows = -(-m // most_m)
+    tile_m = _round_up(-(-m // rows), least_m)
+    while -(-m // tile_m) * -(-n // tile_n) < wanted and tile_m > least_m:
+        rows *= 2
+        tile_m = _round_up(-(-m // rows), least_m)
     return tile_m, tile_n
 
 
