@@ -174,7 +174,7 @@ def candidates(problem: Attention) -> list[Tiles]:
     elif problem.dtype.itemsize == 4:
         found = [(32, 32, 4, 1), (32, 64, 4, 1), (32, 64, 8, 1)]
     elif size <= 64:
-        found = [(64, 64, 4, 2), (64, 128, 8, 2), (32, 128, 4, 2), (32, 64, 4, 3)]
+        found = [(32, 64, 4, 2), (64, 64, 4, 2), (64, 64, 8, 2), (64, 128, 8, 2)]
     elif size <= 128:
         found = [(32, 64, 8, 2), (64, 64, 8, 2), (32, 64, 4, 2), (32, 128, 8, 2)]
     else:
