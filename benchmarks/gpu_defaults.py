@@ -17,17 +17,17 @@ import numpy as np
 
 import funcdl as fd
 import funcdl.numpy as fnp
-from funcdl.compiler.gpu_candidates import Candidate, candidates, to_json
-from funcdl.compiler.gpu_defaults import kernel_class
-from funcdl.compiler.gpu_roofline import MODELS, estimate, model_of
+from funcdl.compiler.cuda.candidates import Candidate, candidates, to_json
+from funcdl.compiler.cuda.defaults import kernel_class
+from funcdl.compiler.cuda.roofline import MODELS, estimate, model_of
+from funcdl.compiler.cuda.schedule import Knobs, schedule_gpu
 from funcdl.compiler.pipeline import Pipeline
-from funcdl.compiler.schedule_gpu import Knobs, schedule_gpu
 from funcdl.errors import DeviceError
 from funcdl.kernels.triton.compile_pool import compile_all
 from funcdl.kernels.triton.render import render_kernel
 from funcdl.kir.ir import Kernel
 
-TABLE = Path(__file__).parents[1] / "src/funcdl/compiler/gpu_defaults.json"
+TABLE = Path(__file__).parents[1] / "src/funcdl/compiler/cuda/defaults.json"
 TRIED = 3  # of the best estimates, beside the heuristics
 WORTH_IT = 1.1  # an estimate by which a candidate is better is no noise of the model
 
@@ -97,7 +97,7 @@ def best_by_estimate(kernel: Kernel, capability: int) -> tuple[Candidate, dict[s
 
 def measured(kernel: Kernel) -> tuple[Candidate, dict[str, Any]]:
     """The fastest candidate on this machine's GPU."""
-    from funcdl.compiler.autotune import Autotuner
+    from funcdl.compiler.cuda.autotune import Autotuner
     from funcdl.runtime.cuda.platform import installed_platform
 
     gpu = installed_platform().open(0)

@@ -93,7 +93,7 @@ def _cpu_backend() -> backend.Backend:
 
 
 def _gpu_backend() -> backend.Backend:
-    from funcdl.compiler.targets_cuda import CudaBackend
+    from funcdl.compiler.cuda.target import CudaBackend
 
     return CudaBackend()
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.kernels import triton_kernels as examples
 from tests.kir.running_kernels import running_kernels
 
-from funcdl.compiler.schedule_gpu import schedule_gpu
+from funcdl.compiler.cuda.schedule import schedule_gpu
 from funcdl.kernels.triton.render import UnsupportedKernel, render_kernel
 from funcdl.kir import elementwise
 from funcdl.kir.builder import KernelBuilder
@@ -140,7 +140,10 @@ def _order(length: int) -> Kernel:
         (_update("mul", np.int32), "AtomicUpdate %1: mul depends on the order"),
         (_update("max", np.float32), "no unordered atomic max on float32"),
         (_update("add", np.int8), "no unordered atomic add on int8"),
-        (_order(9000), "kernel order: a row of 9000 elements is too long to be sorted in one block"),
+        (
+            _order(9000),
+            "kernel order: a row of 9000 elements is too long to be sorted in one block",
+        ),
     ],
 )
 def test_refusals_name_kernel_and_instruction(kernel: Kernel, message: str) -> None:

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 from tests.kir.kernels import all_example_kernels
 
-from funcdl.compiler.schedule_gpu import Knobs, schedule_gpu
+from funcdl.compiler.cuda.schedule import Knobs, schedule_gpu
 from funcdl.kernels.triton import blocks
 from funcdl.kernels.triton.render import TritonKernel, render_kernel
 from funcdl.kir import elementwise

@@ -7,7 +7,7 @@ import pytest
 from tests.kernels.triton_kernels import BF16, dot_prologue, matmul
 from tests.kir.kernels import all_example_kernels
 
-from funcdl.compiler.schedule_gpu import dot_parts
+from funcdl.compiler.cuda.schedule import dot_parts
 from funcdl.kir.checker import check
 from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.interpreter import interpret

@@ -104,7 +104,7 @@ def interpreted(kernel: Any, calls: Calls) -> list[str]:
 
 
 def main(mode: str, dtype: str) -> None:
-    from funcdl.compiler.schedule_gpu import schedule_gpu
+    from funcdl.compiler.cuda.schedule import schedule_gpu
     from funcdl.kernels.triton.compile import compile_cubin
     from funcdl.kernels.triton.render import render_kernel
 

@@ -67,7 +67,7 @@ def build(name: str, args: list[np.ndarray[Any, Any]]) -> Kernel:
 
 
 def main(mode: str, dtype: str) -> None:
-    from funcdl.compiler.schedule_gpu import Knobs, schedule_gpu
+    from funcdl.compiler.cuda.schedule import Knobs, schedule_gpu
     from funcdl.kernels.triton.compile import compile_cubin
     from funcdl.kernels.triton.interpret import interpret
     from funcdl.kernels.triton.render import render_kernel

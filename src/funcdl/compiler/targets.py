@@ -279,7 +279,7 @@ def _contiguous(value: NDArray) -> NDArray:
 
 
 def _triton_text(program: Program) -> str:
-    from funcdl.compiler.schedule_gpu import schedule_gpu
+    from funcdl.compiler.cuda.schedule import schedule_gpu
     from funcdl.kernels.triton.render import render_kernel
 
     sources = [

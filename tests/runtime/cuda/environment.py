@@ -11,7 +11,7 @@ import numpy as np
 from tests.runtime.cuda.stub_driver import Image, StubDriver
 
 import funcdl as fd
-from funcdl.compiler.targets_cuda import CudaBackend
+from funcdl.compiler.cuda.target import CudaBackend
 from funcdl.core import backend, devices
 from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.render import TritonKernel, render_kernel

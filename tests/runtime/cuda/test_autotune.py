@@ -18,8 +18,8 @@ from tests.runtime.cuda.stub_driver import Image
 
 import funcdl as fd
 import funcdl.numpy as fnp
-from funcdl.compiler.autotune import Variant, choose, leave_out_by_estimate
-from funcdl.compiler.schedule_gpu import schedule_gpu
+from funcdl.compiler.cuda.autotune import Variant, choose, leave_out_by_estimate
+from funcdl.compiler.cuda.schedule import schedule_gpu
 from funcdl.errors import DeviceError
 from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.render import TritonKernel

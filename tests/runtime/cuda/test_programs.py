@@ -14,7 +14,7 @@ from tests.runtime.cuda.stub_driver import StubDriver
 import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl import lax, nn, optim, random
-from funcdl.compiler import cuda_executable
+from funcdl.compiler.cuda import executable
 from funcdl.errors import ArgumentError, CompilerWarning, DeletedArrayError, DeviceMemoryError
 
 X = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
@@ -178,7 +178,7 @@ def test_shared_memory_is_not_taken_over(gpu: StubGpu) -> None:
 def test_host_steps_warn_once_and_name_the_operation(
     gpu: StubGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cuda_executable, "_warned", set())
+    monkeypatch.setattr(executable, "_warned", set())
     x = fd.device_put(X, "gpu")
     function = fd.jit(lambda x: fnp.linalg.svd(x, compute_uv=False))
     with pytest.warns(CompilerWarning, match=r"svd runs on the host, with copies from and to"):

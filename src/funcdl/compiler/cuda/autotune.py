@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.compiler import gpu_candidates
-from funcdl.compiler.gpu_candidates import candidates, from_json, to_json
-from funcdl.compiler.gpu_defaults import default_knobs
-from funcdl.compiler.gpu_roofline import GpuModel, estimate, model_of, shared_bytes
-from funcdl.compiler.schedule_gpu import schedule_gpu
+from funcdl.compiler.cuda.candidates import VERSION, candidates, from_json, to_json
+from funcdl.compiler.cuda.defaults import default_knobs
+from funcdl.compiler.cuda.roofline import GpuModel, estimate, model_of, shared_bytes
+from funcdl.compiler.cuda.schedule import schedule_gpu
 from funcdl.config import config
 from funcdl.errors import CudaError, DeviceError
 from funcdl.kernels.triton.blocks import UnsupportedKernel
@@ -124,7 +123,7 @@ class Autotuner:
     def key(self, kernel: Kernel, gpu: CudaDevice) -> str:
         """What a choice depends on: kernels that differ in names only share it."""
         parts = [
-            gpu_candidates.VERSION,
+            VERSION,
             triton_version(),
             gpu.device.device_kind,
             gpu.capability,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from funcdl.compiler.gpu_candidates import is_half_product
+from funcdl.compiler.cuda.candidates import is_half_product
 from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.cost import Cost, kernel_cost
 from funcdl.kir.ir import Dot, Kernel, Reduce, operands

@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from funcdl.compiler.attention import is_attention
-from funcdl.compiler.attention_gpu import attention_kernels, has_kernel
-from funcdl.compiler.autotune import Autotuner
 from funcdl.compiler.cost import cost_analysis, memory_analysis
-from funcdl.compiler.cuda_commands import CommandList, list_commands
-from funcdl.compiler.cuda_executable import BoundProgram, CompiledKernel, UnaryCompiler
+from funcdl.compiler.cuda.attention import attention_kernels, has_kernel
+from funcdl.compiler.cuda.autotune import Autotuner
+from funcdl.compiler.cuda.commands import CommandList, list_commands
+from funcdl.compiler.cuda.executable import BoundProgram, CompiledKernel, UnaryCompiler
+from funcdl.compiler.cuda.schedule import dot_parts, schedule_gpu
 from funcdl.compiler.pipeline import Pipeline
 from funcdl.compiler.profiled import kernel_works
 from funcdl.compiler.program import Program
-from funcdl.compiler.schedule_gpu import dot_parts, schedule_gpu
 from funcdl.config import config
 from funcdl.core import profiler
 from funcdl.core.backend import DeviceExecutable, MemoryAnalysis

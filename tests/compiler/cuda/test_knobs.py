@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.kir.kernels import all_example_kernels
 
-from funcdl.compiler.gpu_candidates import candidates, from_json, to_json
-from funcdl.compiler.gpu_defaults import _table, default_knobs, kernel_class
-from funcdl.compiler.gpu_roofline import MODELS, estimate, model_of, shared_bytes
-from funcdl.compiler.schedule_gpu import Knobs, schedule_gpu
+from funcdl.compiler.cuda.candidates import candidates, from_json, to_json
+from funcdl.compiler.cuda.defaults import _table, default_knobs, kernel_class
+from funcdl.compiler.cuda.roofline import MODELS, estimate, model_of, shared_bytes
+from funcdl.compiler.cuda.schedule import Knobs, schedule_gpu
 from funcdl.kernels.triton.blocks import UnsupportedKernel
 from funcdl.kernels.triton.render import render_kernel
 from funcdl.kir import index as kindex

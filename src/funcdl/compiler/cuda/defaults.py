@@ -8,8 +8,8 @@ from functools import cache
 from importlib.resources import files
 from math import prod
 
-from funcdl.compiler.gpu_candidates import from_json, is_half_product
-from funcdl.compiler.schedule_gpu import Knobs, contiguous_axes
+from funcdl.compiler.cuda.candidates import from_json, is_half_product
+from funcdl.compiler.cuda.schedule import Knobs, contiguous_axes
 from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.ir import AtomicUpdate, Dot, Kernel, Order, Reduce, Running
 
@@ -65,7 +65,7 @@ def default_knobs(kernel: Kernel, capability: int) -> Knobs:
 @cache
 def _table() -> dict[str, dict[str, list[tuple[tuple[int, ...], Knobs]]]]:
     """By capability and class: sizes and knobs."""
-    text = files("funcdl.compiler").joinpath("gpu_defaults.json").read_text()
+    text = files("funcdl.compiler.cuda").joinpath("defaults.json").read_text()
     return {
         capability: {
             name: [(tuple(row["sizes"]), from_json(row["knobs"])) for row in rows]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 
-from funcdl.compiler.schedule_gpu import Knobs, is_upcast, schedule_gpu
+from funcdl.compiler.cuda.schedule import Knobs, is_upcast, schedule_gpu
 from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.ir import Dot, Kernel, Order
 from funcdl.kir.schedule import Schedule

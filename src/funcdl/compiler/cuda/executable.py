@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.compiler.cuda_commands import (
+from funcdl.compiler.cuda.commands import (
     Branch,
     Command,
     CommandList,
