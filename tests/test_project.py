@@ -153,10 +153,10 @@ def test_imports_only_run_downwards() -> None:
 
 
 ALLOWED = [
-    ("funcdl", "funcdl.compiler.targets"),
-    ("funcdl.compiler.targets", "funcdl.compiler.fuse"),
-    ("funcdl.compiler.targets", "funcdl.kernels.cpu_c.render"),
-    ("funcdl.compiler.targets", "funcdl.runtime.toolchain"),
+    ("funcdl", "funcdl.compiler.cpu.target"),
+    ("funcdl.compiler.cpu.target", "funcdl.compiler.fuse"),
+    ("funcdl.compiler.cpu.target", "funcdl.kernels.cpu_c.render"),
+    ("funcdl.compiler.cpu.target", "funcdl.runtime.toolchain"),
     ("funcdl.compiler.fuse", "funcdl.kir.ir"),
     ("funcdl.kernels.cpu_c.render", "funcdl.kir.ir"),
     ("funcdl.kernels.cpu_c.render", "funcdl.runtime.toolchain"),
@@ -181,7 +181,7 @@ def test_contract_allows_the_intended_imports(tmp_path: Path) -> None:
         ("funcdl.kir.ir", "funcdl.ops.elementwise"),
         ("funcdl.transforms.jit", "funcdl.compiler.program"),
         ("funcdl.compiler.fuse", "funcdl.kernels.cpu_c.render"),
-        ("funcdl.compiler.fuse", "funcdl.compiler.targets"),
+        ("funcdl.compiler.fuse", "funcdl.compiler.cpu.target"),
         ("funcdl.kernels.cpu_c.render", "funcdl.compiler.fuse"),
         ("funcdl.runtime.toolchain", "funcdl.kir.ir"),
         ("funcdl.runtime.toolchain", "funcdl.core.jaxpr"),

@@ -87,7 +87,7 @@ from funcdl.transforms.caches import clear_caches
 
 def _cpu_backend() -> backend.Backend:
     # Imported when something is first compiled, so that `import funcdl` stays quick.
-    from funcdl.compiler.targets import CpuBackend
+    from funcdl.compiler.cpu.target import CpuBackend
 
     return CpuBackend()
 

@@ -14,8 +14,8 @@ from tests.compiler.batch_models import MODELS
 import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl import lax
+from funcdl.compiler.cpu.schedule import schedule_cpu
 from funcdl.compiler.pipeline import Pipeline, native_segments
-from funcdl.compiler.schedule_cpu import schedule_cpu
 from funcdl.kernels.cpu_c.native import standalone_functions
 from funcdl.kir.printer import format_schedule
 from funcdl.kir.program import all_kernels

@@ -12,8 +12,8 @@ from tests.compiler.bounds import assert_within, evaluate
 from tests.compiler.programs import P
 from tests.compiler.run import interpret, pipeline_of
 
+from funcdl.compiler.cpu.target import CpuBackend
 from funcdl.compiler.pipeline import native_segments
-from funcdl.compiler.targets import CpuBackend
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.staging import trace_to_jaxpr

@@ -13,8 +13,8 @@ from tests.compiler.run import interpret, pipeline_of
 
 import funcdl.numpy as fnp
 from funcdl import make_jaxpr
+from funcdl.compiler.cpu.target import CpuBackend
 from funcdl.compiler.memory import ALIGNMENT, Lifetime, plan_arena
-from funcdl.compiler.targets import CpuBackend
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Var
 from funcdl.runtime.toolchain import find_compiler

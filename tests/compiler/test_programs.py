@@ -12,7 +12,7 @@ from tests.compiler.programs import LARGE, Case, cases
 from tests.compiler.run import interpret, pipeline_of
 
 import funcdl as fd
-from funcdl.compiler.targets import CpuBackend
+from funcdl.compiler.cpu.target import CpuBackend
 from funcdl.config import config
 from funcdl.core.backend import ReferenceProgram
 from funcdl.core.checker import check_closed_jaxpr

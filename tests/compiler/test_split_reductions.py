@@ -11,9 +11,9 @@ from tests.compiler.programs import P
 from tests.compiler.run import interpret, kernels_of, pipeline_of
 
 from funcdl import make_jaxpr
-from funcdl.compiler.schedule_cpu import schedule_cpu
+from funcdl.compiler.cpu.schedule import schedule_cpu
+from funcdl.compiler.cpu.target import CpuBackend
 from funcdl.compiler.split_reductions import CHUNKS, MIN_ELEMENTS, split_reductions
-from funcdl.compiler.targets import CpuBackend
 from funcdl.core.backend import ReferenceProgram
 from funcdl.core.checker import check_jaxpr
 from funcdl.core.jaxpr import ClosedJaxpr

@@ -15,8 +15,8 @@ import pytest
 
 import funcdl.numpy as fnp
 from funcdl import jit, make_jaxpr
+from funcdl.compiler.cpu.schedule import schedule_cpu
 from funcdl.compiler.pipeline import Pipeline
-from funcdl.compiler.schedule_cpu import schedule_cpu
 from funcdl.config import config
 from funcdl.errors import ArgumentError
 from funcdl.kernels.cpu_c.render import render_program

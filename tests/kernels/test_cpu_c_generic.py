@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from funcdl.compiler.schedule_cpu import schedule_cpu
+from funcdl.compiler.cpu.schedule import schedule_cpu
 from funcdl.kernels.cpu_c.parameters import Number, generic_axis
 from funcdl.kernels.cpu_c.render import Function, render_function
 from funcdl.kernels.cpu_c.standalone import standalone

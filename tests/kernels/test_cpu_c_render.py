@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from tests.kernels.cpu_c_kernels import all_cases, dot, reduction, softmax, transpose
 
-from funcdl.compiler import schedule_conv
-from funcdl.compiler import schedule_cpu as heuristics
-from funcdl.compiler.schedule_cpu import schedule_cpu
+from funcdl.compiler.cpu import convolutions
+from funcdl.compiler.cpu import schedule as heuristics
+from funcdl.compiler.cpu.schedule import schedule_cpu
 from funcdl.core import dtypes
 from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
 from funcdl.kernels.cpu_c.render import ENTRY_POINT, render_kernel, render_program
@@ -78,7 +78,7 @@ def schedules(variant: str) -> dict[str, Schedule]:
             for name, value in TINY.items():
                 patch.setattr(heuristics, name, value)
             for name, value in TINY_CONV.items():
-                patch.setattr(schedule_conv, name, value)
+                patch.setattr(convolutions, name, value)
         return {name: schedule_cpu(kernel) for name, (kernel, _) in CASES.items()}
 
 

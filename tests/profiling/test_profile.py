@@ -294,8 +294,8 @@ def test_a_bad_number_of_events_is_refused(bad: Any) -> None:
 
 
 def test_the_profiled_text_is_the_program_and_what_takes_times() -> None:
+    from funcdl.compiler.cpu.schedule import schedule_cpu
     from funcdl.compiler.pipeline import Pipeline, native_segments
-    from funcdl.compiler.schedule_cpu import schedule_cpu
 
     closed = fd.make_jaxpr(step)(*ARGS)
     pipeline = Pipeline(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.compiler import program as program_module
-from funcdl.compiler import schedule_conv, schedule_cpu, targets
+from funcdl.compiler.cpu import convolutions, executable, schedule, target
 from funcdl.compiler.memory import ALIGNMENT, ArenaPlan, Lifetime
 from funcdl.compiler.program import Program
 from funcdl.core.jaxpr import ClosedJaxpr, Var
@@ -35,14 +35,14 @@ _KEPT_BYTES = 4096
 
 def small_schedules() -> None:
     """Share, tile and pack what is far too small for that."""
-    schedule_cpu.PARALLEL_WORK = schedule_conv.PARALLEL_WORK = 8
-    schedule_cpu.MIN_CHUNK = 4
-    schedule_cpu.COLUMN_LANES = schedule_cpu.MIN_LANES = schedule_cpu.SHORT_LANES = 4
-    schedule_cpu.TRANSPOSE_TILE = (3, 5)
-    schedule_cpu.ROW_BLOCK = schedule_cpu.COLUMN_BLOCK = 4
-    schedule_cpu.RUNNING_BLOCK = 4
-    schedule_cpu.RUNNING_LANES = schedule_cpu.RUNNING_MIN_LANES = 3
-    schedule_cpu.DOT_THIN, schedule_cpu.DOT_SMALL = 2, 16
+    schedule.PARALLEL_WORK = convolutions.PARALLEL_WORK = 8
+    schedule.MIN_CHUNK = 4
+    schedule.COLUMN_LANES = schedule.MIN_LANES = schedule.SHORT_LANES = 4
+    schedule.TRANSPOSE_TILE = (3, 5)
+    schedule.ROW_BLOCK = schedule.COLUMN_BLOCK = 4
+    schedule.RUNNING_BLOCK = 4
+    schedule.RUNNING_LANES = schedule.RUNNING_MIN_LANES = 3
+    schedule.DOT_THIN, schedule.DOT_SMALL = 2, 16
 
 
 def _apart(lifetimes: Sequence[Lifetime]) -> ArenaPlan:
@@ -55,7 +55,7 @@ def _apart(lifetimes: Sequence[Lifetime]) -> ArenaPlan:
     return ArenaPlan(offsets, end, tuple(lifetimes))
 
 
-class _Guarded(targets.CpuExecutable):
+class _Guarded(executable.CpuExecutable):
     """An executable whose arena has forbidden bytes behind every temporary."""
 
     _running = threading.local()
@@ -88,9 +88,9 @@ def guard_memory() -> None:
 
     for module, name, value in (
         (program_module, "plan_arena", _apart),
-        (targets, "CpuExecutable", _Guarded),
+        (target, "CpuExecutable", _Guarded),
         (
-            targets,
+            executable,
             "cpu_memory",
             SimpleNamespace(empty=arena, empty_array=np.empty, address=address),
         ),

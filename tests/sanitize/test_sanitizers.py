@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.sanitize.sanitizer import Run, library, run_pytest, run_python
 
-COMPILED = ["tests/compiler/test_convolutions.py", "tests/compiler/test_running.py"]
+COMPILED = ["tests/compiler/cpu/test_convolutions.py", "tests/compiler/test_running.py"]
 COMPILED += ["tests/lax/test_sorting.py", "tests/control/test_compiled.py"]
 COMPILED += ["tests/kernels/test_cpu_c_render.py", "tests/robustness/test_values.py"]
 THREADS = ["tests/runtime/test_thread_pool.py", "tests/runtime/test_shared_object.py"]
@@ -71,7 +71,7 @@ from types import SimpleNamespace
 from tests.sanitize import plugin
 plugin.pytest_configure()
 from funcdl.core.array import Array
-from funcdl.compiler import targets
+from funcdl.compiler.cpu import target
 from funcdl.config import config
 from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
 from funcdl.runtime import shared_object

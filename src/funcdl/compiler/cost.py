@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from funcdl.compiler.program import HostStep, Program
 from funcdl.core.backend import MemoryAnalysis, analyse_memory
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn
+from funcdl.core.profiler import Work
 from funcdl.core.source import SourceLine
 from funcdl.kir.cost import Cost, kernel_cost
+from funcdl.kir.ir import Kernel
 from funcdl.kir.program import (
     BranchCall,
     Call,
@@ -19,6 +21,7 @@ from funcdl.kir.program import (
     ScanCall,
     WhileCall,
 )
+from funcdl.kir.schedule import Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,18 @@ def equation_cost(eqn: Eqn) -> Cost:
     return Cost(
         bytes_read=sum(read.values()), bytes_written=sum(var.aval.nbytes for var in eqn.outvars)
     )
+
+
+def kernel_works(
+    kernels: Sequence[tuple[Kernel, Schedule]], program: Program, name: str, platform: str = "cpu"
+) -> list[Work]:
+    """What a call of each kernel is, and what it has to do at least."""
+    works = []
+    for kernel, _ in kernels:
+        cost, source = kernel_cost(kernel), program.sources.get(kernel.name)
+        counts = cost.nbytes, cost.flops + cost.transcendentals, cost.operations
+        works.append(Work("kernel", kernel.name, name, source, *counts, platform))
+    return works
 
 
 def kernel_costs(program: Program) -> list[KernelCost]:

@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from funcdl.compiler.attention import is_attention
-from funcdl.compiler.cost import cost_analysis, memory_analysis
+from funcdl.compiler.cost import cost_analysis, kernel_works, memory_analysis
 from funcdl.compiler.cuda.attention import attention_kernels, has_kernel
 from funcdl.compiler.cuda.autotune import Autotuner
 from funcdl.compiler.cuda.commands import CommandList, list_commands
 from funcdl.compiler.cuda.executable import BoundProgram, CompiledKernel, UnaryCompiler
 from funcdl.compiler.cuda.schedule import dot_parts, schedule_gpu
 from funcdl.compiler.pipeline import Pipeline
-from funcdl.compiler.profiled import kernel_works
 from funcdl.compiler.program import Program
 from funcdl.config import config
 from funcdl.core import profiler

@@ -1,7 +1,7 @@
 /* Compiled programs: the table of addresses, the call, and its results as a tree of arrays.
 
-   `funcdl.compiler.targets.CpuExecutable` and `funcdl.transforms.jit` are the twins, and say what
-   is donated when. */
+   `funcdl.compiler.cpu.executable.CpuExecutable` and `funcdl.transforms.jit` are the twins, and say
+   what is donated when. */
 
 #include "native.h"
 

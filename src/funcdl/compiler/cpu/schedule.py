@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import prod
 
-from funcdl.compiler.schedule_conv import conv_work, schedule_conv
+from funcdl.compiler.cpu.convolutions import conv_work, schedule_conv
 from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.dot import is_strided, reads_in_place
 from funcdl.kir.elementwise import lookup

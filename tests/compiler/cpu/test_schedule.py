@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tests.kernels.cpu_c_kernels import all_cases, dot, reduction, softmax, transpose
 
-from funcdl.compiler import schedule_cpu as heuristics
-from funcdl.compiler.schedule_cpu import schedule_cpu, work
+from funcdl.compiler.cpu import schedule as heuristics
+from funcdl.compiler.cpu.schedule import schedule_cpu, work
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.convolution import find_conv
 from funcdl.kir.ir import AtomicUpdate, Dot, Kernel, Reduce

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.compiler.cost import equation_cost
+from funcdl.compiler.cost import equation_cost, kernel_works
+from funcdl.compiler.cpu.executable import Step
 from funcdl.compiler.program import HostStep, Program
 from funcdl.core import profiler
 from funcdl.core.backend import Executable
 from funcdl.core.profiler import Work
-from funcdl.kir.cost import kernel_cost
-from funcdl.kir.ir import Kernel
 from funcdl.kir.program import (
     BranchCall,
     Call,
@@ -25,10 +24,8 @@ from funcdl.kir.program import (
     all_kernels,
     bodies,
 )
-from funcdl.kir.schedule import Schedule
 
 NDArray = np.ndarray[Any, Any]
-Step = Callable[[bytes, list[NDArray]], None]
 
 # Words of the table in fd_profile.h: of its head, of a kernel's row, of an event.
 _HEAD, _ROW, _EVENT = 3, 3, 3
@@ -79,18 +76,6 @@ def profiled_native_step(
         profiler.add_events(kernels, events.copy())
 
     return run
-
-
-def kernel_works(
-    kernels: Sequence[tuple[Kernel, Schedule]], program: Program, name: str, platform: str = "cpu"
-) -> list[Work]:
-    """What a call of each kernel is, and what it has to do at least."""
-    works = []
-    for kernel, _ in kernels:
-        cost, source = kernel_cost(kernel), program.sources.get(kernel.name)
-        counts = cost.nbytes, cost.flops + cost.transcendentals, cost.operations
-        works.append(Work("kernel", kernel.name, name, source, *counts, platform))
-    return works
 
 
 def _num_calls(program: KernelProgram) -> int:

@@ -1,0 +1,144 @@
+"""A loaded program on the CPU: memory for a call, its steps in order, the results."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcdl.compiler.program import HostStep, Program
+from funcdl.core import backend
+from funcdl.core.jaxpr import ClosedJaxpr, Literal, Var
+from funcdl.errors import ArgumentError
+from funcdl.kir.program import Address
+from funcdl.runtime import call_table, cpu_memory, shared_object
+
+NDArray = np.ndarray[Any, Any]
+
+Step = Callable[[bytes, list[NDArray]], None]
+"""Takes the addresses of the program's memory, packed, and the memory itself."""
+
+
+class CpuExecutable:
+    """A loaded program: fills the table of addresses, runs the steps, returns the outputs."""
+
+    def __init__(self, closed: ClosedJaxpr, program: Program, steps: Sequence[Step]) -> None:
+        first_out = program.num_inputs + program.num_consts
+        self._consts = [_contiguous(c.value) for c in closed.consts]
+        self._outputs = [
+            (var.aval.shape, var.aval.dtype, program.donations.get(first_out + i))
+            for i, var in enumerate(program.out_vars)
+        ]
+        self._donates = bool(program.donations)
+        self._arena_bytes = program.arena.nbytes
+        self._steps = tuple(steps)
+        self._pack = struct.Struct(f"{program.arena_slot + 1}P").pack
+        self._const_addresses = [cpu_memory.address(c) for c in self._consts]
+        self._results = [
+            atom.value.value if isinstance(atom, Literal) else program.addresses[atom].slot
+            for atom in closed.jaxpr.outvars
+        ]
+        # The usual program returns its outputs in slot order.
+        self._in_order = self._results == list(range(first_out, program.arena_slot))
+
+    @property
+    def native_call(self) -> backend.NativeCall | None:
+        """What `__call__` does, for calls made without it; None where the host takes part."""
+        steps = [step for step in self._steps if isinstance(step, NativeStep)]
+        if len(steps) < len(self._steps) or len(steps) > 1:
+            return None
+        return backend.NativeCall(
+            function=steps[0].address if steps else 0,
+            words=steps[0].words if steps else np.zeros(1, np.int64),
+            consts=tuple(self._consts),
+            outputs=tuple(
+                (shape, dtype, -1 if donor is None else donor)
+                for shape, dtype, donor in self._outputs
+            ),
+            results=tuple(self._results),
+            arena_bytes=self._arena_bytes,
+            pool=cpu_memory.pool,
+        )
+
+    def __call__(self, args: Sequence[NDArray]) -> Sequence[NDArray]:
+        """Run on flat inputs of the traced shapes and dtypes."""
+        inputs = [x if x.flags.c_contiguous else np.ascontiguousarray(x) for x in args]
+        # An array that is passed twice may be read after the program has written to it.
+        donates = self._donates and len(set(map(id, inputs))) == len(inputs)
+        outs = [
+            inputs[donor]
+            if donates and donor is not None and inputs[donor].flags.writeable
+            else cpu_memory.empty_array(shape, dtype)
+            for shape, dtype, donor in self._outputs
+        ]
+        arena = cpu_memory.empty(self._arena_bytes)
+        address = cpu_memory.address
+        table = self._pack(
+            *map(address, inputs),
+            *self._const_addresses,
+            *map(address, outs),
+            address(arena),
+        )
+        if self._steps:
+            memory = [*inputs, *self._consts, *outs, arena]
+            for step in self._steps:
+                step(table, memory)
+        if self._in_order:
+            return outs
+        # Results that are inputs, constants or each other share memory: never to be donated.
+        memory = [*inputs, *self._consts, *outs]
+        results = [memory[r] if isinstance(r, int) else r for r in self._results]
+        for result in results:
+            result.flags.writeable = False
+        return results
+
+
+class NativeStep:
+    """Runs a table of calls."""
+
+    def __init__(self, run: call_table.Runner, words: call_table.Words) -> None:
+        self._run = run
+        self.words = np.array(words, np.int64)
+        self._words_address = cpu_memory.address(self.words)
+
+    @property
+    def address(self) -> int:
+        """Of the function that reads the table."""
+        return shared_object.address_of(self._run)
+
+    def __call__(self, table: bytes, memory: list[NDArray]) -> None:
+        self._run(table, self._words_address)
+
+
+def host_step(step: HostStep, addresses: dict[Var, Address]) -> Step:
+    """Runs one equation's NumPy implementation on views of the program's memory."""
+    eqn = step.eqn
+    impl = eqn.primitive.impl
+    if impl is None:
+        raise ArgumentError(f"primitive {eqn.primitive.name} runs neither natively nor on the host")
+
+    def view(memory: list[NDArray], var: Var) -> NDArray:
+        place, aval = addresses[var], var.aval
+        data = memory[place.slot].reshape(-1).view(np.uint8)
+        data = data[place.offset : place.offset + aval.nbytes]
+        return data.view(aval.dtype).reshape(aval.shape)
+
+    def run(table: bytes, memory: list[NDArray]) -> None:
+        values = [
+            atom.value.value if isinstance(atom, Literal) else view(memory, atom)
+            for atom in eqn.invars
+        ]
+        out = impl(*values, **eqn.params)
+        outs = out if eqn.primitive.multiple_results else [out]
+        for var, value in zip(eqn.outvars, outs, strict=True):
+            # Results that nothing reads have no memory.
+            if var in addresses:
+                np.copyto(view(memory, var), value)
+
+    return run
+
+
+def _contiguous(value: NDArray) -> NDArray:
+    return np.ascontiguousarray(value).reshape(value.shape)
