@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from funcdl.compiler.fuse import Grouping, contraction_dtype
-from funcdl.compiler.groups import Group, domain_axes
-from funcdl.compiler.reads import operand_position
+from funcdl.compiler.fusion.fuse import Grouping, contraction_dtype
+from funcdl.compiler.fusion.groups import Group, domain_axes
+from funcdl.compiler.fusion.reads import operand_position
 from funcdl.config import config
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Atom, Eqn, Literal, Var

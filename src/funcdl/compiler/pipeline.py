@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from funcdl.compiler.fuse import Grouping, fuse
-from funcdl.compiler.groups import format_groups
+from funcdl.compiler.fusion.fuse import Grouping, fuse
+from funcdl.compiler.fusion.groups import format_groups
 from funcdl.compiler.loops import LoopStep
 from funcdl.compiler.memory import format_memory
 from funcdl.compiler.program import (

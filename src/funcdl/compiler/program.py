@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from funcdl.compiler.fuse import Grouping, fuse
+from funcdl.compiler.fusion.fuse import Grouping, fuse
 from funcdl.compiler.loops import (
     CompiledBody,
     LoopStep,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from funcdl.compiler.groups import Group
+from funcdl.compiler.fusion.groups import Group
 from funcdl.core.jaxpr import Eqn
 from funcdl.core.source import SourceLine
 from funcdl.ops.lowering import Accumulation, Contraction, Correlation, Ordering, Reduction, Update

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.compiler.groups import Group, Refusal, buffer_names, domain_axes
-from funcdl.compiler.reads import leaf_vars, operand_position, reads_at
-from funcdl.compiler.recompute import Recomputer, drop_dead_members
+from funcdl.compiler.fusion.groups import Group, Refusal, buffer_names, domain_axes
+from funcdl.compiler.fusion.reads import leaf_vars, operand_position, reads_at
+from funcdl.compiler.fusion.recompute import Recomputer, drop_dead_members
 from funcdl.core.avals import Shape
 from funcdl.core.effects import Effect, eqn_effect
 from funcdl.core.jaxpr import Atom, Eqn, Jaxpr, Literal, Var

@@ -16,8 +16,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from funcdl.compiler.groups import Group
-from funcdl.compiler.reads import Read, leaf_vars, operand_position, reads_at
+from funcdl.compiler.fusion.groups import Group
+from funcdl.compiler.fusion.reads import Read, leaf_vars, operand_position, reads_at
 from funcdl.core.jaxpr import Atom, Eqn, Var
 from funcdl.ops.lowering import Accumulation, Pointwise, Position, Reduction
 
