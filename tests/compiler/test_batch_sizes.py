@@ -74,8 +74,8 @@ def test_kernels_of_one_schedule_are_shared(name: str, size: int) -> None:
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("size", SIZES[1:])
 def test_most_kernels_are_shared(name: str, size: int) -> None:
-    """Of 15, 7 and 41 kernels; see the tests below for the reasons why some are new."""
-    near = {"mlp": 2, "norms": 0, "transformer": 3}
+    """Of 15, 4 and 39 kernels; see the tests below for the reasons why some are new."""
+    near = {"mlp": 2, "norms": 1, "transformer": 3}
     assert len(new_at(name, size)) <= (near[name] if size in (48, 33) else 24)
 
 
@@ -104,7 +104,15 @@ def test_reason_a_sum_long_enough_for_blocks() -> None:
         found = functions(lambda x: x.sum(axis=0), fnp.zeros((rows, 10)))
         return next(iter(found.values()))[0]
 
-    assert total(7) == total(256) != total(257) == total(3000)
+    assert total(8) == total(256) != total(260) == total(3000)
+
+
+def test_reason_rows_are_taken_in_by_fours() -> None:
+    def total(rows: int) -> str:
+        found = functions(lambda x: x.sum(axis=0), fnp.zeros((rows, 10)))
+        return next(iter(found.values()))[0]
+
+    assert total(7) == total(9) != total(8) == total(12)
 
 
 def test_reason_a_batch_of_one() -> None:
@@ -151,7 +159,7 @@ def test_a_known_kernel_runs_no_compiler(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(commands) >= 1
     commands.clear()
     before = kernel_store.statistics.compiled
-    for size in (48, 33, 31, 32):
+    for size in (48, 36, 28, 32):
         step(*model.arguments(size))
     assert (commands, kernel_store.statistics.compiled) == ([], before)
 

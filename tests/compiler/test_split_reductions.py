@@ -13,7 +13,7 @@ from tests.compiler.run import interpret, kernels_of, pipeline_of
 from funcdl import make_jaxpr
 from funcdl.compiler.cpu.schedule import schedule_cpu
 from funcdl.compiler.cpu.target import CpuBackend
-from funcdl.compiler.split_reductions import CHUNKS, MIN_ELEMENTS, split_reductions
+from funcdl.compiler.split_reductions import CHUNKS, MIN_ELEMENTS, MIN_ROWS, split_reductions
 from funcdl.core.backend import ReferenceProgram
 from funcdl.core.checker import check_jaxpr
 from funcdl.core.jaxpr import ClosedJaxpr
@@ -90,7 +90,9 @@ def test_every_reduction_keeps_its_meaning(name: str, dtype: Any) -> None:
         ((300, 301), (0, 1), 3),
         ((70_000, 3), (0,), 3),
         ((64, 2048, 5), (0, 1), 2),
-        ((70_000, CHUNKS), (0,), 1),
+        ((MIN_ROWS + 8, 520), (0,), 3),
+        ((MIN_ROWS - 1, 520), (0,), 1),
+        ((MIN_ROWS, 500), (0,), 1),
         ((4, 70_000), (1,), 1),
         ((MIN_ELEMENTS - 1,), (0,), 1),
     ],

@@ -21,7 +21,12 @@ from funcdl.ops.shape import reshape
 from funcdl.ops.slicing import slice_
 
 CHUNKS = 32
+# Terms of a sum to few results; rows, and elements, of one to many.
 MIN_ELEMENTS = 1 << 16
+MIN_ROWS = 16 * CHUNKS
+MIN_COLUMN_ELEMENTS = 1 << 18
+# Chunks have a multiple of this many rows, which kernels take in at a time.
+ROWS = 4
 _JOIN: dict[str, Primitive] = {
     "sum": add,
     "prod": mul,
@@ -33,7 +38,7 @@ _JOIN: dict[str, Primitive] = {
 
 
 def split_reductions(program: ClosedJaxpr) -> ClosedJaxpr:
-    """Cut every long reduction to fewer than `CHUNKS` results into `CHUNKS` parts."""
+    """Cut every long reduction of leading dimensions into `CHUNKS` parts."""
     eqns: list[Eqn] = []
     for eqn in program.jaxpr.eqns:
         eqns += _split(eqn) if _is_long(eqn) else [eqn]
@@ -48,8 +53,11 @@ def _is_long(eqn: Eqn) -> bool:
         return False
     axes = tuple(sorted(eqn.params["axes"]))
     count = math.prod(eqn.invars[0].aval.shape[d] for d in axes)
-    leading = axes == tuple(range(len(axes)))
-    return leading and count >= MIN_ELEMENTS and eqn.outvars[0].aval.size < CHUNKS
+    if axes != tuple(range(len(axes))):
+        return False
+    if eqn.outvars[0].aval.size < CHUNKS:
+        return count >= MIN_ELEMENTS
+    return count >= MIN_ROWS and eqn.invars[0].aval.size >= MIN_COLUMN_ELEMENTS
 
 
 def _split(eqn: Eqn) -> list[Eqn]:
@@ -57,7 +65,8 @@ def _split(eqn: Eqn) -> list[Eqn]:
     (x,), (out,) = eqn.invars, eqn.outvars
     reduced = len(eqn.params["axes"])
     count, rest = math.prod(x.aval.shape[:reduced]), x.aval.shape[reduced:]
-    length, left = divmod(count, CHUNKS)
+    length = count // (CHUNKS * ROWS) * ROWS
+    left = count - CHUNKS * length
     wide = compute_dtype(x.aval.dtype)
     weak = out.aval.weak_type
     if wide != x.aval.dtype:

@@ -1,6 +1,6 @@
 /* kernel weighted_mean(x: f32[630] in, w: f32[30] in, offset: f32[21] in, out0: f32[21] out, out1: f32[630] out, out2: f32[1] out)
  *   axes i:30 j:21
- *   schedule j:tile(256) i:loop j:vector */
+ *   schedule j:tile(1024) i:loop j:vector */
 static void weighted_mean(const float *restrict x, const float *restrict w,
                           const float *restrict offset, float *restrict out0, float *restrict out1,
                           float *restrict out2) {

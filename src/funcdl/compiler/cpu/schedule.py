@@ -29,6 +29,7 @@ from funcdl.kir.ir import (
     Store,
 )
 from funcdl.kir.schedule import Kind, Schedule, Step
+from funcdl.kir.unroll import can_unroll
 
 # Kernels of less work than this, in additions, run faster on one thread than it takes to start two.
 PARALLEL_WORK = 32 * 1024
@@ -39,9 +40,12 @@ MIN_CHUNK = 1024
 MAX_CHUNK = 16 * 1024
 # Lanes of a column reduction: the accumulators stay in the first-level cache. With fewer lanes than
 # the last number the reduced axes make better vectors, though they take strides through memory.
-COLUMN_LANES = 256
+COLUMN_LANES = 1024
 MIN_LANES = 64
 SHORT_LANES = 8
+# Rows that a column reduction takes in at a time, where each costs no more additions than this.
+UNROLLED_ROWS = 4
+MOST_UNROLLED = 8
 # Rows and columns of a tile of a transposition: each line of a cache is used up while it is there.
 TRANSPOSE_TILE = (16, 128)
 # Terms of a float sum that are added up one after the other (in each lane) before the sum moves on
@@ -188,7 +192,26 @@ def _schedule_columns(kernel: Kernel, reduced: set[str], lane: str) -> Schedule:
     steps += [Step(axis, "loop") for axis in outer if axis not in shared]
     steps.append(Step(lane, "parallel" if is_parallel else "tile", size))
     steps += _reduce_steps(kernel, reduced, COLUMN_BLOCK, "loop")
+    steps += _unrolled_rows(kernel, reduced, steps)
     return Schedule((*steps, Step(lane, "vector")))
+
+
+def _unrolled_rows(kernel: Kernel, reduced: set[str], steps: Sequence[Step]) -> list[Step]:
+    """A record for several rows at a time, where little is computed from each."""
+    axis = next(a.name for a in reversed(kernel.axes) if a.name in reduced)
+    cost = sum(
+        lookup(i.name).cost if isinstance(i, Elementwise) else 1
+        for i in kernel.body
+        if not isinstance(i, Effect) and axis in i.type.axes
+    )
+    tiles = [step.size for step in steps if step.axis == axis and step.kind == "tile"]
+    if (
+        cost > MOST_UNROLLED
+        or any(size % UNROLLED_ROWS for size in tiles)
+        or not can_unroll(kernel, axis, UNROLLED_ROWS)
+    ):
+        return []
+    return [Step(axis, "unroll", UNROLLED_ROWS)]
 
 
 def _schedule_running(kernel: Kernel, running: Running | Order) -> Schedule:

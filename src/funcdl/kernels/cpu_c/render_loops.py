@@ -23,6 +23,7 @@ from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.elementwise import lookup
 from funcdl.kir.ir import Const, Effect, Elementwise, Kernel, Reduce, Select, operands
 from funcdl.kir.schedule import Schedule, Step
+from funcdl.kir.unroll import unroll
 
 # A value from an earlier pass is kept on the stack if computing it again costs this many additions
 # or more, and if it fits.
@@ -35,6 +36,7 @@ LANE_COST = 4
 
 def render_loops(kernel: Kernel, schedule: Schedule, writer: Writer) -> tuple[Number, ...]:
     """Write the body of the C function of a kernel that has no `Dot`; return its parameters."""
+    kernel, schedule = _written_out(kernel, schedule)
     vector = [step.axis for step in schedule.steps if step.kind == "vector"]
     parameters = generic_parameters(kernel, vector)
     renderer = _LoopsRenderer(kernel, schedule, writer, parameters)
@@ -43,6 +45,23 @@ def render_loops(kernel: Kernel, schedule: Schedule, writer: Writer) -> tuple[Nu
         renderer = _LoopsRenderer(kernel, schedule, writer, parameters)
     renderer.render()
     return parameters.numbers
+
+
+def _written_out(kernel: Kernel, schedule: Schedule) -> tuple[Kernel, Schedule]:
+    """The kernel with `unroll` records carried out, and the schedule of what is left."""
+    for unrolled in schedule.steps:
+        if unrolled.kind == "unroll":
+            axis, count = unrolled.axis, unrolled.size
+            kernel = unroll(kernel, axis, count)
+            steps = [
+                replace(step, size=step.size // count)
+                if step.axis == axis and step.size > 1
+                else step
+                for step in schedule.steps
+                if step != unrolled
+            ]
+            schedule = replace(schedule, steps=tuple(steps))
+    return kernel, schedule
 
 
 class _LoopsRenderer:
