@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from funcdl.compiler.channels_last import channels_last
 from funcdl.compiler.loops import close_bodies
 from funcdl.compiler.outer_product import is_outer_product, outer_product
 from funcdl.compiler.scan_motion import move_products
@@ -55,6 +56,7 @@ def simplify(
         simplifier = _Simplifier(composed, simplifier.constvars, simplifier.consts, True)
         outs = simplifier.inline(turned, turned.constvars, turned.invars)
         eqns = simplifier.eqns
+    eqns, outs = channels_last(eqns, outs)
     eqns, live = live_eqns(eqns, outs)
     constants = zip(simplifier.constvars, simplifier.consts, strict=True)
     kept = [(v, c) for v, c in constants if v in live]

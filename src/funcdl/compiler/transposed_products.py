@@ -1,7 +1,8 @@
 """Transposes that products absorb: ``transpose(dot(a, b))`` is ``dot(b, a)``.
 
-Gradients of weights come out of their rules transposed, and sums of them, as second derivatives
-have, as transposes of sums. A kernel that only moves numbers is saved for each.
+Convolutions write their results in any order of dimensions. Gradients of weights come out of their
+rules transposed, and sums of them, as second derivatives have, as transposes of sums. A kernel that
+only moves numbers is saved for each.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from funcdl.core.jaxpr import Atom, Eqn, Var
+from funcdl.ops.convolution import conv_general_dilated
 from funcdl.ops.dot import dot_general
 from funcdl.ops.shape import transpose
 
@@ -48,6 +50,8 @@ class _Absorber:
             return None
         if eqn.primitive is dot_general:
             return _swap_operands(eqn, permutation)
+        if eqn.primitive is conv_general_dilated:
+            return [_reorder_result(eqn, permutation)]
         if eqn.primitive.name == "broadcast_in_dim" and not eqn.params["broadcast_dimensions"]:
             shape = tuple(x.aval.shape[d] for d in permutation)
             return [_again(eqn, eqn.invars, params={**eqn.params, "shape": shape})]
@@ -74,6 +78,13 @@ def _swap_operands(product: Eqn, permutation: Permutation) -> list[Eqn] | None:
         return None
     numbers = ((rhs_k, lhs_k), (rhs_batch, lhs_batch))
     return [_again(product, (rhs, lhs), {**product.params, "dimension_numbers": numbers})]
+
+
+def _reorder_result(convolution: Eqn, permutation: Permutation) -> Eqn:
+    numbers = convolution.params["dimension_numbers"]
+    out = tuple(map(permutation.index, numbers.out_spec))
+    params = {**convolution.params, "dimension_numbers": numbers._replace(out_spec=out)}
+    return _again(convolution, convolution.invars, params)
 
 
 def _again(eqn: Eqn, invars: Sequence[Atom], params: dict[str, object]) -> Eqn:
