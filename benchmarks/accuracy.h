@@ -218,20 +218,28 @@ static long double exact_erf_inv(long double x) {
   return y;
 }
 
-/* As fd_digamma_f64, with more steps and terms. */
+/* As fd_digamma_f64, with more steps and terms. `slope` is the divided difference of the series. */
 static long double exact_digamma(long double x) {
-  static const long double c[] = {1 / 12.L, -1 / 120.L, 1 / 252.L, -1 / 240.L, 1 / 132.L,
+  static const long double c[] = {0, 1 / 12.L, -1 / 120.L, 1 / 252.L, -1 / 240.L, 1 / 132.L,
                                   -691 / 32760.L, 1 / 12.L, -3617 / 8160.L};
-  long double fraction = x - rintl(x), sum = 0;
+  const long double root = 0x1.762d86356be3fp0L, top = root + 30;
+  long double fraction = x - rintl(x), reflected = 0;
   if ((x <= 0 && fraction == 0) || x == -INFINITY) return NAN;
   if (x < 0) {
-    sum = -PI / tanl(PI * fraction);
+    reflected = -PI / tanl(PI * fraction);
     x = 1 - x;
   }
-  for (; x < 30; x += 1) sum -= 1 / x;
-  long double z = 1 / (x * x), series = 0;
-  for (int k = 7; k >= 0; k--) series = z * (c[k] + series);
-  return x == INFINITY ? x : sum + (logl(x) - 0.5L / x - series);
+  long double h = x - root - 0x1.b86a722197829p-54L, y = x < 30 ? x + 30 : x;
+  long double z = 1 / (y * y), z0 = 1 / (top * top), series = 0, slope = 0, series0 = 0;
+  for (int k = 8; k >= 0; k--) {
+    series = series * z + c[k];
+    slope = slope * z + series0;
+    series0 = series0 * z0 + c[k];
+  }
+  if (x == INFINITY || x >= 30) return x == INFINITY ? x : reflected + (logl(x) - 0.5L / x - series);
+  long double sum = 0.5L / (y * top) + (y + top) * z * z0 * slope;
+  for (int k = 29; k >= 0; k--) sum += 1 / ((x + k) * (root + k));
+  return reflected + (h * sum + log1pl(h / top));
 }
 
 /* The power series up to 40, then the asymptotic one, as in fd_bessel.h. */

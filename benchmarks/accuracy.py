@@ -156,25 +156,30 @@ def sparse(name: str, t: str, isa: str) -> bool:
     return t == "f32" and name in UNARY and (isa != host_isa().name or not UNARY[name].exact)
 
 
-def source(t: str) -> str:
-    """C with one entry point for each function of that type."""
+def source(t: str, names: tuple[str, ...] = ()) -> str:
+    """C with one entry point for each function of that type, or for some."""
+    chosen = names or (*UNARY, *BINARY)
     lines = ['#include "accuracy.h"']
     for name, f in UNARY.items():
+        if name not in chosen:
+            continue
         exact = f.double() if t == "f32" else f.long_double()
         lines.append(f"UNARY_{t.upper()}({name}, {exact}, {f.low}, {f.high})")
     kinds = {"f32": "f32, float, double", "f64": "f64, double, long double"}
     for name, exact in BINARY.items():
+        if name not in chosen:
+            continue
         lines.append(f"BINARY({name}, ({exact or ONLY[name][t]}), {kinds[t]})")
     return "\n".join(lines) + "\n"
 
 
 @cache
-def library(t: str, isa: str) -> str:
-    """The compiled entry points."""
+def library(t: str, isa: str, names: tuple[str, ...] = ()) -> str:
+    """The compiled entry points, of some functions or all; compiling is what takes time."""
     compiler = find_compiler()
     if compiler is None:
         raise LookupError("measuring accuracy needs a C compiler")
-    text = source(t)
+    text = source(t, names)
     header = (ROOT / "accuracy.h").read_text()
     flags = compile_flags(isa, openmp=False)
     vector = (*flags, "-Wl,--no-as-needed", "-lmvec", "-DVECTOR_LIBRARY")
@@ -184,8 +189,13 @@ def library(t: str, isa: str) -> str:
     return str(compiler.build_all([unit])[0])
 
 
-def measure(name: str, t: str, isa: str, stride: int = 1, threads: int = 1) -> Result:
+def measure(
+    name: str, t: str, isa: str, stride: int = 1, threads: int = 1, names: tuple[str, ...] = ()
+) -> Result:
     """Run one function: over every `stride`-th float32, or as many fewer samples.
+
+    `names` are all functions that will be asked for, which are compiled together; all there are,
+    where it is empty.
 
     Raises:
         LookupError: there is no C compiler.
@@ -195,7 +205,7 @@ def measure(name: str, t: str, isa: str, stride: int = 1, threads: int = 1) -> R
     patterns = PATTERNS // 2 if mirror else PATTERNS
     count = -(-(patterns if whole else SAMPLES) // stride)
     step = stride if whole else 1
-    entry = load(library(t, isa), f"accuracy_{name}_{t}", 2)
+    entry = load(library(t, isa, names), f"accuracy_{name}_{t}", 2)
 
     def part(first: int) -> np.ndarray[Any, Any]:
         # One more than its share: the step from each part to the next counts too.
@@ -239,7 +249,7 @@ def table(t: str, isas: list[str], stride: int, threads: int, only: list[str]) -
         results = {}
         for isa in isas:
             least = SPARSE if sparse(name, t, isa) else 1
-            results[isa] = measure(name, t, isa, max(stride, least), threads)
+            results[isa] = measure(name, t, isa, max(stride, least), threads, tuple(only))
         lines.append(row(name, t, results))
         print(lines[-1], flush=True)
         for isa, result in results.items():

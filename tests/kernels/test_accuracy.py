@@ -11,29 +11,43 @@ from tests.kernels.c_harness import HOST, MARKS, OTHERS
 
 pytestmark = MARKS
 
-# Relative to the result, which comes close to 0 between its arguments of whole numbers, or a long
-# sum: see docs/accuracy.md.
-LOOSE = {("lgamma", "f64"), ("digamma", "f64"), ("bessel_i0e", "f64"), ("bessel_i1e", "f64")}
+# Where the bound is not 2 ulp, for reasons in docs/accuracy.md.
+BOUNDS = {
+    ("lgamma", "f64"): 5.0,
+    ("digamma", "f64"): np.inf,  # at its roots left of 0
+    ("bessel_i0e", "f64"): 10.0,
+    ("bessel_i1e", "f64"): 10.0,
+}
 # Two neighbours of a rising function may be out of order, by one ulp.
 FALLS = {"tanh", "logistic"}
 
 wide = pytest.mark.skipif(
     np.finfo(np.longdouble).nmant <= 52, reason="long double is no wider than double"
 )
+# The compiler takes a tenth of a second for each function in float32.
+FAST = {"f32": ("exp", "expm1", "log", "log1p", "tanh", "logistic", "erf", "pow"), "f64": ()}
 each_type = pytest.mark.parametrize("t", ["f32", pytest.param("f64", marks=wide)])
 
 
-def failures(t: str, isa: str, stride: int) -> dict[str, accuracy.Result]:
+def failures(
+    t: str, isa: str, stride: int, names: tuple[str, ...] = ()
+) -> dict[str, accuracy.Result]:
     found = {
-        name: accuracy.measure(name, t, isa, stride) for name in (*accuracy.UNARY, *accuracy.BINARY)
+        name: accuracy.measure(name, t, isa, stride * _thinner(name, t), names=names)
+        for name in names or (*accuracy.UNARY, *accuracy.BINARY)
     }
     return {
         name: result
         for name, result in found.items()
         if result.wrong
-        or (result.ulp > 2 and (name, t) not in LOOSE)
+        or result.ulp > BOUNDS.get((name, t), 2.0)
         or (name in accuracy.UNARY and t == "f32" and _falls(name, result))
     }
+
+
+def _thinner(name: str, t: str) -> int:
+    """Fewer samples where float32 rounds float64's result, which has a test of its own."""
+    return 16 if t == "f32" and name in accuracy.UNARY and not accuracy.UNARY[name].exact else 1
 
 
 def _falls(name: str, result: accuracy.Result) -> bool:
@@ -42,7 +56,7 @@ def _falls(name: str, result: accuracy.Result) -> bool:
 
 @each_type
 def test_two_ulp_on_a_sample(t: str) -> None:
-    assert failures(t, HOST.name, 16381) == {}
+    assert failures(t, HOST.name, 16381, FAST[t]) == {}
 
 
 @pytest.mark.slow

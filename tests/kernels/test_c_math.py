@@ -158,6 +158,42 @@ def test_digamma(isa: str, t: str) -> None:
     np.testing.assert_allclose(above - at, 1 / x, 1e-4 if t == "f32" else 1e-12, 10 * tolerance)
 
 
+# Of the Taylor series of digamma about its root 1.4616321449683623 from the first power on: its
+# derivatives there over factorials, to 17 digits. The root is far from any float32 or float64.
+ROOT, ROOT_LOW = 1.4616321449683622, 9.549995429965697e-17
+ABOUT_ROOT = [0.9676722454476212, -0.4427631689835921, 0.258499760955651, -0.16394270544240652]
+
+
+@every_isa
+@every_float
+def test_digamma_keeps_its_digits_near_its_root(isa: str, t: str) -> None:
+    steps = 10.0 ** -np.linspace(4, 16, 200)
+    x = np.concatenate([[ROOT], ROOT + steps, ROOT - steps]).astype(DTYPES[t])
+    h = (x.astype(np.float64) - ROOT) - ROOT_LOW
+    expected = h * np.polyval(ABOUT_ROOT[::-1], h)
+    y = apply(isa, t, f"fd_digamma_{t}", t, x)
+    np.testing.assert_allclose(y, expected, 4 * np.finfo(DTYPES[t]).eps)
+
+
+@every_isa
+@every_float
+def test_digamma_between_0_and_10(isa: str, t: str) -> None:
+    if t == "f64" and np.finfo(np.longdouble).nmant <= 52:
+        pytest.skip("long double is no wider than double")
+    x = np.concatenate([np.geomspace(1e-300, 1, 300), np.linspace(1, 12, 500)])
+    x = x[x > np.finfo(DTYPES[t]).tiny].astype(DTYPES[t])
+    # The recurrence and the series in long double: exact but near the root.
+    y, total = x.astype(np.longdouble), np.zeros(x.shape, np.longdouble)
+    for _ in range(100):
+        total, y = total - 1 / y, y + 1
+    z = 1 / (y * y)
+    total += (
+        np.log(y) - 0.5 / y - z * (1 / np.longdouble(12) - z * (1 / np.longdouble(120) - z / 252))
+    )
+    found = apply(isa, t, f"fd_digamma_{t}", t, x)
+    np.testing.assert_allclose(found, total.astype(np.float64), 4 * np.finfo(DTYPES[t]).eps, 1e-17)
+
+
 @every_isa
 @every_float
 def test_lgamma(isa: str, t: str) -> None:

@@ -167,20 +167,42 @@ _DIGAMMA = (1 / 12, -691 / 32760, 1 / 132, -1 / 240, 1 / 252, -1 / 120, 1 / 12, 
 # The same for trigamma (6.4.12): Bernoulli numbers.
 _TRIGAMMA = (7 / 6, -691 / 2730, 5 / 66, -1 / 30, 1 / 42, -1 / 30, 1 / 6)
 _ASYMPTOTIC_FROM = 10
+# The root of digamma right of 0, and what it lacks in float64.
+_ROOT, _ROOT_LOW = 1.4616321449683622, 9.549995429965697e-17
+# Coefficients of (S(z) - S(w)) / (z - w), where S is the series above in z and w = (root + 9)^-2.
+_DIGAMMA_SLOPE = (
+    1 / 12,
+    -0.02033138383591509,
+    0.007389990797533359,
+    -0.0040991447118089094,
+    0.003930800299938365,
+    -0.008297417819000638,
+    0.08325752026579913,
+)
 
 
 def _digamma(x: NDArray) -> NDArray:
-    """By reflection left of 0, then the recurrence up to 10, then the asymptotic series."""
+    """By reflection left of 0, from its root below 10, then the asymptotic series."""
     y = np.where(x < 0, 1 - x, x)
-    total = np.zeros_like(y)
-    for _ in range(_ASYMPTOTIC_FROM):
-        small = y < _ASYMPTOTIC_FROM
-        total = total - np.where(small, 1 / y, 0.0)
-        y = np.where(small, y + 1, y)
-    total = total + np.log(y) - 0.5 / y - _polynomial(_DIGAMMA, 1 / (y * y))
+    far = np.maximum(y, _ASYMPTOTIC_FROM)
+    total = np.log(far) - 0.5 / far - _polynomial(_DIGAMMA, 1 / (far * far))
+    total = np.where(y < _ASYMPTOTIC_FROM, _digamma_near(y), total)
     total = np.where(x < 0, total - math.pi / np.tan(math.pi * (x - np.rint(x))), total)
     pole = (x <= 0) & ((x == np.floor(x)) | np.isinf(x))
     return np.where(pole, np.nan, np.where(x == np.inf, x, total))
+
+
+def _digamma_near(x: NDArray) -> NDArray:
+    """In (0, 10): h sum(1 / ((x + k) (root + k))), h = x - root, is what 9 steps of the recurrence
+    leave; the rest is the series at x + 9 less that at root + 9, so that no terms cancel."""
+    steps = _ASYMPTOTIC_FROM - 1
+    h = (x - _ROOT) - _ROOT_LOW
+    y, top = x + steps, _ROOT + steps
+    z = 1 / (y * y)
+    total = 0.5 / (y * top) + (y + top) * z / (top * top) * _polynomial(_DIGAMMA_SLOPE, z)
+    for k in reversed(range(steps)):
+        total = total + 1 / (_ROOT + k) / (x + k)
+    return np.asarray(h * total + np.log1p(h / top))
 
 
 def trigamma(x: Any) -> Any:

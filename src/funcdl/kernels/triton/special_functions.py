@@ -1,5 +1,4 @@
-"""Functions that Triton lacks, in its language; those of real numbers as the C headers have them, in
-float64.
+"""Functions that Triton lacks, in its language; those of real numbers in float64, as in C headers.
 
 The renderer copies the text of a function, and of those that it calls, in front of the kernels that
 use it; nothing here runs in Python. Every lane computes all regions that some lane of its block is
@@ -58,8 +57,24 @@ def fd_integer_power(x, y, BITS: tl.constexpr, SIGNED: tl.constexpr):
     return result
 
 
+def fd_digamma_near(x):
+    """Below 10, from the root right of 0, where no terms cancel; see fd_special.h."""
+    h = (x - 1.4616321449683622) - 9.549995429965697e-17
+    y = x + 9.0
+    z = 1.0 / (y * y)
+    series = 0.007389990797533359 - z * (0.02033138383591509 - z * (1.0 / 12))
+    series = 0.003930800299938365 - z * (0.0040991447118089094 - z * series)
+    series = 0.08325752026579913 - z * (0.008297417819000638 - z * series)
+    total = 0.5 / (y * 10.461632144968362) + (y + 10.461632144968362) * z * series * (
+        1.0 / (10.461632144968362 * 10.461632144968362)
+    )
+    for i in tl.static_range(9):
+        total = total + (1.0 / (1.4616321449683622 + (8 - i))) / (x + (8 - i))
+    return h * total + libdevice.log1p(h * (1.0 / 10.461632144968362))
+
+
 def fd_digamma(x):
-    """Reflection left of 0, the recurrence up to 10, the asymptotic series."""
+    """Reflection left of 0, the asymptotic series from 10."""
     v = x.to(tl.float64)
     fraction = v - libdevice.rint(v)
     left = v < 0
@@ -67,15 +82,13 @@ def fd_digamma(x):
     # The tangent of a harmless number where it is not used.
     angle = 3.141592653589793 * tl.where(left & (fraction != 0), fraction, 0.25)
     total = tl.where(left, -3.141592653589793 / libdevice.tan(angle), 0.0)
-    for _ in tl.static_range(10):
-        small = y < 10.0
-        total = total - tl.where(small, 1.0 / y, 0.0)
-        y = tl.where(small, y + 1.0, y)
-    z = 1.0 / (y * y)
+    far = tl.maximum(y, 10.0)
+    z = 1.0 / (far * far)
     series = 691.0 / 32760 - z * (1.0 / 12)
     series = 1.0 / 240 - z * (1.0 / 132 - z * series)
     series = z * (1.0 / 12 - z * (1.0 / 120 - z * (1.0 / 252 - z * series)))
-    total = total + (tl.log(y) - 0.5 / y - series)
+    large = tl.log(far) - 0.5 / far - series
+    total = total + tl.where(y < 10.0, fd_digamma_near(y), tl.where(y == y, large, y))
     pole = (v <= 0) & ((fraction == 0) | (v == float("-inf")))
     total = tl.where(v == float("inf"), v, tl.where(pole, float("nan"), total))
     return total.to(x.dtype)
