@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.compiler.run import interpret, kernels_of, pipeline_of
 
 import funcdl as fd
@@ -186,6 +188,36 @@ def test_between_convolutions(name: str) -> None:
 def test_only_what_enters_is_transposed(name: str) -> None:
     # The last convolution writes its result in the order that is asked for.
     assert transposes(pipeline_of(fd.make_jaxpr(_pair(BETWEEN[name]))(X, K))) == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from(list(BETWEEN)), min_size=1, max_size=4),
+    st.lists(st.sampled_from(["NCHW", "NHWC", "CHWN", "CNWH"]), min_size=2, max_size=3),
+    st.booleans(),
+)
+def test_random_networks(steps: list[str], layouts: list[str], gradient: bool) -> None:
+    """In layouts that change from one convolution to the next."""
+
+    def network(x: Any, k: Any) -> Any:
+        for name in layouts:
+            numbers = (name, "OIHW", layouts[0])
+            there = tuple(map("NCHW".index, name))
+            back = tuple(map(layouts[0].index, "NCHW"))
+            x = lax.conv_general_dilated(
+                x.transpose(there), k, (1, 1), "SAME", dimension_numbers=numbers
+            ).transpose(back)
+            for step in steps:
+                x = fnp.tanh(BETWEEN[step](x))
+        return x
+
+    f = network
+    if gradient:
+        f = fd.grad(lambda x, k: (network(x, k) ** 2).sum(), (0, 1))
+    pipeline = pipeline_of(fd.make_jaxpr(f)(X, K / 4))
+    found = interpret(pipeline, [X, K / 4])
+    for got, wanted in zip(found, fd.tree.leaves(f(X, K / 4)), strict=True):
+        np.testing.assert_allclose(got, np.asarray(wanted), 2e-2 if "half" in steps else 1e-3, 2e-3)
 
 
 ALONE: dict[str, Callable[[Any, Any], Any]] = {
