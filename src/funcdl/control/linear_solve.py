@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funcdl.control.programs import split
+from funcdl.control.programs import solution_tree, split
 from funcdl.core import tree
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
@@ -21,7 +21,6 @@ from funcdl.transforms.arguments import (
     describe_trees,
     function_name,
     leaf_names,
-    show_tree,
 )
 from funcdl.transforms.batching import batch_jaxpr, place_batch
 from funcdl.transforms.jvp import jvp_jaxpr
@@ -76,15 +75,7 @@ def custom_linear_solve(
         program, captured, found = trace_body(
             call, in_tree, avals, f"solver {function_name(solver)} of custom_linear_solve"
         )
-        x_tree = found
-        if has_aux:
-            children = found.children()
-            if found.type is not tuple or len(children) != 2:
-                raise TreeError(
-                    f"custom_linear_solve with has_aux=True requires {function_name(solver)} to "
-                    f"return a pair (x, aux), got {show_tree(found)}"
-                )
-            x_tree = children[0]
+        x_tree = solution_tree("custom_linear_solve", solver, found, has_aux)
         _check(function_name(solver), types, avals, x_tree, program.out_avals[: len(avals)])
         return program, captured, found
 

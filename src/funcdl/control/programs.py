@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcdl.config import config
-from funcdl.core import backend
+from funcdl.core import backend, tree
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.device_buffer import backend_of
@@ -14,6 +14,8 @@ from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.primitive import Primitive
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.trace import Tracer, raise_leaked
+from funcdl.errors import TreeError
+from funcdl.transforms.arguments import function_name, show_tree
 from funcdl.transforms.jit_primitive import compiled
 from funcdl.transforms.weak_cache import cached_on_first
 
@@ -97,3 +99,22 @@ def split(values: Sequence[Any], *counts: int) -> list[list[Any]]:
 def select(values: Sequence[Any], flags: Sequence[bool], wanted: bool = True) -> list[Any]:
     """The values whose flag is as wanted."""
     return [x for x, flag in zip(values, flags, strict=True) if flag == wanted]
+
+
+def solution_tree(
+    what: str, solver: Callable[..., Any], found: tree.TreeDef, has_aux: bool
+) -> tree.TreeDef:
+    """The structure of a solution, given that of what a solver returned.
+
+    Raises:
+      TreeError: it is to be a pair with `aux` second, and is none.
+    """
+    if not has_aux:
+        return found
+    children = found.children()
+    if found.type is not tuple or len(children) != 2:
+        raise TreeError(
+            f"{what} with has_aux=True requires {function_name(solver)} to return a pair (x, aux), "
+            f"got {show_tree(found)}"
+        )
+    return children[0]

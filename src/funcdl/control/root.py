@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from funcdl.control.programs import split
+from funcdl.control.programs import solution_tree, split
 from funcdl.core import tree
 from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
 from funcdl.errors import ShapeError, TreeError
 from funcdl.ops.arithmetic import neg
 from funcdl.ops.shape import zeros
-from funcdl.transforms.arguments import as_arrays, describe_trees, function_name, show_tree
+from funcdl.transforms.arguments import as_arrays, describe_trees, function_name
 from funcdl.transforms.custom_rules import custom_jvp
 from funcdl.transforms.derivatives import jvp, linearize
 from funcdl.transforms.programs import trace_body
@@ -52,15 +52,7 @@ def custom_root(
         return solve(f, x)
 
     solver, solver_captured, solver_tree = trace_body(call, in_tree, avals, f"solver of {what}")
-    x_tree = solver_tree
-    if has_aux:
-        children = solver_tree.children()
-        if solver_tree.type is not tuple or len(children) != 2:
-            raise TreeError(
-                f"{what} with has_aux=True requires {function_name(solve)} to return a pair "
-                f"(x, aux), got {show_tree(solver_tree)}"
-            )
-        x_tree = children[0]
+    x_tree = solution_tree(what, solve, solver_tree, has_aux)
     _check(function_name(solve), guess_tree, avals, x_tree, solver)
 
     def solve_tangent(x: Any, y: Any) -> Any:

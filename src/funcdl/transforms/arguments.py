@@ -39,6 +39,21 @@ def normalize_argnums(
     return tuple(i % count for i in positions)
 
 
+def at_positions(
+    f: Callable[..., Any], positions: Sequence[int], args: Sequence[Any], kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """`f` as a function of some positional arguments alone, and those arguments."""
+
+    def restricted(*values: Any) -> Any:
+        full = list(args)
+        for i, value in zip(positions, values, strict=True):
+            full[i] = value
+        return f(*full, **kwargs)
+
+    functools.update_wrapper(restricted, f)
+    return restricted, tuple(args[i] for i in positions)
+
+
 def argument_names(f: Callable[..., Any], args: Sequence[Any]) -> list[str]:
     """A name for each positional argument: the parameter's, or its position."""
     try:

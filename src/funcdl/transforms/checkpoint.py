@@ -21,7 +21,7 @@ from funcdl.core.primitive import Primitive, own_weak
 from funcdl.core.pruning import prune_call, prune_jaxpr, without_silent_effects
 from funcdl.core.reference import run_reference
 from funcdl.core.staging import trace_to_jaxpr
-from funcdl.core.symbolic_zero import LinearInput, Zero, is_linear, is_zero
+from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.core.trace import current_trace
 from funcdl.errors import ArgumentError
 from funcdl.ops.barrier import optimization_barrier
@@ -34,7 +34,7 @@ from funcdl.transforms.jvp import jvp_jaxpr
 from funcdl.transforms.partial_eval import PartialEvalTrace, known_args, partial_eval_jaxpr
 from funcdl.transforms.programs import trace_body, without_unused
 from funcdl.transforms.selection import select_arguments
-from funcdl.transforms.transpose import backward_pass
+from funcdl.transforms.transpose import trace_transposed
 from funcdl.transforms.weak_cache import cached_on_first
 
 checkpoint_call = Primitive("checkpoint", multiple_results=True)
@@ -278,33 +278,11 @@ def _transposed(
     prevent_cse: bool,
 ) -> tuple[ClosedJaxpr, tuple[bool, ...]]:
     """As `transpose_jaxpr`, with the recomputation behind a barrier."""
-    avals = program.in_avals
-    rest_avals = [aval for aval, flag in zip(avals, linear, strict=True) if not flag]
-    flags: list[bool] = []
 
-    def run(*inputs: Any) -> list[Any]:
-        values, cts = inputs[: len(rest_avals)], inputs[len(rest_avals) :]
-        if prevent_cse:
-            values = tuple(optimization_barrier.bind(x, *cts) for x in values)
-        rest, given = iter(values), iter(cts)
-        args = [
-            LinearInput(aval) if flag else next(rest)
-            for aval, flag in zip(avals, linear, strict=True)
-        ]
-        outs = [
-            next(given) if flag else Zero(aval.to_tangent())
-            for aval, flag in zip(program.out_avals, nonzero, strict=True)
-        ]
-        found = backward_pass(program.jaxpr, program.consts, args, outs)
-        found = [ct for ct, flag in zip(found, linear, strict=True) if flag]
-        flags[:] = [not is_zero(ct) for ct in found]
-        return [ct for ct in found if not is_zero(ct)]
+    def behind_barrier(values: Sequence[Any], cts: Sequence[Any]) -> Sequence[Any]:
+        return [optimization_barrier.bind(x, *cts) for x in values] if prevent_cse else values
 
-    ct_avals = [
-        aval.to_tangent() for aval, flag in zip(program.out_avals, nonzero, strict=True) if flag
-    ]
-    jaxpr, consts = trace_to_jaxpr(run, [*rest_avals, *ct_avals], name="transpose")
-    return ClosedJaxpr(jaxpr, consts), tuple(flags)
+    return trace_transposed(program, linear, nonzero, behind_barrier)
 
 
 def _batch(

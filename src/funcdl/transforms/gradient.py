@@ -15,6 +15,7 @@ from funcdl.ops.shape import full_like
 from funcdl.transforms.arguments import (
     argument_names,
     as_arrays,
+    at_positions,
     function_name,
     leaf_names,
     normalize_argnums,
@@ -56,18 +57,10 @@ def value_and_grad(
     def value_and_grad_f(*args: Any, **kwargs: Any) -> Any:
         name = function_name(fun)
         positions = normalize_argnums(argnums, len(args), "grad: argnums", name)
-        chosen = tuple(args[i] for i in positions)
         arg_names = argument_names(fun, args)
         for i in positions:
             _check_input(arg_names[i], args[i], holomorphic, allow_int)
-
-        def restricted(*values: Any) -> Any:
-            full_args = list(args)
-            for i, value in zip(positions, values, strict=True):
-                full_args[i] = value
-            return fun(*full_args, **kwargs)
-
-        functools.update_wrapper(restricted, fun)
+        restricted, chosen = at_positions(fun, positions, args, kwargs)
         flat, treedef = tree.flatten(chosen)
         flat = [as_array(x) for x in flat]
         flat_fun = FlatFunction(restricted, treedef, has_aux, "grad")

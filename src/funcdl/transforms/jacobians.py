@@ -21,6 +21,7 @@ from funcdl.ops.slicing import slice_
 from funcdl.transforms.arguments import (
     argument_names,
     as_arrays,
+    at_positions,
     function_name,
     leaf_names,
     normalize_argnums,
@@ -160,17 +161,8 @@ def _restrict(
     args: Sequence[Any],
     kwargs: dict[str, Any],
 ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """`fun` as a function of the chosen arguments alone, and those."""
     positions = normalize_argnums(argnums, len(args), f"{transform}: argnums", function_name(fun))
-
-    def restricted(*values: Any) -> Any:
-        full = list(args)
-        for i, value in zip(positions, values, strict=True):
-            full[i] = value
-        return fun(*full, **kwargs)
-
-    functools.update_wrapper(restricted, fun)
-    return restricted, tuple(args[i] for i in positions)
+    return at_positions(fun, positions, args, kwargs)
 
 
 def _named(

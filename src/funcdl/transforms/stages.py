@@ -38,12 +38,8 @@ class Staged:
         )
 
 
-class Traced:
-    """A traced function (see `jax.stages.Traced`)."""
-
-    def __init__(self, name: str, staged: Staged) -> None:
-        self._staged = staged
-        self.fun_name = name
+class _Stage:
+    _staged: Staged
 
     @property
     def jaxpr(self) -> ClosedJaxpr:
@@ -54,6 +50,14 @@ class Traced:
     def out_info(self) -> Any:
         """The output's structure, as `ShapeDtypeStruct`s."""
         return self._staged.out_info
+
+
+class Traced(_Stage):
+    """A traced function (see `jax.stages.Traced`)."""
+
+    def __init__(self, name: str, staged: Staged) -> None:
+        self._staged = staged
+        self.fun_name = name
 
     def lower(self) -> Lowered:
         """Hand the program to the back end that is configured now."""
@@ -63,7 +67,7 @@ class Traced:
         return f"<traced {self.fun_name}>"
 
 
-class Lowered:
+class Lowered(_Stage):
     """A traced function, ready to be compiled or looked at (see `jax.stages.Lowered`)."""
 
     def __init__(self, name: str, staged: Staged) -> None:
@@ -72,16 +76,6 @@ class Lowered:
         self._lowered = backend.get(config.backend).lower(
             staged.program, name=name, donated=staged.donated
         )
-
-    @property
-    def jaxpr(self) -> ClosedJaxpr:
-        """The traced program."""
-        return self._staged.program
-
-    @property
-    def out_info(self) -> Any:
-        """The output's structure, as `ShapeDtypeStruct`s."""
-        return self._staged.out_info
 
     @property
     def out_tree(self) -> tree.TreeDef:

@@ -102,18 +102,30 @@ def transpose_jaxpr(
     Its inputs are the non-linear inputs, then the cotangents flagged `nonzero_ct`; its outputs the
     cotangents of the linear inputs that the second result flags as nonzero.
     """
+    return trace_transposed(program, linear, nonzero_ct, lambda values, cts: values)
+
+
+def trace_transposed(
+    program: ClosedJaxpr,
+    linear: Sequence[bool],
+    nonzero_ct: Sequence[bool],
+    prepare: Callable[[Sequence[Any], Sequence[Any]], Sequence[Any]],
+) -> tuple[ClosedJaxpr, tuple[bool, ...]]:
+    """As `transpose_jaxpr`; `prepare` is given non-linear inputs and cotangents, and returns the
+    inputs to use."""
     flags: list[bool] = []
     avals = program.in_avals
     rest_avals = [aval for aval, flag in zip(avals, linear, strict=True) if not flag]
 
     def run(*inputs: Any) -> list[Any]:
-        rest, given = iter(inputs[: len(rest_avals)]), iter(inputs[len(rest_avals) :])
+        values, given = inputs[: len(rest_avals)], inputs[len(rest_avals) :]
+        rest, received = iter(prepare(values, given)), iter(given)
         args = [
             LinearInput(aval) if flag else next(rest)
             for aval, flag in zip(avals, linear, strict=True)
         ]
         cts = [
-            next(given) if nonzero else Zero(aval.to_tangent())
+            next(received) if nonzero else Zero(aval.to_tangent())
             for aval, nonzero in zip(program.out_avals, nonzero_ct, strict=True)
         ]
         found = backward_pass(program.jaxpr, program.consts, args, cts)
