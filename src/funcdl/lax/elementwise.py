@@ -12,6 +12,7 @@ from funcdl.core.array import as_array
 from funcdl.core.dtypes import is_inexact, is_integer
 from funcdl.core.primitive import Primitive
 from funcdl.errors import DtypeError, ShapeError
+from funcdl.lax.naming import publish
 from funcdl.lax.operands import ArrayLike, fit
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.promotion import array
@@ -36,35 +37,33 @@ def _unary(name: str, primitive: Primitive, text: str) -> Callable[[ArrayLike], 
     def function(x: ArrayLike) -> Any:
         return primitive.bind(array(name, x))
 
-    function.__name__ = function.__qualname__ = name
-    function.__module__ = "funcdl.lax"
-    function.__doc__ = f"{text}\n\nDtypes are those that the primitive takes; none is promoted."
-    return function
+    return publish(
+        function, name, f"{text}\n\nDtypes are those that the primitive takes; none is promoted."
+    )
 
 
 def _tunable(name: str, primitive: Primitive, text: str) -> Callable[..., Any]:
     def function(x: ArrayLike, *, accuracy: Any = None) -> Any:
         return primitive.bind(array(name, x))
 
-    function.__name__ = function.__qualname__ = name
-    function.__module__ = "funcdl.lax"
-    function.__doc__ = (
+    return publish(
+        function,
+        name,
         f"{text}\n\nDtypes are those that the primitive takes; none is promoted. `accuracy` has "
-        "no effect."
+        "no effect.",
     )
-    return function
 
 
 def _binary(name: str, primitive: Primitive, text: str) -> Callable[[ArrayLike, ArrayLike], Any]:
     def function(x: ArrayLike, y: ArrayLike) -> Any:
         return primitive.bind(*fit(name, x, y))
 
-    function.__name__ = function.__qualname__ = name
-    function.__module__ = "funcdl.lax"
-    function.__doc__ = (
-        f"{text}\n\nBoth arrays have one shape and dtype; a Python scalar takes those of the other."
+    return publish(
+        function,
+        name,
+        f"{text}\n\nBoth arrays have one shape and dtype; a Python scalar takes those of the "
+        "other.",
     )
-    return function
 
 
 add = _binary("add", arithmetic.add, "Sum.")

@@ -10,6 +10,7 @@ import numpy as np
 from funcdl.control import fori_loop
 from funcdl.core.primitive import Primitive
 from funcdl.errors import ArgumentError, ShapeError
+from funcdl.lax.naming import publish
 from funcdl.lax.operands import ArrayLike
 from funcdl.lax.shaping import concatenate, reshape, squeeze
 from funcdl.numpy import where
@@ -265,13 +266,12 @@ def _scatter(name: str, primitive: Primitive, text: str) -> Any:
             mode=GatherScatterMode.from_any(mode),
         )
 
-    function.__name__ = function.__qualname__ = name
-    function.__module__ = "funcdl.lax"
-    function.__doc__ = (
+    return publish(
+        function,
+        name,
         f"The array with windows at index vectors {text} (see `jax.lax.{name}`).\n\n"
-        "The arguments are those of `gather`; `updates` holds a window for each index vector."
+        "The arguments are those of `gather`; `updates` holds a window for each index vector.",
     )
-    return function
 
 
 scatter = _scatter("scatter", scattering.scatter, "replaced")

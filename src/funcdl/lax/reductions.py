@@ -10,6 +10,7 @@ import numpy as np
 from funcdl.core import dtypes
 from funcdl.core.primitive import Primitive
 from funcdl.errors import ShapeError
+from funcdl.lax.naming import publish
 from funcdl.lax.operands import ArrayLike
 from funcdl.lax.options import check_precision, factor_precision
 from funcdl.numpy.creation import DTypeLike, canonical
@@ -26,10 +27,7 @@ def _reduction(
         x = array(name, operand)
         return primitive(x, axes=normalize_axes(name, tuple(axes), x.ndim))
 
-    function.__name__ = function.__qualname__ = name
-    function.__module__ = "funcdl.lax"
-    function.__doc__ = f"{text} along some axes, which the result does not keep."
-    return function
+    return publish(function, name, f"{text} along some axes, which the result does not keep.")
 
 
 reduce_sum = _reduction("reduce_sum", reduction.reduce_sum, "Sum")
@@ -58,19 +56,23 @@ def _find(
     return primitive(x, axes=axes, index_dtype=canonical(index_dtype))
 
 
-def cumsum(operand: ArrayLike, axis: int = 0, reverse: bool = False) -> Any:
-    """Sums of all elements up to each one along an axis, or from each one on if `reverse`."""
-    return _running("cumsum", cumulative.cumsum, operand, axis, reverse)
+def _running(name: str, primitive: Primitive, text: str) -> Callable[..., Any]:
+    def function(operand: ArrayLike, axis: int = 0, reverse: bool = False) -> Any:
+        x = array(name, operand)
+        return primitive(x, axis=normalize_axis(name, axis, x.ndim), reverse=bool(reverse))
+
+    return publish(
+        function,
+        name,
+        f"{text} of all elements up to each one along an axis, or from each one on if `reverse`.",
+    )
 
 
-def cumprod(operand: ArrayLike, axis: int = 0, reverse: bool = False) -> Any:
-    """Products of all elements up to each one along an axis, or from it on if `reverse`."""
-    return _running("cumprod", cumulative.cumprod, operand, axis, reverse)
-
-
-def _running(name: str, primitive: Primitive, operand: ArrayLike, axis: int, reverse: bool) -> Any:
-    x = array(name, operand)
-    return primitive(x, axis=normalize_axis(name, axis, x.ndim), reverse=bool(reverse))
+cumsum = _running("cumsum", cumulative.cumsum, "Sum")
+cumprod = _running("cumprod", cumulative.cumprod, "Product")
+cummax = _running("cummax", cumulative.cummax, "Maximum")
+cummin = _running("cummin", cumulative.cummin, "Minimum")
+cumlogsumexp = _running("cumlogsumexp", cumulative.cumlogsumexp, "``log(sum(exp(x)))``")
 
 
 def dot_general(
@@ -87,7 +89,8 @@ def dot_general(
       dimension_numbers: ``((lhs_contract, rhs_contract), (lhs_batch, rhs_batch))``; the result has
         the batch dimensions, then those left of lhs, then those left of rhs.
       precision: what a GPU may round factors of float32 to: nothing (``HIGHEST``), the sum of two
-        tf32 numbers (``HIGH``), or what ``config.default_matmul_precision`` says (None). A CPU rounds none.
+        tf32 numbers (``HIGH``), or what ``config.default_matmul_precision`` says (None). A CPU
+        rounds none.
       preferred_element_type: the dtype to add up in and to return. Where it holds all values of the
         operands' dtypes, these may be any; floats may also have a narrower one.
 

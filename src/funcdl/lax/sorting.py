@@ -1,19 +1,17 @@
-"""Order along a dimension, and running extremes."""
+"""Order along a dimension."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from funcdl.core import dtypes
-from funcdl.core.primitive import Primitive
 from funcdl.errors import ArgumentError, DtypeError
 from funcdl.lax.operands import ArrayLike
 from funcdl.lax.shaping import slice_in_dim
 from funcdl.numpy.promotion import array
 from funcdl.numpy.reductions import normalize_axis
-from funcdl.ops import cumulative
 from funcdl.ops import sort as ordering
 
 
@@ -138,21 +136,3 @@ def _approximate(
     places = ordering.argsort(x, axis)
     found = slice_in_dim(places, 0, k, axis=axis)
     return ordering.take_along(x, found, axis), found
-
-
-def _running(name: str, primitive: Primitive, text: str) -> Callable[..., Any]:
-    def function(operand: ArrayLike, axis: int = 0, reverse: bool = False) -> Any:
-        x = array(name, operand)
-        return primitive(x, axis=normalize_axis(name, axis, x.ndim), reverse=bool(reverse))
-
-    function.__name__ = function.__qualname__ = name
-    function.__module__ = "funcdl.lax"
-    function.__doc__ = (
-        f"{text} of all elements up to each one along an axis, or from each one on if `reverse`."
-    )
-    return function
-
-
-cummax = _running("cummax", cumulative.cummax, "Maximum")
-cummin = _running("cummin", cumulative.cummin, "Minimum")
-cumlogsumexp = _running("cumlogsumexp", cumulative.cumlogsumexp, "``log(sum(exp(x)))``")
