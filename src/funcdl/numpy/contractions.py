@@ -21,7 +21,7 @@ from funcdl.core.avals import Shape
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.products import rounding_of
-from funcdl.numpy.promotion import array, convert, promote_dtypes, strong
+from funcdl.numpy.promotion import array, convert, promote_dtypes, refuse_out, strong
 from funcdl.ops.arithmetic import mul
 from funcdl.ops.dot import dot_general
 from funcdl.ops.reduction import reduce_sum
@@ -75,8 +75,7 @@ def einsum(
       ArgumentError: the subscripts cannot be read, or do not fit the number of operands.
       ShapeError: an operand has another number of dimensions than labels, or sizes differ.
     """
-    if out is not None:
-        raise ArgumentError("einsum: out must be None, since arrays are immutable")
+    refuse_out("einsum", out)
     arrays, inputs, output = _read(subscripts, operands)
     values = promote_dtypes("einsum", *arrays)
     target, weak = dtypes.lattice_join(*map(dtypes.lattice_type, arrays))

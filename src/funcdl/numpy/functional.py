@@ -13,7 +13,7 @@ from funcdl.numpy.creation import DTypeLike, arange, asarray, shape_of, zeros_li
 from funcdl.numpy.indexing import take_along_axis, where
 from funcdl.numpy.joining import stack
 from funcdl.numpy.logic import truth
-from funcdl.numpy.promotion import ArrayLike, array, convert, promote
+from funcdl.numpy.promotion import ArrayLike, array, convert, promote, refuse_out
 from funcdl.numpy.reductions import normalize_axis
 from funcdl.numpy.shaping import broadcast_arrays, expand_dims, ndim
 from funcdl.transforms.vmap import vmap
@@ -143,8 +143,7 @@ def choose(a: ArrayLike, choices: Any, out: None = None, mode: str = "raise") ->
       ConcretizationError: with `mode` "raise", the indices are traced.
       DtypeError: they are no integers.
     """
-    if out is not None:
-        raise ArgumentError("choose: out must be None, since arrays are immutable")
+    refuse_out("choose", out)
     index = array("choose", a)
     if not dtypes.is_integer(index.aval.dtype):
         raise DtypeError(f"choose: a must hold integers, got {index.aval}")

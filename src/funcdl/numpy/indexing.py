@@ -15,7 +15,7 @@ from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.numpy import promotion
 from funcdl.numpy.index_plan import Plan, plan_index, with_axes_for_bools, wrap
 from funcdl.numpy.logic import truth
-from funcdl.numpy.promotion import ArrayLike, array, promote_dtypes
+from funcdl.numpy.promotion import ArrayLike, array, promote_dtypes, refuse_out
 from funcdl.numpy.reductions import normalize_axis
 from funcdl.numpy.searching import find_nonzero
 from funcdl.ops.arithmetic import add, rem
@@ -165,8 +165,7 @@ def take(
       DtypeError: the indices are no integers.
       ArgumentError: an unknown mode, or no such axis.
     """
-    if out is not None:
-        raise ArgumentError("take: out must be None, since arrays are immutable")
+    refuse_out("take", out)
     a, places = array("take", a), _integers("take", indices)
     if axis is None:
         a, axis = reshape(a, new_sizes=(a.aval.size,)), 0

@@ -15,7 +15,7 @@ from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy import promotion
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.indexing import take
-from funcdl.numpy.promotion import ArrayLike, array, convert, promote_dtypes, strong
+from funcdl.numpy.promotion import ArrayLike, array, convert, promote_dtypes, refuse_out, strong
 from funcdl.numpy.reductions import normalize_axis
 from funcdl.numpy.shaping import (
     atleast_1d,
@@ -114,8 +114,7 @@ def stack(
       ArgumentError: there are no arrays, or `axis` is out of range.
       ShapeError: the shapes differ.
     """
-    if out is not None:
-        raise ArgumentError("stack: out must be None, since arrays are immutable")
+    refuse_out("stack", out)
     parts = _parts("stack", arrays, dtype)
     shapes = [x.aval.shape for x in parts]
     if len(set(shapes)) > 1:

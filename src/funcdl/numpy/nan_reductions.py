@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
-from funcdl.errors import ArgumentError
 from funcdl.numpy import reductions
 from funcdl.numpy.creation import DTypeLike
 from funcdl.numpy.indexing import where as choose
 from funcdl.numpy.logic import isnan, truth
-from funcdl.numpy.promotion import ArrayLike, array
+from funcdl.numpy.promotion import ArrayLike, array, refuse_out
 from funcdl.numpy.reductions import Axis
 from funcdl.numpy.statistics import mean as whole_mean
 from funcdl.numpy.statistics import var as whole_var
@@ -204,8 +203,7 @@ def _find(
     out: None,
     keepdims: bool | None,
 ) -> Any:
-    if out is not None:
-        raise ArgumentError(f"{name}: out must be None, since arrays are immutable")
+    refuse_out(name, out)
     x = array(name, a)
     if not dtypes.is_float(x.aval.dtype):
         return find(x, axis, None, keepdims)

@@ -23,6 +23,7 @@ from funcdl.numpy.promotion import (
     convert,
     promote,
     promote_inexact,
+    refuse_out,
 )
 from funcdl.numpy.reductions import any, normalize_axis, sum
 from funcdl.numpy.shaping import moveaxis, ravel, reshape
@@ -241,8 +242,7 @@ def modf(x: ArrayLike, /, out: None = None) -> tuple[Any, Any]:
     Raises:
       DtypeError: the array is complex.
     """
-    if out is not None:
-        raise ArgumentError("modf: out must be None, since arrays are immutable")
+    refuse_out("modf", out)
     x = _float("modf", x)
     whole = trunc(x)
     return copysign(where(isinf(x), 0, x - whole), x), whole

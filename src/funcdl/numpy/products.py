@@ -15,7 +15,7 @@ from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.arithmetic import multiply
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.functions import conj
-from funcdl.numpy.promotion import ArrayLike, convert, promote_dtypes
+from funcdl.numpy.promotion import ArrayLike, convert, promote_dtypes, refuse_out
 from funcdl.numpy.reductions import normalize_axis
 from funcdl.numpy.shaping import moveaxis, ravel, transpose
 from funcdl.ops.dot import dot_general
@@ -214,8 +214,7 @@ def inner(
 
 def outer(a: ArrayLike, b: ArrayLike, out: None = None) -> Any:
     """Each element of `a` times each of `b`: a matrix."""
-    if out is not None:
-        raise ArgumentError("outer: out must be None, since arrays are immutable")
+    refuse_out("outer", out)
     x, y = promote_dtypes("outer", a, b)
     return multiply(reshape(x, new_sizes=(x.size, 1)), ravel(y))
 

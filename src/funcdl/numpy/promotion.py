@@ -13,7 +13,7 @@ import numpy as np
 from funcdl.core import dtypes
 from funcdl.core.array import Array, ArrayOperators, as_array
 from funcdl.core.avals import Shape
-from funcdl.errors import LeafTypeError, ShapeError
+from funcdl.errors import ArgumentError, LeafTypeError, ShapeError
 from funcdl.ops.convert import convert_element_type
 from funcdl.ops.shape import broadcast_to
 
@@ -21,6 +21,12 @@ ArrayLike = Any
 """An array, a tracer, a NumPy array, or a scalar of Python or NumPy."""
 
 _PYTHON_SCALARS = frozenset([bool, int, float, complex])
+
+
+def refuse_out(name: str, out: Any) -> None:
+    """Raise `ArgumentError` for an array to write to, which NumPy's functions take."""
+    if out is not None:
+        raise ArgumentError(f"{name}: out must be None, since arrays are immutable")
 
 
 def operand(name: str, x: ArrayLike, position: int = 0) -> Any:

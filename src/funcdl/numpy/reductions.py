@@ -15,7 +15,7 @@ from funcdl.errors import ArgumentError
 from funcdl.numpy.arithmetic import maximum, minimum
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.logic import truth
-from funcdl.numpy.promotion import ArrayLike, array, convert, strong
+from funcdl.numpy.promotion import ArrayLike, array, convert, refuse_out, strong
 from funcdl.ops import arg_reduction, cumulative, reduction
 from funcdl.ops.arithmetic import add, mul
 from funcdl.ops.select import select_n
@@ -80,11 +80,6 @@ def normalize_axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
 def restore_dims(x: Any, shape: Sequence[int], axes: Sequence[int]) -> Any:
     """A reduction's output with size 1 in place of the axes that it lost."""
     return reshape(x, new_sizes=tuple(1 if d in axes else n for d, n in enumerate(shape)))
-
-
-def _refuse_out(name: str, out: Any) -> None:
-    if out is not None:
-        raise ArgumentError(f"{name}: out must be None, since arrays are immutable")
 
 
 def _mask(name: str, a: Any, where: ArrayLike | None, other: Any) -> Any:
@@ -182,7 +177,7 @@ def _accumulate(
     where: ArrayLike | None,
     promote_integers: bool,
 ) -> Any:
-    _refuse_out(name, out)
+    refuse_out(name, out)
     a = array(name, a)
     target = sum_dtype(a.aval.dtype, dtype, promote_integers)
     if dtypes.is_bool(target):
@@ -245,7 +240,7 @@ def _extreme(
     initial: ArrayLike | None,
     where: ArrayLike | None,
 ) -> Any:
-    _refuse_out(name, out)
+    refuse_out(name, out)
     a = array(name, a)
     axes = normalize_axes(name, axis, a.aval.ndim)
     if initial is None:
@@ -275,7 +270,7 @@ def all(
     where: ArrayLike | None = None,
 ) -> Any:
     """Whether all elements differ from zero; the arguments are those of `sum`."""
-    _refuse_out("all", out)
+    refuse_out("all", out)
     return _reduce("all", reduction.reduce_and, truth("all", a), axis, keepdims, where, True)
 
 
@@ -288,7 +283,7 @@ def any(
     where: ArrayLike | None = None,
 ) -> Any:
     """Whether any element differs from zero; the arguments are those of `sum`."""
-    _refuse_out("any", out)
+    refuse_out("any", out)
     return _reduce("any", reduction.reduce_or, truth("any", a), axis, keepdims, where, False)
 
 
@@ -329,7 +324,7 @@ def _find(
     out: None,
     keepdims: bool | None,
 ) -> Any:
-    _refuse_out(name, out)
+    refuse_out(name, out)
     a = array(name, a)
     shape = a.aval.shape
     axes = normalize_axes(name, axis, len(shape))
@@ -424,7 +419,7 @@ def _running(
     dtype: DTypeLike,
     out: None,
 ) -> Any:
-    _refuse_out(name, out)
+    refuse_out(name, out)
     a = array(name, a)
     dtype = sum_dtype(a.aval.dtype, dtype, dtypes.is_bool(a.aval.dtype))
     a = strong(convert(a, dtype))

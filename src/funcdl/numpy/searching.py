@@ -18,7 +18,7 @@ from funcdl.core.avals import Shape
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ConcretizationError, ShapeError
 from funcdl.numpy.logic import isnan, truth
-from funcdl.numpy.promotion import ArrayLike, array, convert, promote_dtypes
+from funcdl.numpy.promotion import ArrayLike, array, convert, promote_dtypes, refuse_out
 from funcdl.numpy.reductions import cumsum, normalize_axis, sum
 from funcdl.ops.comparison import lt
 from funcdl.ops.scatter import ScatterDimensionNumbers, scatter
@@ -202,8 +202,7 @@ def compress(
       ConcretizationError: the condition is traced, and there is no `size`.
       ShapeError: the condition is no vector, or longer than the axis.
     """
-    if out is not None:
-        raise ArgumentError("compress: out must be None, since arrays are immutable")
+    refuse_out("compress", out)
     return _compressed("compress", condition, a, axis, size, fill_value)
 
 

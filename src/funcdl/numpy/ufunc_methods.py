@@ -19,7 +19,7 @@ from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.indexing import where as choose
 from funcdl.numpy.joining import concatenate, stack
 from funcdl.numpy.logic import truth
-from funcdl.numpy.promotion import ArrayLike, array, convert
+from funcdl.numpy.promotion import ArrayLike, array, convert, refuse_out
 from funcdl.numpy.reductions import normalize_axis
 from funcdl.numpy.shaping import (
     broadcast_arrays,
@@ -31,11 +31,6 @@ from funcdl.numpy.shaping import (
 )
 
 Function = Callable[..., Any]
-
-
-def _refuse_out(name: str, out: Any) -> None:
-    if out is not None:
-        raise ArgumentError(f"{name}: out must be None, since arrays are immutable")
 
 
 def _reduce(name: str, f: Function, identity: Any) -> Function:
@@ -50,7 +45,7 @@ def _reduce(name: str, f: Function, identity: Any) -> Function:
     ) -> Any:
         """The function applied along an axis, from its first element to its last."""
         label = f"{name}.reduce"
-        _refuse_out(label, out)
+        refuse_out(label, out)
         x = array(label, a)
         x = x if dtype is None else convert(x, canonical(dtype))
         start = identity if initial is None else initial
@@ -99,7 +94,7 @@ def _by_name(name: str, reduction: Function) -> Function:
         where: ArrayLike | None = None,
     ) -> Any:
         """The function applied along an axis, from its first element to its last."""
-        _refuse_out(f"{name}.reduce", out)
+        refuse_out(f"{name}.reduce", out)
         x = array(f"{name}.reduce", a)
         x = x if dtype is None else convert(x, canonical(dtype))
         options = {} if initial is None else {"initial": initial}
@@ -112,7 +107,7 @@ def _accumulate(name: str, f: Function, associative: bool) -> Function:
     def accumulate(a: ArrayLike, axis: int = 0, dtype: DTypeLike = None, out: None = None) -> Any:
         """The results of `reduce` up to each element along an axis."""
         label = f"{name}.accumulate"
-        _refuse_out(label, out)
+        refuse_out(label, out)
         x = array(label, a)
         x = x if dtype is None else convert(x, canonical(dtype))
         axis = normalize_axis(label, axis, x.aval.ndim)
@@ -181,7 +176,7 @@ def _reduceat(name: str, reduce: Function) -> Function:
         Where the next place is no larger, the element there alone.
         """
         label = f"{name}.reduceat"
-        _refuse_out(label, out)
+        refuse_out(label, out)
         if isinstance(indices, Tracer):
             raise ConcretizationError(f"{label}: indices must not be traced, got {indices.aval}")
         x = array(label, a)
