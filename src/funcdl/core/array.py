@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NoReturn
 
 import numpy as np
 
 from funcdl.core import dtypes
-from funcdl.core.avals import ShapedArray
+from funcdl.core.avals import ShapedArray, Typed
 from funcdl.core.device_buffer import DeviceBuffer, Value
 from funcdl.core.devices import CPU, Device, find_device, platform_of
 from funcdl.errors import DeletedArrayError, ImmutableArrayError, LeafTypeError
 
 
-class ArrayOperators:
+class ArrayOperators(Typed):
     """Operators and methods of arrays and tracers, except those that need values.
 
     The user-facing NumPy layer supplies the functions (`install_operators`), since promotion and
@@ -26,18 +25,6 @@ class ArrayOperators:
 
     # NumPy must return NotImplemented from `ndarray + Array`, so that our operator decides.
     __array_priority__ = 100
-
-    @property
-    def aval(self) -> ShapedArray:
-        raise AssertionError(type(self).__name__)
-
-    @property
-    def ndim(self) -> int:
-        return len(self.aval.shape)
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.aval.shape)
 
     @property
     def nbytes(self) -> int:

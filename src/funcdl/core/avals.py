@@ -84,6 +84,32 @@ class ShapedArray:
         return f"{weak}{dtypes.short_name(self.dtype)}[{','.join(map(str, self.shape))}]"
 
 
+class Typed:
+    """What its `aval` tells of a value."""
+
+    __slots__ = ()
+
+    @property
+    def aval(self) -> ShapedArray:
+        raise AssertionError(type(self).__name__)
+
+    @property
+    def shape(self) -> Shape:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.aval.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.aval.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.aval.shape)
+
+
 class ShapeDtypeStruct:
     """A stand-in for an array where only shape and dtype matter (see `jax.ShapeDtypeStruct`).
 

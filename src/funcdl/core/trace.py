@@ -15,7 +15,6 @@ import numpy as np
 
 from funcdl.config import config
 from funcdl.core.array import Array, ArrayOperators
-from funcdl.core.avals import ShapedArray
 from funcdl.core.conversions import TracerConversions
 from funcdl.core.device_buffer import DeviceBuffer, backend_of, on_first_use
 from funcdl.core.source import SourceLine, current
@@ -168,18 +167,6 @@ class Tracer(TracerConversions, ArrayOperators):
 
     _trace: Trace
     source: SourceLine | None
-
-    @property
-    def aval(self) -> ShapedArray:
-        raise AssertionError(type(self).__name__)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.aval.shape
-
-    @property
-    def dtype(self) -> Any:
-        return self.aval.dtype
 
     @property
     def weak_type(self) -> bool:

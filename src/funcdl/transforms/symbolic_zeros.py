@@ -7,37 +7,25 @@ from typing import Any
 
 from funcdl.core import tree
 from funcdl.core.array import as_array
-from funcdl.core.avals import ShapedArray
+from funcdl.core.avals import ShapedArray, Typed
 from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.ops.shape import zeros
 
 
-class SymbolicZero:
+class SymbolicZero(Typed):
     """A tangent or cotangent that is zero whatever the arguments (see `jax.custom_derivatives`).
 
     It has a shape and a dtype, and no elements.
     """
 
-    __slots__ = ("aval",)
+    __slots__ = ("_aval",)
 
     def __init__(self, aval: ShapedArray) -> None:
-        self.aval = aval
+        self._aval = aval
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.aval.shape
-
-    @property
-    def dtype(self) -> Any:
-        return self.aval.dtype
-
-    @property
-    def ndim(self) -> int:
-        return self.aval.ndim
-
-    @property
-    def size(self) -> int:
-        return self.aval.size
+    def aval(self) -> ShapedArray:
+        return self._aval
 
     def __repr__(self) -> str:
         return f"SymbolicZero({self.aval})"
