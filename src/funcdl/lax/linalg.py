@@ -13,6 +13,7 @@ from typing import Any, Literal, overload
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax.operands import ArrayLike
 from funcdl.lax.polar import qdwh
+from funcdl.numpy.linalg.operands import square_matrices
 from funcdl.numpy.promotion import array, promote_dtypes, promote_inexact
 from funcdl.ops import linalg as ops
 from funcdl.ops.arithmetic import add, scaled
@@ -46,13 +47,6 @@ def _one(name: str, x: ArrayLike) -> Any:
     return promote_inexact(name, x)[0]
 
 
-def _square(name: str, x: ArrayLike) -> Any:
-    x = _one(name, x)
-    common.check_matrix(name, x.aval, square=True)
-    common.check_dtype(name, x.aval)
-    return x
-
-
 def symmetrize(x: Any) -> Any:
     """The mean of matrices and their conjugate transposes."""
     return scaled(add(x, adjoint(x)), 0.5)
@@ -72,7 +66,7 @@ def cholesky(x: ArrayLike, *, symmetrize_input: bool = True) -> Any:
       ShapeError: the matrices are not square.
       DtypeError: half precision.
     """
-    x = _square("cholesky", x)
+    x = square_matrices("cholesky", x)
     return ops.cholesky(symmetrize(x) if symmetrize_input else x)
 
 
@@ -120,7 +114,7 @@ def eig(
       NotDifferentiableError: a derivative of vectors is asked for, and not enabled.
     """
     results: list[Any] = ops.eig(
-        _square("eig", x),
+        square_matrices("eig", x),
         compute_left_eigenvectors=bool(compute_left_eigenvectors),
         compute_right_eigenvectors=bool(compute_right_eigenvectors),
         enable_eigvec_derivs=bool(enable_eigvec_derivs),
@@ -155,7 +149,7 @@ def eigh(
       DtypeError: half precision.
       ArgumentError: `subset_by_index` is no range within the eigenvalues.
     """
-    x = _square("eigh", x)
+    x = square_matrices("eigh", x)
     if symmetrize_input:
         x = symmetrize(x)
     vectors, values = ops.eigh(x, lower=bool(lower), sort_eigenvalues=bool(sort_eigenvalues))
@@ -196,7 +190,7 @@ def hessenberg(a: ArrayLike) -> tuple[Any, Any]:
       ShapeError: the matrices are not square.
       DtypeError: half precision.
     """
-    form, taus = ops.hessenberg(_square("hessenberg", a))
+    form, taus = ops.hessenberg(square_matrices("hessenberg", a))
     return form, taus
 
 
@@ -346,7 +340,7 @@ def schur(
         raise ArgumentError(
             "schur: eigenvalues cannot be sorted; leave sort_eig_vals and select_callable out"
         )
-    form = ops.schur(_square("schur", x), compute_schur_vectors=bool(compute_schur_vectors))
+    form = ops.schur(square_matrices("schur", x), compute_schur_vectors=bool(compute_schur_vectors))
     return tuple(form)
 
 
@@ -499,7 +493,7 @@ def tridiagonal(a: ArrayLike, *, lower: bool = True) -> tuple[Any, Any, Any, Any
       ShapeError: the matrices are not square.
       DtypeError: half precision.
     """
-    packed, d, e, taus = ops.tridiagonal(_square("tridiagonal", a), lower=bool(lower))
+    packed, d, e, taus = ops.tridiagonal(square_matrices("tridiagonal", a), lower=bool(lower))
     return packed, d, e, taus
 
 

@@ -9,7 +9,8 @@ from funcdl.core import dtypes
 from funcdl.errors import ArgumentError
 from funcdl.numpy.arithmetic import sign
 from funcdl.numpy.functions import log
-from funcdl.numpy.promotion import ArrayLike, promote_inexact, strong
+from funcdl.numpy.linalg.operands import square_matrices
+from funcdl.numpy.promotion import ArrayLike, strong
 from funcdl.numpy.reductions import prod, sum
 from funcdl.ops import linalg as ops
 from funcdl.ops.arithmetic import abs_, add, div, mul, sub
@@ -42,9 +43,7 @@ def det(a: ArrayLike) -> Any:
       ShapeError: the matrices are not square.
       DtypeError: half precision.
     """
-    (a,) = promote_inexact("det", a)
-    common.check_matrix("det", a.aval, square=True)
-    common.check_dtype("det", a.aval)
+    a = square_matrices("det", a)
     n = a.aval.shape[-1]
     if n == 0:
         return full(a.aval.shape[:-2], 1, a.aval.dtype)
@@ -169,7 +168,5 @@ def slogdet(a: ArrayLike, *, method: str | None = None) -> SlogdetResult:
     """
     if method not in (None, "lu"):
         raise ArgumentError(f"slogdet: method must be 'lu' or None, got {method!r}")
-    (a,) = promote_inexact("slogdet", a)
-    common.check_matrix("slogdet", a.aval, square=True)
-    common.check_dtype("slogdet", a.aval)
+    a = square_matrices("slogdet", a)
     return SlogdetResult(*_slogdet(strong(a)))

@@ -11,6 +11,7 @@ from typing import Any
 from funcdl.core import dtypes
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.linalg.decompositions import svd
+from funcdl.numpy.linalg.operands import square_matrices
 from funcdl.numpy.products import matmul
 from funcdl.numpy.promotion import (
     ArrayLike,
@@ -98,9 +99,7 @@ def inv(a: ArrayLike) -> Any:
       ShapeError: the matrices are not square.
       DtypeError: half precision.
     """
-    (a,) = promote_inexact("inv", a)
-    common.check_matrix("inv", a.aval, square=True)
-    common.check_dtype("inv", a.aval)
+    a = square_matrices("inv", a)
     return _solve(strong(a), common.identity_like(a))
 
 

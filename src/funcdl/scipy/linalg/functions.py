@@ -16,6 +16,7 @@ from funcdl.numpy.creation import arange
 from funcdl.numpy.functions import log2
 from funcdl.numpy.indexing import where
 from funcdl.numpy.linalg import solve
+from funcdl.numpy.linalg.operands import square_matrices
 from funcdl.numpy.promotion import ArrayLike, promote_inexact, strong
 from funcdl.numpy.reductions import any, max, sum
 from funcdl.ops.arithmetic import abs_, add, div, mul, scaled, sub
@@ -64,9 +65,7 @@ def expm(A: ArrayLike, *, upper_triangular: bool = False, max_squarings: int = 1
       ShapeError: the matrices are not square.
       DtypeError: half precision.
     """
-    (a,) = promote_inexact("expm", A)
-    common.check_matrix("expm", a.aval, square=True)
-    common.check_dtype("expm", a.aval)
+    a = square_matrices("expm", A)
     a = strong(a)
     narrow = dtypes.real_dtype(a.aval.dtype) == np.float32
     coefficients, limit = (_PADE_7, _LIMIT_7) if narrow else (_PADE_13, _LIMIT_13)
