@@ -204,11 +204,18 @@ def _lower_gather(
     first, number, (position, mask) = _lower_selected(
         reader, 1, windows, (index, place), reduce, select_prim
     )
-    builder = reader.builder
+    return _sum_chosen(reader, reduce, number, first, (position, mask))
+
+
+def _sum_chosen(
+    reader: Reader, reduce: Reduce, number: int, chosen: int, at: tuple[Position, int | None]
+) -> int:
+    """The sum of operand 0 where a number is the chosen one."""
+    (position, mask), builder = at, reader.builder
     value = reader.read(0, position, mask)
     zero = builder.const(0, builder.type_of(value).dtype)
-    chosen = builder.select(builder.elementwise("eq", number, first), value, zero)
-    return reduce("sum", _where(reader, mask, chosen, zero))
+    summed = builder.select(builder.elementwise("eq", number, chosen), value, zero)
+    return reduce("sum", _where(reader, mask, summed, zero))
 
 
 select_and_gather_add.shape = _gather_shape
@@ -319,10 +326,7 @@ def _lower_added(
     number = reader.read(1, position, mask)
     dtype = builder.type_of(number).dtype
     own = builder.index_value(flat_index(index, params["shape"]), dtype)
-    value = reader.read(0, position, mask)
-    zero = builder.const(0, builder.type_of(value).dtype)
-    chosen = builder.select(builder.elementwise("eq", number, own), value, zero)
-    return reduce("sum", _where(reader, mask, chosen, zero))
+    return _sum_chosen(reader, reduce, number, own, (position, mask))
 
 
 add_selected.shape = _added_shape
