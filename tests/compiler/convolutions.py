@@ -100,6 +100,9 @@ TABLE: dict[str, Case] = {
     "3x3": Case(2, 5, 10, (9, 7), (3, 3), padding=same((3, 3))),
     "3x3, many features": Case(2, 16, 200, (6, 8), (3, 3), padding=same((3, 3))),
     "first layer": Case(3, 3, 64, (8, 8), (3, 3), padding=same((3, 3))),
+    "last layer": Case(3, 32, 4, (9, 8), (3, 3), (2, 1), same((3, 3))),
+    "one feature": Case(2, 16, 1, (9, 8), (5, 2), padding=same((5, 2)), layout=1),
+    "two features in groups": Case(2, 48, 2, (7, 6), (3, 3), feature_groups=3),
     "valid": Case(2, 8, 33, (9, 9), (3, 2)),
     "strided": Case(2, 8, 16, (9, 8), (3, 3), (2, 2), same((3, 3))),
     "strided, odd": Case(1, 3, 7, (11, 5), (4, 3), (3, 1), ((2, 1), (0, 1))),
@@ -134,6 +137,9 @@ TABLE: dict[str, Case] = {
     "no dimensions": Case(3, 4, 5, (), ()),
     "no dimensions, groups": Case(3, 4, 5, (), (), feature_groups=2),
     "double precision": Case(2, 5, 19, (9, 7), (3, 3), padding=same((3, 3)), dtype="float64"),
+    "double precision, last layer": Case(
+        2, 24, 3, (9, 7), (3, 3), padding=same((3, 3)), dtype="float64"
+    ),
     "double precision, strided": Case(
         2, 6, 40, (9, 7), (3, 3), (2, 2), same((3, 3)), dtype="float64"
     ),

@@ -21,19 +21,21 @@ LANES = 16
 class DepthwiseRenderer(WindowsRenderer):
     """Writes the body of the C function of a depthwise convolution."""
 
-    function = "fd_conv_depthwise"
-
     def __init__(self, kernel: Kernel, schedule: Schedule, writer: Writer) -> None:
         super().__init__(kernel, schedule, writer)
         (group,) = self.batch
         self.feature, self.batch = group, []
         self.o = self.tiled(group)
         # Taps are listed one by one.
-        self.run, self.pieces = 0, 1
+        self.run, self.pieces, self.few = 0, 1, False
         inside = self.rows.inside and self.columns.inside
         self.in_place = inside and self.stride(self.load, group) == 1
         if self.stored is not None and self.stored.index.coefficient(group) != 1:
             self.stored = None
+
+    @property
+    def function(self) -> str:
+        return "fd_conv_depthwise"
 
     def whole_vectors(self) -> bool:
         """Only where the image is a local array too: nobody may read behind the user's."""

@@ -19,11 +19,14 @@ from funcdl.kir.ir import Effect, Kernel, operands
 from funcdl.kir.motion import WindowClass, motions
 from funcdl.kir.schedule import Schedule
 
+# So few output features are not worth vectors of them: these run along the input features, which
+# must make up whole ones of the widest kind.
+FEW = 4
+VECTOR_BYTES = 64
+
 
 class WindowsRenderer(ConvWriter):
     """Writes the body of the C function of a kernel with many windows."""
-
-    function = "fd_conv_sums"
 
     def __init__(self, kernel: Kernel, schedule: Schedule, writer: Writer) -> None:
         super().__init__(kernel, schedule, writer)
@@ -46,7 +49,14 @@ class WindowsRenderer(ConvWriter):
             (p for p in range(1, 33) if self.features / p <= MOST_RUN and self.features % p == 0), 1
         )
         self.run = self.features
+        run = self.features // self.pieces
+        self.few = self.o.size <= FEW and run > 0 and run * self.itemsize % VECTOR_BYTES == 0
         self.taps = self.rows.places * self.columns.places
+
+    @property
+    def function(self) -> str:
+        """The library function that sums."""
+        return "fd_conv_few" if self.few else "fd_conv_sums"
 
     def render(self) -> None:
         conv, suffix = self.conv, self.short.upper()
@@ -99,7 +109,7 @@ class WindowsRenderer(ConvWriter):
             tap = f"({tap} * {self.extents[slide.rhs]} + {name})" if tap != "0" else name
         at = f"{tap} * {self.features}" if self.taps > 1 else "0"
         after = [str(self.features), str(columns), "rhs_depth", at]
-        function = f"fd_conv_pack_{self.short}"
+        function = f"fd_conv_pack{'_rows' * self.few}_{self.short}"
         if load is not None:
             index = self.expressions.index(load.index, narrow=False, at={conv.c: "0", conv.o: "0"})
             arguments.append(f"&{self.expressions.buffer_name(load.buffer)}[{index}]")
@@ -221,7 +231,7 @@ class WindowsRenderer(ConvWriter):
 
     def whole_vectors(self) -> bool:
         """Whether features may be rounded up: the local array of sums has room for that."""
-        return self.stored is None
+        return self.stored is None and not self.few
 
     def spare(self) -> int:
         """How many elements behind the band are read, and have no meaning."""

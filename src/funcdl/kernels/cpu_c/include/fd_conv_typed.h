@@ -19,6 +19,19 @@
 #undef FD_CONV_TILE
 #endif
 
+#define FD_CONV_OUT 1
+#include "fd_conv_dots.h"
+#undef FD_CONV_OUT
+#define FD_CONV_OUT 2
+#include "fd_conv_dots.h"
+#undef FD_CONV_OUT
+#define FD_CONV_OUT 3
+#include "fd_conv_dots.h"
+#undef FD_CONV_OUT
+#define FD_CONV_OUT 4
+#include "fd_conv_dots.h"
+#undef FD_CONV_OUT
+
 /* A copy of a band, with zeros as padding: to[image][row][column][feature]. */
 static __attribute__((noinline, unused)) void FD_NAME(fd_conv_band)(
     FD_T *to, const FD_T *from, int64_t images, int64_t image_stride, fd_span rows, fd_span columns,
@@ -114,6 +127,35 @@ FD_INLINE void FD_NAME(fd_conv_sums)(const fd_block *block, const FD_T *x, const
         break;
 #endif
     }
+}
+
+/* One tap's kernel[features][columns] to rows, one for each column. */
+static __attribute__((noinline, unused)) void FD_NAME(fd_conv_pack_rows)(
+    FD_T *to, const FD_T *from, int64_t feature_stride, int64_t column_stride, int64_t features,
+    int64_t columns, int64_t depth, int64_t at) {
+  for (int64_t j = 0; j < columns; j++)
+    for (int64_t k = 0; k < features; k++)
+      to[j * depth + at + k] = from[k * feature_stride + j * column_stride];
+}
+
+/* As fd_conv_sums with rows in place of panels, for up to 4 columns and runs of whole
+ * vectors. */
+FD_INLINE void FD_NAME(fd_conv_few)(const fd_block *block, const FD_T *x, const FD_T *kernel,
+                                    int64_t depth, FD_T *c, const int64_t columns) {
+  switch (columns) {
+    case 1:
+      FD_NAME(fd_conv_dots_1)(block, x, kernel, depth, c);
+      break;
+    case 2:
+      FD_NAME(fd_conv_dots_2)(block, x, kernel, depth, c);
+      break;
+    case 3:
+      FD_NAME(fd_conv_dots_3)(block, x, kernel, depth, c);
+      break;
+    case 4:
+      FD_NAME(fd_conv_dots_4)(block, x, kernel, depth, c);
+      break;
+  }
 }
 
 /* The gradient of a tap of a kernel, or of several, added to c: for all panels of the other factor,
