@@ -19,11 +19,12 @@ from funcdl.ops.lowering import HALF, compute_dtype
 
 HEADER = "fd_attention.h"
 
-# What fd_attention.h and the micro-kernels of all processors pad to at most.
-_BLOCK = 96
-_COLUMNS = 32
-# At least so many tasks are made of the gradient, where heads alone are fewer.
+# Elements of the widest vector, to whole ones of which fd_attention.h pads rows of sums.
+_LANES = 16
+# So many tasks are made of the gradient where heads alone are fewer, and as long as each has so
+# many queries: tasks have sums of their own for all keys and values of a head.
 _TASKS = 8
+_QUERIES = 128
 _EVERYWHERE = 2**31
 
 AddressOf = Callable[[Var], Address]
@@ -35,24 +36,17 @@ def is_attention(eqn: Eqn) -> bool:
 
 
 def attention_scratch(eqn: Eqn) -> dict[str, Var]:
-    """Memory that the functions need: panels, sums, and converted arrays of half types.
+    """Memory that the functions need: sums of the gradient, and converted arrays of half types.
 
     All of it is linear in the numbers of queries and keys.
     """
     query, key = (atom.aval for atom in eqn.invars[:2])
     batch, _, heads, size = query.shape
-    keys, groups = key.shape[1:3]
     wide = compute_dtype(query.dtype)
-    turned = (keys + _COLUMNS) * size
-    plain = keys * (size + _COLUMNS)
     scratch: dict[str, Var] = {}
-    if eqn.primitive.name == "attention":
-        scratch["panels"] = _array(batch * groups * (turned + plain), wide)
-    else:
-        rows = -(-keys // _BLOCK) * _BLOCK
-        parts = batch * heads * _chunks(query)
-        scratch["panels"] = _array(batch * groups * (2 * turned + plain), wide)
-        scratch["sums"] = _array(parts * 2 * rows * (size + _COLUMNS), wide)
+    if eqn.primitive.name == "attention_gradient":
+        rows = batch * heads * _chunks(query) * 2 * key.shape[1]
+        scratch["sums"] = _array(rows * -(-size // _LANES) * _LANES, wide)
     for kind, atoms in (("in", eqn.invars), ("out", eqn.outvars)):
         for number, atom in enumerate(atoms):
             if atom.aval.dtype in HALF:
@@ -85,7 +79,7 @@ def attention_call(eqn: Eqn, scratch: dict[str, Var], name: str, address: Addres
     outputs = [place(var, "out", number) for number, var in enumerate(eqn.outvars)]
     names = ("query", "key", "value", *eqn.params["extra_names"])
     fields = tuple(zip(names, inputs[: len(names)], strict=True))
-    own = [Pointer(address(scratch[key]), wide) for key in ("panels", "sums") if key in scratch]
+    own = [Pointer(address(scratch["sums"]), wide)] if "sums" in scratch else []
     arguments: tuple[Value | Record, ...] = (
         _sizes(eqn),
         Record(f"fd_attention_operands_{short}", fields),
@@ -103,7 +97,7 @@ def _array(size: int, dtype: np.dtype[np.generic]) -> Var:
 
 def _chunks(query: ShapedArray) -> int:
     batch, length, heads, _ = query.shape
-    return max(1, min(_TASKS // max(batch * heads, 1), -(-length // _BLOCK)))
+    return max(1, min(_TASKS // max(batch * heads, 1), -(-length // _QUERIES)))
 
 
 def _sizes(eqn: Eqn) -> Record:

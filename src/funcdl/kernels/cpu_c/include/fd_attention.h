@@ -13,6 +13,7 @@
 #define FD_ATTENTION_H
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "fd_gemm.h"
 #include "fd_math.h"
@@ -31,9 +32,9 @@ typedef struct {
   int64_t chunks;
 } fd_attention_sizes;
 
-/* Queries and keys of a block: a multiple of every micro-tile's rows and columns. Forwards, blocks of
- * keys are longer: a row of the tile is all that must stay in the cache. */
-enum { FD_ATTENTION_ROWS = 96, FD_ATTENTION_KEYS = 96, FD_ATTENTION_LONG = 192 };
+/* Queries and keys of a block. Queries are a multiple of every micro-tile's columns, and few, to
+ * waste little where positions hide keys; the tiles of a block stay in the cache. */
+enum { FD_ATTENTION_QUERIES = 32, FD_ATTENTION_KEYS = 192 };
 /* Members of a parallel region take tasks in turn: causal ones grow along a head. */
 #define FD_ATTENTION_SHARE _Pragma("omp parallel for num_threads(fd_num_threads) schedule(static, 1)")
 
@@ -69,10 +70,12 @@ static inline __attribute__((unused)) void fd_attention_any_seen(
   }
 }
 
-static inline __attribute__((unused)) void *fd_attention_memory(int64_t bytes) {
-  void *memory = aligned_alloc(64, (size_t)fd_attention_up(bytes, 64));
+/* Memory of a task; cleared where not all columns of its panels are written. */
+static inline __attribute__((unused)) void *fd_attention_memory(int64_t bytes, int clear) {
+  const size_t padded = (size_t)fd_attention_up(bytes, 64);
+  void *memory = aligned_alloc(64, padded);
   if (memory == NULL) abort();
-  return memory;
+  return clear ? memset(memory, 0, padded) : memory;
 }
 
 #define FD_T float

@@ -1,5 +1,9 @@
 /* The part of fd_attention.h that is written once and included for each element type (see
- * fd_gemm_typed.h). FD_INF is the type's infinity. Without include guard. */
+ * fd_gemm_typed.h). FD_INF is the type's infinity. Without include guard.
+ *
+ * All tiles have a row for each key and a column for each query, so that keys and values are left
+ * operands, read where they are, and that a softmax needs nothing of neighbouring lanes. Queries
+ * are the columns of panels, FD_NR wide, whose padding takes part and counts nowhere. */
 
 /* What a hidden key's logit is: finite, so that a query without any key averages all values. */
 #define FD_HIDDEN ((FD_T)(-0.7 * 0x1.fffffep127))
@@ -10,143 +14,121 @@ typedef struct {
   const int32_t *query_lengths, *key_lengths;
 } FD_NAME(fd_attention_operands);
 
-/* C += W B for a tile of weights and a panel of B; rows of the tile are FD_ATTENTION_LONG (forwards)
- * or FD_ATTENTION_KEYS elements apart. */
-static __attribute__((noinline, unused)) void FD_NAME(fd_attention_long_rows)(
-    int64_t k_count, const FD_T *w, const FD_T *b, FD_T *c, int64_t ldc) {
-  FD_NAME(fd_gemm_product)(k_count, w, FD_ATTENTION_LONG, 1, b, c, ldc, 1);
-}
-static __attribute__((noinline, unused)) void FD_NAME(fd_attention_rows)(
-    int64_t k_count, const FD_T *w, const FD_T *b, FD_T *c, int64_t ldc) {
-  FD_NAME(fd_gemm_product)(k_count, w, FD_ATTENTION_KEYS, 1, b, c, ldc, 1);
-}
-/* C += W^T B, likewise. */
-static __attribute__((noinline, unused)) void FD_NAME(fd_attention_columns)(
-    int64_t k_count, const FD_T *w, const FD_T *b, FD_T *c, int64_t ldc) {
-  FD_NAME(fd_gemm_product)(k_count, w, 1, FD_ATTENTION_KEYS, b, c, ldc, 1);
+/* Columns of a product with so many queries, or rows of so many elements: whole vectors. */
+FD_INLINE int64_t FD_NAME(fd_attention_padded)(int64_t count) {
+  return fd_attention_up(count, FD_VECTOR_BYTES / sizeof(FD_T));
 }
 
-/* Logits of one query and `count` keys, in place of the products of keys with the scaled query.
- * Behind the last key, to the end of a panel, they are -inf, to have weights of 0. Returns whether all
- * keys are seen. */
-FD_INLINE int FD_NAME(fd_attention_logits)(const fd_attention_sizes *at,
-                                           const FD_NAME(fd_attention_operands) *x, int64_t batch,
-                                           int64_t head, int64_t query, int64_t key, int64_t count,
-                                           FD_T *row) {
+/* Logits of `keys` keys and one panel of queries in place of the products of keys with scaled
+ * queries; rows of the tile are `apart` elements apart. */
+static inline __attribute__((unused)) void FD_NAME(fd_attention_logits)(
+    const fd_attention_sizes *at, const FD_NAME(fd_attention_operands) *x, int64_t batch,
+    int64_t head, int64_t query, int64_t rows, int64_t key, int64_t keys, FD_T *tile,
+    int64_t apart) {
   const int64_t *step = at->bias_strides;
   if (x->bias) {
+    FD_T turned[FD_ATTENTION_KEYS * FD_NR];
     const FD_T *bias = x->bias + batch * step[0] + head * step[1] + query * step[2] + key * step[3];
-    if (step[3] == 1) {
+    FD_NAME(fd_pack)(turned, bias, step[3], step[2], keys, rows);
+    const int64_t padded = FD_NAME(fd_attention_padded)(rows);
+    for (int64_t j = 0; j < keys; j++) {
 #pragma omp simd
-      for (int64_t j = 0; j < count; j++) row[j] += bias[j];
-    } else {
-      for (int64_t j = 0; j < count; j++) row[j] += bias[j * step[3]];
+      for (int64_t i = 0; i < padded; i++) tile[j * apart + i] += turned[j * FD_NR + i];
     }
   }
-  int64_t begin, end;
-  fd_attention_seen(at, x->query_lengths, x->key_lengths, batch, query, &begin, &end);
-  begin = fd_attention_min(fd_attention_max(begin - key, 0), count);
-  end = fd_attention_max(fd_attention_min(end - key, count), begin);
-  if (x->mask) {
-    step = at->mask_strides;
-    const uint8_t *mask =
-        x->mask + batch * step[0] + head * step[1] + query * step[2] + key * step[3];
-    for (int64_t j = begin; j < end; j++) row[j] = mask[j * step[3]] ? row[j] : FD_HIDDEN;
+  step = at->mask_strides;
+  const uint8_t *mask = x->mask;
+  if (mask) mask += batch * step[0] + head * step[1] + query * step[2] + key * step[3];
+  for (int64_t i = 0; i < rows; i++) {
+    int64_t begin, end;
+    fd_attention_seen(at, x->query_lengths, x->key_lengths, batch, query + i, &begin, &end);
+    begin = fd_attention_min(fd_attention_max(begin - key, 0), keys);
+    end = fd_attention_max(fd_attention_min(end - key, keys), begin);
+    if (mask)
+      for (int64_t j = begin; j < end; j++)
+        if (!mask[i * step[2] + j * step[3]]) tile[j * apart + i] = FD_HIDDEN;
+    for (int64_t j = 0; j < begin; j++) tile[j * apart + i] = FD_HIDDEN;
+    for (int64_t j = end; j < keys; j++) tile[j * apart + i] = FD_HIDDEN;
   }
-  for (int64_t j = 0; j < begin; j++) row[j] = FD_HIDDEN;
-  for (int64_t j = end; j < count; j++) row[j] = FD_HIDDEN;
-  for (int64_t j = count; j < fd_attention_up(count, FD_NR); j++) row[j] = -FD_INF;
-  return begin == 0 && end == count && !x->mask;
 }
 
-/* Panels of `rows` rows of the query, scaled. */
-static inline __attribute__((unused)) void FD_NAME(fd_attention_scale)(
-    const fd_attention_sizes *at, int64_t rows, FD_T *panels) {
-  FD_T scale = (FD_T)at->scale;
-#pragma omp simd
-  for (int64_t i = 0; i < rows; i++) panels[i] *= scale;
-}
-
-/* Weights in place of `count` logits, whole panels of them, relative to the largest so far; what was added up for the
- * query before, its total and `width` results, is scaled to match. */
+/* Weights in place of the logits of `keys` keys, relative to each query's largest so far; what was
+ * added up before, totals and the `size` rows of the result, is scaled to match. */
 static inline __attribute__((unused)) void FD_NAME(fd_attention_weigh)(
-    int64_t count, FD_T *row, FD_T *largest, FD_T *total, int64_t width, FD_T *result) {
-  FD_T top = -FD_INF, sum = 0;
-#pragma omp simd reduction(max : top)
-  for (int64_t j = 0; j < count; j++) top = row[j] > top ? row[j] : top;
-  if (top > *largest) {
-    FD_T factor = FD_NAME(fd_exp)(*largest - top);
-    *largest = top;
-    *total *= factor;
+    int64_t keys, FD_T *tile, FD_T *largest, FD_T *total, int64_t size, FD_T *result) {
+  FD_T top[FD_NR], factor[FD_NR], sum[FD_NR];
+  int larger = 0;
+  for (int64_t i = 0; i < FD_NR; i++) top[i] = largest[i], sum[i] = 0;
+  for (int64_t j = 0; j < keys; j++) {
 #pragma omp simd
-    for (int64_t h = 0; h < width; h++) result[h] *= factor;
+    for (int64_t i = 0; i < FD_NR; i++) {
+      const FD_T logit = tile[j * FD_NR + i];
+      top[i] = logit > top[i] ? logit : top[i];
+    }
   }
-  /* Nothing but -inf so far: the weights are 0, and the result 0 / 0. */
-  FD_T origin = *largest == -FD_INF ? (FD_T)0 : *largest;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t j = 0; j < count; j++) {
-    FD_T weight = FD_NAME(fd_exp)(row[j] - origin);
-    row[j] = weight;
-    sum += weight;
+#pragma omp simd reduction(| : larger)
+  for (int64_t i = 0; i < FD_NR; i++) {
+    larger |= top[i] > largest[i];
+    factor[i] = top[i] > largest[i] ? FD_NAME(fd_exp)(largest[i] - top[i]) : (FD_T)1;
+    total[i] *= factor[i];
+    largest[i] = top[i];
+    /* Nothing but -inf so far: the weights are 0, and the result 0 / 0. */
+    top[i] = top[i] == -FD_INF ? (FD_T)0 : top[i];
   }
-  *total += sum;
+  if (larger)
+    for (int64_t h = 0; h < size; h++) {
+#pragma omp simd
+      for (int64_t i = 0; i < FD_NR; i++) result[h * FD_NR + i] *= factor[i];
+    }
+  for (int64_t j = 0; j < keys; j++) {
+#pragma omp simd
+    for (int64_t i = 0; i < FD_NR; i++) {
+      const FD_T weight = FD_NAME(fd_exp)(tile[j * FD_NR + i] - top[i]);
+      tile[j * FD_NR + i] = weight;
+      sum[i] += weight;
+    }
+  }
+  for (int64_t i = 0; i < FD_NR; i++) total[i] += sum[i];
 }
 
-/* Panels of a head's keys or values: `turned` for products with rows of another operand, else for
- * products with weights. One block of keys after the other. */
-static inline __attribute__((unused)) void FD_NAME(fd_attention_pack)(
-    const fd_attention_sizes *at, const FD_T *from, int64_t key, int64_t count, int turned,
-    FD_T *panels) {
-  int64_t apart = at->groups * at->size, width = fd_attention_up(at->size, FD_NR);
-  from += key * apart;
-  if (turned)
-    FD_NAME(fd_pack_b)(panels + key * at->size, from, 1, apart, at->size, count);
-  else
-    FD_NAME(fd_pack_b)(panels + key * width, from, apart, 1, count, at->size);
+/* Rows of queries from the columns of a panel; `turned` has room for the panel's transpose. */
+static inline __attribute__((unused)) void FD_NAME(fd_attention_store)(
+    int64_t rows, int64_t size, const FD_T *panel, FD_T *turned, FD_T *to, int64_t apart) {
+  FD_NAME(fd_pack)(turned, panel, 1, FD_NR, rows, size);
+  for (int64_t h = 0; h < size; h += FD_NR, turned += rows * FD_NR)
+    for (int64_t i = 0; i < rows; i++)
+      for (int64_t c = 0; c < fd_attention_min(size - h, FD_NR); c++)
+        to[i * apart + h + c] = turned[i * FD_NR + c];
 }
 
-/* Elements of a head's panels, turned and not. */
-FD_INLINE int64_t FD_NAME(fd_attention_turned)(const fd_attention_sizes *at) {
-  return fd_attention_up(at->keys, FD_NR) * at->size;
-}
-FD_INLINE int64_t FD_NAME(fd_attention_plain)(const fd_attention_sizes *at) {
-  return at->keys * fd_attention_up(at->size, FD_NR);
-}
-
-/* The results of some queries, in `result`, and their statistics. With `skip`, blocks of keys that
- * nobody sees are left out. */
+/* The results of a block of queries, in panels, and their statistics. With `skip`, keys before the
+ * first and after the last that a panel's queries see are left out. */
 static inline __attribute__((unused)) void FD_NAME(fd_attention_block)(
     const fd_attention_sizes *at, const FD_NAME(fd_attention_operands) *x, int64_t batch,
-    int64_t head, int64_t query, int64_t rows, const FD_T *query_panels, const FD_T *key_panels,
-    const FD_T *value_panels, int skip, FD_T *result, FD_T *largest, FD_T *total) {
-  int64_t width = fd_attention_up(at->size, FD_NR);
-  _Alignas(64) FD_T tile[FD_MR * FD_ATTENTION_LONG];
-  for (int64_t i = 0; i < FD_ATTENTION_ROWS; i++) largest[i] = -FD_INF, total[i] = 0;
-  for (int64_t i = 0; i < FD_ATTENTION_ROWS * width; i++) result[i] = 0;
-  for (int64_t block = 0; block < at->keys; block += FD_ATTENTION_LONG) {
-    int64_t block_keys = fd_attention_min(at->keys - block, FD_ATTENTION_LONG);
-    for (int64_t row = 0; row < rows; row += FD_MR) {
-      int64_t some = fd_attention_min(rows - row, FD_MR), key = block, end = block + block_keys;
-      if (skip) {
+    int64_t head, int64_t query, int64_t rows, int skip, const FD_T *queries, FD_T *tile,
+    FD_T *result, FD_T *largest, FD_T *total) {
+  const int64_t size = at->size, apart = at->groups * size;
+  const int64_t first = batch * at->keys * apart + head / (at->heads / at->groups) * size;
+  for (int64_t i = 0; i < FD_ATTENTION_QUERIES; i++) largest[i] = -FD_INF, total[i] = 0;
+  for (int64_t i = 0; i < FD_ATTENTION_QUERIES * size; i++) result[i] = 0;
+  for (int64_t block = 0; block < at->keys; block += FD_ATTENTION_KEYS) {
+    const int64_t keys = fd_attention_min(at->keys - block, FD_ATTENTION_KEYS);
+    for (int64_t row = 0; row < rows; row += FD_NR) {
+      const int64_t some = fd_attention_min(rows - row, FD_NR);
+      const int64_t padded = FD_NAME(fd_attention_padded)(some);
+      int64_t key = block, end = block + keys;
+      if (skip)
         fd_attention_any_seen(at, x->query_lengths, x->key_lengths, batch, query + row, some, block,
-                              block_keys, &key, &end);
-        if (key >= end) continue;
-        key -= (key - block) % FD_NR; /* whole panels, as far as there are keys */
-        end = fd_attention_min(block + fd_attention_up(end - block, FD_NR), block + block_keys);
-      }
-      int64_t keys = end - key, padded = fd_attention_up(keys, FD_NR);
-      FD_NAME(fd_gemm_tile)(some, keys, at->size, query_panels + row * at->size,
-                            key_panels + key * at->size, tile, FD_ATTENTION_LONG, 0);
-      for (int64_t i = 0; i < some; i++) {
-        FD_T *weights = tile + i * FD_ATTENTION_LONG;
-        FD_NAME(fd_attention_logits)(at, x, batch, head, query + row + i, key, keys, weights);
-        FD_NAME(fd_attention_weigh)(padded, weights, &largest[row + i], &total[row + i], width,
-                                    result + (row + i) * width);
-      }
-      for (int64_t h = 0; h < width; h += FD_NR)
-        FD_NAME(fd_attention_long_rows)(
-            keys, tile, value_panels + block * width + h * block_keys + (key - block) * FD_NR,
-            result + row * width + h, width);
+                              keys, &key, &end);
+      if (key >= end) continue;
+      FD_NAME(fd_gemm)(end - key, padded, size, x->key + first + key * apart, apart, 1,
+                       queries + row * size, FD_NR, FD_NR, tile, FD_NR, 0);
+      FD_NAME(fd_attention_logits)(at, x, batch, head, query + row, some, key, end - key, tile,
+                                   FD_NR);
+      FD_NAME(fd_attention_weigh)(end - key, tile, &largest[row], &total[row], size,
+                                  result + row * size);
+      FD_NAME(fd_gemm)(size, padded, end - key, x->value + first + key * apart, 1, apart, tile,
+                       FD_NR, FD_NR, result + row * size, FD_NR, 1);
     }
   }
 }
@@ -158,202 +140,187 @@ FD_INLINE int FD_NAME(fd_attention_none_seen)(const FD_T *largest, int64_t rows)
   return none;
 }
 
-/* out, and for each query the largest logit and the total of the weights relative to it.
- * `panels` has room for all heads' keys and values, padded to whole panels. */
+/* A block of queries, scaled, in panels. */
+static inline __attribute__((unused)) void FD_NAME(fd_attention_turn)(
+    int64_t rows, int64_t size, const FD_T *from, int64_t apart, double scale, FD_T *panels) {
+  FD_NAME(fd_pack)(panels, from, 1, apart, size, rows);
+#pragma omp simd
+  for (int64_t i = 0; i < FD_ATTENTION_QUERIES * size; i++) panels[i] *= (FD_T)scale;
+}
+
+/* out, and for each query the largest logit and the total of the weights relative to it. */
 static __attribute__((unused)) void FD_NAME(fd_attention)(
     fd_attention_sizes at, FD_NAME(fd_attention_operands) x, FD_T *restrict out,
-    FD_T *restrict largest, FD_T *restrict total, FD_T *restrict panels) {
-  int64_t turned = FD_NAME(fd_attention_turned)(&at), plain = FD_NAME(fd_attention_plain)(&at);
-  int64_t width = fd_attention_up(at.size, FD_NR), apart = at.heads * at.size;
-  int64_t key_blocks = (at.keys + FD_ATTENTION_LONG - 1) / FD_ATTENTION_LONG;
-  FD_ATTENTION_SHARE
-  for (int64_t task = 0; task < at.batch * at.groups * key_blocks; task++) {
-    int64_t group = task / key_blocks, key = task % key_blocks * FD_ATTENTION_LONG;
-    int64_t count = fd_attention_min(at.keys - key, FD_ATTENTION_LONG);
-    int64_t first = (group / at.groups * at.keys * at.groups + group % at.groups) * at.size;
-    FD_T *own = panels + group * (turned + plain);
-    FD_NAME(fd_attention_pack)(&at, x.key + first, key, count, 1, own);
-    FD_NAME(fd_attention_pack)(&at, x.value + first, key, count, 0, own + turned);
-  }
-  int64_t blocks = (at.queries + FD_ATTENTION_ROWS - 1) / FD_ATTENTION_ROWS;
+    FD_T *restrict largest, FD_T *restrict total) {
+  enum { rows_max = FD_ATTENTION_QUERIES };
+  const int64_t size = at.size, apart = at.heads * size;
+  const int64_t blocks = (at.queries + rows_max - 1) / rows_max;
   FD_ATTENTION_SHARE
   for (int64_t task = 0; task < at.batch * at.heads * blocks; task++) {
-    int64_t query = task % blocks * FD_ATTENTION_ROWS, head = task / blocks % at.heads;
-    int64_t batch = task / blocks / at.heads;
-    int64_t rows = fd_attention_min(at.queries - query, FD_ATTENTION_ROWS);
-    const FD_T *own =
-        panels + (batch * at.groups + head / (at.heads / at.groups)) * (turned + plain);
-    FD_T *memory = fd_attention_memory((int64_t)sizeof(FD_T) * FD_ATTENTION_ROWS *
-                                       (at.size + width + 2));
-    FD_T *query_panels = memory, *result = query_panels + FD_ATTENTION_ROWS * at.size;
-    FD_T *top = result + FD_ATTENTION_ROWS * width, *sum = top + FD_ATTENTION_ROWS;
-    int64_t first = (batch * at.queries + query) * apart + head * at.size;
-    FD_NAME(fd_pack_a)(query_panels, x.query + first, apart, 1, rows, at.size);
-    FD_NAME(fd_attention_scale)(&at, fd_attention_up(rows, FD_MR) * at.size, query_panels);
-    FD_NAME(fd_attention_block)(&at, &x, batch, head, query, rows, query_panels, own, own + turned,
-                                1, result, top, sum);
+    const int64_t query = task % blocks * rows_max, head = task / blocks % at.heads;
+    const int64_t batch = task / blocks / at.heads;
+    const int64_t rows = fd_attention_min(at.queries - query, rows_max);
+    const int64_t elements = rows_max * (2 * size + 2) +
+                             FD_NR * (FD_ATTENTION_KEYS + fd_attention_up(size, FD_NR));
+    FD_T *queries = fd_attention_memory((int64_t)sizeof(FD_T) * elements, rows < rows_max);
+    FD_T *result = queries + rows_max * size, *top = result + rows_max * size;
+    FD_T *sum = top + rows_max, *tile = sum + rows_max, *turned = tile + FD_ATTENTION_KEYS * FD_NR;
+    const int64_t first = (batch * at.queries + query) * apart + head * size;
+    FD_NAME(fd_attention_turn)(rows, size, x.query + first, apart, at.scale, queries);
+    FD_NAME(fd_attention_block)(&at, &x, batch, head, query, rows, 1, queries, tile, result, top,
+                                sum);
     if (FD_NAME(fd_attention_none_seen)(top, rows))
-      FD_NAME(fd_attention_block)(&at, &x, batch, head, query, rows, query_panels, own,
-                                  own + turned, 0, result, top, sum);
-    for (int64_t i = 0; i < rows; i++) {
-      int64_t place = (batch * at.heads + head) * at.queries + query + i;
-      FD_T weight = 1 / sum[i];
+      FD_NAME(fd_attention_block)(&at, &x, batch, head, query, rows, 0, queries, tile, result, top,
+                                  sum);
+    for (int64_t row = 0; row < rows; row += FD_NR) {
+      const int64_t some = fd_attention_min(rows - row, FD_NR);
+      for (int64_t h = 0; h < size; h++) {
 #pragma omp simd
-      for (int64_t h = 0; h < at.size; h++) out[first + i * apart + h] = result[i * width + h] * weight;
+        for (int64_t i = 0; i < FD_NR; i++) result[row * size + h * FD_NR + i] /= sum[row + i];
+      }
+      FD_NAME(fd_attention_store)(some, size, result + row * size, turned,
+                                  out + first + row * apart, apart);
+    }
+    for (int64_t i = 0; i < rows; i++) {
+      const int64_t place = (batch * at.heads + head) * at.queries + query + i;
       largest[place] = top[i];
       total[place] = sum[i];
     }
-    free(memory);
+    free(queries);
   }
 }
 
-/* Of one query and `count` keys: weights in place of the products with keys, and the gradient of
- * these products in place of the products with values. `mean` is the weighted mean of the latter. */
+/* Of `keys` keys and one panel of queries: weights in place of logits, and the gradient of the
+ * logits in place of the products of values and cotangents. `share` is 1 / total, and `means` are
+ * the weighted means of those products. */
 static inline __attribute__((unused)) void FD_NAME(fd_attention_pull)(
-    const fd_attention_sizes *at, const FD_NAME(fd_attention_operands) *x, int64_t batch,
-    int64_t head, int64_t query, int64_t key, int64_t count, FD_T largest, FD_T total, FD_T mean,
-    FD_T *row, FD_T *gradient) {
-  int all = FD_NAME(fd_attention_logits)(at, x, batch, head, query, key, count, row);
-  FD_T share = 1 / total;
-  int64_t padded = fd_attention_up(count, FD_NR);
-  if (all) {
+    int64_t keys, const FD_T *largest, const FD_T *share, const FD_T *means, FD_T *weights,
+    FD_T *gradients) {
+  enum { apart = FD_ATTENTION_QUERIES };
+  for (int64_t j = 0; j < keys; j++, weights += apart, gradients += apart) {
 #pragma omp simd
-    for (int64_t j = 0; j < padded; j++) {
-      FD_T weight = FD_NAME(fd_exp)(row[j] - largest) * share;
-      row[j] = weight;
-      gradient[j] = weight * (gradient[j] - mean);
-    }
-  } else {
-#pragma omp simd
-    for (int64_t j = 0; j < padded; j++) {
-      FD_T weight = FD_NAME(fd_exp)(row[j] - largest) * share;
-      FD_T pulled = weight * (gradient[j] - mean);
-      gradient[j] = row[j] == FD_HIDDEN ? (FD_T)0 : pulled;
-      row[j] = weight;
+    for (int64_t i = 0; i < FD_NR; i++) {
+      const FD_T logit = weights[i], weight = FD_NAME(fd_exp)(logit - largest[i]) * share[i];
+      const FD_T gradient = weight * (gradients[i] - means[i]);
+      gradients[i] = logit == FD_HIDDEN ? (FD_T)0 : gradient;
+      weights[i] = weight;
     }
   }
-  for (int64_t j = count; j < FD_ATTENTION_KEYS; j++) row[j] = 0, gradient[j] = 0;
 }
 
 /* The part of the gradient that comes of every chunks-th block of queries of a head: those of the
- * queries themselves, and sums for all keys and values of the head, rows of `width` elements. */
+ * queries themselves, and sums for all keys and values of the head, rows of whole vectors. */
 static __attribute__((noinline, unused)) void FD_NAME(fd_attention_pull_chunk)(
     const fd_attention_sizes *at, const FD_NAME(fd_attention_operands) *x, const FD_T *out,
     const FD_T *largest, const FD_T *total, const FD_T *cotangent, int64_t batch, int64_t head,
-    int64_t chunk, const FD_T *panels, FD_T *query_gradient, FD_T *key_sums, FD_T *value_sums) {
-  enum { rows_max = FD_ATTENTION_ROWS };
-  int64_t size = at->size, width = fd_attention_up(size, FD_NR), apart = at->heads * size;
-  const FD_T *value_panels = panels + FD_NAME(fd_attention_turned)(at);
-  const FD_T *plain_panels = value_panels + FD_NAME(fd_attention_turned)(at);
-  FD_T *memory = fd_attention_memory((int64_t)sizeof(FD_T) * rows_max *
-                                     (2 * size + 3 * width + 2 * FD_ATTENTION_KEYS));
-  FD_T *weights = memory, *gradients = weights + rows_max * FD_ATTENTION_KEYS;
-  FD_T *rows_of_query = gradients + rows_max * FD_ATTENTION_KEYS;
-  FD_T *rows_of_cotangent = rows_of_query + rows_max * size;
-  FD_T *query_panels = rows_of_cotangent + rows_max * size;
-  FD_T *cotangent_panels = query_panels + rows_max * width;
-  FD_T *sums = cotangent_panels + rows_max * width;
-  int64_t padded = fd_attention_up(at->keys, FD_ATTENTION_KEYS) * width;
-  for (int64_t i = 0; i < padded; i++) key_sums[i] = 0, value_sums[i] = 0;
+    int64_t chunk, FD_T *query_gradient, FD_T *key_sums, FD_T *value_sums) {
+  enum { rows_max = FD_ATTENTION_QUERIES };
+  const int64_t size = at->size, width = FD_NAME(fd_attention_padded)(size);
+  const int64_t apart = at->heads * size, keys_apart = at->groups * size;
+  const int64_t group = head / (at->heads / at->groups);
+  const FD_T *key_rows = x->key + batch * at->keys * keys_apart + group * size;
+  const FD_T *value_rows = x->value + batch * at->keys * keys_apart + group * size;
+  const int64_t panels = rows_max * fd_attention_up(size, FD_NR);
+  const int64_t elements = rows_max * (2 * FD_ATTENTION_KEYS + 3 * size + 3) + 3 * panels;
+  FD_T *weights =
+      fd_attention_memory((int64_t)sizeof(FD_T) * elements, at->queries % rows_max != 0);
+  FD_T *gradients = weights + rows_max * FD_ATTENTION_KEYS;
+  FD_T *turned_queries = gradients + rows_max * FD_ATTENTION_KEYS;
+  FD_T *turned_cotangents = turned_queries + rows_max * size;
+  FD_T *sums = turned_cotangents + rows_max * size, *queries = sums + rows_max * size;
+  FD_T *cotangents = queries + panels, *turned = cotangents + panels, *top = turned + panels;
+  FD_T *share = top + rows_max, *means = share + rows_max;
+  for (int64_t i = 0; i < at->keys * width; i++) key_sums[i] = 0, value_sums[i] = 0;
   for (int64_t query = chunk * rows_max; query < at->queries; query += at->chunks * rows_max) {
-    int64_t rows = fd_attention_min(at->queries - query, rows_max);
-    int64_t first = (batch * at->queries + query) * apart + head * size;
-    int64_t place = (batch * at->heads + head) * at->queries + query;
-    int skip = !FD_NAME(fd_attention_none_seen)(largest + place, rows);
-    FD_T means[rows_max];
+    const int64_t rows = fd_attention_min(at->queries - query, rows_max);
+    const int64_t padded = FD_NAME(fd_attention_padded)(rows);
+    const int64_t first = (batch * at->queries + query) * apart + head * size;
+    const int64_t place = (batch * at->heads + head) * at->queries + query;
+    const int skip = !FD_NAME(fd_attention_none_seen)(largest + place, rows);
     for (int64_t i = 0; i < rows; i++) {
       const FD_T *a = out + first + i * apart, *b = cotangent + first + i * apart;
       FD_T mean = 0;
 #pragma omp simd reduction(+ : mean)
       for (int64_t h = 0; h < size; h++) mean += a[h] * b[h];
       means[i] = mean;
+      top[i] = largest[place + i];
+      share[i] = 1 / total[place + i];
     }
-    FD_NAME(fd_pack_a)(rows_of_query, x->query + first, apart, 1, rows, size);
-    FD_NAME(fd_pack_a)(rows_of_cotangent, cotangent + first, apart, 1, rows, size);
-    FD_NAME(fd_pack_b)(query_panels, x->query + first, apart, 1, rows, size);
-    FD_NAME(fd_pack_b)(cotangent_panels, cotangent + first, apart, 1, rows, size);
-    FD_NAME(fd_attention_scale)(at, fd_attention_up(rows, FD_MR) * size, rows_of_query);
-    FD_NAME(fd_attention_scale)(at, rows * width, query_panels);
-    for (int64_t i = 0; i < rows_max * width; i++) sums[i] = 0;
-    for (int64_t key = 0; key < at->keys; key += FD_ATTENTION_KEYS) {
-      int64_t keys = fd_attention_min(at->keys - key, FD_ATTENTION_KEYS);
-      int64_t begin, end;
-      fd_attention_any_seen(at, x->query_lengths, x->key_lengths, batch, query, rows, key, keys,
-                            &begin, &end);
-      if (skip && begin >= end) continue;
-      FD_NAME(fd_gemm_tile)(rows, keys, size, rows_of_query, panels + key * size, weights,
-                            FD_ATTENTION_KEYS, 0);
-      FD_NAME(fd_gemm_tile)(rows, keys, size, rows_of_cotangent, value_panels + key * size,
-                            gradients, FD_ATTENTION_KEYS, 0);
-      for (int64_t i = 0; i < rows; i++)
-        FD_NAME(fd_attention_pull)(at, x, batch, head, query + i, key, keys, largest[place + i],
-                                   total[place + i], means[i], weights + i * FD_ATTENTION_KEYS,
-                                   gradients + i * FD_ATTENTION_KEYS);
-      for (int64_t h = 0; h < width; h += FD_NR) {
-        for (int64_t j = 0; j < keys; j += FD_MR) {
-          int64_t to = (key + j) * width + h;
-          FD_NAME(fd_attention_columns)(rows, weights + j, cotangent_panels + h * rows,
-                                        value_sums + to, width);
-          FD_NAME(fd_attention_columns)(rows, gradients + j, query_panels + h * rows, key_sums + to,
-                                        width);
-        }
-        for (int64_t i = 0; i < rows; i += FD_MR)
-          FD_NAME(fd_attention_rows)(keys, gradients + i * FD_ATTENTION_KEYS,
-                                     plain_panels + key * width + h * keys, sums + i * width + h,
-                                     width);
+    FD_NAME(fd_attention_turn)(rows, size, x->query + first, apart, at->scale, turned_queries);
+    FD_NAME(fd_pack)(turned_cotangents, cotangent + first, 1, apart, size, rows);
+    FD_NAME(fd_pack)(queries, x->query + first, apart, 1, rows, size);
+    FD_NAME(fd_pack)(cotangents, cotangent + first, apart, 1, rows, size);
+    for (int64_t i = 0; i < rows_max * size; i++) sums[i] = 0;
+    for (int64_t block = 0; block < at->keys; block += FD_ATTENTION_KEYS) {
+      int64_t key = block, end = fd_attention_min(at->keys, block + FD_ATTENTION_KEYS);
+      if (skip)
+        fd_attention_any_seen(at, x->query_lengths, x->key_lengths, batch, query, rows, block,
+                              end - block, &key, &end);
+      if (key >= end) continue;
+      const int64_t keys = end - key;
+      FD_NAME(fd_gemm)(keys, padded, size, key_rows + key * keys_apart, keys_apart, 1,
+                       turned_queries, FD_NR, size * FD_NR, weights, rows_max, 0);
+      FD_NAME(fd_gemm)(keys, padded, size, value_rows + key * keys_apart, keys_apart, 1,
+                       turned_cotangents, FD_NR, size * FD_NR, gradients, rows_max, 0);
+      for (int64_t row = 0; row < rows; row += FD_NR) {
+        FD_NAME(fd_attention_logits)(at, x, batch, head, query + row,
+                                     fd_attention_min(rows - row, FD_NR), key, keys,
+                                     weights + row, rows_max);
+        FD_NAME(fd_attention_pull)(keys, top + row, share + row, means + row, weights + row,
+                                   gradients + row);
       }
+      FD_NAME(fd_gemm)(keys, width, rows, weights, rows_max, 1, cotangents, FD_NR, rows * FD_NR,
+                       value_sums + key * width, width, 1);
+      FD_NAME(fd_gemm)(keys, width, rows, gradients, rows_max, 1, queries, FD_NR, rows * FD_NR,
+                       key_sums + key * width, width, 1);
+      for (int64_t row = 0; row < padded; row += FD_NR)
+        FD_NAME(fd_gemm)(size, fd_attention_min(padded - row, FD_NR), keys,
+                         key_rows + key * keys_apart, 1, keys_apart, gradients + row, rows_max,
+                         FD_NR, sums + row * size, FD_NR, 1);
     }
-    for (int64_t i = 0; i < rows; i++)
-      for (int64_t h = 0; h < size; h++)
-        query_gradient[first + i * apart + h] = sums[i * width + h] * (FD_T)at->scale;
+#pragma omp simd
+    for (int64_t i = 0; i < rows_max * size; i++) sums[i] *= (FD_T)at->scale;
+    for (int64_t row = 0; row < rows; row += FD_NR)
+      FD_NAME(fd_attention_store)(fd_attention_min(rows - row, FD_NR), size, sums + row * size,
+                                  turned, query_gradient + first + row * apart, apart);
   }
-  free(memory);
+  free(weights);
 }
 
-/* Cotangents of query, key and value. `panels` has room for all heads' keys twice and values, padded
- * to whole panels; `sums` for two times chunks * heads * keys rows, padded to whole blocks. */
+/* Cotangents of query, key and value. `sums` has room for two times chunks * heads * keys rows,
+ * padded to whole vectors. */
 static __attribute__((unused)) void FD_NAME(fd_attention_gradient)(
     fd_attention_sizes at, FD_NAME(fd_attention_operands) x, const FD_T *restrict out,
     const FD_T *restrict largest, const FD_T *restrict total, const FD_T *restrict cotangent,
     FD_T *restrict query_gradient, FD_T *restrict key_gradient, FD_T *restrict value_gradient,
-    FD_T *restrict panels, FD_T *restrict sums) {
-  int64_t turned = FD_NAME(fd_attention_turned)(&at), plain = FD_NAME(fd_attention_plain)(&at);
-  int64_t width = fd_attention_up(at.size, FD_NR), shared = at.heads / at.groups;
-  int64_t key_blocks = (at.keys + FD_ATTENTION_KEYS - 1) / FD_ATTENTION_KEYS;
-  int64_t padded = key_blocks * FD_ATTENTION_KEYS * width, parts = shared * at.chunks;
-  FD_ATTENTION_SHARE
-  for (int64_t task = 0; task < at.batch * at.groups * key_blocks; task++) {
-    int64_t group = task / key_blocks, key = task % key_blocks * FD_ATTENTION_KEYS;
-    int64_t count = fd_attention_min(at.keys - key, FD_ATTENTION_KEYS);
-    int64_t first = (group / at.groups * at.keys * at.groups + group % at.groups) * at.size;
-    FD_T *own = panels + group * (2 * turned + plain);
-    FD_NAME(fd_attention_pack)(&at, x.key + first, key, count, 1, own);
-    FD_NAME(fd_attention_pack)(&at, x.value + first, key, count, 1, own + turned);
-    FD_NAME(fd_attention_pack)(&at, x.key + first, key, count, 0, own + 2 * turned);
-  }
+    FD_T *restrict sums) {
+  const int64_t width = FD_NAME(fd_attention_padded)(at.size), padded = at.keys * width;
+  const int64_t parts = at.heads / at.groups * at.chunks;
+  const FD_T scale = (FD_T)at.scale;
   FD_ATTENTION_SHARE
   for (int64_t task = 0; task < at.batch * at.heads * at.chunks; task++) {
-    int64_t batch = task / at.chunks / at.heads, head = task / at.chunks % at.heads;
     FD_T *own = sums + task * 2 * padded;
     FD_NAME(fd_attention_pull_chunk)(
-        &at, &x, out, largest, total, cotangent, batch, head, task % at.chunks,
-        panels + (batch * at.groups + head / shared) * (2 * turned + plain), query_gradient, own,
-        own + padded);
+        &at, &x, out, largest, total, cotangent, task / at.chunks / at.heads,
+        task / at.chunks % at.heads, task % at.chunks, query_gradient, own, own + padded);
   }
+  const int64_t key_blocks = (at.keys + FD_ATTENTION_KEYS - 1) / FD_ATTENTION_KEYS;
   FD_ATTENTION_SHARE
   for (int64_t task = 0; task < at.batch * at.groups * key_blocks; task++) {
-    int64_t group = task / key_blocks, begin = task % key_blocks * FD_ATTENTION_KEYS;
-    int64_t end = fd_attention_min(at.keys, begin + FD_ATTENTION_KEYS);
+    const int64_t group = task / key_blocks, begin = task % key_blocks * FD_ATTENTION_KEYS;
+    const int64_t end = fd_attention_min(at.keys, begin + FD_ATTENTION_KEYS);
     for (int64_t key = begin; key < end; key++) {
-      int64_t to = ((group / at.groups * at.keys + key) * at.groups + group % at.groups) * at.size;
+      const int64_t to =
+          ((group / at.groups * at.keys + key) * at.groups + group % at.groups) * at.size;
       const FD_T *of_key = sums + group * parts * 2 * padded + key * width;
+#pragma omp simd
       for (int64_t h = 0; h < at.size; h++) {
         FD_T key_sum = 0, value_sum = 0;
         for (int64_t part = 0; part < parts; part++) {
           key_sum += of_key[part * 2 * padded + h];
           value_sum += of_key[(part * 2 + 1) * padded + h];
         }
-        key_gradient[to + h] = key_sum;
+        key_gradient[to + h] = key_sum * scale;
         value_gradient[to + h] = value_sum;
       }
     }

@@ -27,8 +27,6 @@
 /* Terms that a micro-kernel adds up before it moves on: that many rows of its columns stay in the
  * innermost cache, and rounding errors grow with this number and not with k. */
 #define FD_DEPTH 256
-#define FD_MR_F32 FD_MR
-#define FD_MR_F64 FD_MR
 #define FD_LANES_F32 (FD_VECTOR_BYTES / 4)
 #define FD_LANES_F64 (FD_VECTOR_BYTES / 8)
 #define FD_NR_F32 (FD_NR_VECTORS * FD_LANES_F32)
