@@ -14,12 +14,13 @@ Every refusal is kept as text, beside the groups, for people and for tests.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from funcdl.compiler.fusion.dependencies import Dependencies, bits
 from funcdl.compiler.fusion.groups import Group, Refusal, buffer_names, domain_axes
 from funcdl.compiler.fusion.reads import leaf_vars, operand_position, reads_at
 from funcdl.compiler.fusion.recompute import Recomputer, drop_dead_members
@@ -82,9 +83,7 @@ class _Fuser:
         self._groups: list[Group] = []
         self._home: dict[Var, Group] = {}
         self._inlined: dict[Var, Eqn] = {}
-        self._ancestors: list[int] = []  # by group number, as bits
-        self._depended_on = 0  # groups that are some group's ancestors, as bits
-        self._sources: dict[Var, int] = {}  # groups that a variable is computed from, as bits
+        self._dependencies = Dependencies()
         self._clone_cost: dict[Var, int] = {}
         self._expansion: dict[Var, tuple[int, int]] = {}  # depth and reads of an inlined value
         self._last_ordered = 0  # the last group with an ordered effect, as a bit
@@ -93,7 +92,7 @@ class _Fuser:
 
     def run(self) -> Grouping:
         for var in (*self._jaxpr.constvars, *self._jaxpr.invars):
-            self._sources[var] = 0
+            self._dependencies.define(var, 0)
             self._clone_cost[var] = 0
         stored = self._must_store()
         for eqn in self._jaxpr.eqns:
@@ -200,16 +199,13 @@ class _Fuser:
         return True
 
     def _inline(self, eqn: Eqn) -> None:
-        sources = 0
-        for atom in eqn.invars:
-            if isinstance(atom, Var):
-                sources |= self._sources[atom]
+        sources = self._dependencies.sources(eqn.invars)
         costs = [self._clone_cost.get(a) for a in eqn.invars if isinstance(a, Var)]
         expansion = self._expanded(eqn)
         for var in eqn.outvars:
             self._inlined[var] = eqn
             self._expansion[var] = expansion
-            self._sources[var] = sources
+            self._dependencies.define(var, sources)
             if var not in self._clone_cost and None not in costs:
                 self._clone_cost[var] = sum(cost or 0 for cost in costs)
 
@@ -229,55 +225,52 @@ class _Fuser:
         self._join(self._open("loops", axes, shape, position, reasons), eqn, position)
 
     def _place_reduction(self, eqn: Eqn) -> None:
-        (operand,) = eqn.invars
-        shape, dims = operand.aval.shape, tuple(sorted(eqn.params["axes"]))
-        reasons: list[Refusal] = []
-        for group in self._candidates(eqn):
+        shape, dims = eqn.invars[0].aval.shape, tuple(sorted(eqn.params["axes"]))
+
+        def misfit(group: Group) -> str:
             if group.kind in ("dot", "conv"):
-                reason = "a reduction needs whole rows, and a dot computes tiles"
-            elif group.shape != shape:
-                reason = f"it runs over {group.shape}, the reduction over {shape}"
-            elif group.running is not None:
-                reason = "it accumulates or sorts, and a reduction passes over rows by itself"
-            elif group.reduce_dims not in (None, dims):
-                reason = f"it reduces dimensions {group.reduce_dims}, this one reduces {dims}"
-            else:
-                reason = self._refusal(group, eqn, [(operand, group.position)])
-            if not reason:
-                group.reduce_dims = dims
-                group.why_not += reasons
-                self._join(group, eqn, group.reduced_position)
-                return
-            reasons.append(self._explain(eqn, group, reason))
-        axes, position = domain_axes(shape)
-        group = self._open("loops", axes, shape, position, reasons)
+                return "a reduction needs whole rows, and a dot computes tiles"
+            if group.shape != shape:
+                return f"it runs over {group.shape}, the reduction over {shape}"
+            if group.running is not None:
+                return "it accumulates or sorts, and a reduction passes over rows by itself"
+            if group.reduce_dims not in (None, dims):
+                return f"it reduces dimensions {group.reduce_dims}, this one reduces {dims}"
+            return ""
+
+        group = self._choose(eqn, misfit)
         group.reduce_dims = dims
         self._join(group, eqn, group.reduced_position)
 
     def _place_accumulation(self, eqn: Eqn) -> None:
-        (operand,) = eqn.invars
-        shape = operand.aval.shape
+        shape = eqn.invars[0].aval.shape
         way = (eqn.params["axis"], "backwards" if eqn.params["reverse"] else "forwards")
+
+        def misfit(group: Group) -> str:
+            if group.kind != "loops" or group.reduce_dims is not None:
+                return "an accumulation joins elementwise loops only"
+            if group.shape != shape:
+                return f"it runs over {group.shape}, the accumulation over {shape}"
+            if group.running is not None and group.running != way:
+                return f"it goes along dimension {group.running[0]} {group.running[1]}"
+            return ""
+
+        group = self._choose(eqn, misfit)
+        group.running = way
+        self._join(group, eqn, group.position)
+
+    def _choose(self, eqn: Eqn, misfit: Callable[[Group], str]) -> Group:
+        """The group whose loops pass over the operand: one that it is computed in, or a new one."""
+        (operand,) = eqn.invars
         reasons: list[Refusal] = []
         for group in self._candidates(eqn):
-            if group.kind != "loops" or group.reduce_dims is not None:
-                reason = "an accumulation joins elementwise loops only"
-            elif group.shape != shape:
-                reason = f"it runs over {group.shape}, the accumulation over {shape}"
-            elif group.running is not None and group.running != way:
-                reason = f"it goes along dimension {group.running[0]} {group.running[1]}"
-            else:
-                reason = self._refusal(group, eqn, [(operand, group.position)])
+            reason = misfit(group) or self._refusal(group, eqn, [(operand, group.position)])
             if not reason:
-                group.running = way
                 group.why_not += reasons
-                self._join(group, eqn, group.position)
-                return
+                return group
             reasons.append(self._explain(eqn, group, reason))
-        axes, position = domain_axes(shape)
-        group = self._open("loops", axes, shape, position, reasons)
-        group.running = way
-        self._join(group, eqn, position)
+        axes, position = domain_axes(operand.aval.shape)
+        return self._open("loops", axes, operand.aval.shape, position, reasons)
 
     def _place_ordering(self, eqn: Eqn) -> None:
         """In a group of its own: what is put in order is read from memory by the positions."""
@@ -370,7 +363,7 @@ class _Fuser:
             home = self._home.get(var)
             if home is None or home is group or home is merging:
                 continue
-            if self._ancestors[home.number] & (1 << group.number):
+            if self._dependencies.depends(home.number, group.number):
                 return "another operand comes from a group that depends on it"
         operands_read = {v for e in [*group.members, eqn] for v in e.invars if isinstance(v, Var)}
         if len(operands_read) > MAX_OPERANDS + len(group.members):
@@ -390,36 +383,24 @@ class _Fuser:
     ) -> Group:
         group = Group(len(self._groups), kind, axes, shape, position, why_not=reasons or [])  # type: ignore[arg-type]
         self._groups.append(group)
-        self._ancestors.append(0)
+        self._dependencies.open()
         return group
 
     def _join(self, group: Group, eqn: Eqn, position: Position, after: int = 0) -> None:
         """Make an equation a member; `after` are groups, as bits, that must run before it."""
         group.members.append(eqn)
-        needed = after
-        for atom in eqn.invars:
-            if isinstance(atom, Var):
-                needed |= self._sources[atom]
-                if group.kind == "host" and atom in self._home:
+        needed = after | self._dependencies.sources(eqn.invars)
+        if group.kind == "host":
+            for atom in eqn.invars:
+                if isinstance(atom, Var) and atom in self._home:
                     needed |= 1 << self._home[atom].number
-        bit = 1 << group.number
-        needed &= ~bit
-        new = needed
-        for number in _bits(needed):
-            new |= self._ancestors[number]
-        if new & ~self._ancestors[group.number]:
-            self._ancestors[group.number] |= new
-            if self._depended_on & bit:
-                for number, ancestors in enumerate(self._ancestors):
-                    if ancestors & bit:
-                        self._ancestors[number] |= new
-        self._depended_on |= new
+        self._dependencies.add(group.number, needed)
         for var in eqn.outvars:
             group.placement[var] = position
             self._home[var] = group
             # Readers of a value that is both stored and inlined may take either.
             if var not in self._inlined:
-                self._sources[var] = bit
+                self._dependencies.define(var, 1 << group.number)
 
     def _eqn_of_inlined(self, var: Var) -> Eqn | None:
         return self._inlined.get(var)
@@ -431,7 +412,7 @@ class _Fuser:
         the other group's values only later.
         """
         for group in list(self._groups):
-            for number in _bits(self._direct_dependencies(group)):
+            for number in bits(self._direct_dependencies(group)):
                 other = self._groups[number]
                 if other.members and self._can_merge(other, group):
                     self._merge(other, group)
@@ -466,7 +447,7 @@ class _Fuser:
                     if self._home.get(var) is first:
                         return False
         between = self._direct_dependencies(second) & ~(1 << first.number)
-        if any(self._ancestors[n] & (1 << first.number) for n in _bits(between)):
+        if any(self._dependencies.depends(n, first.number) for n in bits(between)):
             return False
         return not any(
             self._refusal(first, eqn, self._member_reads(second, eqn), second)
@@ -490,16 +471,9 @@ class _Fuser:
             second.reduce_dims = first.reduce_dims
         if second.running is None:
             second.running = first.running
-        old, new = 1 << first.number, 1 << second.number
-        self._ancestors[second.number] |= self._ancestors[first.number]
-        self._ancestors[second.number] &= ~(old | new)
-        for number, ancestors in enumerate(self._ancestors):
-            if ancestors & old and number != second.number:
-                self._ancestors[number] = (ancestors & ~old) | new | self._ancestors[second.number]
+        self._dependencies.merge(first.number, second.number, first.placement)
         for var in first.placement:
             self._home[var] = second
-            if self._sources[var] == old:
-                self._sources[var] = new
         first.members, first.placement, first.why_not = [], {}, []
         first.merged_into = second
 
@@ -518,27 +492,9 @@ class _Fuser:
                     home.outputs.append(var)
 
     def _ordered(self) -> list[Group]:
-        """Groups such that each follows those it depends on, otherwise by number."""
-        done = 0
-        order: list[Group] = []
-
-        def visit(number: int) -> None:
-            nonlocal done
-            pending = [number]
-            while pending:
-                current = pending[-1]
-                missing = self._ancestors[current] & ~done
-                if missing:
-                    pending.append(next(_bits(missing)))
-                    continue
-                pending.pop()
-                if not done >> current & 1:
-                    done |= 1 << current
-                    if self._groups[current].members:
-                        order.append(self._groups[current])
-
-        for number in range(len(self._groups)):
-            visit(number)
+        """The groups in the order in which they run, numbered by it."""
+        in_order = (self._groups[number] for number in self._dependencies.order())
+        order = [group for group in in_order if group.members]
         for number, group in enumerate(order):
             group.number = number
         return order
@@ -566,10 +522,3 @@ def _product(sizes: Shape) -> int:
     for size in sizes:
         total *= size
     return total
-
-
-def _bits(mask: int) -> Iterator[int]:
-    while mask:
-        low = mask & -mask
-        yield low.bit_length() - 1
-        mask ^= low
