@@ -18,7 +18,7 @@ import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.compiler.pipeline import Pipeline
 
-GOLDEN = Path(__file__).parent / "golden" / "channels_last.simplified.txt"
+GOLDEN = Path(__file__).with_name("channels_last.simplified.txt")
 N, C, H, W = 2, 5, 8, 6
 
 

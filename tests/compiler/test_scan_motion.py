@@ -10,7 +10,7 @@ import pytest
 import funcdl as fd
 import funcdl.lax as lax
 import funcdl.numpy as fnp
-from funcdl.compiler import scan_motion
+from funcdl.compiler.rewrite import scan_motion
 
 STEPS, BATCH, INPUTS, UNITS = 5, 3, 4, 6
 RNG = np.random.default_rng(0)

@@ -24,7 +24,7 @@ from funcdl.compiler.program import (
     build_program,
     lower_groups,
 )
-from funcdl.compiler.simplify import simplify
+from funcdl.compiler.rewrite.simplify import simplify
 from funcdl.compiler.split_reductions import split_reductions
 from funcdl.config import config
 from funcdl.core.checker import check_jaxpr

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-from funcdl.compiler.transposed_products import absorb_transposes
+from funcdl.compiler.rewrite.transposed_products import absorb_transposes
 from funcdl.core.avals import Shape
 from funcdl.core.jaxpr import Atom, Eqn, Var
 from funcdl.core.primitive import Primitive

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.compiler.channels_last import channels_last
 from funcdl.compiler.loops import close_bodies
-from funcdl.compiler.outer_product import is_outer_product, outer_product
-from funcdl.compiler.scan_motion import move_products
-from funcdl.compiler.transposed_products import absorb_transposes
+from funcdl.compiler.rewrite.channels_last import channels_last
+from funcdl.compiler.rewrite.outer_product import is_outer_product, outer_product
+from funcdl.compiler.rewrite.scan_motion import move_products
+from funcdl.compiler.rewrite.transposed_products import absorb_transposes
 from funcdl.control.scan_primitive import scan_loop
 from funcdl.core.array import Array
 from funcdl.core.effects import eqn_effect

@@ -1,0 +1,1 @@
+"""Programs to programs of the same meaning, simpler or quicker: the passes over jaxprs."""
