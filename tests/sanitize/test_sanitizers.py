@@ -29,6 +29,8 @@ SUITES: dict[str, tuple[str, str, list[str]]] = {
     "kernels as scheduled": ("address", "address", [*COMPILED, *FAST]),
     "headers": ("address", "address",
                 ["tests/kernels/test_c_headers.py", "tests/kernels/test_c_math.py", *FAST]),
+    "attention": ("address", "address",
+                  ["tests/kernels/test_c_attention.py", "-m", "slow or not slow"]),
     "operations, threads": ("thread", "small strict",
                             ["tests/ops/test_jit.py", *FAST, "-k", "c_agrees"]),
     "programs, threads": ("thread", "small strict", ["tests/sanitize/programs.py"]),
