@@ -74,20 +74,17 @@ def _dense(p: Any, x: Any) -> Any:
     return x @ p["w"] + p["b"]
 
 
-def _attention(np: Any, nn: Any, p: Any, x: Any, heads: int) -> Any:
+def _attention(nn: Any, p: Any, x: Any, heads: int) -> Any:
     batch, length, width = x.shape
     qkv = _dense(p["qkv"], x).reshape(batch, length, 3, heads, width // heads)
-    q, k, v = (np.swapaxes(qkv[:, :, i], 1, 2) for i in range(3))
-    scores = q @ np.swapaxes(k, 2, 3) / onp.float32(onp.sqrt(width // heads))
-    causal = np.tril(np.ones((length, length), bool))
-    weights = nn.softmax(np.where(causal, scores, onp.float32(-1e9)), axis=-1)
-    mixed = np.swapaxes(weights @ v, 1, 2).reshape(batch, length, width)
-    return _dense(p["out"], mixed)
+    q, k, v = (qkv[:, :, i] for i in range(3))
+    mixed = nn.dot_product_attention(q, k, v, is_causal=True)
+    return _dense(p["out"], mixed.reshape(batch, length, width))
 
 
 def block(np: Any, nn: Any, p: Any, x: Any, heads: int) -> Any:
     """f32[batch, length, width] to the same."""
-    x = x + _attention(np, nn, p, _norm(np, p["norm1"], x), heads)
+    x = x + _attention(nn, p, _norm(np, p["norm1"], x), heads)
     return x + _dense(p["down"], nn.gelu(_dense(p["up"], _norm(np, p["norm2"], x))))
 
 
