@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.special.triton_process import NAMES, run
 
-from funcdl.kernels.triton.special_functions import sources
+from funcdl.kernels.triton.special import sources
 
 pytestmark = pytest.mark.triton
 

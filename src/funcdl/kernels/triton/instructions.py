@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from funcdl.kernels.triton import special_functions, text
+from funcdl.kernels.triton import special, text
 from funcdl.kernels.triton.blocks import BlockWriter
 from funcdl.kir import elementwise
 from funcdl.kir.ir import (
@@ -155,7 +155,7 @@ class InstructionWriter(BlockWriter):
         names = [self._value(arg) for arg in instruction.args]
         short = text.SHORT_NAMES[dtype.name]
         expression = template.format(*names, t=short)
-        self.helpers |= special_functions.sources(expression)
+        self.helpers |= special.sources(expression)
         self._define(id, instruction.name, expression)
 
     def _converted(self, arg: int, type: ValueType) -> str:

@@ -1,60 +1,15 @@
-"""Functions that Triton lacks, in its language; those of real numbers in float64, as in C headers.
+"""Digamma, and incomplete gamma functions with derivatives, for Triton (see `special.sources`)."""
 
-The renderer copies the text of a function, and of those that it calls, in front of the kernels that
-use it; nothing here runs in Python. Every lane computes all regions that some lane of its block is
-in, and takes what is its own. The sources of the formulas stand in fd_special.h, fd_gamma.h,
-fd_bessel.h and fd_beta.h.
-"""
-
-# Triton reads these functions' text; annotations but `tl.constexpr` mean nothing to it.
 # mypy: disallow-untyped-defs=False, disallow-untyped-calls=False, disallow-incomplete-defs=False
 
 from __future__ import annotations
 
-import inspect
-import re
-from functools import cache
 from typing import Any
+
+from funcdl.kernels.triton.special.basic import fd_any
 
 tl: Any = None
 libdevice: Any = None
-
-
-def sources(expression: str) -> dict[str, str]:
-    """The functions of this module that a text calls, and theirs, each after those it calls."""
-    found: dict[str, str] = {}
-    for name in re.findall(r"\bfd_\w+(?=\()", expression):
-        text = _source(name)
-        found |= sources(text.split("\n", 1)[1])
-        found[name] = text
-    return found
-
-
-@cache
-def _source(name: str) -> str:
-    text = inspect.getsource(globals()[name])
-    return re.sub(r'\n    """.*?"""', "", text, count=1, flags=re.DOTALL)
-
-
-def fd_any(condition):
-    """Whether some lane's condition holds, of a scalar or a block."""
-    return tl.max(tl.zeros([1], tl.int32) + condition.to(tl.int32), axis=None) > 0
-
-
-def fd_integer_power(x, y, BITS: tl.constexpr, SIGNED: tl.constexpr):
-    """By squaring; negative powers are 0, but for those of 1 and -1."""
-    result = x * 0 + 1
-    base = x
-    n = tl.where(y > 0, y, y * 0)
-    for _ in range(BITS):
-        result = tl.where((n & 1) != 0, result * base, result)
-        base = base * base
-        n = n >> 1
-    if SIGNED:
-        odd = tl.where((y & 1) != 0, x * 0 - 1, x * 0 + 1)
-        inverse = tl.where(x == 1, x, tl.where(x == -1, odd, x * 0))
-        result = tl.where(y < 0, inverse, result)
-    return result
 
 
 def fd_digamma_near(x):
@@ -92,49 +47,6 @@ def fd_digamma(x):
     pole = (v <= 0) & ((fraction == 0) | (v == float("-inf")))
     total = tl.where(v == float("inf"), v, tl.where(pole, float("nan"), total))
     return total.to(x.dtype)
-
-
-def fd_bessel_series(z, ORDER: tl.constexpr):
-    """The power series: all terms are positive."""
-    total = z * 0.0 + 1.0
-    for i in tl.static_range(48):
-        total = 1.0 + z * total * (1.0 / ((48 - i) * (48 - i + ORDER)))
-    return total
-
-
-def fd_bessel_far(x, ORDER: tl.constexpr):
-    """The asymptotic series for x >= 20, where terms fall below 2^-53."""
-    r = 0.125 / x
-    total = r * 0.0 + 1.0
-    for i in tl.static_range(26):
-        total = 1.0 + total * r * (((51 - 2 * i) * (51 - 2 * i) - 4 * ORDER) / (26 - i))
-    return total
-
-
-def fd_bessel_scaled(x, ORDER: tl.constexpr):
-    """Of order 0 or 1, times exp(-|x|)."""
-    v = x.to(tl.float64)
-    a = tl.abs(v)
-    near = tl.where(a < 20.0, a, 20.0)
-    far = tl.where(a < 20.0, 20.0, a)
-    low = fd_bessel_series(0.25 * near * near, ORDER) * tl.exp(-near)
-    high = fd_bessel_far(far, ORDER) * 0.3989422804014327 / tl.sqrt(far)
-    if ORDER == 1:
-        low = 0.5 * near * low
-    out = tl.where(a < 20.0, low, high)
-    if ORDER == 1:
-        out = tl.where(v < 0, -out, out)
-    return tl.where(v != v, v, out).to(x.dtype)
-
-
-def fd_bessel_i0e(x):
-    """Order 0."""
-    return fd_bessel_scaled(x, 0)
-
-
-def fd_bessel_i1e(x):
-    """Order 1."""
-    return fd_bessel_scaled(x, 1)
 
 
 def fd_lgamma_near_1(a):
@@ -392,143 +304,3 @@ def fd_random_gamma_grad(a, x):
     """The derivative of a sample of the gamma distribution in its shape."""
     _p, _q, _by_a, x_by_a = fd_igamma_parts(a.to(tl.float64), x.to(tl.float64), True)
     return x_by_a.to(a.dtype)
-
-
-def fd_zeta_right(s, q):
-    """The sum of (q + n)^-s for s > 1, q > 0: 12 terms, then Euler's and Maclaurin's formula."""
-    c: tl.constexpr = (
-        0.08333333333333333,
-        -0.001388888888888889,
-        3.306878306878307e-05,
-        -8.267195767195768e-07,
-        2.08767569878681e-08,
-        -5.284190138687493e-10,
-        1.3382536530684679e-11,
-        -3.3896802963225827e-13,
-        8.586062056277845e-15,
-        -2.174868698558062e-16,
-        5.5090028283602295e-18,
-        -1.3954464685812522e-19,
-    )
-    total = s * 0.0
-    at = q
-    for _ in range(12):  # a loop at run time, since each power is long code
-        total = total + libdevice.pow(at, -s)
-        at = at + 1.0
-    term = libdevice.pow(at, -s)
-    rest = term * (at / (s - 1.0) + 0.5)
-    factor = term * s / at
-    for j in tl.static_range(12):
-        rest = rest + c[j] * factor
-        factor = factor * ((s + (2 * j + 1)) / at) * ((s + (2 * j + 2)) / at)
-    # Where the next term is tiny beside the sum, factors may overflow that should have ended.
-    done = (term == 0) | (term < 1e-18 * total) | (q == float("inf"))
-    return total + tl.where(done, 0.0, rest)
-
-
-def fd_zeta(x, q):
-    """Hurwitz's zeta function; left of 0 only integer x have real values."""
-    s = x.to(tl.float64)
-    v = q.to(tl.float64)
-    whole = v == libdevice.rint(v)
-    plain = (s != s) | (v != v) | (s <= 1) | ((v <= 0) & whole) | (s > 1e100)
-    power = tl.where(plain, 2.0, s)
-    positive = v > 0
-    out = fd_zeta_right(power, tl.where(positive & (plain == 0), v, 1.0))
-    left = (positive == 0) & (plain == 0)
-    if fd_any(left):
-        at = tl.where(left, v, -0.5)
-        even = power * 0.5 == libdevice.rint(power * 0.5)
-        parity = tl.where(even, 1.0, -1.0)
-        r = at - libdevice.rint(at)
-        near = tl.abs(r)
-        every = fd_zeta_right(power, near) + parity * fd_zeta_right(power, 1.0 - near)
-        every = tl.where(r < 0, parity * every, every)
-        found = every - parity * fd_zeta_right(power, 1.0 - at)
-        found = tl.where(power == libdevice.rint(power), found, float("nan"))
-        out = tl.where(left, found, out)
-    infinite = float("inf")
-    huge = tl.where(v > 1, 0.0, tl.where(v == 1, 1.0, infinite))
-    out = tl.where(s > 1e100, huge, out)
-    out = tl.where((v <= 0) & whole, infinite, out)
-    out = tl.where(s == 1, infinite, out)
-    return tl.where((s != s) | (s < 1) | (v != v), float("nan"), out).to(x.dtype)
-
-
-def fd_polygamma(n, x):
-    """(-1)^(n+1) n! zeta(n+1, x)."""
-    order = n.to(tl.float64)
-    v = x.to(tl.float64)
-    bad = (order != order) | (order < 0) | (order != libdevice.rint(order))
-    bad = bad | (order == float("inf"))
-    k = tl.where(bad | (order == 0), 1.0, order)
-    zeta = fd_zeta(k + 1.0, v)
-    even = k * 0.5 == libdevice.rint(k * 0.5)
-    few = k <= 170
-    small = libdevice.tgamma(tl.where(few, k, 1.0) + 1.0) * zeta
-    large = tl.exp(libdevice.lgamma(k + 1.0) + tl.log(tl.abs(zeta)))
-    out = tl.where(few, small, tl.where(zeta < 0, -large, large))
-    out = tl.where(even, -out, out)
-    out = tl.where(order == 0, fd_digamma(v), out)
-    return tl.where(bad, float("nan"), out).to(x.dtype)
-
-
-def fd_beta_fraction(a, b, x):
-    """The continued fraction of the incomplete beta function by the method of Lentz."""
-    d = 1.0 / (1.0 - (a + b) / (a + 1.0) * x)
-    c = a * 0.0 + 1.0
-    value = d
-    going = x == x
-    n = 1
-    more = True
-    while (n < 20000) & more:
-        even = n / (a + 2 * n - 1) * ((b - n) / (a + 2 * n)) * x
-        odd = -(a + n) / (a + 2 * n) * ((a + b + n) / (a + 2 * n + 1)) * x
-        d = 1.0 / (1.0 + even * d)
-        c = 1.0 + even / c
-        first = c * d
-        d = 1.0 / (1.0 + odd * d)
-        c = 1.0 + odd / c
-        last = c * d
-        value = tl.where(going, value * first * last, value)
-        going = going & (tl.abs(last - 1.0) >= 2e-16)
-        n += 1
-        more = fd_any(going)
-    return value
-
-
-def fd_regularized_incomplete_beta(p, q, z):
-    """I_z(p, q), left of the mean by the fraction, right of it by that of the mirrored one."""
-    a = p.to(tl.float64)
-    b = q.to(tl.float64)
-    x = z.to(tl.float64)
-    infinite = float("inf")
-    bad = (a != a) | (b != b) | (x != x) | (a < 0) | (b < 0) | (x < 0) | (x > 1)
-    bad = bad | ((a == 0) & (b == 0)) | ((a == infinite) & (b == infinite))
-    edge = (x == 0) | (x == 1)
-    plain = bad | edge | (a == 0) | (b == 0) | (a == infinite) | (b == infinite)
-    s = tl.where(plain, 1.0, a)
-    t = tl.where(plain, 1.0, b)
-    u = tl.where(plain, 0.5, x)
-    v = 1.0 - u
-    excess = u * t - v * s
-    left = u / s * (s + t)
-    right = v / t * (s + t)
-    from_mean = s * fd_log_excess(left, excess / s) + t * fd_log_excess(right, -excess / t)
-    exponent = fd_stirling_rest(s + t) - fd_stirling_rest(s) - fd_stirling_rest(t) - from_mean
-    front = tl.exp(exponent) * 0.3989422804014327 * tl.sqrt(t / (s + t)) * tl.sqrt(s)
-    huge = (s > 1e8) & (t > 1e8)
-    direct = (u <= (s + 1.0) / (s + t + 2.0)) | ((t < 1.0) & (u < 0.999))
-    idle = huge | (front == 0)
-    first = tl.where(idle, 1.0, tl.where(direct, s, t))
-    second = tl.where(idle, 1.0, tl.where(direct, t, s))
-    place = tl.where(idle, 0.5, tl.where(direct, u, v))
-    part = front * fd_beta_fraction(first, second, place) / first
-    out = tl.where(direct, part, 1.0 - part)
-    out = tl.where(front == 0, tl.where(excess > 0, 1.0, 0.0), out)
-    root = tl.sqrt(tl.where(from_mean > 0, from_mean, 0.0))
-    normal = 0.5 * libdevice.erfc(tl.where(excess < 0, root, -root))
-    out = tl.where(huge, normal, out)
-    out = tl.where((b == 0) | (a == infinite), 0.0, out)
-    out = tl.where((a == 0) | (b == infinite), 1.0, out)
-    return tl.where(bad, float("nan"), tl.where(edge, x, out)).to(p.dtype)
