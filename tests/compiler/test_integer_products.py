@@ -46,3 +46,58 @@ def test_bytes_are_added_up_in_wider_numbers(dtype: Any, wide: Any) -> None:
     assert "fd_gemm_" in product.lower(a, b).as_text("c")
     expected = a.astype(np.int64) @ b.astype(np.int64)
     np.testing.assert_array_equal(np.asarray(product(a, b)), expected.astype(wide))
+
+
+# Shapes of images and kernels, and groups: every form of convolutions in C.
+CONVOLUTIONS = {
+    "plain": ((2, 9, 8, 5), (3, 3, 5, 20), 1),
+    "few features": ((2, 9, 8, 32), (3, 3, 32, 3), 1),
+    "depthwise": ((2, 9, 7, 18), (3, 2, 1, 18), 18),
+    "groups": ((2, 9, 8, 6), (3, 3, 3, 8), 2),
+}
+
+
+def gradients(x: Any, k: Any, ct: Any, groups: int) -> tuple[Any, ...]:
+    """What a convolution and its gradients compute; that they are gradients, only floats know."""
+    numbers = ("NHWC", "HWIO", "NHWC")
+    options = {"dimension_numbers": numbers, "feature_group_count": groups}
+    whole = {"dimension_numbers": ("CHWN", "IHWO", "HWNC"), "batch_group_count": groups}
+    return (
+        lax.conv_general_dilated(x, k, (1, 2), "SAME", **options),
+        lax.conv_general_dilated(x, ct, (1, 1), ((1, 1), (1, 1)), **whole),
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_convolutions_wrap_around(dtype: Any) -> None:
+    rng = np.random.default_rng(2)
+    args = {
+        name: tuple(integers(rng, dtype, *shape) for shape in (lhs, rhs, (*lhs[:3], rhs[3])))
+        for name, (lhs, rhs, _) in CONVOLUTIONS.items()
+    }
+    program = fd.jit(
+        lambda args: {name: gradients(*args[name], CONVOLUTIONS[name][2]) for name in CONVOLUTIONS}
+    )
+    text = program.lower(args).as_text("c")
+    assert text.count("/* kernel ") == 2 * len(args) and '#include "fd_conv_int.h"' in text
+    results = program(args)
+    for name, (_, _, groups) in CONVOLUTIONS.items():
+        for found, expected in zip(results[name], gradients(*args[name], groups), strict=True):
+            assert found.dtype == dtype
+            np.testing.assert_array_equal(np.asarray(found), np.asarray(expected), name)
+
+
+def test_convolutions_of_bytes_are_added_up_in_wider_numbers() -> None:
+    rng = np.random.default_rng(3)
+    x, k = integers(rng, np.int8, 2, 6, 6, 200), integers(rng, np.int8, 3, 3, 200, 17)
+    numbers = ("NHWC", "HWIO", "NHWC")
+
+    @fd.jit
+    def convolution(x: Any, k: Any) -> Any:
+        return lax.conv_general_dilated(
+            x, k, (1, 1), "VALID", dimension_numbers=numbers, preferred_element_type=np.int32
+        )
+
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.int64), (3, 3), (1, 2))
+    expected = np.einsum("nijckl,klco->nijo", windows, k)
+    np.testing.assert_array_equal(np.asarray(convolution(x, k)), expected)

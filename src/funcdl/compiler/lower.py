@@ -24,7 +24,7 @@ from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.index import Index
 from funcdl.kir.ir import AtomicUpdate, Conv, Dot, DotPrecision, Kernel, Reduce, Store
 from funcdl.ops.convolution import convolution_of
-from funcdl.ops.dot import dot_dimensions, product_dtype
+from funcdl.ops.dot import dot_dimensions
 from funcdl.ops.lowering import (
     Accumulation,
     Contraction,
@@ -198,10 +198,8 @@ class _Lowering:
                 return self.builder.order(keys, axis, eqn.params["descending"])
             case Contraction():
                 return self._contraction(eqn)
-            case Correlation(sums):
-                if self._group.kind == "conv":
-                    return self._convolution(eqn)
-                return self._windows(eqn, sums, index)
+            case Correlation():
+                return self._convolution(eqn)
             case WindowReduction() as form:
                 return self._windows(eqn, form, index)
             case _:
@@ -245,7 +243,7 @@ class _Lowering:
         conv = convolution_of(lhs.aval, rhs.aval, eqn.params)
         loops = convolution_loops(conv, eqn.params["batch_group_count"] > 1)
         out_dtype = eqn.outvars[0].aval.dtype
-        dtype = compute_dtype(product_dtype(lhs.aval.dtype, out_dtype))
+        dtype = contraction_dtype(eqn)
         left = self.builder.cast(self.value(lhs, loops.lhs), dtype)
         right = self.builder.cast(self.value(rhs, loops.rhs), dtype)
         result = self.builder.conv(left, right, "n", "co", "ci", loops.slides, _precision(eqn))

@@ -50,8 +50,7 @@ from funcdl.kir.rules import BOOL, HALF_DTYPES, INDEX_DTYPES, KernelError, eleme
 
 __all__ = ["KernelError", "check"]
 
-CONV_DTYPES = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
-DOT_DTYPES = CONV_DTYPES | {np.dtype(f"{kind}{size}") for kind in "iu" for size in (4, 8)}
+DOT_DTYPES = frozenset(np.dtype(f"{kind}{size}") for kind in "fiu" for size in (4, 8))
 
 
 def check(kernel: Kernel) -> None:
@@ -332,8 +331,8 @@ class _Checker:
 
     def conv(self, conv: Conv) -> np.dtype:
         dtype = self.common_dtype((conv.lhs, conv.rhs))
-        if dtype not in CONV_DTYPES:
-            self.fail(f"conv takes f32 or f64, got {dtype}")
+        if dtype not in DOT_DTYPES:
+            self.fail(f"conv takes numbers of 32 or 64 bits, got {dtype}")
         for slide in conv.slides:
             if min(slide.stride, slide.spread, slide.dilation) < 1:
                 self.fail(f"stride, spread and dilation along {slide.out} must be positive")

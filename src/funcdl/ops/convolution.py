@@ -42,7 +42,6 @@ from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.rows import add_tangents
 from funcdl.ops.shape import full, inverse_permutation, move_to_front, reshape, rev, transpose
 from funcdl.ops.sliding import Padding, Sliding, dilated_size
-from funcdl.ops.window_lowering import sum_of_products
 
 NDArray = np.ndarray[Any, Any]
 
@@ -331,7 +330,7 @@ conv_general_dilated.impl = _conv_impl
 conv_general_dilated.jvp = _conv_jvp
 conv_general_dilated.transpose = _conv_transpose
 conv_general_dilated.batch = _conv_batch
-conv_general_dilated.lower = Correlation(sum_of_products(convolution_of))
+conv_general_dilated.lower = Correlation()
 
 
 def _conv_samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]:

@@ -121,9 +121,7 @@ class WindowReduction:
 
 @dataclass(frozen=True, slots=True)
 class Correlation:
-    """`conv_general_dilated`; `sums` serves element types that products of matrices do not know."""
-
-    sums: WindowReduction
+    """`conv_general_dilated`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import numpy as np
 from funcdl.core.avals import ShapedArray
 from funcdl.kir import index as kindex
 from funcdl.ops.convolution_dimensions import Convolution
-from funcdl.ops.dot import product_dtype
 from funcdl.ops.lowering import Position, Reader, WindowReduction, all_of, compare, compute_dtype
 from funcdl.ops.sliding import Sliding
 
@@ -140,39 +139,3 @@ def _placed(spec: Sequence[int], *roles: kindex.Index) -> Position:
     for dim, role in zip(spec, roles, strict=True):
         position[dim] = role
     return tuple(position)
-
-
-def sum_of_products(find: Callable[[Any, Any, dict[str, Any]], Convolution]) -> WindowReduction:
-    """A convolution as one reduction for each output element, over window and features."""
-
-    def window(avals: Sequence[ShapedArray], params: dict[str, Any]) -> tuple[int, ...]:
-        lhs, rhs = avals
-        conv = find(lhs, rhs, params)
-        return (*conv.windows.window, conv.features)
-
-    def rule(
-        reader: Reader,
-        index: Position,
-        place: Position,
-        reduce: Callable[[ReduceOp, int], int],
-        params: dict[str, Any],
-    ) -> int:
-        conv, builder = find(reader.aval(0), reader.aval(1), params), reader.builder
-        lhs_spec, rhs_spec, out_spec = conv.numbers
-        n, o = index[out_spec[0]], index[out_spec[1]]
-        at, mask = element_position(
-            builder, conv.windows, tuple(index[d] for d in out_spec[2:]), place[:-1]
-        )
-        group, c = o // max(conv.outputs, 1), place[-1]
-        if params["batch_group_count"] > 1:
-            n = group * conv.batch + n
-        elif conv.groups > 1:
-            c = group * conv.features + c
-        lhs = read_element(reader, 0, _placed(lhs_spec, n, c, *at), mask, 0)
-        rhs = reader.read(1, _placed(rhs_spec, o, place[-1], *place[:-1]))
-        out_dtype = reader.out_aval.dtype
-        dtype = compute_dtype(product_dtype(reader.aval(0).dtype, out_dtype))
-        product = builder.elementwise("mul", builder.cast(lhs, dtype), builder.cast(rhs, dtype))
-        return builder.cast(reduce("sum", product), compute_dtype(out_dtype))
-
-    return WindowReduction(window, rule)

@@ -152,11 +152,8 @@ class _Fuser:
                 self._place_ordering(eqn)
             case Contraction():
                 self._place_dot(eqn)
-            case Correlation(sums):
-                if contraction_dtype(eqn).kind == "f":
-                    self._place_conv(eqn)
-                else:
-                    self._place_windows(eqn, sums)
+            case Correlation():
+                self._place_conv(eqn)
             case WindowReduction() as form:
                 self._place_windows(eqn, form)
             case Update():

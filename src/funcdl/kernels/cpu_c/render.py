@@ -33,6 +33,7 @@ _HEADERS = (
     "fd_gemm.h",
     "fd_gemm_int.h",
     "fd_conv.h",
+    "fd_conv_int.h",
     "fd_running.h",
     "fd_sort.h",
     "fd_runtime.h",
@@ -41,6 +42,11 @@ _HEADERS = (
 _ON_DEMAND = {
     "fd_gemm_int.h": ("fd_gemm_i", "fd_gemm_u"),
     "fd_conv.h": ("fd_conv_",),
+    "fd_conv_int.h": tuple(
+        f"fd_conv_{name}_{kind}"
+        for name in ("depthwise", "depthwise_outer", "few", "outer", "sums")
+        for kind in "iu"
+    ),
     "fd_running.h": ("fd_running_",),
     "fd_sort.h": ("fd_sort_",),
 }
