@@ -19,28 +19,17 @@ from funcdl.core.symbolic_zero import LinearInput, Zero, is_linear, is_zero
 from funcdl.core.trace import current_trace
 from funcdl.ops.arithmetic import add
 from funcdl.ops.shape import instantiate, zeros
-from funcdl.transforms.partial_eval import PartialEvalTrace, partial_eval_jaxpr
+from funcdl.transforms.partial_eval import PartialEvalTrace, PartialProgram, partial_eval_jaxpr
 from funcdl.transforms.programs import without_unused
 from funcdl.transforms.transpose import backward_pass
 from funcdl.transforms.weak_cache import cached_on_first
 
 
 def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str, Any]) -> Any:
-    body: ClosedJaxpr = params["jaxpr"]
     num_consts, num_carry = params["num_consts"], params["num_carry"]
     loop = {"length": params["length"], "reverse": params["reverse"]}
-    num_ys = len(body.out_avals) - num_carry
     consts_un, carry_un, xs_un = split(list(map(trace.owns, args)), num_consts, num_carry)
-    while True:
-        parts = partial_eval_jaxpr(
-            body,
-            (*consts_un, *carry_un, *xs_un),
-            (*carry_un, *[False] * num_ys),
-        )
-        found = [a or b for a, b in zip(carry_un, parts.unknown_out[:num_carry], strict=True)]
-        if found == carry_un:
-            break
-        carry_un = found
+    carry_un, parts = _split_body(params["jaxpr"], consts_un, carry_un, xs_un)
     ys_un = parts.unknown_out[num_carry:]
     consts, carry, xs = split(args, num_consts, num_carry)
     known_in = [
@@ -102,6 +91,26 @@ def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str
     )
     unknown_iter, known_iter = iter(unknown_outs), iter(known_outs)
     return [next(unknown_iter) if flag else next(known_iter) for flag in (*carry_un, *ys_un)]
+
+
+def _split_body(
+    body: ClosedJaxpr,
+    consts_un: Sequence[bool],
+    carry_un: Sequence[bool],
+    xs_un: Sequence[bool],
+) -> tuple[list[bool], PartialProgram]:
+    """The two parts of a step, and which of the carry is unknown: what some step makes so."""
+    unknown = list(carry_un)
+    num_ys = len(body.out_avals) - len(unknown)
+    while True:
+        parts = partial_eval_jaxpr(
+            body, (*consts_un, *unknown, *xs_un), (*unknown, *[False] * num_ys)
+        )
+        made = parts.unknown_out[: len(unknown)]
+        found = [a or b for a, b in zip(unknown, made, strict=True)]
+        if found == unknown:
+            return unknown, parts
+        unknown = found
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,38 @@ def find_windows(
     Raises:
       ShapeError: the dimension numbers, sizes and shapes do not fit. Messages start with `name`.
     """
+    offset_dims, collapsed, index_map, batching, _ = numbers
+    kept = tuple(d for d in range(len(operand)) if d not in collapsed and d not in batching)
+    _check_windows(name, operand, indices, numbers, sizes, kept)
+    batch_dims = tuple(
+        d for d in range(len(indices) - 1 + len(offset_dims)) if d not in offset_dims
+    )
+    shape = [0] * (len(batch_dims) + len(offset_dims))
+    for dim, size in zip(batch_dims, indices, strict=False):
+        shape[dim] = size
+    for dim, d in zip(offset_dims, kept, strict=True):
+        shape[dim] = sizes[d]
+    return Windows(
+        operand,
+        indices,
+        numbers,
+        sizes,
+        tuple(shape),
+        kept,
+        batch_dims,
+        tuple(max(operand[d] - sizes[d], 0) for d in index_map),
+        tuple(d for d in kept if sizes[d] == operand[d]),
+    )
 
+
+def _check_windows(
+    name: str,
+    operand: Shape,
+    indices: Shape,
+    numbers: GatherDimensionNumbers,
+    sizes: Shape,
+    kept: Dims,
+) -> None:
     def require(condition: bool, wanted: str, found: str) -> None:
         if not condition:
             raise ShapeError(
@@ -157,7 +188,6 @@ def find_windows(
         f"{batching} and {indices_batching}",
     )
     require(len(sizes) == ndim, "a window needs one size for each dimension", str(sizes))
-    kept = tuple(d for d in range(ndim) if d not in collapsed and d not in batching)
     require(
         len(offset_dims) == len(kept),
         f"each operand dimension must be collapsed, a batching dimension or one of the "
@@ -174,25 +204,6 @@ def find_windows(
         require(
             sizes[d] == 1 or d not in collapsed, "a collapsed dimension needs size 1", str(sizes[d])
         )
-    batch_dims = tuple(
-        d for d in range(len(indices) - 1 + len(offset_dims)) if d not in offset_dims
-    )
-    shape = [0] * (len(batch_dims) + len(offset_dims))
-    for dim, size in zip(batch_dims, indices, strict=False):
-        shape[dim] = size
-    for dim, d in zip(offset_dims, kept, strict=True):
-        shape[dim] = sizes[d]
-    return Windows(
-        operand,
-        indices,
-        numbers,
-        sizes,
-        tuple(shape),
-        kept,
-        batch_dims,
-        tuple(max(operand[d] - sizes[d], 0) for d in index_map),
-        tuple(d for d in kept if sizes[d] == operand[d]),
-    )
 
 
 def check_index_dtype(name: str, dtype: np.dtype[Any]) -> None:
