@@ -26,20 +26,23 @@ CALL = LibraryCall(
     Cost(),
 )
 WANTED = """\
+static void (attention0)(void **slots) {
+  fd_widen_f16((float *)((char *)slots[2] + 64), (fd_f16 *)((char *)slots[0] + 0), 6);
+  const fd_sizes record1_0 = {
+    .batch = 2,
+    .scale = 0.125,
+    .strides = {0, 3},
+  };
+  const fd_operands record1_1 = {
+    .query = (float *)((char *)slots[2] + 64),
+  };
+  fd_f(record1_0, record1_1, (float *)((char *)slots[1] + 0));
+}
+
+__attribute__((visibility("default"))) void funcdl_run(void **slots);
+
 void funcdl_run(void **slots) {
-  /* attention0 */
-  {
-    fd_widen_f16((float *)((char *)slots[2] + 64), (fd_f16 *)((char *)slots[0] + 0), 6);
-    const fd_sizes record1_0 = {
-      .batch = 2,
-      .scale = 0.125,
-      .strides = {0, 3},
-    };
-    const fd_operands record1_1 = {
-      .query = (float *)((char *)slots[2] + 64),
-    };
-    fd_f(record1_0, record1_1, (float *)((char *)slots[1] + 0));
-  }
+  attention0(slots);
 }
 """
 

@@ -49,6 +49,18 @@ def rows(p: Profile, kind: str) -> dict[str, ProfileRow]:
     return {row.name: row for row in found}
 
 
+def test_calls_of_a_library_have_rows() -> None:
+    x = fnp.ones((1, 128, 1, 4))
+    attend = fd.jit(lambda x: fd.nn.dot_product_attention(x, x, x))
+    with fd.profile(peaks=PEAKS) as p:
+        for _ in range(2):
+            attend(x)
+    (row,) = (row for name, row in rows(p, "kernel").items() if "attention" in name)
+    assert row.calls == 2
+    assert row.flops >= 2 * 128 * 128 * (4 * 4 + 1)
+    assert row.nbytes >= 2 * 2 * x.nbytes
+
+
 def test_every_kernel_call_is_counted() -> None:
     with fd.profile(peaks=PEAKS) as p:
         for _ in range(3):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,11 +46,21 @@ def kernel_works(
     kernels: Sequence[tuple[Kernel, Schedule]], program: Program, name: str, platform: str = "cpu"
 ) -> list[Work]:
     """What a call of each kernel is, and what it has to do at least."""
+    costs = {kernel.name: kernel_cost(kernel) for kernel, _ in kernels}
+    return _works(costs, program, name, platform)
+
+
+def library_works(calls: Sequence[LibraryCall], program: Program, name: str) -> list[Work]:
+    """The same for calls of libraries."""
+    return _works({call.name: call.cost for call in calls}, program, name, "cpu")
+
+
+def _works(costs: Mapping[str, Cost], program: Program, name: str, platform: str) -> list[Work]:
     works = []
-    for kernel, _ in kernels:
-        cost, source = kernel_cost(kernel), program.sources.get(kernel.name)
+    for kernel, cost in costs.items():
         counts = cost.nbytes, cost.flops + cost.transcendentals, cost.operations
-        works.append(Work("kernel", kernel.name, name, source, *counts, platform))
+        source = program.sources.get(kernel)
+        works.append(Work("kernel", kernel, name, source, *counts, platform))
     return works
 
 

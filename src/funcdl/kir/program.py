@@ -168,3 +168,12 @@ def all_kernels(program: KernelProgram) -> list[tuple[Kernel, Schedule]]:
         for entry in all_kernels(body.program)
     ]
     return [*inner, *program.kernels]
+
+
+def all_library_calls(program: KernelProgram) -> list[LibraryCall]:
+    """The calls of libraries that a program makes, and the programs that it calls."""
+    found = [call for call in program.calls if isinstance(call, LibraryCall)]
+    for call in program.calls:
+        for body in bodies(call):
+            found += all_library_calls(body.program)
+    return found

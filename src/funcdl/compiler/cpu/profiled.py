@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.compiler.cost import equation_cost, kernel_works
+from funcdl.compiler.cost import equation_cost, kernel_works, library_works
 from funcdl.compiler.cpu.executable import Step
 from funcdl.compiler.program import HostStep, Program
 from funcdl.core import profiler
@@ -22,6 +22,7 @@ from funcdl.kir.program import (
     ScanCall,
     WhileCall,
     all_kernels,
+    all_library_calls,
     bodies,
 )
 
@@ -53,6 +54,7 @@ def profiled_native_step(
       function: takes the addresses, packed, that of the table at the end.
     """
     kernels = kernel_works(all_kernels(segment), program, segment.name)
+    kernels += library_works(all_library_calls(segment), program, segment.name)
     loops = Work("loops", "loops and copies", segment.name)
     rows = _HEAD + _ROW * len(kernels)
     expected = min(_num_calls(segment), _MAX_EVENTS_OF_A_CALL)
@@ -90,10 +92,8 @@ def _num_calls(program: KernelProgram) -> int:
                 count += inner * _MAX_EVENTS_OF_A_CALL
             case BranchCall():
                 count += inner
-            case Call():
+            case Call() | LibraryCall():
                 count += 1
-            case LibraryCall():
-                pass  # part of what stands between the kernels
     return count
 
 

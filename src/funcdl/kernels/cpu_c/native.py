@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from funcdl.kernels.cpu_c.render import render_function
 from funcdl.kernels.cpu_c.standalone import standalone, standalone_library_call, unit_source
 from funcdl.kernels.cpu_c.tabulate_calls import Target, tabulate
 from funcdl.kir.ir import Kernel
-from funcdl.kir.program import KernelProgram, LibraryCall, all_kernels, bodies
+from funcdl.kir.program import KernelProgram, all_kernels, all_library_calls
 from funcdl.kir.schedule import Schedule
 from funcdl.runtime import kernel_store
 from funcdl.runtime.call_table import Words
@@ -29,7 +28,7 @@ class StandaloneFunction:
 def standalone_functions(program: KernelProgram) -> dict[str, StandaloneFunction]:
     """The functions of kernels and of calls of libraries, by their names."""
     functions = {kernel.name: _of_kernel(kernel, plan) for kernel, plan in all_kernels(program)}
-    for call in _library_calls(program):
+    for call in all_library_calls(program):
         text, pointers, numbers = standalone_library_call(call, kernel_store.NAME)
         functions[call.name] = StandaloneFunction(text, Target(0, numbers, pointers))
     return functions
@@ -69,11 +68,3 @@ def _of_kernel(kernel: Kernel, schedule: Schedule) -> StandaloneFunction:
     return StandaloneFunction(
         standalone(function, kernel_store.NAME), Target(0, numbers=function.numbers)
     )
-
-
-def _library_calls(program: KernelProgram) -> Sequence[LibraryCall]:
-    found = [call for call in program.calls if isinstance(call, LibraryCall)]
-    for call in program.calls:
-        for body in bodies(call):
-            found += _library_calls(body.program)
-    return found

@@ -22,6 +22,7 @@ from funcdl.kir.program import (
     ScanCall,
     Value,
     WhileCall,
+    all_library_calls,
     bodies,
 )
 
@@ -35,7 +36,12 @@ def pointer_type(buffer: Buffer) -> str:
 
 
 def render_bodies(call: AnyCall, numbers: Numbers, writer: Writer) -> None:
-    """Functions for the programs that a call runs, innermost first."""
+    """Functions for the programs that a call runs, innermost first, or for a call of a library."""
+    if isinstance(call, LibraryCall):
+        # In parentheses, for the name may be a macro's (`render_profile`).
+        with writer.block(f"static void ({call.name})(void **slots)"):
+            render_library_call(call, writer, _pointer)
+        writer.line()
     for body in bodies(call):
         for inner in body.program.calls:
             render_bodies(inner, numbers, writer)
@@ -65,7 +71,7 @@ def render_entry(
                 case BranchCall():
                     _render_branches(call, writer)
                 case LibraryCall():
-                    render_library_call(call, writer, _pointer)
+                    writer.line(f"{call.name}(slots);")
 
 
 def _render_kernel_call(
@@ -82,11 +88,7 @@ def _render_kernel_call(
 
 def library_headers(program: KernelProgram) -> list[str]:
     """The headers whose functions a program calls, and the programs that it calls."""
-    found = [call.header for call in program.calls if isinstance(call, LibraryCall)]
-    for call in program.calls:
-        for body in bodies(call):
-            found += library_headers(body.program)
-    return sorted(set(found))
+    return sorted({call.header for call in all_library_calls(program)})
 
 
 def render_library_call(
@@ -105,20 +107,18 @@ def render_library_call(
             return "{" + ", ".join(map(number, value)) + "}"
         return number(value)
 
-    writer.comment(call.name)
-    with writer.block(""):
-        for at, (function, values) in enumerate(call.functions):
-            arguments = []
-            for position, value in enumerate(values):
-                if isinstance(value, Record):
-                    record = f"record{at}_{position}"
-                    with writer.block(f"const {value.type} {record} =", end="};"):
-                        for field, entry in value.fields:
-                            writer.line(f".{field} = {argument(entry)},")
-                    arguments.append(record)
-                else:
-                    arguments.append(argument(value))
-            writer.call(function, arguments)
+    for at, (function, values) in enumerate(call.functions):
+        arguments = []
+        for position, value in enumerate(values):
+            if isinstance(value, Record):
+                record = f"record{at}_{position}"
+                with writer.block(f"const {value.type} {record} =", end="};"):
+                    for field, entry in value.fields:
+                        writer.line(f".{field} = {argument(entry)},")
+                arguments.append(record)
+            else:
+                arguments.append(argument(value))
+        writer.call(function, arguments)
 
 
 def _render_scan(call: ScanCall, writer: Writer) -> None:

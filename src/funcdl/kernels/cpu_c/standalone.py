@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy as np
 
@@ -66,7 +65,7 @@ def standalone_library_call(
     writer = Writer()
     writer.line(f'#include "{call.header}"')
     with _exported(name, writer):
-        render_library_call(replace(call, name="library"), writer, pointer, number)
+        render_library_call(call, writer, pointer, number)
     return writer.text(), list(places), numbers
 
 
