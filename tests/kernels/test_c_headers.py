@@ -36,10 +36,8 @@ from funcdl.kernels.cpu_c.isa import (
     ISAS,
     choose_isa,
     compile_flags,
-    header_digest,
     include_dir,
 )
-from funcdl.runtime.toolchain import folder_digest
 
 pytestmark = MARKS
 
@@ -86,10 +84,6 @@ def test_the_widest_usable_isa_is_chosen() -> None:
     assert "-fopenmp-simd" in compile_flags(openmp=False)
     with pytest.raises(ValueError, match=r"isa='sparc' cannot run on this machine; use one of \["):
         compile_flags("sparc")
-
-
-def test_header_digest_is_that_of_the_folder() -> None:
-    assert header_digest() == folder_digest(include_dir())
 
 
 def test_own_functions_are_vectorised() -> None:

@@ -65,7 +65,6 @@ class Primitive:
     """
 
     __slots__ = (
-        "ad_note",
         "batch",
         "effect",
         "eval",
@@ -99,7 +98,6 @@ class Primitive:
         self.prune: Callable[[Eqn, Sequence[bool]], Eqn] | None = None
         self.uses_axis: Callable[[Params, Hashable], bool] | None = None
         self.lower: Any = None
-        self.ad_note: str | None = None
 
     def bind(self, *args: Any, **params: Any) -> Any:
         """Apply the primitive to arrays or tracers under the current trace."""

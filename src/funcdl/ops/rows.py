@@ -329,7 +329,6 @@ def refuse_jvp(primitive: Primitive, reason: str) -> Callable[..., tuple[Any, An
             "Wrap its argument in funcdl.lax.stop_gradient if no derivative should flow through it."
         )
 
-    primitive.ad_note = reason
     return jvp
 
 

@@ -95,11 +95,6 @@ class CommandList:
     kernels: tuple[tuple[Kernel, Schedule], ...]
     commands: tuple[Command, ...]
 
-    @property
-    def is_static(self) -> bool:
-        """Whether the same launches run in every call, and nothing else."""
-        return all(isinstance(command, Launch) for command in self.commands)
-
 
 def list_commands(program: Program) -> CommandList:
     """Flatten a program."""

@@ -104,9 +104,6 @@ class ConvWriter(ABC):
     def lhs_axis(self, dim: int) -> str | None:
         return self.conv.slides[dim].lhs if dim < len(self.conv.slides) else None
 
-    def rhs_axis(self, dim: int) -> str | None:
-        return self.conv.slides[dim].rhs if dim < len(self.conv.slides) else None
-
     @contextmanager
     def array(self, name: str, size: str, bytes_: int) -> Iterator[None]:
         """A local array, on the stack or from malloc."""

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from funcdl.runtime.toolchain import folder_digest
-
 # What every generated unit is compiled with.
 #   -std=gnu11          the headers are C11; gnu for lgamma_r and the vector extensions
 #   -ffp-contract=off   a * b + c is rounded twice, as in NumPy, so that jit and eager agree and
@@ -40,11 +38,10 @@ class Isa:
     """A family of vector instructions.
 
     `cpu_flags` are the names in /proc/cpuinfo that a processor must list; `flags` go to the C
-    compiler; `vector_bytes` is the width of a register.
+    compiler.
     """
 
     name: str
-    vector_bytes: int
     flags: tuple[str, ...]
     cpu_flags: frozenset[str]
 
@@ -60,14 +57,13 @@ ISAS: dict[str, Isa] = {
     for isa in (
         Isa(
             "avx512",
-            64,
             (*_AVX2_FLAGS, *(f"-m{name}" for name in _AVX512), "-mprefer-vector-width=512"),
             _AVX2_CPU.union(_AVX512),
         ),
-        Isa("avx2", 32, _AVX2_FLAGS, _AVX2_CPU),
-        Isa("x86-64", 16, (), frozenset({"sse2"})),
+        Isa("avx2", _AVX2_FLAGS, _AVX2_CPU),
+        Isa("x86-64", (), frozenset({"sse2"})),
         # Another architecture: whatever its compiler assumes by itself (NEON on 64-bit Arm).
-        Isa("native-generic", 16, (), frozenset()),
+        Isa("native-generic", (), frozenset()),
     )
 }
 
@@ -114,8 +110,3 @@ def compile_flags(isa: str | None = None, *, openmp: bool = True) -> tuple[str, 
 def include_dir() -> Path:
     """Return the folder of the C headers (``fd_math.h`` and others), for ``-I``."""
     return Path(__file__).parent / "include"
-
-
-def header_digest() -> str:
-    """Return a hash over all headers, for cache keys of what was compiled with them."""
-    return folder_digest(include_dir())

@@ -132,7 +132,6 @@ class GradientRenderer(ConvWriter):
         if self.chunks > 1:
             writer.line(f"const {POSITION} tile_last = {limit} < {end} ? {limit} : {end};")
             end = "tile_last"
-        self.last_image = end
         loops = [self.image_loop(end), *self.k.tiles()]
         self.nest.write(loops, inside=self.block)
 
