@@ -38,15 +38,15 @@ def rows(count: int, length: int, axis: str = "j") -> Kernel:
     return builder.build()
 
 
-def product(m: int, n: int, k: int, dtype: np.dtype = F32) -> Kernel:
+def product(m: int, n: int, k: int, dtype: np.dtype = F32, wide: np.dtype = F32) -> Kernel:
     builder = KernelBuilder("product")
     at = {name: builder.axis(name, size) for name, size in (("m", m), ("n", n), ("k", k))}
     builder.buffer("x", dtype, m * k, "in")
     builder.buffer("y", dtype, k * n, "in")
-    builder.buffer("out", F32, m * n, "out")
+    builder.buffer("out", wide, m * n, "out")
     x = builder.load("x", kindex.combine([(at["m"], k), (at["k"], 1)]))
     y = builder.load("y", kindex.combine([(at["k"], n), (at["n"], 1)]))
-    dot = builder.dot(builder.cast(x, F32), builder.cast(y, F32), "m", "n", "k")
+    dot = builder.dot(builder.cast(x, wide), builder.cast(y, wide), "m", "n", "k")
     builder.store("out", kindex.combine([(at["m"], n), (at["n"], 1)]), dot)
     return builder.build()
 
@@ -113,6 +113,15 @@ def test_shared_memory_grows_with_blocks_and_stages() -> None:
     half = product(1024, 1024, 1024, np.dtype(np.float16))
     assert shared_bytes(half, schedule_gpu(half, Knobs(m=64, n=64, k=32, stages=2))) == 2 * 64 * 64
     assert shared_bytes(rows(8, 8), schedule_gpu(rows(8, 8))) == 0
+
+
+def test_products_of_integers_are_sums() -> None:
+    kernel = product(64, 48, 200, np.dtype(np.int8), np.dtype(np.int32))
+    assert kernel_class(kernel) != kernel_class(product(64, 48, 200))
+    for candidate in candidates(kernel, default_knobs(kernel, 80)):
+        assert "tl.dot" not in render_kernel(kernel, candidate.schedule).source
+        assert estimate(kernel, candidate.schedule, model_of(80)) > 0
+        assert shared_bytes(kernel, candidate.schedule) == 0
 
 
 def test_classes() -> None:

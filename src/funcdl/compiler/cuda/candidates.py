@@ -8,6 +8,7 @@ from itertools import product
 
 from funcdl.compiler.cuda.schedule import Knobs, is_upcast, schedule_gpu
 from funcdl.kir.convolution import conv_as_dot
+from funcdl.kir.dot import integer_dot_as_sum
 from funcdl.kir.ir import Dot, Kernel, Order
 from funcdl.kir.schedule import Schedule
 
@@ -88,7 +89,7 @@ def label(knobs: Knobs) -> str:
 
 
 def _others(kernel: Kernel, exhaustive: bool) -> Iterator[Knobs]:
-    kernel = conv_as_dot(kernel)
+    kernel = integer_dot_as_sum(conv_as_dot(kernel))
     dot = next((i for i in kernel.body if isinstance(i, Dot)), None)
     if dot is not None:
         yield from _tiles(kernel, dot, exhaustive)

@@ -11,6 +11,7 @@ from math import prod
 from funcdl.compiler.cuda.candidates import from_json, is_half_product
 from funcdl.compiler.cuda.schedule import Knobs, contiguous_axes
 from funcdl.kir.convolution import conv_as_dot
+from funcdl.kir.dot import integer_dot_as_sum
 from funcdl.kir.ir import AtomicUpdate, Dot, Kernel, Order, Reduce, Running
 
 FURTHEST = 4
@@ -27,7 +28,7 @@ class KernelClass:
 
 def kernel_class(kernel: Kernel) -> KernelClass | None:
     """The class of a kernel; None for atomic updates and sorts."""
-    kernel = conv_as_dot(kernel)
+    kernel = integer_dot_as_sum(conv_as_dot(kernel))
     extents = {axis.name: axis.extent for axis in kernel.axes}
     for instruction in kernel.body:
         match instruction:

@@ -13,6 +13,7 @@ from math import prod
 from funcdl.compiler.cuda.candidates import is_half_product
 from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.cost import Cost, kernel_cost
+from funcdl.kir.dot import integer_dot_as_sum
 from funcdl.kir.ir import Dot, Kernel, Reduce, operands
 from funcdl.kir.schedule import Schedule
 
@@ -52,7 +53,7 @@ def model_of(capability: int) -> GpuModel:
 
 def estimate(kernel: Kernel, schedule: Schedule, model: GpuModel) -> float:
     """Seconds of one run at least, about."""
-    kernel = conv_as_dot(kernel)
+    kernel = integer_dot_as_sum(conv_as_dot(kernel))
     extents = {axis.name: axis.extent for axis in kernel.axes}
     lanes = {s.axis: s.size for s in schedule.steps if s.kind == "vector"}
     blocks = {s.axis: -(-extents[s.axis] // s.size) for s in schedule.steps if s.kind == "grid"}
@@ -74,7 +75,7 @@ def estimate(kernel: Kernel, schedule: Schedule, model: GpuModel) -> float:
 
 def shared_bytes(kernel: Kernel, schedule: Schedule) -> int:
     """Bytes of shared memory that a product's pipeline needs at least; 0 for other kernels."""
-    kernel = conv_as_dot(kernel)
+    kernel = integer_dot_as_sum(conv_as_dot(kernel))
     dot = next((i for i in kernel.body if isinstance(i, Dot)), None)
     if dot is None:
         return 0
