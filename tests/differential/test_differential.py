@@ -44,7 +44,8 @@ USED: set[str] = set()
 def programs_of_jax_are_kept(request: pytest.FixtureRequest) -> None:
     """Compiled once, for later runs too: compiling takes JAX three quarters of the time."""
     config = importlib.import_module("jax").config
-    folder = request.config.cache.mkdir("differential") if request.config.cache else None
+    cache = getattr(request.config, "cache", None)  # none with -p no:cacheprovider
+    folder = cache.mkdir("differential") if cache is not None else None
     if folder is not None and config.jax_compilation_cache_dir is None:
         config.update("jax_compilation_cache_dir", str(folder))
         config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
