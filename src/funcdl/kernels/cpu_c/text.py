@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from funcdl.core import dtypes
+from funcdl.kernels.index_text import sum_text
 from funcdl.kir.index import Atom, AxisAtom, DivAtom, Index, ModAtom, ValueAtom
 from funcdl.kir.ir import Scalar
 
@@ -177,19 +178,7 @@ def index_text(index: Index, axis: Callable[[str], str], value: Callable[[int], 
     C divides towards zero and an index rounds down: what can be negative is first shifted up by a
     multiple of the divisor.
     """
-    text = ""
-    for atom, coefficient in index.terms:
-        factor = _atom_text(atom, axis, value)
-        if factor == "0":
-            continue
-        size = abs(coefficient)
-        sign = ("-" if coefficient < 0 else "") if not text else (" - ", " + ")[coefficient > 0]
-        text += sign + (factor if size == 1 else f"{factor} * {size}")
-    if not text:
-        return str(index.offset)
-    if index.offset:
-        text += f" {'-' if index.offset < 0 else '+'} {abs(index.offset)}"
-    return text
+    return sum_text(index, lambda atom: _atom_text(atom, axis, value))
 
 
 def _atom_text(atom: Atom, axis: Callable[[str], str], value: Callable[[int], str]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import ml_dtypes
 import numpy as np
 
+from funcdl.kernels.index_text import sum_text
 from funcdl.kir.index import Atom, AxisAtom, DivAtom, Index, ModAtom, ValueAtom
 from funcdl.kir.ir import ReduceOp, Scalar
 
@@ -127,17 +128,7 @@ def saturating_cast(dtype: np.dtype) -> tuple[str, str]:
 
 def index_text(index: Index, axis: Callable[[str], str], value: Callable[[int], str]) -> str:
     """An index expression, given the text of an axis's position and of a computed value."""
-    text = ""
-    for atom, coefficient in index.terms:
-        factor = _atom_text(atom, axis, value)
-        size = abs(coefficient)
-        sign = ("-" if coefficient < 0 else "") if not text else (" - ", " + ")[coefficient > 0]
-        text += sign + (factor if size == 1 else f"{factor} * {size}")
-    if not text:
-        return str(index.offset)
-    if index.offset:
-        text += f" {'-' if index.offset < 0 else '+'} {abs(index.offset)}"
-    return text
+    return sum_text(index, lambda atom: _atom_text(atom, axis, value))
 
 
 def _atom_text(atom: Atom, axis: Callable[[str], str], value: Callable[[int], str]) -> str:
