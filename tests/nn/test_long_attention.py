@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,6 +50,11 @@ CASES: dict[str, dict[str, Any]] = {
         "key_value_seq_lengths": KEYS,
     },
 }
+
+
+def some(names: Iterable[str], *quick: str) -> list[Any]:
+    """Parameters of a test, of which all but a few are slow: each compiles programs."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 @pytest.fixture(autouse=True)
@@ -119,17 +124,19 @@ def assert_near(found: Any, wanted: Any, tolerance: float) -> None:
     np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_formula(name: str) -> None:
-    for groups in (1, K, N):
-        arrays = operands(groups)
-        residual = CASES[name] | {"return_residual": True}
-        found = fd.jit(attend(residual))(*arrays)
-        for x, y in zip(found, formula(*arrays, **CASES[name]), strict=True):
-            assert_near(x, y, 2e-6)
+@pytest.mark.parametrize(
+    "groups", [pytest.param(1, marks=pytest.mark.slow), K, pytest.param(N, marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("name", some(CASES, "hidden", "all"))
+def test_formula(name: str, groups: int) -> None:
+    arrays = operands(groups)
+    residual = CASES[name] | {"return_residual": True}
+    found = fd.jit(attend(residual))(*arrays)
+    for x, y in zip(found, formula(*arrays, **CASES[name]), strict=True):
+        assert_near(x, y, 2e-6)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", some(CASES, "all"))
 def test_gradient_is_that_of_the_composition(name: str) -> None:
     found = fd.jit(gradient(CASES[name]))(*operands())
     with composition():
@@ -138,6 +145,7 @@ def test_gradient_is_that_of_the_composition(name: str) -> None:
         assert_near(x, y, 5e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(64, 64, 1, 1, 1), (96, 192, 2, 1, 64), (1, 4099, 3, 3, 33)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_edges_of_blocks(shape: tuple[int, ...], dtype: str) -> None:
@@ -155,7 +163,7 @@ def test_edges_of_blocks(shape: tuple[int, ...], dtype: str) -> None:
             assert_near(x, y, 1e-5 if dtype == "float32" else 1e-13)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", some(["float16", "bfloat16"], "bfloat16"))
 def test_half_types_are_computed_in_float32(dtype: str) -> None:
     arrays = operands(dtype=dtype)
     options = CASES["all"]
@@ -164,7 +172,9 @@ def test_half_types_are_computed_in_float32(dtype: str) -> None:
     # One rounding of the result.
     assert_near(found, formula(*arrays, **options)[0], 2e-3 if dtype == "float16" else 8e-3)
     wide = [x.astype("float32") for x in arrays]
-    for x, y in zip(fd.jit(gradient({}))(*arrays), gradient({})(*wide), strict=True):
+    with composition():
+        wanted = gradient({})(*wide)
+    for x, y in zip(fd.jit(gradient({}))(*arrays), wanted, strict=True):
         assert x.dtype == arrays[0].dtype
         assert_near(x, y, 3e-3 if dtype == "float16" else 2e-2)
 
@@ -184,6 +194,7 @@ def test_infinite_logits() -> None:
         assert np.isnan(np.asarray(found)[:, 7]).all()
 
 
+@pytest.mark.slow
 def test_finite_differences() -> None:
     rng = np.random.default_rng(0)
     arrays = [fnp.asarray(rng.normal(size=(1, 64, 2, 3)), "float64") for _ in range(3)]
@@ -205,7 +216,7 @@ TRANSFORMS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "linearize": lambda f: lambda *xs: fd.linearize(f, *xs)[1](*small(1)),
     "vjp_of_one": lambda f: lambda *xs: fd.grad(lambda k: (f(xs[0], k, xs[2]) ** 2).sum())(xs[1]),
     "gradient_of_bias": lambda f: (
-        lambda *xs: fd.grad(lambda bias: (nn.dot_product_attention(*xs, bias=bias) ** 2).sum())(
+        lambda q, k, v: fd.grad(lambda bias: (nn.dot_product_attention(q, k, v, bias) ** 2).sum())(
             fnp.asarray(SMALL_BIAS)
         )
     ),
@@ -231,10 +242,10 @@ TRANSFORMS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", TRANSFORMS)
-@pytest.mark.parametrize("options", [{}, {"is_causal": True, "bias": SMALL_BIAS}], ids=str)
-def test_transforms(name: str, options: dict[str, Any]) -> None:
-    options = {k: v[:1] if k == "bias" else v for k, v in options.items()}
+@pytest.mark.parametrize("name", some(TRANSFORMS, "linearize", "vmap_of_gradient"))
+@pytest.mark.parametrize("biased", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_transforms(name: str, biased: bool) -> None:
+    options: dict[str, Any] = {"is_causal": True, "bias": SMALL_BIAS} if biased else {}
     function = TRANSFORMS[name](attend(options))
     xs = small()
     if name == "vmap":
@@ -248,6 +259,7 @@ def test_transforms(name: str, options: dict[str, Any]) -> None:
         assert_near(z, y, 1e-12)
 
 
+@pytest.mark.slow
 def test_vmap_of_lengths_and_biases() -> None:
     q, k, v = operands()
     bias, lengths = fnp.asarray(np.stack([BIAS, -BIAS])), fnp.asarray(np.stack([KEYS, KEYS - 9]))
@@ -297,6 +309,7 @@ def test_costs_count_products() -> None:
     assert cost["flops"] >= 4 * B * N * T * S * H
 
 
+@pytest.mark.slow
 @pytest.mark.peers
 @pytest.mark.parametrize("name", CASES)
 def test_jax(name: str) -> None:
