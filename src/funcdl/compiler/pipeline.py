@@ -25,7 +25,7 @@ from funcdl.compiler.program import (
     lower_groups,
 )
 from funcdl.compiler.rewrite.simplify import simplify
-from funcdl.compiler.split_reductions import split_reductions
+from funcdl.compiler.rewrite.split_reductions import split_reductions
 from funcdl.config import config
 from funcdl.core.checker import check_jaxpr
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn

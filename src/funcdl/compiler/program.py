@@ -19,8 +19,8 @@ from funcdl.compiler.loops import (
 )
 from funcdl.compiler.lower import LoweredKernel, describe_kernel, is_empty, lower
 from funcdl.compiler.memory import ArenaPlan, Lifetime, plan_arena
+from funcdl.compiler.rewrite.split_reductions import split_reductions
 from funcdl.compiler.sources import Sources, main_equation
-from funcdl.compiler.split_reductions import split_reductions
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn, Jaxpr, Var
 from funcdl.core.source import SourceLine

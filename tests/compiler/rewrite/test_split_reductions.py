@@ -13,7 +13,12 @@ from tests.compiler.run import interpret, kernels_of, pipeline_of
 from funcdl import make_jaxpr
 from funcdl.compiler.cpu.schedule import schedule_cpu
 from funcdl.compiler.cpu.target import CpuBackend
-from funcdl.compiler.split_reductions import CHUNKS, MIN_ELEMENTS, MIN_ROWS, split_reductions
+from funcdl.compiler.rewrite.split_reductions import (
+    CHUNKS,
+    MIN_ELEMENTS,
+    MIN_ROWS,
+    split_reductions,
+)
 from funcdl.core.backend import ReferenceProgram
 from funcdl.core.checker import check_jaxpr
 from funcdl.core.jaxpr import ClosedJaxpr

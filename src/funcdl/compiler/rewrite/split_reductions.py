@@ -52,7 +52,7 @@ def _is_long(eqn: Eqn) -> bool:
     if not isinstance(form, Reduction) or form.op not in _JOIN:
         return False
     axes = tuple(sorted(eqn.params["axes"]))
-    count = math.prod(eqn.invars[0].aval.shape[d] for d in axes)
+    count: int = math.prod(eqn.invars[0].aval.shape[d] for d in axes)
     if axes != tuple(range(len(axes))):
         return False
     if eqn.outvars[0].aval.size < CHUNKS:
