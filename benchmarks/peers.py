@@ -179,6 +179,29 @@ class Tinygrad:
 
         return self.caller(both, x, *rest)
 
+    def stepping(
+        self, loss: Callable[..., Any], params: list[dict[str, Any]], *batch: Any, rate: float
+    ) -> Built:
+        """Steps of ``loss(params, *batch)`` with its Adam, which has PyTorch's formula."""
+        from tinygrad.helpers import Context
+        from tinygrad.nn import optim
+
+        layers = [{key: self.put(x) for key, x in layer.items()} for layer in params]
+        tensors = [layer[key] for layer in layers for key in sorted(layer)]
+        for tensor in tensors:
+            tensor.is_param_(True)
+        adam = optim.Adam(tensors, lr=rate)
+        inputs = [self.put(x) for x in batch]
+
+        def step(*batch: Any) -> Any:
+            adam.zero_grad()
+            with Context(TRAINING=1):
+                value = loss(layers, *batch).backward()
+                return value.realize(*adam.schedule_step())
+
+        jitted = self.jit(step)
+        return lambda: jitted(*inputs), lambda: _numbers((jitted(*inputs), *tensors))
+
 
 def _numbers(x: Any) -> np.ndarray[Any, Any]:
     parts = x if isinstance(x, tuple) else (x,)

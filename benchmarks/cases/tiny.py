@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from benchmarks.cases.training import RATE, mlp_data
 from benchmarks.frameworks import Built, normal
 from benchmarks.peers import Tinygrad
 
@@ -30,6 +32,20 @@ def softmax_gradient() -> Built:
     return Tinygrad().gradients(lambda x, w: (x.softmax(-1) * w).sum(), x, w)
 
 
+def mlp() -> Built:
+    """The MLP 784-512-512-10, batch 128, with tinygrad's Adam."""
+    tinygrad = Tinygrad()
+    params, x, labels = mlp_data()
+
+    def loss(layers: Any, x: Any, y: Any) -> Any:
+        for layer in layers[:-1]:
+            x = (x @ layer["w"] + layer["b"]).relu()
+        logits = x @ layers[-1]["w"] + layers[-1]["b"]
+        return logits.sparse_categorical_crossentropy(y)
+
+    return tinygrad.stepping(loss, params, x, labels.astype("int32"), rate=RATE)
+
+
 CASES: dict[str, Callable[[], Built]] = {
     "matmul 256": lambda: matmul(256, 256, 256),
     "matmul 512": lambda: matmul(512, 512, 512),
@@ -38,4 +54,5 @@ CASES: dict[str, Callable[[], Built]] = {
     "elementwise chain 4M": chain,
     "softmax 4096x1000": softmax,
     "softmax gradient": softmax_gradient,
+    "MLP 784-512-512-10 + Adam": mlp,
 }

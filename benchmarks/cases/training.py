@@ -42,13 +42,18 @@ def torch_adam(torch: Any, model: Any) -> Any:
     return torch.torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
 
 
-def mlp(name: str) -> Built:
-    """An MLP 784-512-512-10, batch 128, Adam."""
+def mlp_data() -> tuple[list[dict[str, np.ndarray]], np.ndarray, np.ndarray]:
+    """Parameters of an MLP, a batch of 128, and its labels."""
     params = [
         {"w": normal(m, n, scale=(2 / m) ** 0.5), "b": np.zeros(n, np.float32)}
         for m, n in itertools.pairwise(MLP_SIZES)
     ]
-    x, labels = normal(128, 784), np.random.default_rng(0).integers(0, 10, 128)
+    return params, normal(128, 784), np.random.default_rng(0).integers(0, 10, 128)
+
+
+def mlp(name: str) -> Built:
+    """An MLP 784-512-512-10, batch 128, Adam."""
+    params, x, labels = mlp_data()
     if name in TORCH:
         return _torch_mlp(name, params, x, labels)
     framework = Framework(name)
