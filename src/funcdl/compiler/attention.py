@@ -88,7 +88,8 @@ def attention_call(eqn: Eqn, scratch: dict[str, Var], name: str, address: Addres
         *own,
     )
     function = f"fd_{eqn.primitive.name}_{short}"
-    return LibraryCall(name, HEADER, (*before, (function, arguments), *after), _cost(eqn))
+    cost = attention_cost(eqn, products=2 if eqn.primitive.name == "attention" else 5)
+    return LibraryCall(name, HEADER, (*before, (function, arguments), *after), cost)
 
 
 def _array(size: int, dtype: np.dtype[np.generic]) -> Var:
@@ -117,27 +118,26 @@ def _sizes(eqn: Eqn) -> Record:
     }
     for number, extra in enumerate(params["extra_names"], start=3):
         if extra in ("bias", "mask"):
-            fields[f"{extra}_strides"] = _strides(eqn.invars[number].aval.shape)
+            fields[f"{extra}_strides"] = broadcast_strides(eqn.invars[number].aval.shape)
     if eqn.primitive.name == "attention_gradient":
         fields["chunks"] = _chunks(query)
     return Record("fd_attention_sizes", tuple(fields.items()))
 
 
-def _strides(shape: Sequence[int]) -> tuple[int, ...]:
+def broadcast_strides(shape: Sequence[int]) -> tuple[int, ...]:
     """Elements between neighbours along each dimension; 0 along those of size 1."""
     strides, step = [], 1
-    for size in reversed(shape):
-        strides.append(step if size > 1 else 0)
-        step *= size
+    for extent in reversed(shape):
+        strides.append(step if extent > 1 else 0)
+        step *= extent
     return tuple(reversed(strides))
 
 
-def _cost(eqn: Eqn) -> Cost:
-    """As if every query saw every key: two products forwards, five backwards."""
+def attention_cost(eqn: Eqn, products: int) -> Cost:
+    """As if every query saw every key, for so many products of matrices."""
     query, key = (atom.aval for atom in eqn.invars[:2])
     batch, length, heads, size = query.shape
     pairs = batch * heads * length * key.shape[1]
-    products = 2 if eqn.primitive.name == "attention" else 5
     return Cost(
         flops=pairs * (2 * products * size + 4),
         transcendentals=pairs,

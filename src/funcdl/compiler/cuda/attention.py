@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from funcdl.compiler.attention import attention_cost, broadcast_strides
 from funcdl.compiler.lower import LoweredKernel
 from funcdl.config import config
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Atom, Eqn, Var
-from funcdl.kir.cost import Cost
 from funcdl.kir.ir import Buffer, Kernel, Library
 from funcdl.ops.attention import attention, attention_gradient
 from funcdl.ops.attention_formula import EXTRAS
@@ -26,6 +26,12 @@ _MAX_ELEMENTS = 2**31
 _FORWARD = ((), ("out", "largest", "total"))
 _QUERIES = (("out", "largest", "total", "cotangent"), ("query_gradient", "mean"))
 _KEYS = (("largest", "total", "cotangent", "mean"), ("key_gradient", "value_gradient"))
+
+_PRODUCTS = {
+    "attention_forward": 2,
+    "attention_query_gradient": 3,
+    "attention_key_gradient": 4,
+}
 
 
 def has_kernel(eqn: Eqn) -> bool:
@@ -80,7 +86,8 @@ def _lowered(
     def run(arrays: Mapping[str, Array]) -> None:
         _run(eqn, function, {n: x.reshape(shapes[n]) for n, x in arrays.items()})
 
-    library = Library(function, _problem(eqn, operands, variables), _cost(eqn, function), run)
+    cost = attention_cost(eqn, _PRODUCTS[function])
+    library = Library(function, _problem(eqn, operands, variables), cost, run)
     kernel = Kernel(name, tuple(buffers), (), (), library)
     return LoweredKernel(kernel, variables, eqn.source)
 
@@ -93,7 +100,7 @@ def _problem(
     batch, queries, heads, size = query.shape
     params = eqn.params
     strides = {
-        name: _strides(variables[name].aval.shape) if name in operands else None
+        name: broadcast_strides(variables[name].aval.shape) if name in operands else None
         for name in ("bias", "mask")
     }
     lengths = {name: name in operands for name in ("query_lengths", "key_lengths")}
@@ -115,15 +122,6 @@ def _problem(
     return tuple(fields.items())
 
 
-def _strides(shape: Sequence[int]) -> tuple[int, ...]:
-    """Elements between neighbours along each dimension; 0 along those of size 1."""
-    strides, step = [], 1
-    for extent in reversed(shape):
-        strides.append(step if extent > 1 else 0)
-        step *= extent
-    return tuple(reversed(strides))
-
-
 def _run(eqn: Eqn, function: str, arrays: Mapping[str, Array]) -> None:
     """What the kernel means, in NumPy."""
     assert eqn.primitive.impl is not None
@@ -141,18 +139,3 @@ def _run(eqn: Eqn, function: str, arrays: Mapping[str, Array]) -> None:
         results["mean"] = products.sum(-1).swapaxes(1, 2)
     for name in arrays.keys() & results.keys():
         arrays[name][...] = results[name]
-
-
-def _cost(eqn: Eqn, function: str) -> Cost:
-    """As if every query saw every key."""
-    query, key = (atom.aval for atom in eqn.invars[:2])
-    batch, length, heads, size = query.shape
-    pairs = batch * heads * length * key.shape[1]
-    products = {"attention_forward": 2, "attention_query_gradient": 3}.get(function, 4)
-    return Cost(
-        flops=pairs * (2 * products * size + 4),
-        transcendentals=pairs,
-        operations=pairs * (2 * products * size + 14),
-        bytes_read=sum(atom.aval.nbytes for atom in eqn.invars),
-        bytes_written=sum(var.aval.nbytes for var in eqn.outvars),
-    )
