@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import operator
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -338,3 +340,11 @@ def test_every_name_is_there_and_documented() -> None:
     for module in (tree, tree_util, dtypes, dlpack, fd.typing):
         for name in module.__all__:
             assert getattr(module, name) is not None
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_import_leaves_the_garbage_collector_as_it_was(enabled: bool) -> None:
+    set_up = "enable" if enabled else "disable"
+    code = f"import gc; gc.{set_up}(); import funcdl; print(gc.isenabled())"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == str(enabled), result.stderr

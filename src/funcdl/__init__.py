@@ -5,84 +5,87 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from funcdl import debug, numpy, tree
-from funcdl.config import config
-from funcdl.core import backend, traceback_filter
-from funcdl.core.array import Array
-from funcdl.core.avals import ShapeDtypeStruct
-from funcdl.core.devices import (
-    Device,
-    Platform,
-    default_backend,
-    device_count,
-    devices,
-    local_device_count,
-    local_devices,
-    process_count,
-    process_index,
-    process_indices,
-    register_memory_stats,
-    register_platform,
-)
-from funcdl.core.dtypes import float0
-from funcdl.core.placement import (
-    block_until_ready,
-    copy_to_host_async,
-    device_get,
-    device_put,
-    live_arrays,
-)
-from funcdl.profiling import memory_stats, profile
-from funcdl.settings import (
-    check_tracer_leaks,
-    default_device,
-    default_matmul_precision,
-    effects_barrier,
-    enable_checks,
-    enable_x64,
-    ensure_compile_time_eval,
-    named_call,
-    numpy_dtype_promotion,
-    numpy_rank_promotion,
-    print_environment_info,
-    typeof,
-)
-from funcdl.transforms import (
-    checking_leaks,
-    checkpoint,
-    checkpoint_name,
-    checkpoint_policies,
-    closure_convert,
-    custom_gradient,
-    custom_jvp,
-    custom_vjp,
-    debug_infs,
-    debug_key_reuse,
-    debug_nans,
-    disable_jit,
-    eval_shape,
-    explain_cache_misses,
-    fwd_and_bwd,
-    grad,
-    hessian,
-    io_callback,
-    jacfwd,
-    jacobian,
-    jacrev,
-    jit,
-    jvp,
-    linear_transpose,
-    linearize,
-    log_compiles,
-    make_jaxpr,
-    named_scope,
-    pure_callback,
-    remat,
-    value_and_grad,
-    vjp,
-    vmap,
-)
-from funcdl.transforms.caches import clear_caches
+from funcdl.core.garbage_collection import paused
+
+with paused():
+    from funcdl import debug, numpy, tree
+    from funcdl.config import config
+    from funcdl.core import backend, traceback_filter
+    from funcdl.core.array import Array
+    from funcdl.core.avals import ShapeDtypeStruct
+    from funcdl.core.devices import (
+        Device,
+        Platform,
+        default_backend,
+        device_count,
+        devices,
+        local_device_count,
+        local_devices,
+        process_count,
+        process_index,
+        process_indices,
+        register_memory_stats,
+        register_platform,
+    )
+    from funcdl.core.dtypes import float0
+    from funcdl.core.placement import (
+        block_until_ready,
+        copy_to_host_async,
+        device_get,
+        device_put,
+        live_arrays,
+    )
+    from funcdl.profiling import memory_stats, profile
+    from funcdl.settings import (
+        check_tracer_leaks,
+        default_device,
+        default_matmul_precision,
+        effects_barrier,
+        enable_checks,
+        enable_x64,
+        ensure_compile_time_eval,
+        named_call,
+        numpy_dtype_promotion,
+        numpy_rank_promotion,
+        print_environment_info,
+        typeof,
+    )
+    from funcdl.transforms import (
+        checking_leaks,
+        checkpoint,
+        checkpoint_name,
+        checkpoint_policies,
+        closure_convert,
+        custom_gradient,
+        custom_jvp,
+        custom_vjp,
+        debug_infs,
+        debug_key_reuse,
+        debug_nans,
+        disable_jit,
+        eval_shape,
+        explain_cache_misses,
+        fwd_and_bwd,
+        grad,
+        hessian,
+        io_callback,
+        jacfwd,
+        jacobian,
+        jacrev,
+        jit,
+        jvp,
+        linear_transpose,
+        linearize,
+        log_compiles,
+        make_jaxpr,
+        named_scope,
+        pure_callback,
+        remat,
+        value_and_grad,
+        vjp,
+        vmap,
+    )
+    from funcdl.transforms.caches import clear_caches
 
 
 def _cpu_backend() -> backend.Backend:
