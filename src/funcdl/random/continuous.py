@@ -45,13 +45,7 @@ def cauchy(key: Any, shape: ShapeLike = (), dtype: DTypeLike = None) -> Any:
 def laplace(key: Any, shape: ShapeLike = (), dtype: DTypeLike = None) -> Any:
     """Numbers of the Laplace distribution around 0 with scale 1 (see `jax.random.laplace`).
 
-    Args:
-      key: one key.
-      shape: the result's shape.
-      dtype: a floating type.
-
-    Raises:
-      DtypeError: `dtype` is no floating type.
+    The arguments are those of `cauchy`.
     """
     data, target = single_key("laplace", key), float_dtype("laplace", dtype)
     u = _between(data, shape_of(shape), target, -1 + float(dtypes.finfo(target).epsneg))
@@ -61,13 +55,7 @@ def laplace(key: Any, shape: ShapeLike = (), dtype: DTypeLike = None) -> Any:
 def logistic(key: Any, shape: ShapeLike = (), dtype: DTypeLike = None) -> Any:
     """Numbers of the logistic distribution around 0 with scale 1 (see `jax.random.logistic`).
 
-    Args:
-      key: one key.
-      shape: the result's shape.
-      dtype: a floating type.
-
-    Raises:
-      DtypeError: `dtype` is no floating type.
+    The arguments are those of `cauchy`.
     """
     data, target = single_key("logistic", key), float_dtype("logistic", dtype)
     u = _between(data, shape_of(shape), target, float(dtypes.finfo(target).tiny))
@@ -248,13 +236,7 @@ def _mills_ratio(x: Any) -> Any:
 def maxwell(key: Any, shape: ShapeLike = (), dtype: DTypeLike = None) -> Any:
     """Lengths of vectors of three normal numbers (see `jax.random.maxwell`).
 
-    Args:
-      key: one key.
-      shape: the result's shape.
-      dtype: a floating type.
-
-    Raises:
-      DtypeError: `dtype` is no floating type.
+    The arguments are those of `cauchy`.
     """
     data, target = single_key("maxwell", key), float_dtype("maxwell", dtype)
     vectors = normal(data, (*shape_of(shape), 3), target)
