@@ -55,7 +55,7 @@ EXPORT void count_threads(void **p) {
 
 def build() -> Path:
     assert COMPILER is not None
-    flags = compile_flags(openmp=COMPILER.accepts(["-fopenmp"]))
+    flags = compile_flags(accepts=COMPILER.accepts)
     return COMPILER.build(SOURCE, flags=flags, include_dirs=[include_dir()], name="test")
 
 

@@ -120,7 +120,7 @@ def measure_peaks(threads: int) -> MachinePeaks:
     compiler = find_compiler()
     if compiler is None:
         raise CompilerError("no C compiler found to measure the machine's peaks with", ())
-    flags = compile_flags(openmp=compiler.accepts(["-fopenmp"]))
+    flags = compile_flags(accepts=compiler.accepts)
     flags = (*flags, "-O3", "-ffp-contract=fast")
     path = compiler.build(_SOURCE, flags=flags, name="peaks", include_dirs=(include_dir(),))
     with config.override(num_threads=threads):

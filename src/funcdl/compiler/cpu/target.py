@@ -117,7 +117,7 @@ class CpuProgram:
         pipeline = self._pipeline
         program = pipeline.program
         segments = native_segments(program)
-        flags = compile_flags(openmp=compiler.accepts(["-fopenmp"]))
+        flags = compile_flags(accepts=compiler.accepts)
         units = [
             Unit(render_profiled_program(segment), flags, pipeline.name, (include_dir(),))
             for segment in segments

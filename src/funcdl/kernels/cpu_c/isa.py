@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+Accepts = Callable[[Sequence[str]], bool]
 
 # What every generated unit is compiled with.
 #   -std=gnu11          the headers are C11; gnu for lgamma_r and the vector extensions
@@ -16,9 +18,6 @@ from pathlib import Path
 #   -fno-math-errno, -fno-trapping-math
 #                       nobody reads errno or exception flags; without them sqrt and comparisons
 #                       are not vectorised. Nothing else of -ffast-math, which breaks NaN and Inf
-#   -fno-tree-pre       removing partial redundancies turns two selects on one condition into
-#                       branches, with all that lies between them on both sides; such loops are
-#                       not vectorised (gelu: 17 times slower)
 #   -fvisibility=hidden only entry points are exported
 COMMON_FLAGS: tuple[str, ...] = (
     "-std=gnu11",
@@ -27,10 +26,12 @@ COMMON_FLAGS: tuple[str, ...] = (
     "-fwrapv",
     "-fno-math-errno",
     "-fno-trapping-math",
-    "-fno-tree-pre",
     "-fvisibility=hidden",
     "-pipe",
 )
+# gcc only. Removing partial redundancies turns two selects on one condition into branches, with all
+# that lies between them on both sides; such loops are not vectorised (gelu: 17 times slower).
+_GCC_FLAGS = ("-fno-tree-pre",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +88,15 @@ def host_isa() -> Isa:
     return choose_isa([*flags, "sse2"])
 
 
-def compile_flags(isa: str | None = None, *, openmp: bool = True) -> tuple[str, ...]:
+def compile_flags(
+    isa: str | None = None, *, openmp: bool = True, accepts: Accepts | None = None
+) -> tuple[str, ...]:
     """Return all flags for one unit.
 
     Args:
         isa: a name in `ISAS`; None takes the widest that this machine serves.
         openmp: let ``#pragma omp parallel`` start threads; ``#pragma omp simd`` always works.
+        accepts: whether the compiler takes some flags; without it, it is gcc with OpenMP.
 
     Raises:
         ValueError: `isa` is no known name, or this machine lacks some of its instructions.
@@ -103,8 +107,14 @@ def compile_flags(isa: str | None = None, *, openmp: bool = True) -> tuple[str, 
         usable = [name for name, known in ISAS.items() if known.cpu_flags <= host.cpu_flags]
         raise ValueError(f"isa={isa!r} cannot run on this machine; use one of {usable}")
     # As needed: fd_runtime.h takes the place of gcc's OpenMP library, which is then not loaded.
-    threads = ("-fopenmp", "-Wl,--as-needed") if openmp else ("-fopenmp-simd",)
-    return (*COMMON_FLAGS, *chosen.flags, *threads, "-lm")
+    threads: tuple[str, ...] = ("-fopenmp", "-Wl,--as-needed")
+    own: tuple[str, ...] = _GCC_FLAGS
+    if accepts is not None and not accepts([*own, *threads]):
+        own = own if accepts(own) else ()
+        openmp = openmp and accepts(threads)
+    if not openmp:
+        threads = ("-fopenmp-simd",)
+    return (*COMMON_FLAGS, *own, *chosen.flags, *threads, "-lm")
 
 
 def include_dir() -> Path:

@@ -52,7 +52,7 @@ def load_program(
         compiler,
         [function.text for function in functions.values()],
         unit_source,
-        flags=compile_flags(openmp=compiler.accepts(["-fopenmp"])),
+        flags=compile_flags(accepts=compiler.accepts),
         include_dirs=(include_dir(),),
         name=name,
     )

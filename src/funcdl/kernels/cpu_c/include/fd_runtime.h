@@ -4,11 +4,13 @@
 #define FD_RUNTIME_H
 
 /* The variables are atomic: a thread may load a program, and so set them, while another runs it. */
-static _Atomic int fd_num_threads = 1;
+static _Atomic int fd_threads = 1;
+/* Cast, since clang takes no atomic number for that of a region's threads. */
+#define fd_num_threads ((int)fd_threads)
 
 /* Called by the loader, and with 1 in a forked child. */
 __attribute__((visibility("default"))) void fd_set_num_threads(int count);
-void fd_set_num_threads(int count) { fd_num_threads = count; }
+void fd_set_num_threads(int count) { fd_threads = count; }
 
 #if defined(_OPENMP) && defined(__GNUC__) && !defined(__clang__)
 /* gcc makes a parallel region a function and a call of GOMP_parallel, and asks for a thread's number
