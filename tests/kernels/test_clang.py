@@ -39,7 +39,7 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     ),
     "products of integers": (lambda x: x @ x.T, (np.arange(600, dtype=np.int32).reshape(20, 30),)),
     "convolution": (
-        fd.grad(lambda x, k: fnp.sum(convolution(x, k) ** 2), (0, 1)),
+        fd.grad(squares, (0, 1)),
         (IMAGES, KERNEL),
     ),
     "attention": (fd.grad(lambda q: fnp.sum(fd.nn.dot_product_attention(q, q, q) ** 2)), (Q,)),
