@@ -23,7 +23,7 @@ from funcdl.runtime.toolchain import Compiler, Unit
 # Stands for a function's own name in its text.
 NAME = "FD_NAME"
 # Every part parses the headers (50 ms), which takes as long as one or two kernels.
-KERNELS_PER_PART = 5
+KERNELS_PER_PART = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from tests.runtime.cuda.stub_driver import Image, StubDriver
 
 import funcdl as fd
 from funcdl.compiler.cuda.target import CudaBackend
-from funcdl.core import backend, devices
+from funcdl.core import backend, device_buffer, devices
+from funcdl.core.trace import eval_trace
 from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.render import TritonKernel, render_kernel
 from funcdl.kir.ir import Kernel
@@ -77,6 +78,8 @@ class StubGpu:
 def installed(gpu: StubGpu) -> Iterator[StubGpu]:
     """Make the stub the machine's GPU for a while."""
     factories = backend._factories["gpu"], devices._factories["gpu"]
+    # The first array on a device makes eager functions look for more, for good.
+    eager, used = type(eval_trace), device_buffer._used
     fd.clear_caches()
     backend.register("gpu", lambda: gpu.backend)
     devices.register_platform("gpu", lambda: gpu.platform)
@@ -85,4 +88,5 @@ def installed(gpu: StubGpu) -> Iterator[StubGpu]:
     finally:
         backend.register("gpu", factories[0])
         devices.register_platform("gpu", factories[1])
+        eval_trace.__class__, device_buffer._used = eager, used
         fd.clear_caches()

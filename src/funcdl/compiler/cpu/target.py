@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import cache
+from threading import Thread
 from typing import Any
 
 from funcdl.compiler.cost import cost_analysis, memory_analysis
@@ -26,6 +29,7 @@ from funcdl.kernels.cpu_c.render import render_program
 from funcdl.kernels.cpu_c.render_profile import PROFILED_ENTRY_POINT, render_profiled_program
 from funcdl.kir.program import all_kernels
 from funcdl.runtime import call_table, shared_object
+from funcdl.runtime.thread_pool import thread_pool
 from funcdl.runtime.toolchain import Compiler, CompilerError, Unit, find_compiler
 
 
@@ -85,8 +89,10 @@ class CpuProgram:
         return memory_analysis(pipeline.simplified, pipeline.program, self._code_bytes)
 
     def _build(self, compiler: Compiler, profiled: bool) -> backend.Executable:
+        preparation = _preparation(compiler)
         pipeline = self._pipeline
         program = pipeline.program
+        preparation.join()
         run_native = self._profiled_steps(compiler) if profiled else self._native_steps(compiler)
         steps: list[Step] = []
         for segment in program.segments:
@@ -129,6 +135,22 @@ class CpuProgram:
         ]
         pairs = zip(entries, segments, strict=True)
         return iter([profiled_native_step(entry, segment, program) for entry, segment in pairs])
+
+
+@cache
+def _preparation(compiler: Compiler) -> Thread:
+    """Builds what every program needs beside its kernels, while the passes run on the first one."""
+
+    def build() -> None:
+        # Whoever needs what cannot be built will say so.
+        with suppress(CompilerError, OSError):
+            compile_flags(accepts=compiler.accepts)
+            call_table.runner(compiler)
+            thread_pool()
+
+    thread = Thread(target=build, name="funcdl builds its runtime", daemon=True)
+    thread.start()
+    return thread
 
 
 _warned_of_missing_compiler = False
