@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from itertools import combinations, product
+from itertools import combinations, islice, product
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,18 @@ BATCH = 3
 Axes = tuple[int | None, ...]
 
 
+# Operations of many operands have more combinations than anyone can wait for.
+MOST_COMBINATIONS = 100
+
+
 def all_in_axes(sample: Sample) -> Iterator[Axes]:
-    """Every set of operands, each over every axis."""
+    """Every set of operands, each over every axis; of many combinations some, evenly spread."""
     choices = [(None, *range(x.ndim + 1)) for x in sample.args]
-    for axes in product(*choices):
+    # A step that shares no factor with the numbers of choices meets all choices of each operand.
+    step = max(1, math.prod(map(len, choices)) // MOST_COMBINATIONS)
+    while step > 1 and any(math.gcd(step, len(choice)) > 1 for choice in choices):
+        step += 1
+    for axes in islice(product(*choices), 0, None, step):
         if any(axis is not None for axis in axes):
             yield axes
 
