@@ -48,6 +48,10 @@ def run_jitted(calls: dict[str, list[Sample]], backend: str) -> Results:
     return {name: list(zip(calls[name], results[name], strict=True)) for name in calls}
 
 
+# The gradient of softmax subtracts a mean, which C has from the result, rounded to its dtype.
+CANCELLING = {"attention_gradient": 4.0}
+
+
 @cache
 def compiled(dtype: str, special: bool) -> tuple[Results, dict[str, Exception]]:
     """The results of everything that takes a dtype, from C, and what could not be lowered."""
@@ -78,7 +82,7 @@ def check_compiled(name: str, dtype: str) -> None:
         wanted = outputs(OPS[name].primitive.impl(*sample.args, **sample.params))
         for x, y in zip(found, wanted, strict=True):
             assert x.dtype == np.asarray(y).dtype
-            assert_close(x, y, 8, x.dtype)
+            assert_close(x, y, 8, x.dtype, CANCELLING.get(name, 0.0))
 
 
 def check_special(name: str, dtype: str) -> None:

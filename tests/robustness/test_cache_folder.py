@@ -180,7 +180,7 @@ def compiler_that(folder: Path, body: str) -> str:
 
 
 SLOW = """\
-case "$*" in *--version*|*probe*|*thread_pool*) ;; *)
+case "$*" in *--version*|*probe*|*thread_pool*|*call_table*) ;; *)
   for last; do :; done
   echo half > "$last"
   echo $$ >> {log}

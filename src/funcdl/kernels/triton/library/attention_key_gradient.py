@@ -167,12 +167,16 @@ def candidates(problem: Attention) -> list[Tiles]:
     )  # which need registers of their own
     if extra and problem.dtype.itemsize == 4:
         found = [(16, 32, 4, 1), (32, 32, 4, 1)]
+        if problem.size < size:  # the mask of dimensions takes registers, too
+            found = found[::-1]
     elif extra and size <= 64:
         found = [(32, 64, 8, 2), (32, 64, 4, 2), (64, 64, 8, 2)]
     elif extra and size <= 128:
         found = [(32, 32, 4, 2), (32, 32, 8, 2), (32, 64, 8, 2)]
     elif problem.dtype.itemsize == 4:
         found = [(32, 32, 4, 1), (32, 64, 4, 1), (32, 64, 8, 1)]
+    elif size <= 64 and problem.size < size:
+        found = [(32, 32, 4, 2), (32, 64, 8, 2), (64, 64, 8, 2)]
     elif size <= 64:
         found = [(32, 64, 4, 2), (64, 64, 4, 2), (64, 64, 8, 2), (64, 128, 8, 2)]
     elif size <= 128:
