@@ -90,7 +90,7 @@ def test_offsets_are_64_bits_wide_only_for_large_buffers() -> None:
 
 @pytest.mark.parametrize("precision", ["ieee", "tf32", "tf32x3"])
 def test_precision_of_a_float32_product_is_explicit(precision: str) -> None:
-    kernel = examples.matmul(32, 32, 32, precision=precision)  # type: ignore[arg-type]
+    kernel = examples.matmul(32, 32, 32, precision=precision)  # type: ignore[arg-type]  # names from a table of texts
     source = render_kernel(kernel, schedule_gpu(kernel)).source
     assert f'input_precision="{precision}"' in source
 

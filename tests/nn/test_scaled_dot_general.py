@@ -229,7 +229,7 @@ MISTAKES: dict[str, tuple[Any, type[FuncdlError], str]] = {
         "scaled_dot_general requires configs to be a list of three: for lhs, for rhs and for",
     ),
     "kind": (
-        lambda: nn.scaled_dot_general(X, X, MATRIX, configs=["mxfp8"] * 3),  # type: ignore[list-item]
+        lambda: nn.scaled_dot_general(X, X, MATRIX, configs=["mxfp8"] * 3),  # type: ignore[list-item]  # the mistake
         ArgumentError,
         "configs[0] of scaled_dot_general requires a BlockScaleConfig, got 'mxfp8'; "
         "get_scaled_dot_general_config makes one",

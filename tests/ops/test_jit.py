@@ -10,7 +10,7 @@ import pytest
 from tests.ops.special_values import assert_same_values, special_samples
 from tests.ops.table import OPS, assert_close, cases, outputs, reason_missing, samples
 
-from funcdl.compiler.cpu import target  # noqa: F401  registers the back end
+from funcdl.compiler.cpu import target  # noqa: F401  (registers the back end)
 from funcdl.config import config
 from funcdl.core import dtypes
 from funcdl.core.array import Array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 import numpy as np
@@ -29,7 +30,7 @@ from funcdl.kir.ir import (
 )
 
 
-class InstructionWriter(BlockWriter):
+class InstructionWriter(BlockWriter, ABC):
     """Writes the instructions of a kernel, each as a line of its own."""
 
     # Order of evaluation
@@ -99,11 +100,13 @@ class InstructionWriter(BlockWriter):
             case Dot():
                 raise AssertionError("the product is written by _write_dot")
 
+    @abstractmethod
     def _write_running(self, id: int, running: Running) -> None:
-        raise NotImplementedError
+        """Results along an axis; see `running.RunningWriter`."""
 
+    @abstractmethod
     def _write_order(self, id: int, order: Order) -> None:
-        raise NotImplementedError
+        """Positions in order; see `running.RunningWriter`."""
 
     def _write_load(self, id: int, load: Load) -> None:
         pointers, mask = self._access(load.buffer, load.index, load.type.axes, load.mask)
