@@ -9,6 +9,8 @@
 #ifndef FD_GEMM_H
 #define FD_GEMM_H
 
+#include <stddef.h>
+
 #include "fd_types.h"
 
 /* The micro-tile, a whole number of vectors wide: enough accumulators to hide the latency of FMA, and

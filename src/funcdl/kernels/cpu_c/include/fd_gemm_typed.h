@@ -55,45 +55,70 @@ FD_MICROS(8)
 #undef FD_MICROS
 #undef FD_MICRO
 
-/* Rows of A, all k of them, times some vectors of columns. */
+/* Have the cache fetch FD_NR columns of rows of B that are needed next. */
+FD_INLINE void FD_NAME(fd_prefetch)(int64_t rows, const FD_T *b, int64_t b_k) {
+  for (; rows > 0; rows--, b += b_k)
+#pragma GCC unroll 4
+    for (int at = 0; at < FD_NR; at += 64 / sizeof(FD_T)) __builtin_prefetch(b + at, 0, 2);
+}
+
+/* Rows of A times some vectors of columns, for FD_DEPTH terms or fewer. Meanwhile the cache fetches
+ * FD_DEPTH rows of B from `next` on, unless that is NULL: far rows are found by no prefetcher. */
 #define FD_ROWS(rows)                                                                             \
   (wide ? FD_NAME(fd_gemm_##rows##_rows_wide) : FD_NAME(fd_gemm_##rows##_rows_narrow))(           \
-      count, a + i * a_row + k * a_k, a_row, a_k, b + k * b_k, b_k, c + i * c_row, c_row,         \
-      accumulate || k > 0)
+      kc, a + i * a_row, a_row, a_k, b, b_k, c + i * c_row, c_row, accumulate)
 FD_INLINE void FD_NAME(fd_gemm_strip)(int wide, int64_t mc, int64_t kc, const FD_T *a,
                                       int64_t a_row, int64_t a_k, const FD_T *b, int64_t b_k,
-                                      FD_T *c, int64_t c_row, int accumulate) {
-  int64_t k = 0;
-  do {
-    const int64_t count = kc - k < FD_DEPTH ? kc - k : FD_DEPTH;
-    int64_t i = 0;
+                                      FD_T *c, int64_t c_row, int accumulate, const FD_T *next) {
+  const int64_t share = next == NULL ? 0 : FD_DEPTH * FD_MR / mc;
+  int64_t i = 0;
+  for (; i + FD_MR <= mc; i += FD_MR) {
+    FD_NAME(fd_prefetch)(share, next, b_k);
+    if (share > 0) next += share * b_k;
 #if FD_MR == 8
-    for (; i + 8 <= mc; i += 8) FD_ROWS(8);
+    FD_ROWS(8);
 #else
-    for (; i + 6 <= mc; i += 6) FD_ROWS(6);
+    FD_ROWS(6);
 #endif
-    for (; i + 4 <= mc; i += 4) FD_ROWS(4);
-    for (; i + 2 <= mc; i += 2) FD_ROWS(2);
-    for (; i < mc; i++) FD_ROWS(1);
-  } while ((k += FD_DEPTH) < kc);
+  }
+  for (; i + 4 <= mc; i += 4) FD_ROWS(4);
+  for (; i + 2 <= mc; i += 2) FD_ROWS(2);
+  for (; i < mc; i++) FD_ROWS(1);
 }
 #undef FD_ROWS
 
 /* C[mc][nc] = or += A B. Strips of FD_NR columns of B are b_strip elements apart: FD_NR in place,
  * FD_NR * kc in panels, whose padding C then has room for. In place nc is a vector wide or wider,
- * and the last vector may overlap the one before it, so that nothing can be accumulated. */
+ * and the last vector may overlap the one before it, so that nothing can be accumulated.
+ *
+ * A block of FD_DEPTH columns of A meets all of B before the next one does, so that it stays in the
+ * second cache, even with rows a power of two apart, which share few of its sets. */
 FD_INLINE void FD_NAME(fd_gemm)(int64_t mc, int64_t nc, int64_t kc, const FD_T *a,
                                      int64_t a_row, int64_t a_k, const FD_T *b, int64_t b_k,
                                      int64_t b_strip, FD_T *c, int64_t c_row, int accumulate) {
   enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T) };
-  int64_t j = 0;
-  for (; j + FD_NR <= nc; j += FD_NR)
-    FD_NAME(fd_gemm_strip)(1, mc, kc, a, a_row, a_k, b + j / FD_NR * b_strip, b_k, c + j, c_row,
-                           accumulate);
-  for (; j < nc; j += lanes) {
+  const int64_t wide = nc / FD_NR * FD_NR;
+  const int ahead = mc >= 64 && b_strip == FD_NR; /* in place, and with time to fetch */
+  int64_t k = 0;
+  do {
+    const int64_t count = kc - k < FD_DEPTH ? kc - k : FD_DEPTH;
+    const FD_T *const rows = b + k * b_k;
+    for (int64_t j = 0; j < wide; j += FD_NR) {
+      const FD_T *strip = rows + j / FD_NR * b_strip;
+      const FD_T *next = j + FD_NR < wide ? strip + b_strip : rows + FD_DEPTH * b_k;
+      FD_NAME(fd_gemm_strip)(1, mc, count, a + k * a_k, a_row, a_k, strip, b_k, c + j, c_row,
+                             accumulate || k > 0, ahead ? next : NULL);
+    }
+  } while ((k += FD_DEPTH) < kc);
+  for (int64_t j = wide; j < nc; j += lanes) {
     const int64_t at = j + lanes <= nc ? j : nc - lanes;
-    FD_NAME(fd_gemm_strip)(0, mc, kc, a, a_row, a_k, b + at / FD_NR * b_strip + at % FD_NR, b_k,
-                           c + at, c_row, accumulate);
+    k = 0;
+    do {
+      const int64_t count = kc - k < FD_DEPTH ? kc - k : FD_DEPTH;
+      FD_NAME(fd_gemm_strip)(0, mc, count, a + k * a_k, a_row, a_k,
+                             b + at / FD_NR * b_strip + at % FD_NR + k * b_k, b_k, c + at, c_row,
+                             accumulate || k > 0, NULL);
+    } while ((k += FD_DEPTH) < kc);
   }
 }
 
