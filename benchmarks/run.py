@@ -133,7 +133,7 @@ def main() -> None:
     limits = peaks(options.threads)
     print(
         f"{platform.processor() or platform.machine()}, {options.threads} threads, at most "
-        f"{limits['gflops']:.0f} GFLOP/s (float32) and {limits['gbytes']:.1f} GB/s (triad)"
+        f"{limits['gflops']:.0f} GFLOP/s (float32) and {limits['gbytes']:.1f} GB/s (memory)"
     )
     header = "".join(f"{name:>14s}" for name in peers)
     print(f"{'case':32s}{'funcdl ms':>10s}{header}   first, MiB", flush=True)

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from time import perf_counter_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -72,6 +71,7 @@ class Profile:
     def __init__(self, peaks: MachinePeaks | None, max_events: int) -> None:
         self._recorder = profiler.Recorder(max_events)
         self._given_peaks = peaks
+        self._measured_again = False
         self._opened: int | None = None
         self._nanoseconds = 0
 
@@ -125,25 +125,43 @@ class Profile:
         found.append(ProfileRow("python", "outside of programs", "", None, 1, rest, rest, 0, 0, 0))
         return sorted(found, key=lambda row: -row.seconds)
 
-    @cached_property
+    @property
     def peaks(self) -> MachinePeaks | None:
-        """What the machine can do, measured where it was not given; None without a compiler."""
+        """What the machine can do; None without a compiler.
+
+        Measured where it was not given, and once again where a row went beyond it. What rows
+        reached all the same can be reached: it raises the peaks of this profile.
+        """
+        return self._peaks_and_raisers(self.rows)[0]
+
+    def _peaks_and_raisers(
+        self, rows: Sequence[ProfileRow]
+    ) -> tuple[MachinePeaks | None, list[ProfileRow]]:
+        """The peaks, and the rows that raised them."""
         if self._given_peaks is not None:
-            return self._given_peaks
+            return self._given_peaks, []
         from funcdl.runtime.machine_peaks import machine_peaks
 
-        return machine_peaks()
+        measured = machine_peaks()
+        if measured is None:
+            return None, []
+        peaks, raisers = _raised(measured, rows)
+        if raisers and not self._measured_again:
+            self._measured_again = True
+            measured = machine_peaks(again=True) or measured
+            peaks, raisers = _raised(measured, rows)
+        return peaks, raisers
 
     def peak_share(self, row: ProfileRow) -> float | None:
-        """The larger of the shares of the machine's peaks that a row reached (its roofline).
+        """The larger of the shares of the machine's peaks that a row's calls reached (a roofline).
 
-        One is of operations by multiply-adds, the other of bytes by a triad's. None where the row's
-        counts or the peaks are not known, and for kernels on a GPU: the peaks are this machine's
-        processors'. Above 1 where what it reads stays in caches.
+        One is of operations by multiply-adds, the other of bytes by a loop that moves as many bytes
+        as one call of the row, again and again: where they fit in a cache, it is compared with the
+        cache, else with memory. None where the row's counts or the peaks are not known, and for
+        kernels on a GPU: the peaks are this machine's processors'. Above 1 only where peaks were
+        given.
         """
-        if row.platform != "cpu" or not (row.nbytes or row.operations) or self.peaks is None:
-            return None
-        return self.peaks.share(row.seconds, row.operations, row.nbytes)
+        return _share(row, self.peaks)
 
     def table(self, limit: int | None = None) -> str:
         """The rows as text.
@@ -153,15 +171,18 @@ class Profile:
         """
         rows = self.rows
         shown = rows if limit is None else rows[:limit]
+        peaks, raisers = self._peaks_and_raisers(rows)
+        compiling = sum(row.seconds for row in rows if row.kind == "compile")
+        running = max(self.seconds - compiling, 1e-9)
         heads = ("ms", "%", "calls", "mean us", "min us", "MB", "GB/s", "GFLOP/s", "peak %")
         cells: list[tuple[str, ...]] = [(*heads, "kind", "name", "source")]
-        cells += [self._cells(row) for row in shown]
-        lines = [f"{self.seconds * 1e3:.3f} ms, by kind: {self._by_kind(rows)}"]
-        if self.peaks is not None:
-            lines.append(
-                f"peak: {self.peaks.flops / 1e9:.0f} GFLOP/s of float32 and "
-                f"{self.peaks.bandwidth / 1e9:.1f} GB/s on {self.peaks.threads} threads"
-            )
+        cells += [_cells(row, peaks, running) for row in shown]
+        lines = [f"{self.seconds * 1e3:.3f} ms, {_by_kind(rows)}"]
+        if peaks is not None:
+            lines.append(_peak_line(peaks))
+        if raisers:
+            names = ", ".join(dict.fromkeys(_full_name(row) for row in raisers))
+            lines.append(f"went beyond the measured peak, and so raised it: {names}")
         lines += ["", *_aligned(cells, len(heads))]
         if len(shown) < len(rows):
             rest = sum(row.seconds for row in rows[len(shown) :])
@@ -170,31 +191,6 @@ class Profile:
 
     def __str__(self) -> str:
         return self.table()
-
-    def _by_kind(self, rows: Sequence[ProfileRow]) -> str:
-        seconds: dict[str, float] = {}
-        for row in rows:
-            seconds[row.kind] = seconds.get(row.kind, 0.0) + row.seconds
-        total = sum(seconds.values()) or 1.0
-        return ", ".join(f"{kind} {100 * s / total:.1f} %" for kind, s in seconds.items())
-
-    def _cells(self, row: ProfileRow) -> tuple[str, ...]:
-        share = self.peak_share(row)
-        seconds = max(row.seconds, 1e-9)
-        return (
-            f"{row.seconds * 1e3:.3f}",
-            f"{100 * row.seconds / max(self.seconds, 1e-9):.1f}",
-            str(row.calls),
-            f"{row.mean_seconds * 1e6:.2f}",
-            f"{row.min_seconds * 1e6:.2f}",
-            f"{row.nbytes / 1e6:.3f}" if row.nbytes else "",
-            f"{row.nbytes / seconds / 1e9:.2f}" if row.nbytes else "",
-            f"{row.flops / seconds / 1e9:.2f}" if row.flops else "",
-            "" if share is None else f"{100 * share:.1f}",
-            row.kind,
-            f"{row.program}: {row.name}" if row.program else row.name,
-            "" if row.source is None else _place(row.source),
-        )
 
     def trace(self, path: str | os.PathLike[str]) -> None:
         """Write the latest events as a Chrome trace, for chrome://tracing or ui.perfetto.dev.
@@ -238,8 +234,8 @@ def profile(*, peaks: MachinePeaks | None = None, max_events: int = 100_000) -> 
     of all threads are recorded. Profiles can be nested: each gets all that runs while it is open.
 
     Args:
-      peaks: what to compare with; by default `funcdl.runtime.machine_peaks.machine_peaks` measures
-        it when it is first asked for.
+      peaks: what to compare with, as it is; by default what
+        `funcdl.runtime.machine_peaks.machine_peaks` measured within a day.
       max_events: how many events to keep for `Profile.trace`, the latest ones; of one call of a
         program at most 16384.
 
@@ -280,6 +276,78 @@ def memory_stats(*, reset_peak: bool = False) -> dict[str, int]:
         "bytes_cached": stats.cached_bytes,
         "bytes_reserved": stats.used_bytes + stats.cached_bytes,
     }
+
+
+def _share(row: ProfileRow, peaks: MachinePeaks | None) -> float | None:
+    return None if peaks is None or not _is_counted(row) else peaks.share(*_call(row))
+
+
+def _raised(
+    peaks: MachinePeaks, rows: Sequence[ProfileRow]
+) -> tuple[MachinePeaks, list[ProfileRow]]:
+    """Peaks that no row is beyond, and the rows that raised them."""
+    raisers = []
+    for row in rows:
+        raised = peaks.raised(*_call(row)) if _is_counted(row) else peaks
+        if raised is not peaks:
+            raisers.append(row)
+        peaks = raised
+    return peaks, raisers
+
+
+def _is_counted(row: ProfileRow) -> bool:
+    return row.platform == "cpu" and row.seconds > 0 and bool(row.nbytes or row.operations)
+
+
+def _call(row: ProfileRow) -> tuple[float, float, float]:
+    """The seconds, operations and bytes of a call."""
+    return row.mean_seconds, row.operations / row.calls, row.nbytes / row.calls
+
+
+def _by_kind(rows: Sequence[ProfileRow]) -> str:
+    """Compiling in milliseconds, which happens once, and the shares of all else."""
+    seconds: dict[str, float] = {}
+    for row in rows:
+        seconds[row.kind] = seconds.get(row.kind, 0.0) + row.seconds
+    compiling = seconds.pop("compile", 0.0)
+    total = sum(seconds.values()) or 1.0
+    shares = ", ".join(f"{kind} {100 * s / total:.1f} %" for kind, s in seconds.items())
+    if not compiling:
+        return f"by kind: {shares}"
+    return f"of which compile {compiling * 1e3:.3f} ms; the rest by kind: {shares}"
+
+
+def _peak_line(peaks: MachinePeaks) -> str:
+    flops, bandwidth = peaks.flops / 1e9, peaks.bandwidth / 1e9
+    cached = peaks.bandwidth_of(0) / 1e9
+    caches = f", {cached:.0f} GB/s from caches" if peaks.cached else ""
+    return (
+        f"peak on {peaks.threads} thread{'s' * (peaks.threads > 1)}: {flops:.0f} GFLOP/s of "
+        f"float32, {bandwidth:.1f} GB/s from memory{caches}"
+    )
+
+
+def _cells(row: ProfileRow, peaks: MachinePeaks | None, running: float) -> tuple[str, ...]:
+    share = _share(row, peaks)
+    seconds = max(row.seconds, 1e-9)
+    return (
+        f"{row.seconds * 1e3:.3f}",
+        "" if row.kind == "compile" else f"{100 * row.seconds / running:.1f}",
+        str(row.calls),
+        f"{row.mean_seconds * 1e6:.2f}",
+        f"{row.min_seconds * 1e6:.2f}",
+        f"{row.nbytes / 1e6:.3f}" if row.nbytes else "",
+        f"{row.nbytes / seconds / 1e9:.2f}" if row.nbytes else "",
+        f"{row.flops / seconds / 1e9:.2f}" if row.flops else "",
+        "" if share is None else f"{100 * share:.1f}",
+        row.kind,
+        _full_name(row),
+        "" if row.source is None else _place(row.source),
+    )
+
+
+def _full_name(row: ProfileRow) -> str:
+    return f"{row.program}: {row.name}" if row.program else row.name
 
 
 def _place(source: SourceLine) -> str:

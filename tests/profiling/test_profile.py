@@ -290,13 +290,98 @@ def test_the_table_shows_every_row() -> None:
         step(*ARGS)
     text = str(p)
     assert text == p.table()
-    assert "peak: 1 GFLOP/s of float32 and 1.0 GB/s on 1 threads" in text
+    assert "peak on 1 thread: 1 GFLOP/s of float32, 1.0 GB/s from memory\n" in text
     for row in p.rows:
         assert row.name in text
     assert "test_profile.py" in text
     assert "lax.scan(lambda c, _: (fnp.tanh(c @ w), None)" in text
     short = p.table(limit=1)
     assert f"and {len(p.rows) - 1} more rows" in short
+
+
+def given_rows(monkeypatch: pytest.MonkeyPatch, *rows: ProfileRow) -> Profile:
+    """A profile that has these rows."""
+    monkeypatch.setattr(Profile, "rows", list(rows))
+    monkeypatch.setattr(Profile, "seconds", sum(row.seconds for row in rows))
+    return fd.profile()
+
+
+def made_row(kind: Any, name: str, seconds: float, nbytes: int = 0, flops: int = 0) -> ProfileRow:
+    return ProfileRow(kind, name, "f", None, 2, seconds, seconds / 2, nbytes, flops, flops)
+
+
+def faked_peaks(monkeypatch: pytest.MonkeyPatch, *found: MachinePeaks) -> list[bool]:
+    """Let the measurements find these peaks; returns the list of `again` of all calls."""
+    asked: list[bool] = []
+
+    def machine_peaks(*, again: bool = False) -> MachinePeaks:
+        asked.append(again)
+        return found[sum(asked)]
+
+    monkeypatch.setattr("funcdl.runtime.machine_peaks.machine_peaks", machine_peaks)
+    return asked
+
+
+MEASURED = MachinePeaks(2, 1e9, 1e9, ((1000, 8e9), (4000, 4e9)))
+
+
+def test_work_that_fits_in_a_cache_is_compared_with_the_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = faked_peaks(monkeypatch, MEASURED)
+    small = made_row("kernel", "small", 2 * 1e-6, 2 * 2000)
+    large = made_row("kernel", "large", 2 * 20e-6, 2 * 16000)
+    p = given_rows(monkeypatch, large, small)
+    assert p.peak_share(small) == pytest.approx(0.25)
+    assert p.peak_share(large) == pytest.approx(0.8)
+    assert "1 GFLOP/s of float32, 1.0 GB/s from memory, 8 GB/s from caches" in p.table()
+    assert not any(asked)
+
+
+def test_a_row_beyond_the_peak_lets_it_be_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = faked_peaks(monkeypatch, MEASURED, MachinePeaks(2, 4e9, 1e9, MEASURED.cached))
+    fast = made_row("kernel", "fast", 1.0, flops=int(2e9))
+    p = given_rows(monkeypatch, fast)
+    assert p.peak_share(fast) == pytest.approx(0.5)
+    assert sum(asked) == 1
+    assert "raised" not in p.table()
+
+
+def test_a_row_beyond_the_peak_raises_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = faked_peaks(monkeypatch, MEASURED, MEASURED)
+    fast = made_row("kernel", "fast", 1.0, flops=int(2e9))
+    slow = made_row("kernel", "slow", 1.0, flops=int(1e9))
+    p = given_rows(monkeypatch, fast, slow)
+    assert p.peak_share(fast) == pytest.approx(1.0)
+    assert p.peak_share(slow) == pytest.approx(0.5)
+    text = p.table()
+    assert "went beyond the measured peak, and so raised it: f: fast\n" in text
+    assert "2 GFLOP/s of float32" in text
+    assert sum(asked) == 1
+
+
+def test_given_peaks_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = made_row("kernel", "fast", 1.0, flops=int(2e9))
+    given_rows(monkeypatch, fast)
+    p = fd.profile(peaks=PEAKS)
+    assert p.peaks == PEAKS
+    assert p.peak_share(fast) == pytest.approx(2.0)
+
+
+def test_shares_of_the_time_leave_compilation_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = made_row("compile", "f was compiled", 6.0), made_row("kernel", "k", 3.0)
+    p = given_rows(monkeypatch, *rows, made_row("call", "f", 1.0))
+    faked_peaks(monkeypatch, MEASURED)
+    first, _, _, heads, *lines = p.table().splitlines()
+    assert first == (
+        "10000.000 ms, of which compile 6000.000 ms; the rest by kind: kernel 75.0 %, call 25.0 %"
+    )
+    assert heads.split()[:2] == ["ms", "%"]
+    assert [line.split()[:2] for line in lines] == [
+        ["6000.000", "2"],  # no share: the number of calls follows
+        ["3000.000", "75.0"],
+        ["1000.000", "25.0"],
+    ]
 
 
 @pytest.mark.parametrize("bad", [-1, 1.5, True, "many"])

@@ -1,17 +1,23 @@
-"""What this machine can do at most: float32 multiply-adds, and the bandwidth of a triad.
+"""What this machine can do at most: float32 multiply-adds, and bytes from memory and caches.
 
-Two small C loops, run on the threads that compiled programs run on. Programs are compared with
-these figures, rather than with those of a data sheet, which no program reaches.
+Small C loops, run on the threads that compiled programs run on. Programs are compared with these
+figures, rather than with those of a data sheet, which no program reaches.
+
+Other programs can only make a loop slower, so the best of many runs counts. A run is shorter than
+the turns that an operating system gives to programs (some milliseconds): even on a busy machine
+some runs have all processors to themselves. Rounds of such runs go on until one finds nothing
+better.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +34,36 @@ _SOURCE = r"""
 #include <stdint.h>
 #include "fd_runtime.h"
 #define EXPORT __attribute__((visibility("default")))
-typedef float vec __attribute__((vector_size(64)));
 
-/* 24 independent chains of multiply-adds; 24 * 16 * 2 operations a step. */
+/* As many chains as hide the latency of multiply-adds and stay in registers. */
+#if defined(__AVX512F__)
+enum { BYTES = 64, CHAINS = 24 };
+#elif defined(__AVX__)
+enum { BYTES = 32, CHAINS = 12 };
+#elif defined(__aarch64__)
+enum { BYTES = 16, CHAINS = 24 };
+#else
+enum { BYTES = 16, CHAINS = 12 };
+#endif
+typedef float vec __attribute__((vector_size(BYTES)));
+typedef float unaligned_vec __attribute__((vector_size(BYTES), aligned(4)));
+enum { LANES = BYTES / sizeof(float) };
+
+EXPORT int operations_a_step(void) { return CHAINS * LANES * 2; }
+
 static float fma_loop(int64_t steps, int64_t first) {
-  vec a[24];
-  for (int i = 0; i < 24; i++) a[i] = (vec){0} + (float)(i + first);
+  vec a[CHAINS];
+  for (int i = 0; i < CHAINS; i++) a[i] = (vec){0} + (float)(i + first);
   const vec x = (vec){0} + 0.999f, y = (vec){0} + 0.001f;
   for (int64_t s = 0; s < steps; s++)
     #pragma GCC unroll 24
-    for (int i = 0; i < 24; i++) a[i] = a[i] * x + y;
+    for (int i = 0; i < CHAINS; i++) a[i] = a[i] * x + y;
   float sum = 0;
-  for (int i = 0; i < 24; i++) sum += a[i][0];
+  for (int i = 0; i < CHAINS; i++) sum += a[i][0];
   return sum;
 }
 
+/* sizes: how many loops, steps of each. */
 EXPORT void multiply_add(void **slots) {
   const int64_t *sizes = slots[0];
   float *out = slots[1];
@@ -50,42 +71,144 @@ EXPORT void multiply_add(void **slots) {
   for (int64_t t = 0; t < sizes[0]; t++) out[t] = fma_loop(sizes[1], t);
 }
 
-EXPORT void triad(void **slots) {
-  const int64_t n = *(const int64_t *)slots[0];
-  float *restrict a = slots[1];
-  const float *restrict b = slots[2], *restrict c = slots[3];
-  #pragma omp parallel for num_threads(fd_num_threads)
+static void triad_pass(int64_t n, float *restrict a, const float *restrict b,
+                       const float *restrict c) {
   for (int64_t i = 0; i < n; i++) a[i] = b[i] + 0.5f * c[i];
 }
+
+/* n is a multiple of 128, as many as 8 vectors have at most. */
+static float sum_pass(int64_t n, const float *a) {
+  vec s[8] = {0};
+  for (int64_t i = 0; i < n; i += 8 * LANES)
+    #pragma GCC unroll 8
+    for (int k = 0; k < 8; k++) s[k] += *(const unaligned_vec *)(a + i + k * LANES);
+  return (s[0] + s[1] + s[2] + s[3] + s[4] + s[5] + s[6] + s[7])[0];
+}
+
+/* sizes: slices, elements of each, the first slice's offset, passes over each slice. */
+EXPORT void triad(void **slots) {
+  const int64_t *sizes = slots[0];
+  #pragma omp parallel for num_threads(fd_num_threads)
+  for (int64_t t = 0; t < sizes[0]; t++) {
+    const int64_t at = sizes[2] + t * sizes[1];
+    for (int64_t pass = 0; pass < sizes[3]; pass++) {
+      triad_pass(sizes[1], (float *)slots[1] + at, (float *)slots[2] + at, (float *)slots[3] + at);
+      __asm__ volatile("" ::: "memory");
+    }
+  }
+}
+
+EXPORT void sum(void **slots) {
+  const int64_t *sizes = slots[0];
+  float *out = slots[4];
+  #pragma omp parallel for num_threads(fd_num_threads)
+  for (int64_t t = 0; t < sizes[0]; t++) {
+    const int64_t at = sizes[2] + t * sizes[1];
+    for (int64_t pass = 0; pass < sizes[3]; pass++) {
+      for (int k = 1; k < 4; k++) out[t] = sum_pass(sizes[1], (float *)slots[k] + at);
+      __asm__ volatile("" ::: "memory");
+    }
+  }
+}
 """
-_OPERATIONS_A_STEP = 24 * 16 * 2
 _PARTS_A_THREAD = 4  # as fd_runtime.h cuts parallel loops
-_STEPS = 200_000
-_TRIAD_ELEMENTS = 1 << 24
-_REPETITIONS = 20
+_STEPS = 8_000
+_ARRAYS = 3
+_ARRAY_ELEMENTS = 1 << 24  # 201 MB in all: more than caches hold
+_MEMORY_SLICES = 16  # so many runs go by before memory is read again
+# Elements of each array, a fourth from one to the next: 48 KiB in all to 48 MiB.
+_CACHED_ELEMENTS = tuple(1 << bits for bits in range(12, 24, 2))
+_STEP_OF_SIZES = 4
+_BYTES_A_RUN = 1 << 26
+_PADDING = 67 * 16  # so that equal places of the arrays are not in the same set of a cache
+_ROUND = 128  # elements; the sums take 8 vectors at once
+_MIN_RUNS = 4
+_SECONDS = 0.015  # of runs of each loop in a round
+_MAX_ROUNDS = 8
+_STEADY = 1.02  # a round that finds less than this much more is the last one
+_THREADS_SCALE = 0.75  # of one thread's rate; what is less is suspicious, hyperthreads or not
+_PAUSE_SECONDS = 0.05
+_STALE_SECONDS = 86400.0
+_STALE_SECONDS_UNSETTLED = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class MachinePeaks:
-    """The best measured on so many threads: float32 operations and bytes a second."""
+    """The best measured on so many threads: float32 operations and bytes a second.
+
+    Attributes:
+        threads: how many.
+        flops: of multiply-adds, each of which is two operations.
+        bandwidth: of memory: the faster of a triad ``a = b + s * c`` and a sum, over more than
+            caches hold.
+        cached: the same over fewer bytes, again and again: pairs of bytes and bandwidth.
+    """
 
     threads: int
     flops: float
     bandwidth: float
+    cached: tuple[tuple[int, float], ...] = ()
+
+    def bandwidth_of(self, nbytes: float) -> float:
+        """What work on so many bytes could reach: that of the largest loop on no more bytes.
+
+        Loops on more bytes that were faster count as well, so it falls as `nbytes` grows.
+        """
+        rates = (rate for size, rate in self.cached if size * _STEP_OF_SIZES > nbytes)
+        return max((self.bandwidth, *rates))
 
     def share(self, seconds: float, operations: float, nbytes: float) -> float:
-        """The larger of the two shares of the peaks that some work reached (its roofline)."""
+        """The larger of the two shares of the peaks that a piece of work reached (its roofline).
+
+        Args:
+            seconds, operations, nbytes: of one call: what it reads and writes may stay in a cache
+                from one call to the next, where it fits.
+        """
         if seconds <= 0:
             return 0.0
-        return max(operations / self.flops, nbytes / self.bandwidth) / seconds
+        return max(operations / self.flops, nbytes / self.bandwidth_of(nbytes)) / seconds
+
+    def raised(self, seconds: float, operations: float, nbytes: float) -> MachinePeaks:
+        """Peaks that this work is not beyond: what was reached can be reached."""
+        peaks = self
+        if operations > peaks.flops * seconds:
+            peaks = replace(peaks, flops=operations / seconds)
+        if nbytes > peaks.bandwidth_of(nbytes) * seconds:
+            peaks = replace(peaks, cached=(*peaks.cached, (math.ceil(nbytes), nbytes / seconds)))
+        return peaks
+
+    def better(self, other: MachinePeaks) -> MachinePeaks:
+        """The better one of each figure, of two measurements on as many threads."""
+        return MachinePeaks(
+            self.threads,
+            max(self.flops, other.flops),
+            max(self.bandwidth, other.bandwidth),
+            tuple(
+                (size, max(rate, rate_too))
+                for (size, rate), (_, rate_too) in zip(self.cached, other.cached, strict=True)
+            ),
+        )
+
+    def rises_to(self, other: MachinePeaks) -> float:
+        """By how much `other`, better or equal, is better in the figure that differs most."""
+        rates = zip(self._rates(), other._rates(), strict=True)
+        return max(theirs / own for own, theirs in rates)
+
+    def _rates(self) -> Iterable[float]:
+        return self.flops, self.bandwidth, *(rate for _, rate in self.cached)
 
 
 def machine_peaks(threads: int | None = None, *, again: bool = False) -> MachinePeaks | None:
-    """The peaks of this machine, measured once and kept in the cache on disk.
+    """The peaks of this machine, kept in the cache on disk.
+
+    They are measured when they are first asked for, and again when they are a day old, when they
+    are a minute old and the machine seemed busy, or when `again` is set. The better of the old and
+    the new figures are kept, so that a measurement on a busy machine, which others slow down and
+    none speeds up, does no lasting harm.
 
     Args:
         threads: how many threads; by default as many as programs run on now.
-        again: measure again, and keep the better figures: others may have kept the machine busy.
+        again: measure now, for instance because a program went beyond them.
 
     Returns:
         None where there is no C compiler.
@@ -96,27 +219,39 @@ def machine_peaks(threads: int | None = None, *, again: bool = False) -> Machine
     threads = threads or shared_object.num_threads()
     store, key = default_cache(), _key(compiler, threads)
     kept = store.get_text(key, ".peaks")
-    known = None if kept is None else MachinePeaks(**json.loads(kept))
-    if known is not None and not again:
+    known, until = (None, 0.0) if kept is None else _from_text(kept)
+    if known is not None and not again and time.time() < until:
         return known
     try:
-        peaks = measure_peaks(threads)
+        peaks, settled = _measure(threads)
     except CompilerError:
         return known
     if known is not None:
-        best = max(known.flops, peaks.flops), max(known.bandwidth, peaks.bandwidth)
-        peaks = MachinePeaks(threads, *best)
+        peaks = known.better(peaks)
         store.remove(key, ".peaks")
-    store.put(key, ".peaks", json.dumps(asdict(peaks)))
+    until = time.time() + (_STALE_SECONDS if settled else _STALE_SECONDS_UNSETTLED)
+    store.put(key, ".peaks", json.dumps(asdict(peaks) | {"until": until}))
     return peaks
 
 
+def _from_text(text: str) -> tuple[MachinePeaks, float]:
+    """Peaks, and until when they hold."""
+    kept = json.loads(text)
+    until = kept.pop("until")
+    cached = tuple((size, rate) for size, rate in kept.pop("cached"))
+    return MachinePeaks(**kept, cached=cached), until
+
+
 def measure_peaks(threads: int) -> MachinePeaks:
-    """Measure now, which takes about a second; the best of several runs.
+    """Measure now, which takes a second, and up to three on a busy machine.
 
     Raises:
         CompilerError: there is no C compiler, or it refuses the loops.
     """
+    return _measure(threads)[0]
+
+
+def _measure(threads: int) -> tuple[MachinePeaks, bool]:
     compiler = find_compiler()
     if compiler is None:
         raise CompilerError("no C compiler found to measure the machine's peaks with", ())
@@ -124,24 +259,103 @@ def measure_peaks(threads: int) -> MachinePeaks:
     flags = (*flags, "-O3", "-ffp-contract=fast")
     path = compiler.build(_SOURCE, flags=flags, name="peaks", include_dirs=(include_dir(),))
     with config.override(num_threads=threads):
+        loops = _Loops(path, threads)
+        return _until_settled(loops.round, loops.one_thread)
+
+
+def _until_settled(
+    measure: Callable[[], MachinePeaks], one_thread: Callable[[], float]
+) -> tuple[MachinePeaks, bool]:
+    """The best of so many rounds that the last one finds nothing better; False if they ended first.
+
+    Threads that together do much less than each alone had no processor each, perhaps because others
+    used them: rounds go on, after a pause, while there are some left.
+
+    Args:
+        measure: one round's figures.
+        one_thread: float32 operations a second of a single thread.
+    """
+    best, alone = measure(), one_thread()
+    for _ in range(_MAX_ROUNDS - 1):
+        before, best = best, best.better(measure())
+        alone = max(alone, one_thread())
+        scales = best.flops >= _THREADS_SCALE * best.threads * alone
+        if scales and before.rises_to(best) < _STEADY:
+            return best, True
+        if not scales:
+            time.sleep(_PAUSE_SECONDS)
+    return best, False
+
+
+class _Loops:
+    """The compiled loops, and the arrays that they run on."""
+
+    def __init__(self, path: Path, threads: int) -> None:
         library = shared_object.SharedObject(path)
-        parts = threads * _PARTS_A_THREAD
-        sizes, out = np.array([parts, _STEPS]), np.empty(parts, np.float32)
-        seconds = _best(library.entry("multiply_add", 2), sizes, out)
-        flops = parts * _STEPS * _OPERATIONS_A_STEP / seconds
-        arrays = [np.zeros(_TRIAD_ELEMENTS, np.float32) + i for i in range(3)]
-        seconds = _best(library.entry("triad", 4), np.array([_TRIAD_ELEMENTS]), *arrays)
-        return MachinePeaks(threads, flops, sum(x.nbytes for x in arrays) / seconds)
+        self._threads = threads
+        self._multiply_add = library.entry("multiply_add", 2)
+        self._streams = library.entry("triad", 5), library.entry("sum", 5)
+        self._operations = int(library.function("operations_a_step")())
+        self._out = np.empty(threads * _PARTS_A_THREAD, np.float32)
+        stride = _ARRAY_ELEMENTS + _PADDING
+        memory = np.ones(_ARRAYS * stride, np.float32)
+        self._arrays = [memory[i * stride :][:_ARRAY_ELEMENTS] for i in range(_ARRAYS)]
+
+    def round(self) -> MachinePeaks:
+        """Every figure, each the best of some milliseconds' runs."""
+        cached = [
+            (_ARRAYS * elements * 4, self._bandwidth(elements)) for elements in _CACHED_ELEMENTS
+        ]
+        flops = self._flops(self._threads * _PARTS_A_THREAD)
+        return MachinePeaks(self._threads, flops, self._memory_bandwidth(), tuple(cached))
+
+    def one_thread(self) -> float:
+        """Float32 operations a second of one thread alone."""
+        return self._flops(1)
+
+    def _flops(self, parts: int) -> float:
+        sizes = np.array([parts, _STEPS])
+        seconds = _best(lambda _: self._multiply_add(_addresses(sizes, self._out)))
+        return parts * _STEPS * self._operations / seconds
+
+    def _bandwidth(self, elements: int) -> float:
+        nbytes = _ARRAYS * elements * 4
+        return self._stream(elements, 1, max(_BYTES_A_RUN // nbytes, 1))
+
+    def _memory_bandwidth(self) -> float:
+        return self._stream(_ARRAY_ELEMENTS // _MEMORY_SLICES, _MEMORY_SLICES, 1)
+
+    def _stream(self, elements: int, windows: int, passes: int) -> float:
+        """Bytes a second of the faster loop, which takes one of the windows after the other."""
+        part = max(elements // self._threads // _ROUND * _ROUND, _ROUND)
+        parts = elements // part
+        rates = []
+        for loop in self._streams:
+
+            def run(turn: int, loop: shared_object.Entry = loop) -> None:
+                sizes = np.array([parts, part, turn % windows * elements, passes])
+                loop(_addresses(sizes, *self._arrays, self._out))
+
+            rates.append(_ARRAYS * parts * part * 4 * passes / _best(run))
+        return max(rates)
 
 
-def _best(run: Callable[[list[int]], None], *arrays: npt.NDArray[Any]) -> float:
-    addresses = [cpu_memory.address(x) for x in arrays]
-    times = []
-    for _ in range(_REPETITIONS):
+def _addresses(*arrays: npt.NDArray[Any]) -> list[int]:
+    return [cpu_memory.address(x) for x in arrays]
+
+
+def _best(run: Callable[[int], None]) -> float:
+    """The shortest of some milliseconds' runs, after one to warm up."""
+    run(0)
+    begin = time.perf_counter()
+    turn, least, now = 1, float("inf"), begin
+    while turn < _MIN_RUNS or now - begin < _SECONDS:
         start = time.perf_counter()
-        run(addresses)
-        times.append(time.perf_counter() - start)
-    return min(times)
+        run(turn)
+        now = time.perf_counter()
+        least = min(least, now - start)
+        turn += 1
+    return least
 
 
 def _key(compiler: Compiler, threads: int) -> str:
