@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import numpy as np
 from tests.runtime.cuda.stub_driver import Image, StubDriver
@@ -18,9 +20,23 @@ from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.render import TritonKernel, render_kernel
 from funcdl.kir.ir import Kernel
 from funcdl.kir.schedule import Schedule
+from funcdl.runtime.cuda.driver import DriverApi
 from funcdl.runtime.cuda.platform import CudaPlatform
 
 Runner = Callable[[TritonKernel, dict[str, np.ndarray]], None]
+
+BINDINGS = "FUNCDL_TEST_BINDINGS"
+"""The environment variable that puts NVIDIA's bindings between the runtime and the stub."""
+
+
+def api_of(stub: StubDriver) -> DriverApi:
+    """The stub as the runtime sees it."""
+    if os.environ.get(BINDINGS, "0") == "0":
+        return stub
+    from tests.runtime.cuda.bound_driver import BoundApi
+
+    bound: Any = BoundApi(stub)
+    return bound
 
 
 class StubGpu:
@@ -36,7 +52,7 @@ class StubGpu:
         self, stub: StubDriver | None = None, run: Runner | None = None, shared: int = 0
     ) -> None:
         self.stub = StubDriver() if stub is None else stub
-        self.platform = CudaPlatform(self.stub)
+        self.platform = CudaPlatform(api_of(self.stub))
         self.backend = CudaBackend(lambda: self.platform, self._render, self._compile)
         self.compiled: list[tuple[str, bool]] = []
         self._run = run

@@ -2,8 +2,10 @@
 
 Device memory is arrays of bytes at invented addresses, filled with 0xFF (NaN) at first. Work on a
 stream is put off until something waits for it, so that a runtime that forgets to wait, or changes
-memory that a copy has yet to read, gets wrong numbers. Launches run what the cubin's bytes stand
-for (`StubDriver.images`), after their arguments were compared with its metadata.
+memory that a copy has yet to read, gets wrong numbers. Memory comes and goes in the order of its
+stream, and an address that was freed is given out again at once, as by the driver's pools. Launches
+run what the cubin's bytes stand for (`StubDriver.images`), after their arguments were compared with
+its metadata. After a fault of a kernel every call fails.
 """
 
 from __future__ import annotations
@@ -94,13 +96,21 @@ class Image:
 
 
 @dataclass
+class _Module:
+    image: Image
+    context: int
+
+
+@dataclass
 class _Function:
     image: Image
+    context: int
     shared_limit: int = 48 << 10
 
 
 @dataclass
 class _Event:
+    context: int
     done: bool = True
     time: float = 0.0
     timed: bool = False
@@ -129,7 +139,27 @@ class _Launch:
     pointers: list[int]
 
 
+@dataclass
+class _Graph:
+    context: int
+    nodes: list[_Node] = field(default_factory=list)
+
+
+@dataclass
+class _Executable:
+    context: int
+    launches: dict[int, _Launch]  # by the identity of the node
+    nodes: list[_Node]
+
+
 OK = (CUresult.CUDA_SUCCESS,)
+_WITH_RESULT = {
+    *("cuDriverGetVersion", "cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetName"),
+    *("cuDeviceGetAttribute", "cuDeviceTotalMem", "cuDevicePrimaryCtxRetain", "cuStreamCreate"),
+    *("cuEventCreate", "cuEventElapsedTime", "cuMemPoolCreate", "cuMemAllocFromPoolAsync"),
+    *("cuMemHostAlloc", "cuModuleLoadData", "cuModuleGetFunction", "cuGraphCreate"),
+    *("cuGraphAddKernelNode", "cuGraphInstantiate"),
+}
 
 
 class StubDriver:
@@ -145,6 +175,8 @@ class StubDriver:
       failures: codes that functions are to return, by name.
       clock: milliseconds of all launches so far, each as long as `duration` says.
       refuses: whether launches of an image fail.
+      faults: whether an image accesses memory that does not exist.
+      graphs: graphs and executable graphs that were not destroyed.
     """
 
     CUresult = CUresult
@@ -174,10 +206,17 @@ class StubDriver:
         self.clock = 0.0
         self.duration: Callable[[Image], float] = lambda image: 1.0
         self.refuses: Callable[[Image], bool] = lambda image: False
+        self.faults: Callable[[Image], bool] = lambda image: False
+        self.graphs = 0
         self.launches: list[str] = []
         self._pinned: dict[int, Any] = {}
         self._next_address = 0x7F00_0000_0000
+        self._free: dict[tuple[int, int], list[int]] = {}  # by device and rounded size
+        self._owned: dict[int, tuple[int, int]] = {}  # bytes and device, as of the calls so far
+        self._defaults: dict[tuple[int, int], _Stream] = {}
+        self._streams: dict[int, _Stream] = {}
         self._current = threading.local()
+        self._faulty = False
 
     def __getattribute__(self, name: str) -> Any:
         found = object.__getattribute__(self, name)
@@ -185,7 +224,11 @@ class StubDriver:
             return found
         self.calls[name] += 1
         failure = self.failures.get(name)
-        return found if failure is None else lambda *args: (failure, None)
+        if self._faulty and name != "cuCtxSetCurrent":
+            failure = CUresult.CUDA_ERROR_ILLEGAL_ADDRESS
+        if failure is None:
+            return found
+        return lambda *args: (failure, None) if name in _WITH_RESULT else (failure,)
 
     # Devices, contexts, streams, events
 
@@ -221,27 +264,31 @@ class StubDriver:
     def cuStreamCreate(self, flags: int) -> Any:
         if flags != 1:
             raise DriverMisuse("the stream would wait for the default stream")
-        return *OK, _Stream(self._context())
+        stream = _Stream(self._context())
+        self._streams[int(stream)] = stream
+        return *OK, stream
 
-    def cuStreamSynchronize(self, stream: _Stream) -> Any:
-        self._check(stream)
-        stream.drain()
-        return OK
+    def cuStreamSynchronize(self, stream: _Stream | int) -> Any:
+        self._check(stream).drain()
+        return self._after_work()
 
-    def cuStreamQuery(self, stream: _Stream) -> Any:
-        self._check(stream)
-        return (CUresult.CUDA_ERROR_NOT_READY if stream.queue else CUresult.CUDA_SUCCESS,)
+    def cuStreamQuery(self, stream: _Stream | int) -> Any:
+        busy = self._check(stream).queue
+        return (CUresult.CUDA_ERROR_NOT_READY if busy else CUresult.CUDA_SUCCESS,)
 
-    def cuStreamWaitEvent(self, stream: _Stream, event: _Event, flags: int) -> Any:
-        stream.queue.append(lambda: self.cuEventSynchronize(event))
+    def cuStreamWaitEvent(self, stream: _Stream | int, event: _Event, flags: int) -> Any:
+        if flags != 0:
+            return (CUresult.CUDA_ERROR_INVALID_VALUE,)
+        self._check(stream).queue.append(lambda: self._wait(event))
         return OK
 
     def cuEventCreate(self, flags: int) -> Any:
-        self._context()
-        return *OK, _Event(timed=not flags & 2)
+        return *OK, _Event(self._context(), timed=not flags & 2)
 
-    def cuEventRecord(self, event: _Event, stream: _Stream) -> Any:
-        self._check(stream)
+    def cuEventRecord(self, event: _Event, stream: _Stream | int) -> Any:
+        stream = self._check(stream)
+        if event.context != stream.context:
+            raise DriverMisuse("an event of another device")
 
         def happen() -> None:
             event.done, event.time = True, self.clock
@@ -251,10 +298,13 @@ class StubDriver:
         return OK
 
     def cuEventSynchronize(self, event: _Event) -> Any:
+        self._wait(event)
+        return self._after_work()
+
+    def _wait(self, event: _Event) -> None:
         while not event.done:
             assert event.stream is not None
             event.stream.queue.pop(0)()
-        return OK
 
     def cuEventQuery(self, event: _Event) -> Any:
         return (CUresult.CUDA_SUCCESS if event.done else CUresult.CUDA_ERROR_NOT_READY,)
@@ -277,25 +327,36 @@ class StubDriver:
         assert attribute == 4 and value > 0
         return OK
 
+    def cuMemPoolTrimTo(self, pool: Any, kept: int) -> Any:
+        return OK
+
     def cuMemAllocFromPoolAsync(self, nbytes: int, pool: Any, stream: _Stream) -> Any:
-        self._check(stream)
+        stream = self._check(stream)
         device = pool[1]
         if nbytes == 0:
             return CUresult.CUDA_ERROR_INVALID_VALUE, None
         if self.used[device] + nbytes > self.memory:
             return CUresult.CUDA_ERROR_OUT_OF_MEMORY, None
-        address = self._next_address
-        self._next_address += (nbytes // 512 + 2) * 512
+        space = (nbytes // 512 + 2) * 512
+        free = self._free.get((device, space))
+        if free:
+            address = free.pop()
+        else:
+            address = self._next_address
+            self._next_address += space
         self.used[device] += nbytes
-        self.blocks[address] = (np.full(nbytes, 0xFF, np.uint8), device)
+        self._owned[address] = nbytes, device
+        fresh = np.full(nbytes, 0xFF, np.uint8), device
+        stream.queue.append(lambda: self.blocks.__setitem__(address, fresh))
         return *OK, address
 
     def cuMemFreeAsync(self, address: int, stream: _Stream) -> Any:
-        self._check(stream)
-        if address not in self.blocks:
+        stream = self._check(stream)
+        if address not in self._owned:
             raise DriverMisuse(f"free of {address:#x}, which is not allocated")
-        memory, device = self.blocks[address]
-        self.used[device] -= memory.nbytes
+        nbytes, device = self._owned.pop(address)
+        self.used[device] -= nbytes
+        self._free.setdefault((device, (nbytes // 512 + 2) * 512), []).append(address)
         stream.queue.append(lambda: self.blocks.pop(address))
         return OK
 
@@ -306,7 +367,7 @@ class StubDriver:
         return *OK, ctypes.addressof(memory)
 
     def cuMemcpyHtoDAsync(self, target: int, source: int, nbytes: int, stream: _Stream) -> Any:
-        self._check(stream)
+        stream = self._check(stream)
         host = self._host(source, nbytes)
 
         def copy() -> None:
@@ -316,7 +377,7 @@ class StubDriver:
         return OK
 
     def cuMemcpyDtoHAsync(self, target: int, source: int, nbytes: int, stream: _Stream) -> Any:
-        self._check(stream)
+        stream = self._check(stream)
         host = self._host(target, nbytes)
 
         def copy() -> None:
@@ -326,7 +387,7 @@ class StubDriver:
         return OK
 
     def cuMemcpyDtoDAsync(self, target: int, source: int, nbytes: int, stream: _Stream) -> Any:
-        self._check(stream)
+        stream = self._check(stream)
 
         def copy() -> None:
             self._device_memory(target, nbytes)[:] = self._device_memory(source, nbytes).copy()
@@ -337,14 +398,14 @@ class StubDriver:
     # Kernels
 
     def cuModuleLoadData(self, image: bytes) -> Any:
-        self._context()
+        context = self._context()
         if image not in self.images:
             return CUresult.CUDA_ERROR_INVALID_IMAGE, None
-        return *OK, self.images[image]
+        return *OK, _Module(self.images[image], context)
 
-    def cuModuleGetFunction(self, module: Image, name: bytes) -> Any:
-        assert name.decode() == module.metadata["name"]
-        return *OK, _Function(module)
+    def cuModuleGetFunction(self, module: _Module, name: bytes) -> Any:
+        assert name.decode() == module.image.metadata["name"]
+        return *OK, _Function(module.image, module.context)
 
     def cuFuncSetAttribute(self, function: _Function, attribute: int, value: int) -> Any:
         assert attribute == 8
@@ -365,7 +426,11 @@ class StubDriver:
         parameters: int,
         extra: int,
     ) -> Any:
-        self._check(stream)
+        stream = self._check(stream)
+        if function.context != stream.context:
+            raise DriverMisuse("a kernel that was loaded on another device")
+        if extra != 0:
+            raise DriverMisuse("parameters by two ways")
         if self.refuses(function.image):
             return (CUresult.CUDA_ERROR_INVALID_VALUE,)
         shape = (grid_x, grid_y, grid_z, block_x, block_y, block_z)
@@ -374,36 +439,44 @@ class StubDriver:
         return OK
 
     def cuGraphCreate(self, flags: int) -> Any:
-        self._context()
-        return *OK, []
+        self.graphs += 1
+        return *OK, _Graph(self._context())
 
     def cuGraphAddKernelNode(
-        self, graph: list[Any], before: list[Any], count: int, node: CUDA_KERNEL_NODE_PARAMS
+        self, graph: _Graph, before: list[Any], count: int, node: CUDA_KERNEL_NODE_PARAMS
     ) -> Any:
-        if before != graph[-1:] or count != len(before):
+        if before != graph.nodes[-1:] or count != len(before):
             raise DriverMisuse("the node does not follow the one before it")
-        graph.append(_Node(self._node(node)))
-        return *OK, graph[-1]
+        graph.nodes.append(_Node(self._node(node, graph.context)))
+        return *OK, graph.nodes[-1]
 
-    def cuGraphInstantiate(self, graph: list[Any], flags: int) -> Any:
-        return *OK, {id(node): node.launch for node in graph}
+    def cuGraphInstantiate(self, graph: _Graph, flags: int) -> Any:
+        self.graphs += 1
+        launches = {id(node): node.launch for node in graph.nodes}
+        return *OK, _Executable(graph.context, launches, list(graph.nodes))
 
     def cuGraphExecKernelNodeSetParams(
-        self, executable: dict[int, Any], node: Any, parameters: CUDA_KERNEL_NODE_PARAMS
+        self, executable: _Executable, node: Any, parameters: CUDA_KERNEL_NODE_PARAMS
     ) -> Any:
-        executable[id(node)] = self._node(parameters)
+        if id(node) not in executable.launches:
+            raise DriverMisuse("the node is another graph's")
+        executable.launches[id(node)] = self._node(parameters, executable.context)
         return OK
 
-    def cuGraphLaunch(self, executable: dict[int, Any], stream: _Stream) -> Any:
-        self._check(stream)
-        for launch in executable.values():
+    def cuGraphLaunch(self, executable: _Executable, stream: _Stream) -> Any:
+        stream = self._check(stream)
+        if executable.context != stream.context:
+            raise DriverMisuse("a graph of another device")
+        for launch in executable.launches.values():
             stream.queue.append(lambda launch=launch: self._run(launch))
         return OK
 
     def cuGraphExecDestroy(self, executable: Any) -> Any:
+        self.graphs -= 1
         return OK
 
     def cuGraphDestroy(self, graph: Any) -> Any:
+        self.graphs -= 1
         return OK
 
     # What the driver and the device check
@@ -414,11 +487,23 @@ class StubDriver:
             raise DriverMisuse("this thread has no current context")
         return int(context)
 
-    def _check(self, stream: _Stream) -> None:
-        if self._context() != stream.context:
+    def _check(self, stream: _Stream | int) -> _Stream:
+        """A stream of the current device; 0 and 1 are its default one, 2 is the thread's own."""
+        context = self._context()
+        if isinstance(stream, int):
+            if stream > 2:
+                return self._check(self._streams[stream])
+            stream = self._defaults.setdefault((context, max(stream, 1)), _Stream(context))
+        if context != stream.context:
             raise DriverMisuse("another device's context is current")
+        return stream
 
-    def _node(self, node: CUDA_KERNEL_NODE_PARAMS) -> _Launch:
+    def _after_work(self) -> tuple[CUresult]:
+        return (CUresult.CUDA_ERROR_ILLEGAL_ADDRESS if self._faulty else CUresult.CUDA_SUCCESS,)
+
+    def _node(self, node: CUDA_KERNEL_NODE_PARAMS, context: int) -> _Launch:
+        if not context == node.func.context == self._context():
+            raise DriverMisuse("a node of another device")
         grid = (node.gridDimX, node.gridDimY, node.gridDimZ)
         block = (node.blockDimX, node.blockDimY, node.blockDimZ)
         return self._launch(node.func, grid + block, node.sharedMemBytes, node.kernelParams)
@@ -444,12 +529,18 @@ class StubDriver:
 
     def _run(self, launch: _Launch) -> None:
         image = launch.function.image
+        if self.faults(image):
+            self._faulty = True
+        if self._faulty:
+            return
         self.launches.append(image.metadata["name"])
         self.clock += self.duration(image)
         views: dict[str, np.ndarray] = {}
         spans = []
         for buffer, pointer in zip(image.kernel.buffers, launch.pointers, strict=True):
             nbytes = buffer.size * buffer.dtype.itemsize
+            if pointer % buffer.dtype.alignment:
+                raise DriverMisuse(f"{buffer.name} is not aligned to its elements")
             memory = self._device_memory(pointer, nbytes)
             views[buffer.name] = memory.view(buffer.dtype)
             spans.append((pointer, pointer + nbytes, buffer))

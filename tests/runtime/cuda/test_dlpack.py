@@ -77,16 +77,20 @@ def test_exported_memory_is_never_written_to(gpu: StubGpu) -> None:
     assert np.asarray(back).tolist() == [1, 1, 1, 1] and np.asarray(out).tolist() == [2, 2, 2, 2]
 
 
-def test_the_consumers_stream_waits(gpu: StubGpu) -> None:
+@pytest.mark.parametrize("number", [None, 1, 2, "own"])
+def test_the_consumers_stream_waits(number: Any, gpu: StubGpu) -> None:
     x = fd.jit(lambda x: x * 2)(fd.device_put(np.ones(4, np.float32), "gpu"))
-    stream = gpu.stub.cuStreamCreate(1)[1]
+    device = gpu.platform.open(0)
+    handle = device.driver.call("cuStreamCreate", 1) if number == "own" else number
     waits = gpu.stub.calls["cuStreamWaitEvent"]
-    capsule = x.__dlpack__(stream=stream)
+    capsule = x.__dlpack__(stream=int(handle) if number == "own" else number)
     assert gpu.stub.calls["cuStreamWaitEvent"] == waits + 1
     assert not x.is_ready()
-    stream.drain()  # whose first work is to wait for ours
-    assert x.is_ready() or gpu.platform.open(0).stream.handle.queue == []
+    # Waiting for the consumer's stream is waiting for ours, up to there.
+    device.driver.call("cuStreamSynchronize", 1 if number is None else handle)
+    assert x.is_ready()
     del capsule
+    gc.collect()
     assert gpu.stub.calls["cuStreamWaitEvent"] == waits + 2
 
 
