@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.runtime.cuda.environment import StubGpu
+from tests.runtime.cuda.environment import StubGpu, api_of
 from tests.runtime.cuda.stub_driver import CUresult, DriverMisuse, Image, StubDriver
 
 from funcdl.errors import CudaError, DeviceError
@@ -44,7 +44,7 @@ class Setup:
 
     def __init__(self, **changes: Any) -> None:
         self.stub = StubDriver()
-        self.device = CudaPlatform(self.stub).open(0)
+        self.device = CudaPlatform(api_of(self.stub)).open(0)
         self.unaligned_loads = 0
         self.kernel = Kernel(self.load(b"aligned", **changes), self.load_unaligned, 4, 2)
         self.x = np.arange(8, dtype=np.float32)
@@ -172,7 +172,8 @@ def test_graph_changes_to_the_unaligned_variant_and_back() -> None:
 def test_copies_pass_through_chunks(count: int) -> None:
     from funcdl.runtime.cuda.transfer import Staging
 
-    device = CudaPlatform(StubDriver()).open(0)
+    stub = StubDriver()
+    device = CudaPlatform(api_of(stub)).open(0)
     staging = Staging(device.stream, chunk_bytes=256, chunks=3)
     values = np.arange(count, dtype=np.float32)
     place = device.pool.empty(values.nbytes, "a test")
@@ -183,7 +184,7 @@ def test_copies_pass_through_chunks(count: int) -> None:
         found = np.empty(count, np.float32)
         staging.to_host(place.address, found)
         np.testing.assert_array_equal(found, values + shift)
-    assert device.driver.api.calls["cuMemHostAlloc"] <= 3
+    assert stub.calls["cuMemHostAlloc"] <= 3
 
 
 def test_full_device_waits_for_freed_memory_once() -> None:
@@ -193,6 +194,7 @@ def test_full_device_waits_for_freed_memory_once() -> None:
     with pytest.raises(MemoryError, match=r"32 B for a test is more than what the driver could"):
         setup.empty()
     assert setup.stub.calls["cuStreamSynchronize"] == waits + 1
+    assert setup.stub.calls["cuMemPoolTrimTo"] == 1
 
 
 def test_kernels_with_much_shared_memory_run_in_graphs() -> None:
@@ -206,3 +208,25 @@ def test_kernels_with_much_shared_memory_run_in_graphs() -> None:
         for _ in range(4):
             product, total = f(fd.device_put(x, "gpu"))
         assert float(total) == 12 and float(product[0, 0]) == 4
+
+
+def test_faults_of_kernels_are_told_to_whoever_waits() -> None:
+    setup = Setup()
+    x, y = setup.empty(), setup.empty()
+    setup.device.staging.to_device(setup.x, x.address)
+    setup.stub.faults = lambda image: True
+    setup.kernel.launch(setup.device.stream, [x.address, y.address])
+    with pytest.raises(CudaError, match=r"ILLEGAL_ADDRESS \(700\): a kernel accessed memory that"):
+        setup.read(y.address)
+    with pytest.raises(CudaError, match="every later call of this process will fail"):
+        setup.device.stream.synchronize()
+    del x, y  # finalizers tell nobody
+
+
+def test_graphs_are_destroyed() -> None:
+    setup = Setup()
+    x, y = setup.empty(), setup.empty()
+    graph = LaunchGraph(setup.device.stream, [(setup.kernel, (x.address, y.address))])
+    assert setup.stub.graphs == 2
+    del graph
+    assert setup.stub.graphs == 0

@@ -15,7 +15,14 @@ import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl import lax, nn, optim, random
 from funcdl.compiler.cuda import executable
-from funcdl.errors import ArgumentError, CompilerWarning, DeletedArrayError, DeviceMemoryError
+from funcdl.errors import (
+    ArgumentError,
+    CompilerWarning,
+    DeletedArrayError,
+    DeviceError,
+    DeviceMemoryError,
+)
+from funcdl.runtime.cuda.graph import LaunchGraph
 
 X = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
 
@@ -149,6 +156,32 @@ def test_memory_is_flat_and_all_given_back(gpu: StubGpu) -> None:
     assert pool.stats().in_use == 0 and pool.stats().allocations == 0
     gpu.platform.open(0).stream.synchronize()
     assert not gpu.stub.blocks
+
+
+def test_replay_after_one_that_failed(gpu: StubGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where code for unaligned pointers is needed, and there is no Triton to make it."""
+    step = fd.jit(lambda a, b: (fnp.sum(a @ b), fnp.exp(b)))
+    xs = [fd.device_put(X.T * np.float32(i), "gpu") for i in range(3)]
+    y = fd.device_put(X, "gpu")
+    wanted = [np.sum(np.asarray(x) @ X) for x in xs]
+    for x in xs:
+        step(x, y)
+    before = gpu.stub.calls["cuGraphLaunch"]
+    change, failing = LaunchGraph.set_pointers, [1]
+
+    def fail_late(self: LaunchGraph, number: int, pointers: Any) -> None:
+        change(self, number, pointers)
+        if failing:
+            failing.pop()
+            raise DeviceError("no Triton")
+
+    monkeypatch.setattr(LaunchGraph, "set_pointers", fail_late)
+    with pytest.raises(DeviceError, match="no Triton"):
+        step(xs[0], y)
+    for x, total in zip(reversed(xs), reversed(wanted), strict=True):
+        found, _ = step(x, y)
+        np.testing.assert_allclose(float(found), total, 1e-4, 1e-4)
+    assert gpu.stub.calls["cuGraphLaunch"] == before + 3
 
 
 def test_donated_memory_is_taken_over(gpu: StubGpu) -> None:

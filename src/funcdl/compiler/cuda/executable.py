@@ -260,6 +260,8 @@ class _Replay:
         else:
             pairs = enumerate(zip(new, self._bases, strict=True))
             moved = [slot for slot, (now, before) in pairs if now != before]
+            # Where one launch cannot be changed, all must be looked at in the next call.
+            self._bases = [-1] * len(new)
             for number in sorted({n for slot in moved for n in self._readers.get(slot, ())}):
                 self._graph.set_pointers(number, _places(new, self._launches[number][1]))
         self._bases = new

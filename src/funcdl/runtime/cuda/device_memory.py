@@ -106,8 +106,10 @@ class DevicePool:
             handle = self._stream.handle
             code, address = api.cuMemAllocFromPoolAsync(nbytes, self._pool, handle)
             if code == api.CUresult.CUDA_ERROR_OUT_OF_MEMORY and attempt == 0:
-                # What was freed a moment ago is free once the stream has come that far.
+                # What was freed a moment ago is free once the stream has come that far, and may
+                # be in pieces that are too small, which the driver makes one again.
                 self._driver.call("cuStreamSynchronize", handle)
+                self._driver.call("cuMemPoolTrimTo", self._pool, 0)
                 continue
             break
         if code == api.CUresult.CUDA_ERROR_OUT_OF_MEMORY:

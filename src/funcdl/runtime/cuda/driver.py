@@ -44,6 +44,7 @@ class DriverApi(Protocol):
     cuEventDestroy: Call
     cuMemPoolCreate: Call
     cuMemPoolSetAttribute: Call
+    cuMemPoolTrimTo: Call
     cuMemAllocFromPoolAsync: Call
     cuMemFreeAsync: Call
     cuMemHostAlloc: Call
