@@ -15,6 +15,7 @@ from funcdl.compiler.fusion.groups import format_groups
 from funcdl.compiler.loops import LoopStep
 from funcdl.compiler.memory import format_memory
 from funcdl.compiler.program import (
+    Divide,
     FindLibrary,
     HostStep,
     Program,
@@ -59,6 +60,7 @@ class Pipeline:
         composed: Callable[[Eqn], bool] = lambda _: False,
         splitter: Splitter | None = None,
         library: FindLibrary | None = None,
+        divide: Divide = split_reductions,
     ) -> None:
         self.closed = closed
         self.name = re.sub(r"\W+", "_", name).strip("_") or "program"
@@ -67,19 +69,20 @@ class Pipeline:
         self._composed = composed
         self._splitter = splitter
         self._library = library
+        self._divide = divide
         self._render_stage, self._render = renderer
         self._dump_prefix: str | None = None
         self._dumped = 0
 
     @cached_property
     def simplified(self) -> ClosedJaxpr:
-        """The program after `simplify` and `split_reductions`."""
+        """The program after `simplify` and the back end's division of long rows."""
         self._dump("jaxpr", 0.0, str(self.closed))
         if config.check:
             check_jaxpr(self.closed.jaxpr, "the traced program")
         return self._run(
             "simplified",
-            lambda: split_reductions(simplify(self.closed, self._composed)),
+            lambda: self._divide(simplify(self.closed, self._composed)),
             str,
             self._check_simplified,
         )
@@ -99,7 +102,11 @@ class Pipeline:
         return self._run(
             "kernels",
             lambda: lower_groups(
-                self.grouping, self._scheduler, splitter=self._splitter, library=self._library
+                self.grouping,
+                self._scheduler,
+                splitter=self._splitter,
+                library=self._library,
+                divide=self._divide,
             ),
             self._format_steps,
             self._check_steps,

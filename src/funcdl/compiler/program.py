@@ -37,6 +37,8 @@ Splitter = Callable[[Kernel], int]
 """Says into how many parts the sum of a kernel's product is cut; 1 leaves it whole."""
 FindLibrary = Callable[[Eqn, str], list[LoweredKernel] | None]
 """The hand-written kernels of an equation, with a name for them; None where there are none."""
+Divide = Callable[[ClosedJaxpr], ClosedJaxpr]
+"""A pass that cuts long rows into parts, as many as the back end has use for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +91,13 @@ def lower_groups(
     prefix: str = "",
     splitter: Splitter | None = None,
     library: FindLibrary | None = None,
+    divide: Divide = split_reductions,
 ) -> list[Step]:
     """The kernels, loop or host step of each group that stores anything."""
     steps: list[Step] = []
 
     def compile_body(program: ClosedJaxpr, name: str) -> CompiledBody | None:
-        return _compile_body(program, scheduler, name, splitter, library)
+        return _compile_body(program, scheduler, name, splitter, library, divide)
 
     for group in grouping.groups:
         eqn = group.members[0]
@@ -136,11 +139,12 @@ def _compile_body(
     name: str,
     splitter: Splitter | None,
     library: FindLibrary | None,
+    divide: Divide,
 ) -> CompiledBody | None:
     """The kernels of a loop's body; None where it needs the host."""
-    closed = with_own_outputs(split_reductions(program))
+    closed = with_own_outputs(divide(program))
     grouping = fuse(closed.jaxpr)
-    steps = lower_groups(grouping, scheduler, f"{name}_", splitter, library)
+    steps = lower_groups(grouping, scheduler, f"{name}_", splitter, library, divide)
     if any(isinstance(step, HostStep) for step in steps):
         return None
     donated = [False] * len(closed.in_avals)

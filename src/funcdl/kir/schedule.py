@@ -6,8 +6,14 @@ records, and the renderers read nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
+
+SORTED_BYTES = 32 << 10
+"""Bytes of keys of the longest row that a block sorts (Triton): beyond, registers are spilled."""
 
 Kind = Literal["grid", "parallel", "tile", "loop", "vector", "unroll"]
 
@@ -50,3 +56,12 @@ class Schedule:
     def of(self, axis: str) -> tuple[Step, ...]:
         """The records of one axis, outermost first."""
         return tuple(step for step in self.steps if step.axis == axis)
+
+
+def sorted_in_a_block(length: int, keys: Iterable[np.dtype]) -> bool:
+    """Whether a row of this many elements, with keys of these types, is sorted in one block.
+
+    A block has a power of two of lanes, and a register holds four bytes of one of them.
+    """
+    lanes = 1 << max(length - 1, 0).bit_length()
+    return lanes * sum(max(key.itemsize, 4) for key in keys) <= SORTED_BYTES

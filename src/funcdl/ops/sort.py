@@ -155,6 +155,20 @@ order.weak = lambda weak, **params: False
 order.lower = Ordering()
 
 
+# The same along the last dimension, for rows that are too long for one piece: a back end that has
+# functions for these puts it in the place of `order`.
+order_rows = Primitive("order_rows")
+
+
+def _order_rows_impl(*keys: NDArray, descending: bool) -> NDArray:
+    return _order_impl(*keys, dimension=-1, descending=descending)
+
+
+order_rows.shape = lambda *keys, descending: ShapedArray(keys[0].shape, np.dtype(np.int32))
+order_rows.impl = _order_rows_impl
+order_rows.weak = lambda weak, **params: False
+
+
 def argsort(x: Any, dimension: int) -> Any:
     """The stable permutation along `dimension` that sorts `x`, as 32-bit integers.
 

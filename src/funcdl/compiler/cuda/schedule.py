@@ -15,9 +15,21 @@ from math import prod
 
 import numpy as np
 
+from funcdl.kir import elementwise
 from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.dot import integer_dot_as_sum
-from funcdl.kir.ir import AtomicUpdate, Cast, Dot, Kernel, Load, Order, Reduce, Running, Store
+from funcdl.kir.ir import (
+    AtomicUpdate,
+    Cast,
+    Dot,
+    Elementwise,
+    Kernel,
+    Load,
+    Order,
+    Reduce,
+    Running,
+    Store,
+)
 from funcdl.kir.schedule import Schedule, Step
 
 # Lanes of a block. 1024 is eight to a thread of four warps; a block that holds a whole row may
@@ -38,6 +50,10 @@ GROUP = 8
 
 # Longest row that a running result takes in one block, and the blocks in which it takes others.
 RUNNING_LANES = 2048
+# Elements of a thread, as the lanes above count on. What a function needs on its way to a result is
+# held for each of them: where one costs more than an eighth of this (in additions), fewer fit.
+ELEMENTS = 8
+MAX_COST = 112
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +94,36 @@ def schedule_gpu(kernel: Kernel, knobs: Knobs | None = None) -> Schedule:
     return _schedule_pointwise(kernel, knobs)
 
 
+def elements_of_thread(kernel: Kernel) -> int:
+    """How many elements a thread computes side by side: fewer, the longer the longest function.
+
+    A thread has 255 registers. Those of a logarithm are few, so that there is room for eight of
+    them; the incomplete gamma functions take nearly all for one.
+    """
+    costs = [elementwise.lookup(i.name).cost for i in kernel.body if isinstance(i, Elementwise)]
+    fitting = MAX_COST // max(costs, default=1)
+    return 1 << (min(max(fitting, 1), ELEMENTS).bit_length() - 1)
+
+
 def _schedule_pointwise(kernel: Kernel, knobs: Knobs) -> Schedule:
     extents = {axis.name: axis.extent for axis in kernel.axes}
+    elements = elements_of_thread(kernel)
+    budget = POINTWISE_LANES * elements // ELEMENTS
     lanes: dict[str, int] = {}
     inner = contiguous_axes(kernel)[:2]
     if len(inner) == 2:  # some buffer runs along another axis: a square tile serves both
-        lanes = {name: min(_power_of_two(extents[name]), COALESCED) for name in inner}
+        side = min(COALESCED, 1 << (budget.bit_length() - 1) // 2)
+        lanes = {name: min(_power_of_two(extents[name]), side) for name in inner}
     order = [*inner, *(a.name for a in reversed(kernel.axes) if a.name not in inner)]
-    _fill(lanes, order, extents, knobs.lanes or POINTWISE_LANES)
+    _fill(lanes, order, extents, knobs.lanes or budget)
     steps = [Step(a.name, "grid", lanes.get(a.name, 1)) for a in kernel.axes]
-    return _schedule((*steps, *_vectors(kernel, lanes)), _warps(lanes.values()), 2, knobs)
+    warps = _warps(lanes.values(), elements)
+    return _schedule((*steps, *_vectors(kernel, lanes)), warps, 2, knobs)
 
 
 def _schedule_reduction(kernel: Kernel, reduced: set[str], knobs: Knobs) -> Schedule:
     extents = {axis.name: axis.extent for axis in kernel.axes}
+    elements = elements_of_thread(kernel)
     inner = next(iter(contiguous_axes(kernel)), None)
     lanes: dict[str, int] = {}
     if inner is not None and inner not in reduced:  # neighbours along a column sum's columns
@@ -100,12 +132,13 @@ def _schedule_reduction(kernel: Kernel, reduced: set[str], knobs: Knobs) -> Sche
 
     looped: list[Step] = []
     whole = {name: _power_of_two(extents[name]) for name in reduced}
-    if width * prod(whole.values()) <= (knobs.lanes or PERSISTENT_LANES):
+    if width * prod(whole.values()) <= (knobs.lanes or PERSISTENT_LANES * elements // ELEMENTS):
         lanes |= whole
     else:
         # Each reduction keeps a block of partial results in registers, argmax two of them.
         kept = sum(2 if i.op.startswith("arg") else 1 for i in kernel.body if isinstance(i, Reduce))
-        budget = (knobs.lanes or LOOPED_LANES) // max(1, _power_of_two(kept) // 4) // width
+        budget = knobs.lanes or LOOPED_LANES * elements // ELEMENTS
+        budget = budget // max(1, _power_of_two(kept) // 4) // width
         for axis in reversed(kernel.axes):
             if axis.name not in reduced:
                 continue
@@ -119,9 +152,9 @@ def _schedule_reduction(kernel: Kernel, reduced: set[str], knobs: Knobs) -> Sche
             else:
                 looped.insert(0, Step(axis.name, "loop"))
     outer = [a.name for a in kernel.axes if a.name not in reduced]
-    _fill(lanes, reversed(outer), extents, knobs.lanes or POINTWISE_LANES)
+    _fill(lanes, reversed(outer), extents, knobs.lanes or POINTWISE_LANES * elements // ELEMENTS)
     steps = [Step(name, "grid", lanes.get(name, 1)) for name in outer]
-    warps = _warps(lanes.values())
+    warps = _warps(lanes.values(), elements)
     return _schedule((*steps, *looped, *_vectors(kernel, lanes)), warps, 2, knobs)
 
 
@@ -133,8 +166,12 @@ def _schedule_running(kernel: Kernel, running: Running | Order, knobs: Knobs) ->
     if isinstance(running, Order):
         steps = [Step(name, "grid") for name in outer]
         lanes = {axis: length}
-        return _schedule((*steps, *_vectors(kernel, lanes)), _warps([length]), 2, knobs)
-    budget = knobs.lanes or RUNNING_LANES
+        # An exchange needs the keys twice: those of more than a register have room for fewer lanes.
+        width = sum(kernel.value_type(key).dtype.itemsize for key in running.keys)
+        warps = _warps([length], ELEMENTS if width <= 4 else ELEMENTS // 2)
+        return _schedule((*steps, *_vectors(kernel, lanes)), warps, 2, knobs)
+    elements = elements_of_thread(kernel)
+    budget = knobs.lanes or RUNNING_LANES * elements // ELEMENTS
     lanes = {}
     inner = next(iter(contiguous_axes(kernel)), None)
     if inner is not None and inner != axis:  # neighbours along the columns that run down
@@ -143,7 +180,7 @@ def _schedule_running(kernel: Kernel, running: Running | Order, knobs: Knobs) ->
     moved = [Step(axis, "tile", lanes[axis])] if lanes[axis] < extents[axis] else []
     _fill(lanes, reversed(outer), extents, budget)
     steps = [Step(name, "grid", lanes.get(name, 1)) for name in outer]
-    warps = _warps(lanes.values())
+    warps = _warps(lanes.values(), elements)
     return _schedule((*steps, *moved, *_vectors(kernel, lanes)), warps, 2, knobs)
 
 
@@ -255,7 +292,7 @@ def _power_of_two(extent: int) -> int:
     return 1 << max(extent - 1, 0).bit_length()
 
 
-def _warps(lanes: Iterable[int]) -> int:
-    """Eight lanes a thread up to four warps, then sixteen."""
-    total = prod(lanes)
+def _warps(lanes: Iterable[int], elements: int = ELEMENTS) -> int:
+    """Eight lanes a thread up to four warps, then sixteen; fewer where `elements` is less."""
+    total = prod(lanes) * ELEMENTS // elements
     return int(np.clip(total // 256, 1, 4)) if total <= 1024 else int(np.clip(total // 512, 4, 16))

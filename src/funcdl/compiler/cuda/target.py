@@ -12,12 +12,15 @@ from funcdl.compiler.cuda.autotune import Autotuner
 from funcdl.compiler.cuda.commands import CommandList, list_commands
 from funcdl.compiler.cuda.executable import BoundProgram, CompiledKernel, UnaryCompiler
 from funcdl.compiler.cuda.schedule import dot_parts, schedule_gpu
+from funcdl.compiler.cuda.sorting import divide_orders, sorting_kernels
+from funcdl.compiler.lower import LoweredKernel
 from funcdl.compiler.pipeline import Pipeline
 from funcdl.compiler.program import Program
+from funcdl.compiler.rewrite.split_reductions import split_reductions
 from funcdl.config import config
 from funcdl.core import profiler
 from funcdl.core.backend import DeviceExecutable, MemoryAnalysis
-from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.jaxpr import ClosedJaxpr, Eqn
 from funcdl.core.profiler import Work
 from funcdl.errors import ArgumentError
 from funcdl.kernels.triton.blocks import UnsupportedKernel
@@ -86,7 +89,8 @@ class CudaProgram:
             renderer=("triton", self._text),
             composed=lambda eqn: is_attention(eqn) and not has_kernel(eqn),
             splitter=dot_parts,
-            library=attention_kernels,
+            library=_hand_written,
+            divide=_divide,
         )
 
     def as_text(self, stage: str) -> str:
@@ -218,6 +222,14 @@ class CudaExecutable(DeviceExecutable):
             f"{self._name} got arrays on different devices ({found}); move them to one of them "
             "with funcdl.device_put(x, device)"
         )
+
+
+def _hand_written(eqn: Eqn, name: str) -> list[LoweredKernel] | None:
+    return attention_kernels(eqn, name) or sorting_kernels(eqn, name)
+
+
+def _divide(program: ClosedJaxpr) -> ClosedJaxpr:
+    return divide_orders(split_reductions(program))
 
 
 def _try_render(

@@ -3,9 +3,8 @@
 A running result is an associative scan over the block. Where a row has several blocks, one program
 takes them one after the other, and carries what all blocks so far came to into the next one.
 
-Sorting is a bitonic network (K. E. Batcher, "Sorting networks and their applications", 1968) over a
-whole row in one block: at each step lanes whose numbers differ in one bit compare and exchange.
-Ties are decided by the position, so that the order is stable.
+A row that is sorted lies in one block, and goes through a network of exchanges (see `sorting`).
+Longer rows are sorted by kernels of their own (`library.sort`).
 """
 
 from __future__ import annotations
@@ -18,11 +17,9 @@ import numpy as np
 from funcdl.kernels.triton import text
 from funcdl.kernels.triton.blocks import UnsupportedKernel, block_name
 from funcdl.kernels.triton.instructions import InstructionWriter
+from funcdl.kernels.triton.sorting import sorting_functions
 from funcdl.kir.ir import Order, Running
-from funcdl.kir.schedule import Step
-
-SORTED_BYTES = 32 << 10
-"""Bytes of keys that are sorted in a block: beyond, registers are spilled."""
+from funcdl.kir.schedule import SORTED_BYTES, Step, sorted_in_a_block
 
 _LOGADDEXP = """def combine_logsumexp(a, b):
     high = tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
@@ -30,30 +27,6 @@ _LOGADDEXP = """def combine_logsumexp(a, b):
     # Infinities of one sign have no difference.
     more = libdevice.log1p(tl.exp(low - high))
     return high + tl.where(high == low, 0.6931471805599453, more)
-"""
-
-_SORT = """def sorted_positions({keys}, LANES: tl.constexpr, LENGTH: tl.constexpr):
-    lane = tl.arange(0, LANES)
-    at = lane
-    size = 2
-    while size <= LANES:
-        distance = size // 2
-        while distance > 0:
-            partner = lane ^ distance
-            other_at = tl.gather(at, partner, 0)
-{gathers}
-            # Lanes beyond the row go last.
-            first = at < other_at
-{compares}
-            first = tl.where((at < LENGTH) == (other_at < LENGTH), first, at < LENGTH)
-            lower = (lane & distance) == 0
-            ascending = (lane & size) == 0
-            stays = first == (lower == ascending)
-            at = tl.where(stays, at, other_at)
-{moves}
-            distance = distance // 2
-        size = size * 2
-    return at
 """
 
 
@@ -164,8 +137,8 @@ class RunningWriter(InstructionWriter):
         if axis not in self.dims:
             self._define(id, "order", f"tl.full([], 0, {position})")
             return
-        width = sum(self.kernel.value_type(key).dtype.itemsize for key in order.keys)
-        if self.lanes[axis] * width > SORTED_BYTES:
+        types = [self.kernel.value_type(key).dtype for key in order.keys]
+        if not sorted_in_a_block(self.lanes[axis], types):
             raise UnsupportedKernel(
                 f"kernel {self.kernel.name}: a row of {extent} elements is too long to be sorted "
                 f"in one block, which holds {SORTED_BYTES} bytes of keys"
@@ -181,29 +154,11 @@ class RunningWriter(InstructionWriter):
             if axis not in type.axes:
                 name = f"tl.zeros([{block_name(axis)}], {name}.dtype) + {name}"
             keys.append(name)
-        helper = f"sorted_positions_{len(keys)}{'_down' if order.descending else ''}"
-        self.helpers[helper] = _sort_source(helper, len(keys), order.descending)
-        call = f"{helper}({', '.join(keys)}, {block_name(axis)}, {extent})"
-        self._define(id, "order", f"{call}.to({position})")
-
-
-def _sort_source(name: str, count: int, descending: bool) -> str:
-    """The text of the sorting function for some keys."""
-    sign = ">" if descending else "<"
-    gathers, compares, moves = [], [], []
-    for n in range(count):
-        gathers.append(f"other_{n} = tl.gather(key_{n}, partner, 0)")
-        moves.append(f"key_{n} = tl.where(stays, key_{n}, other_{n})")
-    nan = "(other_{n} != other_{n}) & (key_{n} == key_{n})"
-    if descending:
-        nan = "(key_{n} != key_{n}) & (other_{n} == other_{n})"
-    for n in reversed(range(count)):  # the first key has the last word
-        before = f"(key_{n} {sign} other_{n}) | ({nan.format(n=n)})"
-        same = f"(key_{n} == other_{n}) | ((key_{n} != key_{n}) & (other_{n} != other_{n}))"
-        compares.append(f"first = tl.where({same}, first, {before})")
-    blocks = {
-        key: "\n".join(f"            {line}" for line in lines)
-        for key, lines in (("gathers", gathers), ("compares", compares), ("moves", moves))
-    }
-    keys = ", ".join(f"key_{n}" for n in range(count))
-    return _SORT.replace("sorted_positions", name).format(keys=keys, **blocks)
+        functions = sorting_functions("sorted", len(keys), order.descending)
+        self.helpers |= functions
+        lanes = f"tl.arange(0, {block_name(axis)})"
+        name = self._name(id, "order")
+        results = ", ".join([*(f"{name}_key_{n}" for n in range(len(keys))), name])
+        call = f"{list(functions)[-1]}({', '.join(keys)}, {lanes}, {block_name(axis)}, {extent})"
+        self._line(f"{results} = {call}")
+        self._line(f"{name} = {name}.to({position})")

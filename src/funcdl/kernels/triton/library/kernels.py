@@ -8,8 +8,11 @@ from funcdl.kernels.triton.library import (
     attention_forward,
     attention_key_gradient,
     attention_query_gradient,
+    merge_runs,
+    sort_blocks,
 )
 from funcdl.kernels.triton.library.attention_problem import Attention
+from funcdl.kernels.triton.library.sort_problem import Sort
 from funcdl.kernels.triton.library.template import Estimate, Tiles
 from funcdl.kernels.triton.render import TritonKernel
 from funcdl.kir.ir import Library
@@ -19,6 +22,8 @@ _MODULES: dict[str, ModuleType] = {
     "attention_forward": attention_forward,
     "attention_query_gradient": attention_query_gradient,
     "attention_key_gradient": attention_key_gradient,
+    "sort_blocks": sort_blocks,
+    "merge_runs": merge_runs,
 }
 
 
@@ -54,5 +59,6 @@ def tiles_of(schedule: Schedule) -> Tiles | None:
     return Tiles(blocks, schedule.num_warps, schedule.num_stages)
 
 
-def _problem(library: Library) -> Attention:
-    return Attention(**dict(library.problem))
+def _problem(library: Library) -> Attention | Sort:
+    fields = dict(library.problem)
+    return Attention(**fields) if library.function.startswith("attention") else Sort(**fields)

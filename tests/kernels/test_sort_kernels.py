@@ -1,0 +1,87 @@
+"""The kernels that sort long rows: NumPy in Triton's interpreter, cubins, text."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.kernels.sort_cases import CASES, problem
+from tests.kernels.test_triton_compile import SHARED_LIMIT
+
+from funcdl.kernels.triton.compile import compile_cubin
+from funcdl.kernels.triton.library import merge_runs, sort_blocks
+from funcdl.kernels.triton.library.sort_problem import Sort
+
+GOLDEN = Path(__file__).parent / "golden_triton"
+UPDATE = "FUNCDL_UPDATE_GOLDEN" in os.environ
+LONG = 1_000_003
+
+
+@pytest.fixture(scope="module")
+def differences() -> dict[str, str]:
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    command = [sys.executable, "-m", "tests.kernels.sort_cases", *CASES]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("name", CASES)
+def test_rows_are_sorted_as_numpy_sorts_them(name: str, differences: dict[str, str]) -> None:
+    assert differences[name] == ""
+
+
+def check(module: Any, sort: Sort, arch: int) -> None:
+    report = compile_cubin(module.kernel(sort), arch, report=True).metadata
+    assert report["spill_bytes"] == 0
+    assert report["shared"] <= SHARED_LIMIT[str(arch)]
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("module", [sort_blocks, merge_runs])
+def test_a_kernel_of_each_kind_compiles(module: Any) -> None:
+    check(module, problem(1, LONG, "f4"), 90)
+
+
+@pytest.mark.triton
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize("module", [sort_blocks, merge_runs])
+@pytest.mark.parametrize(
+    ("names", "block"),
+    [
+        (("f4",), 2048),
+        (("f8",), 1024),
+        (("bfloat16",), 2048),
+        (("?",), 2048),
+        (("u8", "f4"), 512),
+        (("f4",) * 4, 512),
+        (("f8",) * 8, 128),
+    ],
+)
+def test_no_kernel_spills(names: tuple[str, ...], block: int, module: Any, arch: int) -> None:
+    dtypes = problem(1, LONG, *names).dtypes
+    check(module, Sort(3, LONG, dtypes, descending=len(names) == 1, block=block), arch)
+
+
+@pytest.mark.parametrize("module", [sort_blocks, merge_runs])
+def test_source_is_the_golden_text(module: Any) -> None:
+    kernel = module.kernel(problem(1, LONG, "f4"))
+    path = GOLDEN / f"{kernel.name}.txt"
+    if UPDATE:
+        path.write_text(kernel.source)
+    assert kernel.source == path.read_text()
+
+
+def test_problems_that_no_kernel_takes() -> None:
+    for rows, length, dtypes in ((0, 5, ("f4",)), (1, 2**31, ("f4",)), (1, 5, ())):
+        with pytest.raises(ValueError, match="sorting kernels take"):
+            Sort(rows, length, tuple(map(np.dtype, dtypes)))
