@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from funcdl.errors import DeviceError
-from funcdl.kernels.triton import compile_pool
+from funcdl.kernels.triton import compile_pool, compile_worker, compile_workers
 from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.compile_pool import compile_all
 from funcdl.kernels.triton.cubin_cache import cache_key, find_cubin, keep_cubin
 from funcdl.kernels.triton.render import TritonKernel
 from funcdl.runtime.disk_cache import CacheDir
+
+
+@pytest.fixture(autouse=True)
+def no_workers_of_other_tests() -> Iterator[None]:
+    compile_workers.end_workers()
+    yield
+    compile_workers.end_workers()
+
 
 HEADER = "import triton\nimport triton.language as tl\n\n\n@triton.jit\n"
 
@@ -93,7 +104,7 @@ def test_kernels_that_do_not_compile_are_named(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(errors: object) -> subprocess.Popen[bytes]:
+    def start(errors: object, environment: object) -> subprocess.Popen[bytes]:
         code = "import sys; sys.stdin.readline(); sys.exit('out of luck')"
         return subprocess.Popen(
             [sys.executable, "-c", code],
@@ -102,7 +113,7 @@ def test_a_process_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
             stderr=errors,  # type: ignore[call-overload]
         )
 
-    monkeypatch.setattr(compile_pool, "_start_worker", start)
+    monkeypatch.setattr(compile_workers, "start_process", start)
     with pytest.raises(DeviceError, match=r"(?s)compiles kernels failed.*out of luck"):
         compile_all([kernel()], 90, cache=CacheDir(tmp_path))
 
@@ -112,7 +123,7 @@ def test_progress_is_shown_when_it_takes_long(
 ) -> None:
     answer = {"code": "QUJD", "metadata": {"name": "k"}}
 
-    def start(errors: object) -> subprocess.Popen[bytes]:
+    def start(errors: object, environment: object) -> subprocess.Popen[bytes]:
         code = (
             "import sys, time\nfor line in sys.stdin:\n    time.sleep(0.7)\n"
             f"    print('''{json.dumps(answer)}''', flush=True)"
@@ -121,7 +132,7 @@ def test_progress_is_shown_when_it_takes_long(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
-    monkeypatch.setattr(compile_pool, "_start_worker", start)
+    monkeypatch.setattr(compile_workers, "start_process", start)
     kernels = [kernel(f"k{i}") for i in range(2)]
     for seconds, lines in ((60.0, 0), (0.1, 2)):
         monkeypatch.setattr(compile_pool, "SILENT_SECONDS", seconds)
@@ -131,3 +142,59 @@ def test_progress_is_shown_when_it_takes_long(
         shown = capfd.readouterr().err.splitlines()
         assert len(shown) == lines
     assert shown[0].startswith("funcdl: compiled ") and "2 kernels" in shown[1]
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """Worker processes as they are started; each answers with its number."""
+    found: list[subprocess.Popen[bytes]] = []
+
+    def start(errors: Any, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        answer = json.dumps({"code": "QUJD", "metadata": {"name": f"{len(found)}"}})
+        code = f"import sys\nfor line in sys.stdin: print('{answer}', flush=True)"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        found.append(process)
+        return process
+
+    monkeypatch.setattr(compile_workers, "start_process", start)
+    return found
+
+
+def test_workers_are_kept_for_the_next_program(
+    tmp_path: Path, starts: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiled_by(number: int) -> str:
+        (cubin,) = compile_all([kernel(f"k{number}")], 90, cache=CacheDir(tmp_path))
+        return str(cubin.metadata["name"])
+
+    assert [compiled_by(0), compiled_by(1)] == ["0", "0"] and len(starts) == 1
+    starts[0].kill()  # as one that has waited for too long
+    starts[0].wait()
+    assert compiled_by(2) == "1"
+    monkeypatch.setenv("TRITON_OVERRIDE", "1")
+    assert compiled_by(3) == "2" and starts[1].returncode is not None
+    monkeypatch.setattr(compile_workers, "KEPT", 0)
+    assert compiled_by(4) == "2" and starts[2].returncode is not None
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_forked_processes_leave_their_parents_workers_alone(
+    tmp_path: Path, starts: list[Any]
+) -> None:
+    compile_all([kernel()], 90, cache=CacheDir(tmp_path))
+    child = os.fork()
+    if child == 0:
+        os._exit(len(compile_workers._waiting))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert len(compile_workers._waiting) == 1 and starts[0].poll() is None
+    compile_all([kernel("other")], 90, cache=CacheDir(tmp_path))
+    assert len(starts) == 1
+
+
+def test_workers_end_when_nobody_asks(capfd: pytest.CaptureFixture[str]) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as requests, os.fdopen(writing, "w"):
+        compile_worker.serve(requests, sys.stdout, idle_seconds=0.01)
+    assert capfd.readouterr().out == ""

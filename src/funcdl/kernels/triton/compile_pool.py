@@ -1,27 +1,21 @@
 """Compile the kernels of a program, several at a time, those kept on disk not at all.
 
-The workers are processes of their own program: Triton compiles on one core, and its import takes
-seconds. They are neither forked, since the parent may have a CUDA context, which a child cannot
-use, nor spawned by `multiprocessing`, which would run the user's main module again.
+The workers are processes of their own program (`compile_workers`): Triton compiles on one core.
 """
 
 from __future__ import annotations
 
 import base64
 import dataclasses
-import json
 import os
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import IO
 
 from funcdl.errors import DeviceError
 from funcdl.kernels.triton.compile import Cubin
+from funcdl.kernels.triton.compile_workers import WorkerError, borrowed_worker
 from funcdl.kernels.triton.cubin_cache import find_cubin, keep_cubin
 from funcdl.kernels.triton.render import TritonKernel
 from funcdl.runtime.disk_cache import CacheDir
@@ -106,38 +100,23 @@ class _Job:
 
     def _serve(self) -> None:
         """One worker, as long as there are kernels and no error."""
-        with tempfile.TemporaryFile() as errors:
-            try:
-                self._feed(_start_worker(errors))
-            except (OSError, ValueError) as error:  # it ended, or said what is no answer
-                errors.seek(0)
-                last = errors.read().decode(errors="replace").strip()[-2000:]
-                self._fail(f"the process that compiles kernels failed ({error}):\n{last}")
-
-    def _feed(self, worker: subprocess.Popen[bytes]) -> None:
-        assert worker.stdin is not None and worker.stdout is not None
         try:
-            while (number := self._take()) is not None:
-                kernel = self._kernels[number]
-                request = {
-                    "kernel": dataclasses.asdict(kernel),
-                    "arch": self._arch,
-                    "aligned": self._aligned,
-                }
-                worker.stdin.write(json.dumps(request).encode() + b"\n")
-                worker.stdin.flush()
-                answer = json.loads(worker.stdout.readline())
-                if "error" in answer:
-                    self._fail(f"kernel {kernel.name} could not be compiled: {answer['error']}")
-                else:
-                    self._results[number] = Cubin(
-                        base64.b64decode(answer["code"]), answer["metadata"]
-                    )
-        finally:
-            with suppress(OSError):
-                worker.stdin.close()
-            worker.wait()
-            worker.stdout.close()
+            with borrowed_worker() as worker:
+                while (number := self._take()) is not None:
+                    kernel = self._kernels[number]
+                    request = {
+                        "kernel": dataclasses.asdict(kernel),
+                        "arch": self._arch,
+                        "aligned": self._aligned,
+                    }
+                    answer = worker.ask(request)
+                    if "error" in answer:
+                        self._fail(f"kernel {kernel.name} could not be compiled: {answer['error']}")
+                    else:
+                        code = base64.b64decode(answer["code"])
+                        self._results[number] = Cubin(code, answer["metadata"])
+        except WorkerError as error:
+            self._fail(str(error))
 
     def _take(self) -> int | None:
         with self._lock:
@@ -146,17 +125,3 @@ class _Job:
     def _fail(self, message: str) -> None:
         with self._lock:
             self._error = self._error or message
-
-
-def _start_worker(errors: IO[bytes]) -> subprocess.Popen[bytes]:
-    environment = dict(os.environ)
-    environment.pop("TRITON_INTERPRET", None)
-    # The same modules as here, however they were found.
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    return subprocess.Popen(
-        [sys.executable, "-m", "funcdl.kernels.triton.compile_worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=errors,
-        env=environment,
-    )

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import base64
 import json
+import select
 import sys
 from typing import IO, Any
 
 from funcdl.kernels.triton.compile import compile_cubin
 from funcdl.kernels.triton.render import TritonKernel
+
+IDLE_SECONDS = 300.0
+"""How long a worker waits for the next request before it ends."""
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -24,9 +28,12 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     return {"code": base64.b64encode(cubin.data).decode(), "metadata": cubin.metadata}
 
 
-def serve(requests: IO[str], answers: IO[str]) -> None:
-    """Answer until the input ends."""
-    for line in requests:
+def serve(requests: IO[str], answers: IO[str], idle_seconds: float = IDLE_SECONDS) -> None:
+    """Answer until the input ends, or nothing comes for so long.
+
+    A request follows the answer to the one before it, so that none waits in the file's buffer.
+    """
+    while select.select([requests], [], [], idle_seconds)[0] and (line := requests.readline()):
         print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
 
 
