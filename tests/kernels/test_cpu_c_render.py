@@ -51,6 +51,7 @@ TINY = {
     "SHORT_LANES": 2,
     "ROW_BLOCK": 10,
     "COLUMN_BLOCK": 4,
+    "ARG_BLOCK": 6,
     "RUNNING_BLOCK": 10,
     "RUNNING_LANES": 12,
     "RUNNING_MIN_LANES": 6,

@@ -19,8 +19,8 @@ static void argmax_rows(const float *restrict x, int32_t *restrict out0, const i
     for (int64_t j = 0; j < 11; ++j) {
       const float v0 = x[i * 11 + j];
       const float v1 = fd_round_even_f32(v0);
-      const int32_t here2 = (int32_t)j;
-      at2 = (nan2 ? v1 != v1 : v1 == acc2) && here2 < at2 ? here2 : at2;
+      const int32_t here2 = (nan2 ? v1 != v1 : v1 == acc2) ? (int32_t)j : 11;
+      at2 = here2 < at2 ? here2 : at2;
     }
     out0[i] = at2;
   }

@@ -52,6 +52,9 @@ TRANSPOSE_TILE = (16, 128)
 # to a fresh accumulator: rounding errors grow with this, and not with the length of the sum.
 ROW_BLOCK = 4096
 COLUMN_BLOCK = 256
+# Positions of a row in which a maximum is found before the row's next ones are compared with it:
+# only the block with the greatest is searched for the maximum's position.
+ARG_BLOCK = 512
 
 # Positions of a row that are accumulated at a time, in an array in the first-level cache; and lanes
 # of an accumulation down columns, at least the second number where threads share them.
@@ -344,6 +347,9 @@ def _reduce_steps(kernel: Kernel, reduced: set[str], block: int, last: Kind) -> 
         or (isinstance(i, Reduce) and i.op == "sum" and i.type.dtype.kind in "fc")
         for i in kernel.body
     )
+    args = any(isinstance(i, Reduce) and i.op in ("argmax", "argmin") for i in kernel.body)
+    if args and last == "vector" and axes[-1].extent > ARG_BLOCK:
+        return [Step(axes[-1].name, "tile", ARG_BLOCK), *steps]
     inside = 1
     for at in range(len(axes) - 1, -1, -1):
         if sums and inside * axes[at].extent > block:

@@ -41,7 +41,8 @@ class Accumulator:
         source: element type of what is reduced.
         lane: this lane's subscript, such as ``[j - j_tile]``; empty for scalar accumulators.
         lanes: the length of the arrays.
-        blocked: float sums of blocks are added up in ``sum4``, for accuracy.
+        blocked: float sums of blocks are added up in ``sum4``, for accuracy; of a row's maximum,
+            ``block4`` notes in which block its first position is, so that only that is searched.
     """
 
     def __init__(
@@ -56,11 +57,14 @@ class Accumulator:
         self.id = id
         self.reduce = reduce
         self.is_array = bool(lane)
-        self.blocked = blocked and reduce.op == "sum" and dtypes.is_inexact(source)
+        self._is_arg = reduce.op in ARG_OPS
+        self.notes_block = blocked and self._is_arg and not lane
+        is_sum = reduce.op == "sum" and dtypes.is_inexact(source)
+        self.blocked = self.notes_block or (blocked and is_sum)
         self._source = source
+        self._beyond = ""
         self._lane = lane
         self._length = f"[{lanes}]" if lane else ""
-        self._is_arg = reduce.op in ARG_OPS
         self._op: str = reduce.op
         if dtypes.is_bool(source) and reduce.op in ("max", "min"):
             self._op = "or" if reduce.op == "max" else "and"
@@ -70,9 +74,12 @@ class Accumulator:
     def declare(self) -> list[str]:
         """Declarations, to stand before all loops; arrays are still without values."""
         lines = []
-        if self.blocked:
+        adds_up = self.blocked and not self.notes_block
+        if adds_up:
             lines.append(self._declaration(self._total_type, "sum", "0.0"))
-        if not self.blocked or self.is_array:
+        if self.notes_block:
+            lines.append(self._declaration(text.POSITION, "block", "0"))
+        if not adds_up or self.is_array:
             lines.append(self._declaration(self._work_type, "acc", self._identity))
         if self._flags_nan:
             lines.append(self._declaration("int", "nan", "0"))
@@ -93,15 +100,27 @@ class Accumulator:
         """What stands before each block of a blocked sum (of one lane)."""
         if self.is_array:
             return [f"{self._name('acc')} = {self._identity};"]
-        return [self._declaration(self._work_type, "acc", self._identity)]
+        if not self.notes_block:
+            return [self._declaration(self._work_type, "acc", self._identity)]
+        lines = [self._declaration(self._work_type, "part", self._identity)]
+        return [*lines, self._declaration("int", "odd", "0")] if self._flags_nan else lines
 
-    def close_block(self) -> list[str]:
-        """What stands after each block of a blocked sum (of one lane)."""
-        return [f"{self._name('sum')} += {self._name('acc')};"]
+    def close_block(self, begin: str) -> list[str]:
+        """What stands after each block, which starts at position `begin` (of one lane)."""
+        acc, part = self._name("acc"), self._name("part")
+        if not self.notes_block:
+            return [f"{self._name('sum')} += {acc};"]
+        better = f"{part} {'>' if self._op == 'argmax' else '<'} {acc}"
+        sets = [f"{acc} = {part};", f"{self._name('block')} = {begin};"]
+        if self._flags_nan:
+            nan, odd = self._name("nan"), self._name("odd")
+            better = f"!{nan} && ({odd} || {better})"
+            sets.append(f"{nan} = {odd};")
+        return [f"if ({better}) {{", *(f"  {line}" for line in sets), "}"]
 
     def take(self, value: str, at: str) -> list[str]:
         """Take in `value`, found at position `at`."""
-        acc, nan = self._name("acc"), self._name("nan")
+        acc, nan = self._taken_by
         if not self._orders:
             return [f"{acc} {_OPERATORS[self._op]}= {self._widen(value)};"]
         sign = ">" if self._op in ("max", "argmax") else "<"
@@ -126,11 +145,13 @@ class Accumulator:
     def clauses(self) -> list[str]:
         """For the `simd` loop that takes values into scalar accumulators."""
         operator = _OPERATORS.get(self._op) or ("max" if "max" in self._op else "min")
-        clauses = [f"reduction({operator}:{self._name('acc')})"]
-        return [*clauses, f"reduction(|:{self._name('nan')})"] if self._flags_nan else clauses
+        acc, nan = self._taken_by
+        clauses = [f"reduction({operator}:{acc})"]
+        return [*clauses, f"reduction(|:{nan})"] if self._flags_nan else clauses
 
     def declare_search(self, extent: str) -> list[str]:
         """Before the second pass, which finds the first position of a row's maximum."""
+        self._beyond = extent
         return [self._declaration(self._at_type, "at", extent)]
 
     def search(self, value: str, at: str) -> list[str]:
@@ -140,9 +161,10 @@ class Accumulator:
         if self._flags_nan:
             hit = f"({nan} ? {value} != {value} : {hit})"
         position = f"here{self.id}"
+        # One select for each of two conditions: gcc vectorises a conjunction far worse.
         return [
-            f"const {self._at_type} {position} = ({self._at_type}){at};",
-            f"{found} = {hit} && {position} < {found} ? {position} : {found};",
+            f"const {self._at_type} {position} = {hit} ? ({self._at_type}){at} : {self._beyond};",
+            f"{found} = {position} < {found} ? {position} : {found};",
         ]
 
     def search_clauses(self) -> list[str]:
@@ -163,6 +185,17 @@ class Accumulator:
         if dtypes.is_bool(self._source):
             return f"({acc} != 0)"
         return acc if self._work_type == kind else f"({kind}){acc}"
+
+    @property
+    def block(self) -> str:
+        """The first position of the block that has a row's maximum."""
+        return self._name("block")
+
+    @property
+    def _taken_by(self) -> tuple[str, str]:
+        """The variables that take values in, and that note a NaN among them."""
+        stems = ("part", "odd") if self.notes_block else ("acc", "nan")
+        return self._name(stems[0]), self._name(stems[1])
 
     @property
     def _at_type(self) -> str:

@@ -310,6 +310,13 @@ class _LoopsRenderer:
         with self.expressions.scope():
             for id in self.pass_reads[at]:
                 self.expressions.bind(id, self._kept_name(id))
+            if searches and searches[0].notes_block:
+                for search in searches:
+                    blocks, positions = self._pass_loops([], [search], False)
+                    loop = _block_alone(blocks, positions, search)
+                    values = self.nest.needed([search.reduce.arg])
+                    self.nest.write([loop], values, [self._take(search, search.search)])
+                return
             self.nest.write(
                 loops, self.pass_values[at], actions, keep=lambda id: self._keep(id, at)
             )
@@ -336,18 +343,27 @@ class _LoopsRenderer:
         reduce = self.reduces[id]
         arg = self.kernel.value_type(reduce.arg)
         in_lanes = self.lane in arg.axes
+        search_pass = self._search_pass(reduce)
         self.accumulators[id] = Accumulator(
             id,
             reduce,
             arg.dtype,
             lane=f"[{self.subscript}]" if in_lanes else "",
             lanes=self.width,
-            blocked=self._block_loop() is not None,
+            blocked=self._block_loop() is not None
+            and (search_pass is None or self._only_searches(search_pass)),
         )
         return self.accumulators[id]
 
+    def _only_searches(self, at: int) -> bool:
+        """Whether a pass need not go over whole rows, which are cut into blocks once."""
+        if len(self.inner) != 2:
+            return False
+        takes = any(self.phase[i.arg] == at for i in self.reduces.values())
+        return not (takes or at in self.effect_pass.values() or at in self.kept.values())
+
     def _block_loop(self) -> int | None:
-        """The loop over blocks of a blocked sum."""
+        """The loop over the blocks of a blocked reduction."""
         blocks = [at for at, loop in enumerate(self.inner[:-1]) if loop.kind == "tile"]
         return blocks[0] if blocks else None
 
@@ -362,8 +378,9 @@ class _LoopsRenderer:
             arrays = [a for a in blocked if a.is_array]
             before = [line for a in scalars for line in a.open_block()]
             before += self._in_lanes([a.open_block() for a in arrays])
-            after = [line for a in scalars for line in a.close_block()]
-            after += self._in_lanes([a.close_block() for a in arrays])
+            begin = loops[block].variable
+            after = [line for a in scalars for line in a.close_block(begin)]
+            after += self._in_lanes([a.close_block(begin) for a in arrays])
             loop = loops[block + 1]
             loops[block + 1] = replace(loop, before=tuple(before), after=tuple(after))
         clauses = [c for a in takes if not a.is_array for c in a.clauses()]
@@ -426,6 +443,16 @@ class _LoopsRenderer:
     def _lines(self, lines: Iterable[str]) -> None:
         for line in lines:
             self.writer.line(line)
+
+
+def _block_alone(blocks: Loop, positions: Loop, search: Accumulator) -> Loop:
+    """In place of loops over the blocks of a row, one over the block that has its maximum."""
+    end = f"end{search.id}"
+    after = f"{search.block} + {blocks.step}"
+    if f"{blocks.variable} + {blocks.step}" != positions.end:
+        after = f"{after} < {blocks.end} ? {after} : {blocks.end}"
+    before = (f"const {text.POSITION} {end} = {after};",)
+    return replace(positions, begin=search.block, end=end, before=before)
 
 
 def all_steps(kernel: Kernel, schedule: Schedule, reduced: frozenset[str]) -> list[Step]:
