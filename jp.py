@@ -1,1 +1,0 @@
-from show import *
