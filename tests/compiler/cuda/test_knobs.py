@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.kir.kernels import all_example_kernels
 
-from funcdl.compiler.cuda.candidates import candidates, from_json, to_json
+from funcdl.compiler.cuda.candidates import candidates, from_json, refinements, to_json
 from funcdl.compiler.cuda.defaults import _table, default_knobs, kernel_class
 from funcdl.compiler.cuda.roofline import MODELS, estimate, model_of, shared_bytes
 from funcdl.compiler.cuda.schedule import Knobs, schedule_gpu
@@ -20,7 +21,7 @@ from funcdl.kernels.triton.render import render_kernel
 from funcdl.kir import index as kindex
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.canonical import canonical_kernel
-from funcdl.kir.ir import Kernel
+from funcdl.kir.ir import Dot, Kernel
 from funcdl.kir.printer import format_kernel
 
 EXAMPLES = {name: kernel for name, (kernel, _) in all_example_kernels().items()}
@@ -73,6 +74,52 @@ def test_exhaustive_candidates_are_more() -> None:
         some = {c.schedule for c in candidates(kernel, Knobs())}
         every = {c.schedule for c in candidates(kernel, Knobs(), exhaustive=True)}
         assert len(every) > 1.5 * len(some)
+
+
+def test_refinements_change_the_order_and_the_number_of_programs() -> None:
+    kernel = product(2048, 2048, 256)
+    tiles = Knobs(m=128, n=128, k=32, warps=8)
+    found = refinements(kernel, tiles, 100)
+    assert found[0].knobs == tiles
+    changes = [(c.schedule.group, c.schedule.programs) for c in found[1:]]
+    assert changes == [(8, 100), (8, 200), (1, 0), (4, 0), (16, 0)]
+    assert {c.schedule.steps for c in found} == {found[0].schedule.steps}
+    every = refinements(kernel, tiles, 100, exhaustive=True)
+    assert len(every) == 12 and {c.schedule for c in found} < {c.schedule for c in every}
+    texts = {render_kernel(kernel, c.schedule).source for c in every}
+    assert len(texts) == len(every)
+    # Tiles in one row or column have one order; few tiles are all launched.
+    assert len(refinements(product(128, 4096, 256), tiles, 100)) == 1
+    assert len(refinements(product(4096, 128, 256), tiles, 100)) == 1
+    assert len(refinements(rows(64, 4096), Knobs(lanes=1024), 100)) == 1
+
+
+def test_estimate_of_large_products_prefers_squares_of_tiles() -> None:
+    half = np.dtype(np.float16)
+    kernel, model = product(16384, 16384, 16384, half), model_of(90)
+    tiles = Knobs(m=64, n=64, k=64)
+    square, row = (
+        estimate(kernel, schedule_gpu(kernel, replace(tiles, group=g)), model) for g in (8, 1)
+    )
+    assert square < row
+
+
+def test_rounded_products_have_candidates_and_rates_of_tensor_cores() -> None:
+    def rounded(precision: Any) -> Kernel:
+        kernel = product(4096, 4096, 4096)
+        body = [replace(i, precision=precision) if isinstance(i, Dot) else i for i in kernel.body]
+        return replace(kernel, body=tuple(body))
+
+    exact, tf32, thrice = (rounded(p) for p in ("ieee", "tf32", "tf32x3"))
+    tiles = {(c.knobs.m, c.knobs.n, c.knobs.k) for c in candidates(tf32, Knobs())}
+    assert (128, 256, 32) in tiles
+    for capability in MODELS:
+        assert default_knobs(exact, capability) != Knobs() == default_knobs(tf32, capability)
+    classes = {kernel_class(kernel) for kernel in (exact, tf32, thrice)}
+    assert len(classes) == 3
+    knobs = Knobs(m=128, n=128, k=32)
+    seconds = [estimate(k, schedule_gpu(k, knobs), model_of(90)) for k in (tf32, thrice, exact)]
+    assert seconds == sorted(seconds) and seconds[0] < seconds[2] / 2
 
 
 def test_first_candidate_is_the_given_one() -> None:

@@ -80,6 +80,7 @@ class StubGpu:
                 "global_scratch_size": 0,
                 "profile_scratch_size": 0,
                 "cuda": "12.8",
+                "source": kernel.source,
             }
             options = kernel.source, kernel.num_warps, kernel.num_stages, arch, aligned
             code = hashlib.sha256(repr(options).encode()).digest()

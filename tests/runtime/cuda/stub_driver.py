@@ -35,6 +35,7 @@ class CUresult(IntEnum):
 
 
 class CUdevice_attribute(IntEnum):
+    CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT = 16
     CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = 75
     CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = 76
     CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN = 97
@@ -249,7 +250,7 @@ class StubDriver:
 
     def cuDeviceGetAttribute(self, attribute: CUdevice_attribute, device: int) -> Any:
         major, minor = divmod(self.capabilities[device], 10)
-        return *OK, {75: major, 76: minor, 97: 227 << 10}[attribute]
+        return *OK, {16: 4, 75: major, 76: minor, 97: 227 << 10}[attribute]
 
     def cuDeviceTotalMem(self, device: int) -> Any:
         return *OK, self.memory

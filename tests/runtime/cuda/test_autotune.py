@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.compiler.cuda.test_knobs import product
 from tests.kir.kernels import all_example_kernels
 from tests.runtime.cuda.environment import StubGpu, installed
 from tests.runtime.cuda.stub_driver import Image
@@ -23,6 +24,7 @@ from funcdl.compiler.cuda.schedule import schedule_gpu
 from funcdl.errors import DeviceError
 from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.render import TritonKernel
+from funcdl.kir.schedule import Schedule
 from funcdl.ops.attention import attention
 
 X = np.random.default_rng(0).normal(size=(64, 300)).astype(np.float32)
@@ -219,3 +221,35 @@ def test_hand_written_kernels_are_tuned_by_their_own_candidates(
     fd.clear_caches()
     np.testing.assert_array_equal(np.asarray(attend(q)), first)
     assert gpu.stub.calls["cuEventElapsedTime"] == timed
+
+
+def product_tuned_by(duration: Callable[[Image], float]) -> Schedule:
+    """The schedule of a product of 8 × 8 tiles, on a device of four processors."""
+    kernel = product(1024, 1024, 64)
+    with installed(StubGpu(run=lambda kernel, arrays: None)) as gpu:
+        gpu.stub.duration = duration
+        device = gpu.platform.open(0)
+        assert device.processors == 4
+        (found,) = gpu.backend.tuner.schedules([(kernel, schedule_gpu(kernel))], device)
+        return found
+
+
+@pytest.mark.parametrize("mode", ["1", "exhaustive"])
+def test_products_are_refined_once_their_tiles_are_chosen(mode: str) -> None:
+    def persistent(image: Image) -> float:
+        return {8: 1.0, 4: 2.0}.get(image.programs, 3.0)
+
+    def grouped(image: Image) -> float:
+        return 1.0 if "* 4 + program" in image.metadata["source"] else 2.0
+
+    with fd.config.override(autotune=mode):
+        assert product_tuned_by(persistent).programs == 8
+        with fd.config.override(autotune="0"):  # it is kept
+            assert product_tuned_by(persistent).programs == 8
+    with fd.config.override(autotune=mode, cache_dir=fd.config.cache_dir + "/other"):
+        assert product_tuned_by(grouped).group == 4
+
+
+def test_refinements_are_no_better_than_what_they_refine() -> None:
+    found = product_tuned_by(lambda image: 1.0)
+    assert (found.group, found.programs) == (8, 0)

@@ -8,14 +8,21 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from funcdl.compiler.cuda.candidates import VERSION, candidates, from_json, to_json
+from funcdl.compiler.cuda.candidates import (
+    VERSION,
+    Candidate,
+    candidates,
+    from_json,
+    refinements,
+    to_json,
+)
 from funcdl.compiler.cuda.defaults import default_knobs
 from funcdl.compiler.cuda.roofline import GpuModel, estimate, model_of, shared_bytes
 from funcdl.compiler.cuda.schedule import schedule_gpu
@@ -195,22 +202,42 @@ class Autotuner:
             for key, kernel in kernels.items():
                 chosen[key] = self._kept(key, mode)
                 if chosen[key] is None:
-                    trial = self._trial(key, kernel, gpu.capability, exhaustive)
-                    if len(trial.variants) > 1:
-                        trials.append(trial)
+                    options = _options(kernel, gpu.capability, exhaustive)
+                    trials.append(self._trial(key, kernel, options, gpu.capability, exhaustive))
+            trials = [trial for trial in trials if len(trial.variants) > 1]
             self.tune(trials, gpu)
+            refined = []
             for trial in trials:
+                kernel, best = kernels[trial.key], choose(trial.variants)
+                if best is not None and kernel.library is None:
+                    knobs = from_json({**best.knobs})
+                    found = refinements(kernel, knobs, gpu.processors, exhaustive=exhaustive)
+                    options = (_option(kernel, c, model_of(gpu.capability)) for c in found)
+                    refined.append(
+                        self._trial(trial.key, kernel, options, gpu.capability, exhaustive)
+                    )
+            refined = [trial for trial in refined if len(trial.variants) > 1]
+            self.tune(refined, gpu)
+            # Where there is nothing to refine, or no more time could be taken, the first choice.
+            for trial in (*trials, *refined):
                 best = choose(trial.variants)
                 if best is not None:
                     chosen[trial.key] = best.knobs
                     self.keep(trial, best, gpu, mode)
         return chosen
 
-    def _trial(self, key: str, kernel: Kernel, capability: int, exhaustive: bool) -> Trial:
+    def _trial(
+        self,
+        key: str,
+        kernel: Kernel,
+        options: Iterable[_Option],
+        capability: int,
+        exhaustive: bool,
+    ) -> Trial:
         """The candidates of a kernel, without those that the estimate gives no chance."""
         model = model_of(capability)
         trial = Trial(kernel.name, key, kernel.buffers)
-        for option in _options(kernel, capability, exhaustive, model):
+        for option in options:
             try:
                 rendered = self._render(kernel, _schedule_of(kernel, option.knobs))
             except UnsupportedKernel:  # runs on the host, whatever its schedule
@@ -276,15 +303,12 @@ class _Option:
     shared: int
 
 
-def _options(
-    kernel: Kernel, capability: int, exhaustive: bool, model: GpuModel
-) -> Iterator[_Option]:
+def _options(kernel: Kernel, capability: int, exhaustive: bool) -> Iterator[_Option]:
+    model = model_of(capability)
     if kernel.library is None:
         first = default_knobs(kernel, capability)
         for candidate in candidates(kernel, first, exhaustive=exhaustive):
-            seconds = estimate(kernel, candidate.schedule, model)
-            shared = shared_bytes(kernel, candidate.schedule)
-            yield _Option(candidate.label, to_json(candidate.knobs), seconds, shared)
+            yield _option(kernel, candidate, model)
         return
     for tiles in library.candidates(kernel.library):
         least = library.estimate(kernel.library, tiles)
@@ -292,6 +316,12 @@ def _options(
         knobs = {**dict(tiles.blocks), "warps": tiles.num_warps, "stages": tiles.num_stages}
         text = " ".join(f"{name}={value}" for name, value in knobs.items())
         yield _Option(text, knobs, seconds, least.shared)
+
+
+def _option(kernel: Kernel, candidate: Candidate, model: GpuModel) -> _Option:
+    seconds = estimate(kernel, candidate.schedule, model)
+    shared = shared_bytes(kernel, candidate.schedule)
+    return _Option(candidate.label, to_json(candidate.knobs), seconds, shared)
 
 
 def _schedule_of(kernel: Kernel, knobs: Mapping[str, int]) -> Schedule:

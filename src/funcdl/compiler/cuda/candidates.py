@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import product
+from math import prod
 
 from funcdl.compiler.cuda.schedule import Knobs, is_upcast, schedule_gpu
 from funcdl.kir.convolution import conv_as_dot
@@ -12,9 +13,10 @@ from funcdl.kir.dot import integer_dot_as_sum
 from funcdl.kir.ir import Dot, Kernel, Order
 from funcdl.kir.schedule import Schedule
 
-VERSION = 1
+VERSION = 2
 """Raised when knobs change their meaning, so that kept choices are made again."""
 
+_GROUPS = (1, 4, 16)
 _LANES = (256, 512, 1024, 2048, 4096, 8192, 16384)
 _WARPS = (1, 2, 4, 8, 16)
 
@@ -82,6 +84,38 @@ def candidates(kernel: Kernel, first: Knobs, *, exhaustive: bool = False) -> lis
     return list(found.values())
 
 
+def refinements(
+    kernel: Kernel, knobs: Knobs, processors: int, *, exhaustive: bool = False
+) -> list[Candidate]:
+    """What to try once a product's tiles are chosen: `knobs`, then other orders of the tiles, and
+    no more programs than the device takes at a time, each for several tiles.
+
+    One change at a time, or all combinations if `exhaustive`.
+
+    Args:
+      processors: of the device.
+    """
+    base = schedule_gpu(kernel, knobs)
+    found = {base: Candidate(knobs, base)}
+    as_dot = integer_dot_as_sum(conv_as_dot(kernel))
+    dot = next((i for i in as_dot.body if isinstance(i, Dot)), None)
+    if dot is not None:
+        blocks = {
+            s.axis: -(-as_dot.axis(s.axis).extent // s.size) for s in base.steps if s.kind == "grid"
+        }
+        # Where all rows or columns of tiles are one group, the order is the same for all heights.
+        rows, columns = blocks[dot.m], blocks[dot.n]
+        groups = [g for g in _GROUPS if columns > 1 and min(g, rows) != min(base.group, rows)]
+        tiles = prod(blocks.values())
+        programs = [n * processors for n in (1, 2) if n * processors < tiles]
+        for group, count in product((None, *groups), (None, *programs)):
+            if group is None or count is None or exhaustive:
+                changed = replace(knobs, group=group or knobs.group, programs=count)
+                schedule = schedule_gpu(kernel, changed)
+                found.setdefault(schedule, Candidate(changed, schedule))
+    return list(found.values())
+
+
 def label(knobs: Knobs) -> str:
     """The knobs that are set, as text."""
     parts = [f"{name}={value}" for name, value in asdict(knobs).items() if value is not None]
@@ -110,8 +144,12 @@ def _blocks(exhaustive: bool) -> Iterator[Knobs]:
 def _tiles(kernel: Kernel, dot: Dot, exhaustive: bool) -> Iterator[Knobs]:
     half = is_half_product(kernel, dot)
     if not exhaustive:
-        for m, n, k, warps, stages in _HALF_TILES if half else _FLOAT_TILES:
-            yield Knobs(m=m, n=n, k=k, warps=warps, stages=stages)
+        if half or dot.precision == "ieee":
+            shrink, tiles = 1, _HALF_TILES if half else _FLOAT_TILES
+        else:  # on tensor cores, in factors twice as wide
+            shrink, tiles = 2, _HALF_TILES
+        for m, n, k, warps, stages in tiles:
+            yield Knobs(m=m, n=n, k=k // shrink, warps=warps, stages=stages)
         return
     sides = (16, 32, 64, 128, 256)
     depths: Iterable[int] = (32, 64, 128) if half else (16, 32, 64)

@@ -37,8 +37,10 @@ def kernel_class(kernel: Kernel) -> KernelClass | None:
             case Dot(k=k):
                 bits = 16 if is_half_product(kernel, instruction) else 32
                 bits = 64 if instruction.type.dtype.itemsize == 8 else bits
-                outer = prod(extent for name, extent in extents.items() if name != k)
-                return KernelClass(f"dot{bits}", (_power(outer), _power(extents[k])))
+                rounded = bits == 32 and instruction.precision != "ieee"
+                name = instruction.precision if rounded else f"dot{bits}"
+                outer = prod(extent for axis, extent in extents.items() if axis != k)
+                return KernelClass(name, (_power(outer), _power(extents[k])))
             case Running(axis=axis):
                 return KernelClass("running", (_power(extents[axis]),))
     reduced = {axis for i in kernel.body if isinstance(i, Reduce) for axis in i.axes}

@@ -22,12 +22,14 @@ from funcdl.kir.schedule import Schedule
 class GpuModel:
     """What a device can do by its data sheet.
 
-    Bytes a second from memory and from the L2 cache; operations a second of products of half types,
-    float32 and float64; how many processors, and the bytes of shared memory of each.
+    Bytes a second from memory and from the L2 cache, and the bytes of that; operations a second of
+    products of half types, float32 and float64; how many processors, and the bytes of shared memory
+    of each.
     """
 
     bandwidth: float
     cache_bandwidth: float
+    cache_bytes: int
     half_rate: float
     float_rate: float
     double_rate: float
@@ -37,8 +39,8 @@ class GpuModel:
 
 # NVIDIA A100 (SXM, 40 GB) and H100 (SXM): data sheets of 2020 and 2023.
 MODELS = {
-    80: GpuModel(1.55e12, 4e12, 312e12, 19.5e12, 19.5e12, 108, 163 << 10),
-    90: GpuModel(3.35e12, 7e12, 989e12, 67e12, 67e12, 132, 227 << 10),
+    80: GpuModel(1.55e12, 4e12, 40 << 20, 312e12, 19.5e12, 19.5e12, 108, 163 << 10),
+    90: GpuModel(3.35e12, 7e12, 50 << 20, 989e12, 67e12, 67e12, 132, 227 << 10),
 }
 
 _THREADS = 2048  # of a processor at a time
@@ -62,7 +64,7 @@ def estimate(kernel: Kernel, schedule: Schedule, model: GpuModel) -> float:
         return _LAUNCH
     dot = next((i for i in kernel.body if isinstance(i, Dot)), None)
     if dot is not None:
-        seconds = _product(kernel, dot, lanes, programs, model)
+        seconds = _product(kernel, dot, schedule, blocks, model)
     else:
         seconds = _stream(kernel, schedule, lanes, programs, model)
     rounds = -(-programs // model.processors)
@@ -85,21 +87,40 @@ def shared_bytes(kernel: Kernel, schedule: Schedule) -> int:
 
 
 def _product(
-    kernel: Kernel, dot: Dot, lanes: dict[str, int], programs: int, model: GpuModel
+    kernel: Kernel, dot: Dot, schedule: Schedule, blocks: dict[str, int], model: GpuModel
 ) -> float:
     cost = kernel_cost(kernel)
-    m, n, depth = lanes[dot.m], lanes[dot.n], kernel.axis(dot.k).extent
-    rate = model.half_rate if is_half_product(kernel, dot) else model.float_rate
-    if dot.type.dtype.itemsize == 8:
-        rate = model.double_rate
+    lanes = {s.axis: s.size for s in schedule.steps if s.kind == "vector"}
+    programs = prod(blocks.values())
+    m, n = lanes[dot.m], lanes[dot.n]
     # Each factor in a register serves a row of the block: small blocks wait for shared memory.
-    rate *= min(1.0, m * n / (m + n) / 64)
-    from_cache = programs * (m + n) * depth * _factor_bytes(kernel, dot)
+    rate = _rate(kernel, dot, model) * min(1.0, m * n / (m + n) / 64)
+    row = kernel.axis(dot.k).extent * _factor_bytes(kernel, dot)
+    nbytes = cost.nbytes
+    if cost.bytes_read > model.cache_bytes:
+        # What runs at a time shares rows and columns of tiles, and the next finds none of them.
+        at_a_time = min(model.processors, blocks[dot.m] * blocks[dot.n])
+        rows = min(schedule.group, blocks[dot.m])
+        columns = min(-(-at_a_time // rows), blocks[dot.n])
+        rows = max(rows, -(-at_a_time // columns))
+        read = programs / at_a_time * (rows * m + columns * n) * row
+        nbytes = max(nbytes, int(read) + cost.bytes_written)
     return max(
         _all_operations(cost) / rate,
-        cost.nbytes / model.bandwidth,
-        from_cache / model.cache_bandwidth,
+        nbytes / model.bandwidth,
+        programs * (m + n) * row / model.cache_bandwidth,
     )
+
+
+def _rate(kernel: Kernel, dot: Dot, model: GpuModel) -> float:
+    """Operations a second of a product's kind."""
+    if is_half_product(kernel, dot):
+        return model.half_rate
+    if dot.type.dtype.itemsize == 8:
+        return model.double_rate
+    # Tensor cores take numbers of 32 bits at half the speed, and products of sums three times.
+    rates = {"tf32": model.half_rate / 2, "tf32x3": model.half_rate / 6}
+    return rates.get(dot.precision, model.float_rate)
 
 
 def _stream(

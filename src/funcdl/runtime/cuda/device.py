@@ -24,6 +24,7 @@ class CudaDevice:
         device = self.stream.device
         major = driver.attribute(device, "COMPUTE_CAPABILITY_MAJOR")
         self.capability = 10 * major + driver.attribute(device, "COMPUTE_CAPABILITY_MINOR")
+        self.processors = driver.attribute(device, "MULTIPROCESSOR_COUNT")
         name = driver.call("cuDeviceGetName", 128, device).split(b"\0")[0].decode()
         self.device = Device("gpu", ordinal, name)
         self.pool = DevicePool(self.stream)
