@@ -25,7 +25,7 @@ VALUES = [[3, 0, 1, 100], [2, 0, 1, 120]]
 EDGES = [[np.nan, np.inf, -0.0, 3e38, 1e-45], [np.inf, -np.inf, 0.0, 3e38, 1e-45]]
 SCALARS = [
     0, 2, -1, True, 2.5, -0.0, float("nan"), float("inf"), 3.5e38, 1e300, 2**24, 2**24 + 1, 2**40,
-    2**70, 1j, np.float32(2), np.int64(3), None, "text", [1.0],
+    2**70, -(2**63), 1j, np.float32(2), np.int64(3), None, "text", [1.0],
 ]  # fmt: skip
 
 # Before, NumPy's state cannot be set, and the twins serve all calls.

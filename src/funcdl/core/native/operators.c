@@ -9,7 +9,6 @@
 #include <float.h>
 #include <math.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <structmember.h>
 
 static PyObject *errors_variable; /* NumPy's state, and its value that ignores all errors */
@@ -56,7 +55,7 @@ static bool is_served_beside(PyObject *number, PyArray_Descr const *descr) {
   if (!PyLong_CheckExact(number)) return false;
   int overflow;
   long value = PyLong_AsLongAndOverflow(number, &overflow);
-  return overflow == 0 && labs(value) <= 1 << 24;
+  return overflow == 0 && -(1 << 24) <= value && value <= 1 << 24;
 }
 
 /* What the ufunc gets as its second operand, borrowed; NULL where the twin must serve. */

@@ -125,7 +125,13 @@ static PyTypeObject block_type = {
     .tp_dealloc = block_dealloc,
 };
 
-bool pool_setup(void) { return PyType_Ready(&block_type) == 0; }
+/* Interned: the interpreter's cache of methods keeps every string that a lookup names. */
+static PyObject *empty_array_name;
+
+bool pool_setup(void) {
+  if (empty_array_name == NULL) empty_array_name = PyUnicode_InternFromString("empty_array");
+  return empty_array_name != NULL && PyType_Ready(&block_type) == 0;
+}
 
 static Block *out_of_memory(size_t nbytes) {
   PyErr_Format(PyExc_MemoryError, "the system has no %zu bytes for a result or for temporaries",
@@ -194,7 +200,7 @@ PyObject *empty_array(PyObject *pool, int ndim, npy_intp const *dims, PyArray_De
     return pool_array((Pool *)pool, ndim, dims, descr, nbytes);
   PyObject *shape = PyArray_IntTupleFromIntp(ndim, dims);
   if (shape == NULL) return NULL;
-  PyObject *array = PyObject_CallMethod(pool, "empty_array", "OO", shape, descr);
+  PyObject *array = PyObject_CallMethodObjArgs(pool, empty_array_name, shape, descr, NULL);
   Py_DECREF(shape);
   if (array != NULL && !PyArray_CheckExact(array)) {
     PyErr_Format(PyExc_TypeError, "empty_array returned %.200s", Py_TYPE(array)->tp_name);
