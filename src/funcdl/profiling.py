@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from time import perf_counter_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from funcdl.core import profiler
+from funcdl.core.records import record
 from funcdl.core.source import SourceLine
 from funcdl.errors import ArgumentError
 
@@ -22,7 +22,7 @@ __all__ = ["Profile", "ProfileRow", "memory_stats", "profile"]
 RowKind = Literal["kernel", "loops", "host", "equation", "call", "compile", "python"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProfileRow:
     """One line of a profile; times of rows do not overlap, and add up to those of their threads.
 

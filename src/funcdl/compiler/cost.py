@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from funcdl.compiler.program import HostStep, Program
 from funcdl.core.backend import MemoryAnalysis, analyse_memory
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn
 from funcdl.core.profiler import Work
+from funcdl.core.records import record
 from funcdl.core.source import SourceLine
 from funcdl.kir.cost import Cost, kernel_cost
 from funcdl.kir.ir import Kernel
@@ -24,7 +24,7 @@ from funcdl.kir.program import (
 from funcdl.kir.schedule import Schedule
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KernelCost:
     """How often a run of a program calls a kernel (or host step), and what one call costs."""
 

@@ -8,7 +8,6 @@ operands, at slices of the stacked arrays, and for carried values at two buffers
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from funcdl.compiler.sources import Sources
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var
+from funcdl.core.records import record
 from funcdl.kir.program import (
     Address,
     AnyCall,
@@ -33,7 +33,7 @@ from funcdl.ops.convert import copy
 AddressOf = Callable[[Var], Address]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CompiledBody:
     """A body's kernels, the size of its arena, and the user's line of each kernel."""
 
@@ -42,7 +42,7 @@ class CompiledBody:
     sources: Sources
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoopStep:
     """A control flow equation with compiled bodies, or an equation that is a call of a library.
 

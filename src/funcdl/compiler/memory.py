@@ -7,17 +7,17 @@ the kernel that writes it to the last one that reads it, and takes the smallest 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from funcdl.core.jaxpr import Var
+from funcdl.core.records import record
 from funcdl.kir.program import Address
 
 ALIGNMENT = 64
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Lifetime:
     """A temporary: its size in bytes, and the first and last step that use it."""
 
@@ -27,7 +27,7 @@ class Lifetime:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ArenaPlan:
     """Offsets of the temporaries in the arena, and its size in bytes."""
 

@@ -6,7 +6,6 @@ The known loop stacks the residuals that its steps leave for the linear loop.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from funcdl.control.programs import rearrange, select, split
@@ -14,6 +13,7 @@ from funcdl.control.scan_primitive import scan_loop
 from funcdl.core.avals import ShapedArray
 from funcdl.core.effects import eqn_effect
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Literal, Var, eval_jaxpr
+from funcdl.core.records import record
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.symbolic_zero import LinearInput, Zero, is_linear, is_zero
 from funcdl.core.trace import current_trace
@@ -113,7 +113,7 @@ def _split_body(
         unknown = found
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Residuals:
     """How the residuals of a loop's body reach the loop of its unknown part.
 

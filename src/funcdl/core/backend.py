@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from funcdl.core import profiler
 from funcdl.core.device_buffer import DeviceBuffer, Value
 from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.records import record
 from funcdl.core.reference import run_reference
 from funcdl.errors import ArgumentError
 
@@ -28,7 +28,7 @@ class Executable(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MemoryAnalysis:
     """Sizes of a program's memory; names as in JAX's ``CompiledMemoryStats``.
 
@@ -92,7 +92,7 @@ def call(executable: Executable, values: Sequence[Value]) -> Sequence[Any]:
     return executable([x.to_host() if isinstance(x, DeviceBuffer) else x for x in values])
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NativeCall:
     """How to call a program's machine code: what an executable offers, as `native_call`, for calls
     that are made without it (`core.dispatch`).

@@ -17,12 +17,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from funcdl.core.records import record
 from funcdl.core.source import SourceLine
 
 Kind = Literal["kernel", "loops", "host", "equation", "call", "compile"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Work:
     """Something that takes time.
 
@@ -57,7 +58,7 @@ class Timing:
         self.total += total
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Event:
     """One call, from `start` to `end` on the clock of `time.perf_counter_ns`, on a thread."""
 
@@ -67,7 +68,7 @@ class Event:
     thread: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Block:
     """Events that native code has written: rows of ``(position in works, start, end)``."""
 

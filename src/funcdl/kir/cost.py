@@ -16,11 +16,11 @@ A value is computed once for each point of the axes that it varies over.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import gcd, prod
 
 import numpy as np
 
+from funcdl.core.records import record
 from funcdl.kir import elementwise
 from funcdl.kir.index import AxisAtom, Index
 from funcdl.kir.ir import (
@@ -41,7 +41,7 @@ from funcdl.kir.ir import (
 _ARITHMETIC = frozenset({"div", "nextafter", "rem"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cost:
     """Counts of operations and bytes.
 

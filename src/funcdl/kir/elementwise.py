@@ -7,12 +7,13 @@ described in one place only. The IR's interpreter reads the NumPy column, the re
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
+from funcdl.core.records import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class ElementwiseOp:
     """One operation on scalars.
 

@@ -10,13 +10,14 @@ indices and can share one load. Build quotients and remainders with `//` and `%`
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
 from typing import Any
 
+from funcdl.core.records import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class AxisAtom:
     """The position along a kernel axis, in ``[0, extent)``."""
 
@@ -24,7 +25,7 @@ class AxisAtom:
     extent: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ValueAtom:
     """An integer computed by the kernel: the SSA id of its instruction, and its inclusive range."""
 
@@ -33,7 +34,7 @@ class ValueAtom:
     high: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DivAtom:
     """``floor(index / divisor)`` for a positive constant divisor."""
 
@@ -41,7 +42,7 @@ class DivAtom:
     divisor: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModAtom:
     """``index mod divisor``, never negative, for a positive constant divisor."""
 
@@ -52,7 +53,7 @@ class ModAtom:
 Atom = AxisAtom | ValueAtom | DivAtom | ModAtom
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Index:
     """``offset + Σ coefficient · atom``; `terms` holds each atom once, sorted, none with 0."""
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from funcdl.core.records import record
 from funcdl.kir.index import Index
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ DotPrecision = Literal["ieee", "tf32", "tf32x3"]
 Scalar = bool | int | float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Axis:
     """A named loop of the kernel, over ``range(extent)``."""
 
@@ -39,7 +40,7 @@ class Axis:
     extent: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Buffer:
     """A flat array of `size` elements that the kernel reads (`in`), writes (`out`), or both.
 
@@ -55,7 +56,7 @@ class Buffer:
     may_alias: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ValueType:
     """Element type, and the axes that the value varies over in the kernel's axis order."""
 
@@ -63,7 +64,7 @@ class ValueType:
     axes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Const:
     """A compile-time scalar."""
 
@@ -71,7 +72,7 @@ class Const:
     value: Scalar
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IndexValue:
     """An index expression as an integer value (for iota, masks and dynamic positions)."""
 
@@ -79,7 +80,7 @@ class IndexValue:
     index: Index
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Load:
     """``buffer[index]``; where `mask` is given and false, nothing is read and `other` results."""
 
@@ -90,7 +91,7 @@ class Load:
     other: Scalar = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Elementwise:
     """The elementwise primitive `name` on its arguments (see `kir.elementwise`)."""
 
@@ -99,7 +100,7 @@ class Elementwise:
     args: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Select:
     """``on_true if which else on_false``; `which` is bool."""
 
@@ -109,7 +110,7 @@ class Select:
     on_false: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cast:
     """Conversion to ``type.dtype`` with `convert_element_type`'s meaning."""
 
@@ -117,7 +118,7 @@ class Cast:
     arg: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bitcast:
     """Reinterpretation of the bits as another element type of the same width."""
 
@@ -125,7 +126,7 @@ class Bitcast:
     arg: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reduce:
     """Reduction of `arg` over `axes`; `argmax` and `argmin` take one axis, the first wins ties."""
 
@@ -135,7 +136,7 @@ class Reduce:
     axes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Running:
     """At each position along `axis`, the result of `op` over `arg` at all positions up to it.
 
@@ -149,7 +150,7 @@ class Running:
     reverse: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Order:
     """The position along `axis` of the element that comes here when the elements are in order.
 
@@ -164,7 +165,7 @@ class Order:
     descending: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dot:
     """``Σ_k lhs · rhs``: `lhs` varies over `m`, `k` and batch axes, `rhs` over `k`, `n` and batch.
 
@@ -182,7 +183,7 @@ class Dot:
     precision: DotPrecision = "ieee"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Slide:
     """How the windows of a convolution move along one spatial dimension.
 
@@ -200,7 +201,7 @@ class Slide:
     dilation: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Conv:
     """``Σ_{c, k} lhs[n, c, i · stride + k · dilation − low] · rhs[k, c, o]``.
 
@@ -230,7 +231,7 @@ class Conv:
         return tuple(slide.out for slide in self.slides)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Store:
     """``buffer[index] = value`` for every point of the value's and index's axes where `mask`."""
 
@@ -240,7 +241,7 @@ class Store:
     mask: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AtomicUpdate:
     """``buffer[index] = op(buffer[index], value)``; points may meet at one element.
 
@@ -287,7 +288,7 @@ class Library:
     run: Callable[[Mapping[str, np.ndarray]], None] = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kernel:
     """One kernel: its buffers in call order, its axes in row-major order, its instructions.
 

@@ -9,10 +9,10 @@ repeats with a period. And windows near an end reach beyond the elements with so
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd, prod
 
+from funcdl.core.records import record
 from funcdl.kir.ir import Conv, Kernel, Slide
 
 # Windows that share a class are computed so many at a time, those of different images together.
@@ -24,7 +24,7 @@ CLASS_COST = 100
 MANY_FEATURES = 512
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WindowClass:
     """Windows ``first, first + period, …``, `count` of them, that meet `taps` elements.
 
@@ -38,7 +38,7 @@ class WindowClass:
     taps: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Motion:
     """All windows along one dimension.
 

@@ -7,17 +7,17 @@ point, or to a list of GPU launches.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from funcdl.core.records import record
 from funcdl.kir.cost import Cost
 from funcdl.kir.ir import Kernel
 from funcdl.kir.schedule import Schedule
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Address:
     """`offset` bytes past the base address in `slot`."""
 
@@ -25,7 +25,7 @@ class Address:
     offset: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Call:
     """One launch: the position of a kernel, and an address for each of its buffers."""
 
@@ -33,7 +33,7 @@ class Call:
     args: tuple[Address, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KernelProgram:
     """Distinct kernels with their schedules, and the launches in order."""
 
@@ -43,7 +43,7 @@ class KernelProgram:
     num_slots: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Binding:
     """What a slot of a loop's body points to in one step.
 
@@ -62,7 +62,7 @@ class Binding:
     alternate: tuple[Address, Address] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Body:
     """A program called by another, and what each of its slots points to."""
 
@@ -70,7 +70,7 @@ class Body:
     slots: tuple[Binding, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Copy:
     """`nbytes` bytes from one address to another."""
 
@@ -79,7 +79,7 @@ class Copy:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ScanCall:
     """A fixed number of steps of a body. Without steps, the `if_empty` copies happen instead."""
 
@@ -90,7 +90,7 @@ class ScanCall:
     if_empty: tuple[Copy, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WhileCall:
     """Steps of a body while `condition` leaves a nonzero byte at `flag`.
 
@@ -105,7 +105,7 @@ class WhileCall:
     results: tuple[tuple[Copy, ...], tuple[Copy, ...], tuple[Copy, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BranchCall:
     """One of several bodies, chosen by the int32 at `index`."""
 
@@ -114,7 +114,7 @@ class BranchCall:
     branches: tuple[Body, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pointer:
     """An argument: elements of a type at an address."""
 
@@ -122,7 +122,7 @@ class Pointer:
     dtype: np.dtype[Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Record:
     """An argument: a struct of the library. Fields that are not named are 0."""
 
@@ -133,7 +133,7 @@ class Record:
 Value = int | float | Pointer | tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LibraryCall:
     """Calls, in order, of functions in a header of the back end: each a name and its arguments."""
 

@@ -6,7 +6,6 @@ There are no arrays of such dtypes: their values are kept as float32, which has 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
@@ -14,6 +13,7 @@ import numpy as np
 
 import funcdl.numpy as fnp
 from funcdl import lax
+from funcdl.core.records import record
 from funcdl.errors import DtypeError
 
 _FORMATS = (
@@ -31,7 +31,7 @@ _UNIT = np.uint32(0x00800000)
 _HALF = np.uint32(0x00400000)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FloatGrid:
     """The values of a format: multiples of ``2**-mantissa_bits`` times a power of two.
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.avals import Shape
+from funcdl.core.records import record
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.products import rounding_of
@@ -35,7 +35,7 @@ Labels = tuple[Label, ...]
 Path = list[tuple[int, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Term:
     """An array with a label for each dimension."""
 

@@ -10,7 +10,6 @@ An index is worked off in two steps, for reading and for updating alike:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from funcdl.core import dtypes
 from funcdl.core.array import Array, ArrayOperators, as_array, aval_of
 from funcdl.core.avals import Shape
+from funcdl.core.records import record
 from funcdl.core.trace import Tracer
 from funcdl.errors import ConcretizationError, DtypeError, ShapeError
 from funcdl.numpy.promotion import broadcast, broadcast_shapes, convert
@@ -29,7 +29,7 @@ from funcdl.ops.slicing import concatenate
 from funcdl.ops.windows import GatherDimensionNumbers
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Extent:
     """The chosen elements along one dimension: ``start, start + step, ...``, `count` of them."""
 
@@ -41,7 +41,7 @@ class Extent:
         return self == Extent(0, size)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """An index, worked out.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from funcdl.core.avals import Shape
+from funcdl.core.records import record
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.ops.shape import inverse_permutation
 from funcdl.ops.sliding import Padding, Sliding, find_windows
@@ -96,7 +96,7 @@ def conv_general_permutations(dimension_numbers: Sequence[str]) -> tuple[Dims, D
     return lhs, rhs, out
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Convolution:
     """One convolution, checked and worked out.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 from funcdl.core import dtypes
 from funcdl.core.avals import Shape, ShapedArray
 from funcdl.core.primitive import Primitive
+from funcdl.core.records import record
 from funcdl.core.symbolic_zero import is_linear, is_zero
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.ops import registry
@@ -34,7 +34,7 @@ MATMUL: DimensionNumbers = (((1,), (0,)), ((), ()))
 """The dimension numbers of the product of two matrices."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DotDimensions:
     """The roles of the operands' dimensions, and the extents that go with them.
 

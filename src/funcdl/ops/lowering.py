@@ -8,7 +8,6 @@ between compiled segments.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.avals import Shape, ShapedArray
+from funcdl.core.records import record
 from funcdl.kir.index import Index
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Reader(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pointwise:
     """Each output element depends on the operands' elements at the same index.
 
@@ -68,7 +68,7 @@ class Pointwise:
     dtypes: frozenset[np.dtype[Any]] = KERNEL_DTYPES
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class View:
     """Each output element is one operand element, or is made from a few of them, at other indices.
 
@@ -80,31 +80,31 @@ class View:
     alias: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reduction:
     """A reduction over `params["axes"]` of one operand."""
 
     op: ReduceOp
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Accumulation:
     """Running results along ``params["axis"]``, backwards where ``params["reverse"]``."""
 
     op: RunningOp
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ordering:
     """Positions in order of the operands along ``params["dimension"]`` (see `kir.ir.Order`)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Contraction:
     """`dot_general`."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WindowReduction:
     """Reductions over a window of places for each output element.
 
@@ -119,12 +119,12 @@ class WindowReduction:
     ]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Correlation:
     """`conv_general_dilated`."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Update:
     """A scatter: operand 0 copied, then updated in place.
 
@@ -136,12 +136,12 @@ class Update:
     rule: Callable[[Reader, Position, dict[str, Any]], tuple[Position, int | None]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rewritten:
     """The compiler writes it with other primitives, before it looks for kernels."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Loop:
     """Control flow: the programs among the parameters are compiled, and called in a loop."""
 

@@ -7,7 +7,6 @@ almost everywhere) or `NotDifferentiable` (an error that says why).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from funcdl.core import dtypes
 from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive, all_weak, never_weak
 from funcdl.core.quiet import quietly
+from funcdl.core.records import record
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.errors import DtypeError, NotDifferentiableError, ShapeError
 from funcdl.kir import elementwise as kernel_table
@@ -40,7 +40,7 @@ _OUT_DTYPES: dict[str, Callable[[np.dtype[Any]], np.dtype[Any]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Jvp:
     """One rule an operand: ``rule(tangent, output, *primals)``, or None where it has no effect.
 
@@ -52,14 +52,14 @@ class Jvp:
     transpose: Callable[..., list[Any]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Linear:
     """Linear in all operands together: the tangent is the operation on the tangents."""
 
     transpose: Callable[..., list[Any]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bilinear:
     """Linear in either operand: ``rule(cotangent, other operand)`` for each."""
 
@@ -67,12 +67,12 @@ class Bilinear:
     rhs: Callable[[Any, Any], Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NoDerivative:
     """Piecewise constant: the derivative is zero wherever it exists."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NotDifferentiable:
     """No derivative is known; asking for one is an error with this reason."""
 

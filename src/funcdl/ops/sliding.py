@@ -8,7 +8,6 @@ the window dilation, start at every multiple of the stride that leaves them insi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core.avals import Shape
+from funcdl.core.records import record
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.ops.slicing import pad
 
@@ -30,7 +30,7 @@ def dilated_size(size: int, dilation: int) -> int:
     return (size - 1) * dilation + 1 if size else 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sliding:
     """How windows slide, with one entry for each dimension; `counts` says how many there are."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from funcdl.core.avals import ShapedArray
+from funcdl.core.records import record
 from funcdl.kir import index as kindex
 from funcdl.ops.convolution_dimensions import Convolution
 from funcdl.ops.lowering import Position, Reader, WindowReduction, all_of, compare, compute_dtype
@@ -69,7 +69,7 @@ def reduce_windows(
     return WindowReduction(lambda avals, params: find(avals, params).window, rule)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ConvolutionLoops:
     """The kernel axes of a convolution, and where along them its arrays are indexed.
 

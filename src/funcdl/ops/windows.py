@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.avals import Shape
+from funcdl.core.records import record
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.kir import index as kindex
 from funcdl.kir.index import Index
@@ -86,7 +86,7 @@ class GatherDimensionNumbers(NamedTuple):
     start_indices_batching_dims: Dims = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Windows:
     """One pairing of operand, indices and windows, checked and worked out.
 
@@ -214,7 +214,7 @@ def check_index_dtype(name: str, dtype: np.dtype[Any]) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rows:
     """Windows as rows of a matrix.
 

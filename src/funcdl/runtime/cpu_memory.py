@@ -12,7 +12,6 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from _cffi_backend import FFI  # type: ignore[import-untyped]
 
 from funcdl.config import config
 from funcdl.core.dispatch import dispatch
+from funcdl.core.records import record
 
 _UINT8 = np.dtype(np.uint8)
 Bytes = npt.NDArray[np.uint8]
@@ -48,7 +48,7 @@ class _Lease(np.ndarray[Any, Any]):
             self.pool._take_back(self.block)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PoolStats:
     """What a pool holds and did; arrays below `SMALL_BYTES` are not counted.
 

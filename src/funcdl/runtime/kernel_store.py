@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from funcdl.core.records import record
 from funcdl.runtime.disk_cache import CacheDir, default_cache
 from funcdl.runtime.shared_object import SharedObject
 from funcdl.runtime.toolchain import Compiler, Unit
@@ -26,7 +27,7 @@ NAME = "FD_NAME"
 KERNELS_PER_PART = 2
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Loaded:
     """The address of a function, and the shared object that it is in."""
 

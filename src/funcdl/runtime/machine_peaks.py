@@ -17,7 +17,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from funcdl.config import config
+from funcdl.core.records import record
 from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
 from funcdl.runtime import cpu_memory, shared_object
 from funcdl.runtime.disk_cache import default_cache
@@ -132,7 +133,7 @@ _STALE_SECONDS = 86400.0
 _STALE_SECONDS_UNSETTLED = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MachinePeaks:
     """The best measured on so many threads: float32 operations and bytes a second.
 

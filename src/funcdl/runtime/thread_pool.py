@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from funcdl.core.records import record
 from funcdl.runtime.toolchain import CompilerError, find_compiler
 
 SOURCE = Path(__file__).with_name("thread_pool.c")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ThreadPool:
     """The loaded pool; `run` is the address of its function that runs a region."""
 

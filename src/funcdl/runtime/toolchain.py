@@ -11,11 +11,12 @@ import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from funcdl.config import config
+from funcdl.core.records import record
 from funcdl.runtime.disk_cache import CacheDir, default_cache
 
 _SHOWN_LINES = 12
@@ -39,7 +40,7 @@ class CompilerError(RuntimeError):
         self.source = source
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unit:
     """One C source text and how to compile it; see `Compiler.build` for the fields."""
 
@@ -50,7 +51,7 @@ class Unit:
     extra_key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Compiler:
     """A command that compiles C (words, so that ``ccache gcc`` works), and its version."""
 

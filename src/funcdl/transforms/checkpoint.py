@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from funcdl.core import tree
@@ -19,6 +18,7 @@ from funcdl.core.effects import eqn_effect
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Var, eval_jaxpr, sub_jaxprs
 from funcdl.core.primitive import Primitive, own_weak
 from funcdl.core.pruning import prune_call, prune_jaxpr, without_silent_effects
+from funcdl.core.records import record
 from funcdl.core.reference import run_reference
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
@@ -156,7 +156,7 @@ def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str
     return [next(unknown_iter) if flag else next(known_iter) for flag in parts.unknown_out]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Parts:
     """A program split in two, the second of which computes again what it needs of the first.
 

@@ -7,10 +7,10 @@ whether its results may be kept. Names and meanings follow `jax.checkpoint_polic
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from funcdl.core.primitive import Primitive
+from funcdl.core.records import record
 
 Policy = Callable[..., bool]
 
@@ -39,7 +39,7 @@ checkpoint_dots = dots_saveable
 checkpoint_dots_with_no_batch_dims = dots_with_no_batch_dims_saveable
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Names:
     names: frozenset[str]
     saved: bool
@@ -50,7 +50,7 @@ class _Names:
         return (params["name"] in self.names) == self.saved
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _AllBut:
     names: frozenset[str]
 
@@ -58,7 +58,7 @@ class _AllBut:
         return primitive.name != "checkpoint_name" or params["name"] not in self.names
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Either:
     first: Policy
     second: Policy

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from funcdl.core.records import record
 
 Values = Sequence[Any]
 FlatFun = Callable[..., list[Any]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CustomCall:
     """A function of flat arguments with a derivative rule of its own.
 

@@ -6,7 +6,6 @@ import functools
 import itertools
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import optree
@@ -19,6 +18,7 @@ from funcdl.core.axes import Axis, axes_in_scope, check_axis_name
 from funcdl.core.device_buffer import backend_of, on_first_use
 from funcdl.core.dispatch import dispatch
 from funcdl.core.nan_check import checked
+from funcdl.core.records import record
 from funcdl.core.staging import hoist_consts, trace_to_jaxpr
 from funcdl.core.trace import Tracer, context, current_trace, eval_trace, is_usable, raise_leaked
 from funcdl.errors import ArgumentError, LeafTypeError, StaticArgumentError
@@ -369,7 +369,7 @@ class JitFunction:
         return tuple(place in donate for place, value in values for _ in tree.leaves(value))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Call:
     """The arguments of one call, flattened, and their types."""
 

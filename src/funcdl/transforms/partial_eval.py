@@ -6,12 +6,12 @@ This is how reverse mode gets its linear program: primal values are known, tange
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from funcdl.core.jaxpr import ClosedJaxpr, Var, eval_jaxpr
 from funcdl.core.primitive import Primitive
 from funcdl.core.pruning import prune_jaxpr
+from funcdl.core.records import record
 from funcdl.core.staging import JaxprTrace, hoist_consts
 from funcdl.core.trace import context, current_trace, new_trace
 from funcdl.transforms.weak_cache import cached_on_first
@@ -32,7 +32,7 @@ class PartialEvalTrace(JaxprTrace):
         return self.record(primitive, args, params)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PartialProgram:
     """A program split in two.
 

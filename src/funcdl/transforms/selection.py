@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
 
+from funcdl.core.records import record
 from funcdl.errors import ArgumentError
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Selection:
     """Chosen parameters, by position and by name: whichever way an argument is passed counts."""
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from funcdl.config import config
@@ -14,11 +13,12 @@ from funcdl.core import backend, profiler, tree
 from funcdl.core.array import Array, as_array
 from funcdl.core.avals import ShapedArray, ShapeDtypeStruct
 from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.records import record
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Staged:
     """A function traced for one type of arguments."""
 

@@ -15,7 +15,6 @@ Every refusal is kept as text, beside the groups, for people and for tests.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from funcdl.core.avals import Shape
 from funcdl.core.effects import Effect, eqn_effect
 from funcdl.core.jaxpr import Atom, Eqn, Jaxpr, Literal, Var
 from funcdl.core.printer import Names, variable_names
+from funcdl.core.records import record
 from funcdl.kir import index as kindex
 from funcdl.ops.convolution import convolution_of
 from funcdl.ops.dot import dot_dimensions, product_dtype
@@ -61,7 +61,7 @@ INLINE_READS = 16
 _READS_ELSEWHERE = Contraction | Correlation | WindowReduction
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Grouping:
     """The groups in the order in which they run, and the equations inlined into their readers."""
 

@@ -11,6 +11,7 @@ from typing import Literal
 from funcdl.core.avals import Shape
 from funcdl.core.jaxpr import Eqn, Jaxpr, Var
 from funcdl.core.printer import Names, format_eqn
+from funcdl.core.records import record
 from funcdl.kir import index as kindex
 from funcdl.ops.lowering import Position
 from funcdl.ops.shape import flat_index, position_in
@@ -86,7 +87,7 @@ class Group:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Refusal:
     """Why an equation did not join a group that it reads from."""
 

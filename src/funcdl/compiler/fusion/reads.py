@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Atom, Eqn, Literal, Var
+from funcdl.core.records import record
 from funcdl.kir import index as kindex
 from funcdl.kir.builder import KernelBuilder
 from funcdl.ops.lowering import Pointwise, Position, View
@@ -16,7 +16,7 @@ from funcdl.ops.lowering import Pointwise, Position, View
 _numbers = itertools.count()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Read:
     """A read of a variable at an index; `masked` where only some points read."""
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from funcdl.control.programs import split
@@ -23,6 +22,7 @@ from funcdl.control.scan_primitive import scan_loop
 from funcdl.core.effects import eqn_effect
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var, eval_jaxpr
 from funcdl.core.pruning import live_eqns
+from funcdl.core.records import record
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.ops.arithmetic import add
 from funcdl.ops.dot import dot_general
@@ -56,7 +56,7 @@ def move_products(eqn: Eqn) -> ClosedJaxpr | None:
     return ClosedJaxpr(jaxpr, consts)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Sum:
     """``carry + product`` for carry number `position`; the product's operands are `operands`."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from funcdl.core.records import record
 
 Accepts = Callable[[Sequence[str]], bool]
 
@@ -34,7 +35,7 @@ COMMON_FLAGS: tuple[str, ...] = (
 _GCC_FLAGS = ("-fno-tree-pre",)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Isa:
     """A family of vector instructions.
 

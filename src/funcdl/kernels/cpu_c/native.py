@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from funcdl.core.records import record
 from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
 from funcdl.kernels.cpu_c.render import render_function
 from funcdl.kernels.cpu_c.standalone import standalone, standalone_library_call, unit_source
@@ -17,7 +17,7 @@ from funcdl.runtime.call_table import Words
 from funcdl.runtime.toolchain import Compiler
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StandaloneFunction:
     """A function that is compiled for itself, and the call's side of it but for the address."""
 

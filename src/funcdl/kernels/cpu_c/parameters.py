@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection
-from dataclasses import dataclass
 
 import numpy as np
 
+from funcdl.core.records import record
 from funcdl.kernels.cpu_c import text
 from funcdl.kir.index import DivAtom, Index, ModAtom
 from funcdl.kir.ir import (
@@ -33,7 +33,7 @@ _PLAIN = frozenset({"add", "sub", "mul", "max", "min"})
 _KNOWN = frozenset({0.0, 0.25, 0.5, 1.0, 2.0})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Number:
     """A parameter of a C function: its type, its name, and what a call passes."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from funcdl.core.records import record
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.parameters import Number
 from funcdl.kernels.cpu_c.render_calls import (
@@ -52,7 +52,7 @@ _ON_DEMAND = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Function:
     """A kernel as a C function.
 

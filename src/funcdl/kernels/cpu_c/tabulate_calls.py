@@ -6,8 +6,8 @@ The twin of `render_calls`, which spells the same calls in C.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from funcdl.core.records import record
 from funcdl.kernels.cpu_c.parameters import Number
 from funcdl.kir.program import (
     Address,
@@ -26,7 +26,7 @@ from funcdl.runtime import call_table
 from funcdl.runtime.call_table import Place, Words
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target:
     """What a record calls: an address, and the numbers that the function takes beside pointers.
 
