@@ -30,11 +30,13 @@ from funcdl.kir.printer import format_kernel
 from funcdl.kir.program import Address, AnyCall, Call, KernelProgram
 from funcdl.kir.schedule import Schedule
 from funcdl.kir.split_dot import split_dot
+from funcdl.kir.split_rows import split_rows
 from funcdl.ops.lowering import Loop
 
 Scheduler = Callable[[Kernel], Schedule]
-Splitter = Callable[[Kernel], int]
-"""Says into how many parts the sum of a kernel's product is cut; 1 leaves it whole."""
+Splitter = Callable[[Kernel], int | tuple[str, int]]
+"""Says into how many parts the sum of a kernel's product is cut; 1 leaves it whole. For a kernel
+of few long rows, along which axis they are cut, and how long the parts are."""
 FindLibrary = Callable[[Eqn, str], list[LoweredKernel] | None]
 """The hand-written kernels of an equation, with a name for them; None where there are none."""
 Divide = Callable[[ClosedJaxpr], ClosedJaxpr]
@@ -115,22 +117,29 @@ def lower_groups(
             name = f"{prefix}k{len(steps)}_{describe_kernel(group)}"
             source = main_equation(group).source
             kernels = [_collapse(k, source) for k in lower(grouping, group, name)]
-            if group.kind in ("dot", "conv") and splitter is not None:
-                (kernel,) = kernels
-                kernels = _in_parts(kernel, splitter(kernel.kernel))
+            if len(kernels) == 1 and splitter is not None:
+                kernels = _in_parts(kernels[0], splitter(kernels[0].kernel))
             steps.append(kernels)
     return steps
 
 
-def _in_parts(lowered: LoweredKernel, count: int) -> list[LoweredKernel]:
-    """A product as two kernels: the products of the parts of its sum, then their sum."""
-    if count == 1:
+def _in_parts(lowered: LoweredKernel, parts: int | tuple[str, int]) -> list[LoweredKernel]:
+    """Kernels over parts of a product's sum, or of rows, and kernels that join their results."""
+    if parts == 1:
         return [lowered]
-    first, second, parts = split_dot(lowered.kernel, count)
-    buffer = first.buffer(parts)
     names = dict(zip((b.name for b in lowered.kernel.buffers), lowered.variables, strict=True))
-    names[parts] = Var(ShapedArray((buffer.size,), buffer.dtype))
-    return [LoweredKernel(kernel, names, lowered.source) for kernel in (first, second)]
+    kernels: tuple[Kernel, ...]
+    if isinstance(parts, int):
+        first, second, name = split_dot(lowered.kernel, parts)
+        kernels = first, second
+        buffer = first.buffer(name)
+        scratch = {name: (buffer.dtype, buffer.size)}
+    else:
+        cut = split_rows(lowered.kernel, *parts)
+        kernels, scratch = cut.kernels, dict(cut.scratch)
+    for name, (dtype, size) in scratch.items():
+        names[name] = Var(ShapedArray((size,), dtype))
+    return [LoweredKernel(kernel, names, lowered.source) for kernel in kernels]
 
 
 def _compile_body(

@@ -114,6 +114,10 @@ class KernelBuilder:
         self._buffers[name] = Buffer(name, np.dtype(dtype), size, role, may_alias)
         return name
 
+    def has_buffer(self, name: str) -> bool:
+        """Whether a buffer of this name was added."""
+        return name in self._buffers
+
     def type_of(self, id: int) -> ValueType:
         """Element type and axes of a value."""
         return typing_cast(ValueInstruction, self._body[id]).type

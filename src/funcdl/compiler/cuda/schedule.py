@@ -31,6 +31,7 @@ from funcdl.kir.ir import (
     Store,
 )
 from funcdl.kir.schedule import Schedule, Step
+from funcdl.kir.split_rows import long_axis, takes_rests
 
 # Lanes of a block. 1024 is eight to a thread of four warps; a block that holds a whole row may
 # cost more registers, for it saves reading the row again in each phase (softmax reads it thrice).
@@ -44,6 +45,10 @@ MANY_PROGRAMS = 128
 # The parts that a product's sum may be cut into, and the terms that each has at least.
 MAX_PARTS = 32
 MIN_SUM = 512
+# Elements of rows that are cut, the programs that few of these become, and what each has at least.
+MIN_ROW = 1 << 16
+ROW_PROGRAMS = 1024
+MIN_PART = 4096
 # Rows of a product's blocks whose programs run side by side: see `kir.schedule.Schedule`.
 GROUP = 8
 
@@ -243,6 +248,35 @@ def dot_parts(kernel: Kernel) -> int:
     tiles *= _blocks(extents, {dot.m: 64, dot.n: 64}, (dot.m, dot.n))
     wanted = min(MANY_PROGRAMS // tiles, extents[dot.k] // MIN_SUM, MAX_PARTS)
     return next((n for n in range(wanted, 1, -1) if extents[dot.k] % n == 0), 1)
+
+
+def parts(kernel: Kernel) -> int | tuple[str, int]:
+    """Into what a kernel is cut so that all processors have work; 1 leaves it whole."""
+    return row_parts(kernel) or dot_parts(kernel)
+
+
+def row_parts(kernel: Kernel) -> tuple[str, int] | None:
+    """The axis and length of the parts that the rows of a kernel are cut into.
+
+    None where there are rows enough for all processors, or they are short.
+    """
+    axis = long_axis(kernel)
+    if axis is None or any(a.extent == 0 for a in kernel.axes):
+        return None
+    extents = {a.name: a.extent for a in kernel.axes}
+    grid = [step for step in schedule_gpu(kernel).steps if step.kind == "grid"]
+    programs = prod(-(-extents[step.axis] // step.size) for step in grid)
+    along = {a for i in kernel.body if isinstance(i, Reduce) for a in i.axes} or {axis}
+    row = prod(extents[name] for name in along)
+    if programs >= MANY_PROGRAMS or row < MIN_ROW:
+        return None
+    count = min(ROW_PROGRAMS // programs, row // MIN_PART)
+    extent = extents[axis]
+    if takes_rests(kernel):
+        step = LOOPED_LANES if axis in contiguous_axes(kernel)[:1] else COALESCED
+        return axis, -(-extent // (count * step)) * step
+    divisor = next((n for n in range(count, 1, -1) if extent % n == 0), None)
+    return None if divisor is None else (axis, extent // divisor)
 
 
 def is_upcast(kernel: Kernel, id: int) -> bool:

@@ -11,7 +11,7 @@ from funcdl.compiler.cuda.attention import attention_kernels, has_kernel
 from funcdl.compiler.cuda.autotune import Autotuner
 from funcdl.compiler.cuda.commands import CommandList, list_commands
 from funcdl.compiler.cuda.executable import BoundProgram, CompiledKernel, UnaryCompiler
-from funcdl.compiler.cuda.schedule import dot_parts, schedule_gpu
+from funcdl.compiler.cuda.schedule import parts, schedule_gpu
 from funcdl.compiler.cuda.sorting import divide_orders, sorting_kernels
 from funcdl.compiler.lower import LoweredKernel
 from funcdl.compiler.pipeline import Pipeline
@@ -88,7 +88,7 @@ class CudaProgram:
             scheduler=schedule_gpu,
             renderer=("triton", self._text),
             composed=lambda eqn: is_attention(eqn) and not has_kernel(eqn),
-            splitter=dot_parts,
+            splitter=parts,
             library=_hand_written,
             divide=_divide,
         )
@@ -229,7 +229,7 @@ def _hand_written(eqn: Eqn, name: str) -> list[LoweredKernel] | None:
 
 
 def _divide(program: ClosedJaxpr) -> ClosedJaxpr:
-    return divide_orders(split_reductions(program))
+    return divide_orders(split_reductions(program, few=False))
 
 
 def _try_render(

@@ -37,17 +37,22 @@ _JOIN: dict[str, Primitive] = {
 }
 
 
-def split_reductions(program: ClosedJaxpr) -> ClosedJaxpr:
-    """Cut every long reduction of leading dimensions into `CHUNKS` parts."""
+def split_reductions(program: ClosedJaxpr, few: bool = True) -> ClosedJaxpr:
+    """Cut every long reduction of leading dimensions into `CHUNKS` parts.
+
+    Args:
+        program: what is cut.
+        few: also those with few results; a back end may cut the kernels of these instead.
+    """
     eqns: list[Eqn] = []
     for eqn in program.jaxpr.eqns:
-        eqns += _split(eqn) if _is_long(eqn) else [eqn]
+        eqns += _split(eqn) if _is_long(eqn, few) else [eqn]
     if len(eqns) == len(program.jaxpr.eqns):
         return program
     return ClosedJaxpr(program.jaxpr.replace(eqns=tuple(eqns)), program.consts)
 
 
-def _is_long(eqn: Eqn) -> bool:
+def _is_long(eqn: Eqn, few: bool) -> bool:
     form = eqn.primitive.lower
     if not isinstance(form, Reduction) or form.op not in _JOIN:
         return False
@@ -56,7 +61,7 @@ def _is_long(eqn: Eqn) -> bool:
     if axes != tuple(range(len(axes))):
         return False
     if eqn.outvars[0].aval.size < CHUNKS:
-        return count >= MIN_ELEMENTS
+        return few and count >= MIN_ELEMENTS
     return count >= MIN_ROWS and eqn.invars[0].aval.size >= MIN_COLUMN_ELEMENTS
 
 
