@@ -18,6 +18,7 @@ from funcdl.compiler.program import (
     Divide,
     FindLibrary,
     HostStep,
+    Join,
     Program,
     Scheduler,
     Splitter,
@@ -61,6 +62,7 @@ class Pipeline:
         splitter: Splitter | None = None,
         library: FindLibrary | None = None,
         divide: Divide = split_reductions,
+        join: Join | None = None,
     ) -> None:
         self.closed = closed
         self.name = re.sub(r"\W+", "_", name).strip("_") or "program"
@@ -70,6 +72,7 @@ class Pipeline:
         self._splitter = splitter
         self._library = library
         self._divide = divide
+        self._join = join
         self._render_stage, self._render = renderer
         self._dump_prefix: str | None = None
         self._dumped = 0
@@ -107,6 +110,7 @@ class Pipeline:
                 splitter=self._splitter,
                 library=self._library,
                 divide=self._divide,
+                join=self._join,
             ),
             self._format_steps,
             self._check_steps,

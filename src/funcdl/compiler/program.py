@@ -85,6 +85,8 @@ class Program:
 
 
 Step = Sequence[LoweredKernel] | HostStep | LoopStep
+Join = Callable[[Sequence[Step], Sequence[Var]], list[Step]]
+"""A pass over the steps of a program that returns these variables."""
 
 
 def lower_groups(
@@ -94,12 +96,13 @@ def lower_groups(
     splitter: Splitter | None = None,
     library: FindLibrary | None = None,
     divide: Divide = split_reductions,
+    join: Join | None = None,
 ) -> list[Step]:
     """The kernels, loop or host step of each group that stores anything."""
     steps: list[Step] = []
 
     def compile_body(program: ClosedJaxpr, name: str) -> CompiledBody | None:
-        return _compile_body(program, scheduler, name, splitter, library, divide)
+        return _compile_body(program, scheduler, name, splitter, library, divide, join)
 
     for group in grouping.groups:
         eqn = group.members[0]
@@ -120,7 +123,9 @@ def lower_groups(
             if len(kernels) == 1 and splitter is not None:
                 kernels = _in_parts(kernels[0], splitter(kernels[0].kernel))
             steps.append(kernels)
-    return steps
+    if join is None:
+        return steps
+    return join(steps, [atom for atom in grouping.jaxpr.outvars if isinstance(atom, Var)])
 
 
 def _in_parts(lowered: LoweredKernel, parts: int | tuple[str, int]) -> list[LoweredKernel]:
@@ -149,11 +154,12 @@ def _compile_body(
     splitter: Splitter | None,
     library: FindLibrary | None,
     divide: Divide,
+    join: Join | None,
 ) -> CompiledBody | None:
     """The kernels of a loop's body; None where it needs the host."""
     closed = with_own_outputs(divide(program))
     grouping = fuse(closed.jaxpr)
-    steps = lower_groups(grouping, scheduler, f"{name}_", splitter, library, divide)
+    steps = lower_groups(grouping, scheduler, f"{name}_", splitter, library, divide, join)
     if any(isinstance(step, HostStep) for step in steps):
         return None
     donated = [False] * len(closed.in_avals)
@@ -218,7 +224,7 @@ def _sources(steps: Sequence[Step]) -> Sources:
     return found
 
 
-def _step_uses(step: Step) -> list[tuple[Var, bool]]:
+def step_uses(step: Step) -> list[tuple[Var, bool]]:
     """The variables that a step touches, and whether it writes them."""
     if isinstance(step, HostStep):
         uses = [(a, False) for a in step.eqn.invars if isinstance(a, Var)]
@@ -244,7 +250,7 @@ class _Uses:
 def _all_uses(steps: Sequence[Step]) -> _Uses:
     uses = _Uses({}, {})
     for number, step in enumerate(steps):
-        for var, writes in dict.fromkeys(_step_uses(step)):
+        for var, writes in dict.fromkeys(step_uses(step)):
             (uses.writes if writes else uses.reads).setdefault(var, []).append(number)
     return uses
 
@@ -258,7 +264,7 @@ def _late_updates(steps: Sequence[Step], donated: set[Var]) -> list[Step]:
     uses = _all_uses(steps)
     places = []
     for number, step in enumerate(steps):
-        touched = _step_uses(step)
+        touched = step_uses(step)
         written = [var for var, writes in touched if writes]
         place = number
         if not isinstance(step, HostStep) and not any(var in uses.reads for var in written):
@@ -278,7 +284,7 @@ def _lifetimes(steps: Sequence[Step], addresses: dict[Var, Address]) -> list[Lif
     first: dict[Var, int] = {}
     last: dict[Var, int] = {}
     for number, step in enumerate(steps):
-        for var, _ in _step_uses(step):
+        for var, _ in step_uses(step):
             if var not in addresses:
                 first.setdefault(var, number)
                 last[var] = number

@@ -9,6 +9,7 @@ from funcdl.compiler.attention import is_attention
 from funcdl.compiler.cost import cost_analysis, kernel_works, memory_analysis
 from funcdl.compiler.cuda.attention import attention_kernels, has_kernel
 from funcdl.compiler.cuda.autotune import Autotuner
+from funcdl.compiler.cuda.column_sums import sum_columns
 from funcdl.compiler.cuda.commands import CommandList, list_commands
 from funcdl.compiler.cuda.executable import BoundProgram, CompiledKernel, UnaryCompiler
 from funcdl.compiler.cuda.schedule import parts, schedule_gpu
@@ -91,6 +92,7 @@ class CudaProgram:
             splitter=parts,
             library=_hand_written,
             divide=_divide,
+            join=lambda steps, outs: sum_columns(steps, outs, schedule_gpu),
         )
 
     def as_text(self, stage: str) -> str:
@@ -229,7 +231,7 @@ def _hand_written(eqn: Eqn, name: str) -> list[LoweredKernel] | None:
 
 
 def _divide(program: ClosedJaxpr) -> ClosedJaxpr:
-    return divide_orders(split_reductions(program, few=False))
+    return divide_orders(split_reductions(program, even=True, few=False))
 
 
 def _try_render(

@@ -37,16 +37,17 @@ _JOIN: dict[str, Primitive] = {
 }
 
 
-def split_reductions(program: ClosedJaxpr, few: bool = True) -> ClosedJaxpr:
+def split_reductions(program: ClosedJaxpr, even: bool = False, few: bool = True) -> ClosedJaxpr:
     """Cut every long reduction of leading dimensions into `CHUNKS` parts.
 
     Args:
         program: what is cut.
+        even: rather another number of parts, up to four times more or less, than a remainder.
         few: also those with few results; a back end may cut the kernels of these instead.
     """
     eqns: list[Eqn] = []
     for eqn in program.jaxpr.eqns:
-        eqns += _split(eqn) if _is_long(eqn, few) else [eqn]
+        eqns += _split(eqn, even) if _is_long(eqn, few) else [eqn]
     if len(eqns) == len(program.jaxpr.eqns):
         return program
     return ClosedJaxpr(program.jaxpr.replace(eqns=tuple(eqns)), program.consts)
@@ -65,13 +66,23 @@ def _is_long(eqn: Eqn, few: bool) -> bool:
     return count >= MIN_ROWS and eqn.invars[0].aval.size >= MIN_COLUMN_ELEMENTS
 
 
-def _split(eqn: Eqn) -> list[Eqn]:
+def _chunks(count: int, even: bool) -> tuple[int, int]:
+    """How many parts there are of so many rows, and how long they are."""
+    if even:
+        near = sorted(range(CHUNKS // 4, 4 * CHUNKS + 1), key=lambda n: max(n, CHUNKS**2 / n))
+        divisor = next((n for n in near if count % n == 0), None)
+        if divisor is not None:
+            return divisor, count // divisor
+    return CHUNKS, count // (CHUNKS * ROWS) * ROWS
+
+
+def _split(eqn: Eqn, even: bool) -> list[Eqn]:
     parts = _Parts(eqn)
     (x,), (out,) = eqn.invars, eqn.outvars
     reduced = len(eqn.params["axes"])
     count, rest = math.prod(x.aval.shape[:reduced]), x.aval.shape[reduced:]
-    length = count // (CHUNKS * ROWS) * ROWS
-    left = count - CHUNKS * length
+    chunks, length = _chunks(count, even)
+    left = count - chunks * length
     wide = compute_dtype(x.aval.dtype)
     weak = out.aval.weak_type
     if wide != x.aval.dtype:
@@ -79,7 +90,7 @@ def _split(eqn: Eqn) -> list[Eqn]:
         x = parts.add(convert_element_type, x, new_dtype=wide, weak_type=weak)
     rows = parts.add(reshape, x, new_sizes=(count, *rest))
     head = parts.rows(rows, 0, count - left)
-    cut = parts.add(reshape, head, new_sizes=(CHUNKS, length, *rest))
+    cut = parts.add(reshape, head, new_sizes=(chunks, length, *rest))
     result = parts.reduce(parts.reduce(cut, 1), 0)
     if left:
         join = _JOIN[eqn.primitive.lower.op]

@@ -59,24 +59,18 @@ def render_kernel(kernel: Kernel, schedule: Schedule) -> TritonKernel:
         from funcdl.kernels.triton.library import kernels
 
         return kernels.kernel(kernel.library, kernels.tiles_of(schedule))
-    return _Renderer(integer_dot_as_sum(conv_as_dot(kernel)), schedule).render()
+    return Renderer(integer_dot_as_sum(conv_as_dot(kernel)), schedule).render()
 
 
-class _Renderer(RunningWriter):
+class Renderer(RunningWriter):
+    """Writes one kernel."""
+
     def render(self) -> TritonKernel:
+        """The source, and how it is launched."""
         self._check()
         for axis, lanes in self.lanes.items():
             self._line(f"{block_name(axis)}: tl.constexpr = {lanes}")
-        with self._each_program():
-            self._write_grid()
-            if self.dot is not None:
-                self._write_dot(self.dot)
-            elif self.loops and self.running_axis is not None:
-                self._write_carried(self._effects())
-            elif self.loops:
-                self._write_looped()
-            else:
-                self._write_effects(self._effects())
+        self._write_blocks()
         return TritonKernel(
             source=self._source(),
             name=self.kernel.name,
@@ -88,6 +82,18 @@ class _Renderer(RunningWriter):
                 for buffer in self.kernel.buffers
             },
         )
+
+    def _write_blocks(self) -> None:
+        with self._each_program():
+            self._write_grid()
+            if self.dot is not None:
+                self._write_dot(self.dot)
+            elif self.loops and self.running_axis is not None:
+                self._write_carried(self._effects())
+            elif self.loops:
+                self._write_looped()
+            else:
+                self._write_effects(self._effects())
 
     def _source(self) -> str:
         lines = "\n".join(self.lines)

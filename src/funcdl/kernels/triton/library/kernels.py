@@ -9,9 +9,11 @@ from funcdl.kernels.triton.library import (
     attention_key_gradient,
     attention_query_gradient,
     merge_runs,
+    row_sums,
     sort_blocks,
 )
 from funcdl.kernels.triton.library.attention_problem import Attention
+from funcdl.kernels.triton.library.row_sums import RowSums
 from funcdl.kernels.triton.library.sort_problem import Sort
 from funcdl.kernels.triton.library.template import Estimate, Tiles
 from funcdl.kernels.triton.render import TritonKernel
@@ -22,6 +24,7 @@ _MODULES: dict[str, ModuleType] = {
     "attention_forward": attention_forward,
     "attention_query_gradient": attention_query_gradient,
     "attention_key_gradient": attention_key_gradient,
+    row_sums.NAME: row_sums,
     "sort_blocks": sort_blocks,
     "merge_runs": merge_runs,
 }
@@ -59,6 +62,9 @@ def tiles_of(schedule: Schedule) -> Tiles | None:
     return Tiles(blocks, schedule.num_warps, schedule.num_stages)
 
 
-def _problem(library: Library) -> Attention | Sort:
+def _problem(library: Library) -> Attention | Sort | RowSums:
     fields = dict(library.problem)
+    if library.function == row_sums.NAME:
+        rows: RowSums = fields["rows"]
+        return rows
     return Attention(**fields) if library.function.startswith("attention") else Sort(**fields)
