@@ -31,6 +31,10 @@ _OPTIONS = {
     "TSAN_OPTIONS": "halt_on_error=0:exitcode=0:report_signal_unsafe=0:die_after_fork=0:"
     "ignore_noninstrumented_modules=1",
 }
+# For the extension. Python's own allocator would hide the ends of objects.
+NATIVE = {"FUNCDL_DISPATCH": "auto", "PYTHONMALLOC": "malloc"}
+# Of wall time, for a suite on a busy machine; only what hangs takes as long.
+_LIMIT = 2 * 3600
 _FINDING = re.compile(r"^(?:SUMMARY: .*|.*runtime error: .*)$", re.MULTILINE)
 
 
@@ -55,13 +59,18 @@ def library(kind: str) -> Path | None:
     return path if path.is_absolute() and path.exists() else None
 
 
-def run_python(kind: str, folder: Path, arguments: Sequence[str], **environ: str) -> Run:
-    """Run Python with generated code under the sanitizer `kind`, logs and cache in `folder`."""
+def _command(flags: str = "") -> str:
+    """The C compiler, which does without the library that Python is started with."""
     compiler = find_compiler()
     assert compiler is not None
+    return f"env -u LD_PRELOAD {shlex.join(compiler.command)} {flags}"
+
+
+def run_python(kind: str, folder: Path, arguments: Sequence[str], **environ: str) -> Run:
+    """Run Python with generated code under the sanitizer `kind`, logs and cache in `folder`."""
     logs = folder / "logs"
     logs.mkdir(exist_ok=True)
-    command = f"{shlex.join(compiler.command)} {FLAGS[kind]}"
+    command = _command(FLAGS[kind])
     where = {name: f"{value}:log_path={logs}/log" for name, value in _OPTIONS.items()}
     result = subprocess.run(
         [sys.executable, *arguments],
@@ -69,7 +78,9 @@ def run_python(kind: str, folder: Path, arguments: Sequence[str], **environ: str
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
-            "LD_PRELOAD": str(library(kind)),
+            # Where C++'s library is not found at the start, exceptions of other packages end the
+            # process.
+            "LD_PRELOAD": f"{library(kind)}:libstdc++.so.6",
             "FUNCDL_CC": command,
             "CC": command,
             "FUNCDL_CACHE_DIR": str(folder / "cache"),
@@ -81,6 +92,7 @@ def run_python(kind: str, folder: Path, arguments: Sequence[str], **environ: str
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        timeout=_LIMIT,
     )
     log = "\n".join(path.read_text(errors="replace") for path in sorted(logs.iterdir()))
     log += "\n".join(_FINDING.findall(result.stdout))  # UBSan's, which has no file of its own
@@ -94,6 +106,9 @@ def run_pytest(
     """Run tests under a sanitizer; `modes` are those of `plugin.py`."""
     # Nothing is captured: UBSan writes to stderr.
     plugin = ["-m", "pytest", "-q", "-s", "-p", "no:xdist", "-p", "no:cacheprovider"]
+    if "native" in modes.split():
+        plugin += ["-p", "tests.sanitize.native_plugin"]
+        environ = {"FUNCDL_CC": _command(), **NATIVE, **environ}
     plugin += ["-p", "tests.sanitize.plugin"]
     return run_python(
         kind, folder, [*plugin, *arguments], FUNCDL_TEST_SANITIZER=f"any {modes}", **environ

@@ -9,14 +9,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.sanitize.sanitizer import Run, library, run_pytest, run_python
+from tests.sanitize.sanitizer import NATIVE, Run, library, run_pytest, run_python
 
 COMPILED = ["tests/compiler/cpu/test_convolutions.py", "tests/compiler/test_running.py"]
 COMPILED += ["tests/lax/test_sorting.py", "tests/control/test_compiled.py"]
 COMPILED += ["tests/kernels/test_cpu_c_render.py", "tests/robustness/test_values.py"]
 THREADS = ["tests/runtime/test_thread_pool.py", "tests/runtime/test_shared_object.py"]
-# Golden texts are changed by small schedules. JAX does not run under AddressSanitizer.
+EXTENSION = ["tests/core", "tests/dispatch", "tests/robustness/test_threads.py"]
+EXTENSION += ["tests/transforms/test_jit.py", "tests/transforms/test_program_cache.py"]
+# Golden texts are changed by the plugin. JAX does not run under AddressSanitizer.
 FAST = ["-m", "not slow and not peers", "-k", "not golden"]
+# Long sums are accurate since they are made in blocks, which are too short here.
+SMALL = [*FAST, "-k", "not golden and not long_float_sums"]
 
 # What runs: the sanitizer, the modes of the plugin, and pytest's arguments.
 SUITES: dict[str, tuple[str, str, list[str]]] = {
@@ -25,16 +29,18 @@ SUITES: dict[str, tuple[str, str, list[str]]] = {
     "operations as scheduled": ("address", "address",
                                 ["tests/ops/test_jit.py", *FAST, "-k", "c_agrees"]),
     "programs": ("address", "small address", ["tests/sanitize/programs.py"]),
-    "kernels": ("address", "small address", [*COMPILED, *FAST]),
+    "kernels": ("address", "small address", [*COMPILED, *SMALL]),
     "kernels as scheduled": ("address", "address", [*COMPILED, *FAST]),
     "headers": ("address", "address",
                 ["tests/kernels/test_c_headers.py", "tests/kernels/test_c_math.py", *FAST]),
     "attention": ("address", "address",
                   ["tests/kernels/test_c_attention.py", "-m", "slow or not slow"]),
+    "extension": ("address", "native", [*EXTENSION, *FAST]),
     "operations, threads": ("thread", "small strict",
                             ["tests/ops/test_jit.py", *FAST, "-k", "c_agrees"]),
     "programs, threads": ("thread", "small strict", ["tests/sanitize/programs.py"]),
-    "kernels, threads": ("thread", "small strict", [*COMPILED, *FAST]),
+    "kernels, threads": ("thread", "small strict", [*COMPILED, *SMALL]),
+    "extension, threads": ("thread", "native", [*EXTENSION[1:], *FAST]),
     "the pool": ("thread", "", [*THREADS, "tests/compiler/test_running.py", *FAST]),
 }  # fmt: skip
 
@@ -120,6 +126,50 @@ def test_faults_are_found(name: str, tmp_path: Path) -> None:
     program = FAULTY.replace("STATEMENT", statement)
     mode = {"address": "address", "thread": "strict"}[kind]
     run = run_python(kind, tmp_path, ["-c", program], FUNCDL_TEST_SANITIZER=mode)
+    assert any(message in finding for finding in run.findings), run.log
+
+
+EXTENSION_FAULT = """
+import shutil, sys
+from pathlib import Path
+import hatch_build
+
+folder = Path(sys.argv[1])
+copy = shutil.copytree(hatch_build.ROOT / hatch_build.PACKAGE / "native", folder / "native")
+path = copy / sys.argv[2]
+text = path.read_text()
+assert text.count(sys.argv[3]) == 1
+path.write_text(text.replace(*sys.argv[3:]))
+hatch_build.ROOT, hatch_build.PACKAGE = folder, Path()
+from tests.sanitize import native_plugin
+import funcdl as fd, funcdl.numpy as fnp
+
+jitted = fd.jit(lambda x: x + 1)
+for n in range(3):
+    jitted(fnp.ones(4))
+assert jitted._table.hits == 2
+print("done")
+"""
+
+EXTENSION_FAULTS = {
+    "an entry too short": (
+        "table.c", "PyMem_Malloc(sizeof *entry + words + objects)",
+        "PyMem_Malloc(sizeof *entry + words)", "heap-buffer-overflow",
+    ),
+    "a wide shift": (
+        "signature.c", "hash ^= hash >> 32;", "hash ^= hash >> a->num_words * 64;",
+        "shift exponent",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXTENSION_FAULTS)
+def test_faults_of_the_extension_are_found(name: str, tmp_path: Path) -> None:
+    needs("address")
+    *change, message = EXTENSION_FAULTS[name]
+    run = run_python("address", tmp_path, ["-c", EXTENSION_FAULT, str(tmp_path), *change], **NATIVE)
+    assert run.output.endswith("done\n"), run.output
     assert any(message in finding for finding in run.findings), run.log
 
 
