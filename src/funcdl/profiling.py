@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from time import perf_counter_ns
@@ -198,6 +197,8 @@ class Profile:
         Raises:
           OSError: the file cannot be written.
         """
+        import json
+
         events: list[dict[str, Any]] = []
         for event in self._recorder.latest_events():
             work = event.work

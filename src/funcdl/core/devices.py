@@ -6,14 +6,14 @@ Platforms other than the CPU register themselves; their drivers load when they a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from funcdl.config import config
+from funcdl.core.records import record
 from funcdl.errors import ArgumentError
 
 
-@dataclass(frozen=True)
+@record
 class Device:
     """Where arrays live.
 

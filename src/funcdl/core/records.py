@@ -35,6 +35,8 @@ def record(cls: _Class) -> _Class:
                 f"record: the default of {cls.__name__}.{name} is a field(); make the class a "
                 "dataclass instead, or the default a plain value"
             )
+    if cls.__doc__ is None:
+        cls.__doc__ = cls.__name__  # else dataclass looks for its signature, which takes as long
     made: Any = dataclass(init=False, repr=False, eq=False, slots=True)(cls)
     found = fields(made)
     for name, method in _compiled(made, found).items():

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import optree
 
+from funcdl.core.records import record
+
 KeyPath = tuple[Any, ...]
 
 
-@dataclass(frozen=True)
+@record
 class SequenceKey:
     """The position of a child in a list or tuple."""
 
@@ -21,7 +22,7 @@ class SequenceKey:
         return f"[{self.idx!r}]"
 
 
-@dataclass(frozen=True)
+@record
 class DictKey:
     """The key of a child in a dict."""
 
@@ -31,7 +32,7 @@ class DictKey:
         return f"[{self.key!r}]"
 
 
-@dataclass(frozen=True)
+@record
 class GetAttrKey:
     """The attribute that holds a child, of a named tuple or a registered class."""
 
@@ -41,7 +42,7 @@ class GetAttrKey:
         return f".{self.name}"
 
 
-@dataclass(frozen=True)
+@record
 class FlattenedIndexKey:
     """The number of a child of a class that was registered without keys."""
 

@@ -9,7 +9,6 @@ The C form (`fd_gamma.h`) is the same algorithm.
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -116,6 +115,8 @@ def _fraction(a: NDArray, x: NDArray, half_square: NDArray) -> Pair:
 @cache
 def _temme_coefficients() -> tuple[float, ...]:
     """Coefficients of eta / m in powers of eta, where eta^2 / 2 = m - log(1 + m)."""
+    from fractions import Fraction
+
     m = [Fraction(0), Fraction(1)]
     for n in range(2, _TERMS + 1):
         # m (dm/deta) = eta (1 + m), at eta^n.
