@@ -3,7 +3,8 @@
 #ifndef FD_GAMMA_H
 #define FD_GAMMA_H
 
-#include "fd_special.h"
+#include "fd_lgamma.h"
+#include "fd_math_f32.h"
 
 #define FD_FUNCTION static __attribute__((unused))
 

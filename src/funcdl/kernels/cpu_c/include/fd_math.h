@@ -6,8 +6,10 @@
 #include "fd_bessel.h"
 #include "fd_beta.h"
 #include "fd_gamma.h"
+#include "fd_lgamma.h"
 #include "fd_math_f32.h"
 #include "fd_math_f64.h"
+#include "fd_wide.h"
 #include "fd_special.h"
 
 #endif

@@ -78,9 +78,9 @@ FD_INLINE double fd_expm1_f64(double x) {
   return fd_abs_f64(x) < 0x1p-55 ? x : y; /* keeps -0, and half a subnormal */
 }
 
-/* k ln 2 + log(1 + f) for 1 + f in [sqrt(1/2), sqrt(2)), by s = f / (2 + f): log(1 + f) is
+/* log(1 + f) - f + f^2/2 for 1 + f in [sqrt(1/2), sqrt(2)), by s = f / (2 + f): log(1 + f) is
  * 2 artanh s = 2s + s R(s^2), written as f - (f^2/2 - s (f^2/2 + R)): f is exact, 2s is not. */
-FD_INLINE double fd_log_reduced_f64(double f, double k) {
+FD_INLINE double fd_log_series_f64(double f, double half_square) {
   double s = f / (2.0 + f), z = s * s;
   double p = FD_FMA(0x1.2f01dfd5cc611p-3, z, 0x1.39a217c2e0520p-3);
   p = FD_FMA(p, z, 0x1.74663b237a5bep-3);
@@ -88,8 +88,12 @@ FD_INLINE double fd_log_reduced_f64(double f, double k) {
   p = FD_FMA(p, z, 0x1.24924941d843fp-2);
   p = FD_FMA(p, z, 0x1.999999997ff8ep-2);
   p = FD_FMA(p, z, 0x1.5555555555592p-1);
+  return s * FD_FMA(p, z, half_square);
+}
+/* k ln 2 + log(1 + f). */
+FD_INLINE double fd_log_reduced_f64(double f, double k) {
   double half_square = 0.5 * f * f;
-  double low = FD_FMA(k, FD_LN2_LOW_F64, s * FD_FMA(p, z, half_square));
+  double low = FD_FMA(k, FD_LN2_LOW_F64, fd_log_series_f64(f, half_square));
   return FD_FMA(k, FD_LN2_HIGH_F64, f - (half_square - low));
 }
 

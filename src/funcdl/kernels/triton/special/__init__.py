@@ -3,8 +3,9 @@
 The renderer copies the text of a function, and of those that it calls, in front of the kernels that
 use it; nothing here runs in Python. Every lane computes all regions that some lane of its block is
 in, and takes what is its own. Triton reads the functions' text; annotations but `tl.constexpr` mean
-nothing to it. The sources of the formulas stand in fd_special.h, fd_gamma.h, fd_bessel.h and
-fd_beta.h.
+nothing to it. The sources of the formulas stand in fd_special.h, fd_gamma.h and fd_beta.h. digamma
+(Abramowitz and Stegun 6.3.5, 6.3.7, 6.3.18) and the Bessel functions (DLMF 10.25.2, 10.40.1) are
+plain series here, unlike in fd_lgamma.h and fd_bessel.h: float32 rounds them.
 """
 
 from __future__ import annotations

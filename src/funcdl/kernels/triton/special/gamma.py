@@ -13,7 +13,7 @@ libdevice: Any = None
 
 
 def fd_digamma_near(x):
-    """Below 10, from the root right of 0, where no terms cancel; see fd_special.h."""
+    """Below 10, from the root r: sums over h = x - r of one sign, h / ((x + k) (r + k))."""
     h = (x - 1.4616321449683622) - 9.549995429965697e-17
     y = x + 9.0
     z = 1.0 / (y * y)
