@@ -1,328 +1,143 @@
-"""Kernels on a GPU beside PyTorch and JAX: ``python -m benchmarks.gpu``.
+"""Kernels and training steps on a GPU beside PyTorch and JAX: ``python -m benchmarks.gpu``.
 
-Each case's results are compared with a float64 reference before anything is timed. `GB/s` and
-`TFLOP/s` count what the case must move and compute at least. `of peak` is the share of the copy
-bandwidth, or of the matrix product rate of the same type, that this run has measured itself: the
-bandwidth by the driver's own copy, the rate by the fastest framework's largest product. Times are
-the best of several rounds of calls that are issued one after the other and waited for at the end.
+Each case's results are compared with a float64 reference before it is timed. `GB/s` and `TFLOP/s`
+count what the case must move and compute at least. `of peak` is the share of the copy bandwidth, or
+of the fastest matrix product of the same type, that this run has measured itself. Times are the
+best of several rounds of calls that are issued one after the other and waited for at the end.
+
+Every framework has a process of its own. No case starts after ``--minutes``; what was not reached,
+or went wrong, is said in the table.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-import ml_dtypes
-import numpy as np
+from benchmarks import gpu_worker
+from benchmarks.gpu_worker import COPY, Row
 
-ROUNDS = 5
-ROUND_SECONDS = 0.1
-FRAMEWORKS = ("funcdl", "torch", "jax")
+ROOT = Path(__file__).parents[1]
+FRAMEWORKS = ("funcdl", "torch", "torch.compile", "jax")
 
-Arrays = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One measurement.
-
-    `run` maps each framework to a function of its arrays; `reference` is the same in float64.
-    `nbytes` and `flops` are what must be moved and computed; one of them is the case's measure.
-    """
-
-    name: str
-    arrays: Arrays
-    run: dict[str, Callable[..., Any]]
-    reference: Callable[..., np.ndarray]
-    tolerance: float
-    nbytes: int = 0
-    flops: int = 0
+Worker = Callable[[str, str, dict[str, Any], float], None]
 
 
-def _frameworks(wanted: list[str]) -> dict[str, Any]:
-    """The modules of the frameworks that are installed and see a GPU."""
-    found: dict[str, Any] = {}
-    if "funcdl" in wanted:
-        import funcdl
-
-        found["funcdl"] = funcdl
-    if "torch" in wanted:
-        try:
-            import torch
-
-            if torch.cuda.is_available():
-                torch.backends.cuda.matmul.allow_tf32 = False
-                found["torch"] = torch
-        except ImportError:
-            pass
-    if "jax" in wanted:
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-        try:
-            import jax
-
-            if jax.default_backend() == "gpu":
-                found["jax"] = jax
-        except (ImportError, RuntimeError):
-            pass
-    return found
+def start_worker(framework: str, path: str, task: dict[str, Any], timeout: float) -> None:
+    """Run a worker until it ends, or the time is up."""
+    command = [sys.executable, "-m", "benchmarks.gpu_worker", framework, path, json.dumps(task)]
+    try:
+        subprocess.run(command, cwd=ROOT, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired:
+        print(f"{framework}: the time is up", file=sys.stderr)
 
 
-def _softmax(x: np.ndarray) -> np.ndarray:
-    shifted = np.exp(x - x.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
+def measure_all(
+    framework: str, task: dict[str, Any], until: float, worker: Worker = start_worker
+) -> list[Row]:
+    """A row for each case, also where a worker died: another one goes on after that case."""
+    left, rows = list(task["cases"]), []
+    while left:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "rows")
+            path.touch()
+            remaining = until - time.monotonic()
+            if remaining > 0:
+                worker(framework, str(path), task | {"cases": left}, remaining)
+            told: list[Row] = [json.loads(line) for line in path.read_text().splitlines()]
+        late = time.monotonic() >= until
+        begun = [row["case"] for row in told if set(row) == {"case"}]
+        done = {row["case"]: row for row in told if "us" in row or "failed" in row}
+        missing = next((row["missing"] for row in told if "missing" in row), None)
+        for case in begun:
+            ended = "the time was up" if late else "the process ended"
+            rows.append(done.get(case, {"case": case, "failed": ended}))
+        left = left[len(begun) :]
+        if missing is not None or late or not begun:
+            why = missing or ("no time was left" if late else "the process ended at once")
+            rows += [{"case": case, "failed": why} for case in left]
+            break
+    return [{"framework": framework} | row for row in rows]
 
 
-def _layer_norm(x: np.ndarray) -> np.ndarray:
-    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
-
-
-def cases(size: int) -> list[Case]:
-    """All cases; `size` is the side of the largest matrices."""
-    import funcdl.numpy as fnp
-    from funcdl import nn
-
-    def layer_norm(np_: Any) -> Callable[[Any], Any]:
-        def run(x: Any) -> Any:
-            centred = x - np_.mean(x, -1, keepdims=True)
-            return centred / np_.sqrt(np_.mean(centred * centred, -1, keepdims=True) + 1e-5)
-
-        return run
-
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(size, size)).astype(np.float32)
-    moved = 2 * x.nbytes
-    jax_numpy = _lazy("jax.numpy")
-    torch = _lazy("torch")
-    found = [
-        Case(
-            "elementwise x * 2 + 1",
-            {"x": x},
-            dict.fromkeys(FRAMEWORKS, lambda x: x * 2 + 1),
-            lambda x: x * 2 + 1,
-            1e-6,
-            nbytes=moved,
-        ),
-        Case(
-            "softmax of rows",
-            {"x": x},
-            {
-                "funcdl": lambda x: nn.softmax(x),
-                "torch": lambda x: torch().softmax(x, -1),
-                "jax": lambda x: _lazy("jax.nn")().softmax(x),
-            },
-            _softmax,
-            1e-5,
-            nbytes=moved,
-        ),
-        Case(
-            "layer norm of rows",
-            {"x": x},
-            {
-                "funcdl": layer_norm(fnp),
-                "torch": lambda x: torch().nn.functional.layer_norm(x, x.shape[-1:]),
-                "jax": lambda x: layer_norm(jax_numpy())(x),
-            },
-            _layer_norm,
-            1e-4,
-            nbytes=moved,
-        ),
-        Case(
-            "column sums",
-            {"x": x},
-            dict.fromkeys(FRAMEWORKS, lambda x: x.sum(0)),
-            lambda x: x.sum(0),
-            1e-3,
-            nbytes=x.nbytes,
-        ),
-    ]
-    for side in (size // 4, size):
-        for name, dtype, tolerance in (
-            ("float32", np.dtype(np.float32), 1e-4),
-            ("bfloat16", np.dtype(ml_dtypes.bfloat16), 2e-2),
-        ):
-            pair = {k: rng.normal(size=(side, side)).astype(dtype) for k in ("a", "b")}
-            found.append(
-                Case(
-                    f"matmul {name} {side}",
-                    pair,
-                    dict.fromkeys(FRAMEWORKS, lambda a, b: a @ b),
-                    lambda a, b: a @ b,
-                    tolerance,
-                    flops=2 * side**3,
-                )
-            )
-    found.append(_mlp_step(rng, size))
-    return found
-
-
-def _mlp_step(rng: np.random.Generator, size: int) -> Case:
-    """Loss and gradients of two layers, as one sum, so that one number can be compared."""
-    batch, width = max(size // 8, 4), max(size // 4, 4)
-    arrays = {
-        "x": rng.normal(size=(batch, width)).astype(np.float32),
-        "w": (rng.normal(size=(width, width)) / width**0.5).astype(np.float32),
-        "v": (rng.normal(size=(width, width)) / width**0.5).astype(np.float32),
-    }
-
-    def with_jax(module: str, numpy: str) -> Callable[..., Any]:
-        def run(x: Any, w: Any, v: Any) -> Any:
-            tanh = _lazy(numpy)().tanh
-            grad = _lazy(module)().grad(lambda w, v: ((tanh(x @ w) @ v) ** 2).mean(), (0, 1))
-            left, right = grad(w, v)
-            return left + right
-
-        return run
-
-    def with_torch(x: Any, w: Any, v: Any) -> Any:
-        w, v = w.detach().requires_grad_(), v.detach().requires_grad_()
-        loss = ((_lazy("torch")().tanh(x @ w) @ v) ** 2).mean()
-        left, right = _lazy("torch")().autograd.grad(loss, (w, v))
-        return left + right
-
-    def reference(x: np.ndarray, w: np.ndarray, v: np.ndarray) -> np.ndarray:
-        hidden = np.tanh(x @ w)
-        out = hidden @ v
-        ct = 2 * out / out.size
-        return x.T @ ((ct @ v.T) * (1 - hidden**2)) + hidden.T @ ct
-
-    run = {
-        "funcdl": with_jax("funcdl", "funcdl.numpy"),
-        "jax": with_jax("jax", "jax.numpy"),
-        "torch": with_torch,
-    }
-    return Case(
-        "MLP gradient float32", arrays, run, reference, 1e-3, flops=5 * 2 * batch * width * width
-    )
-
-
-def _lazy(name: str) -> Callable[[], Any]:
-    import importlib
-
-    return lambda: importlib.import_module(name)
-
-
-def _prepare(framework: str, module: Any, case: Case) -> tuple[Callable[[], Any], Any]:
-    """A call of a case on the device, and what waits for its result."""
-    function = case.run[framework]
-    if framework == "torch":
-        args = [_to_torch(module, x) for x in case.arrays.values()]
-        return lambda: function(*args), lambda out: module.cuda.synchronize()
-    target = "gpu" if framework == "funcdl" else module.devices("gpu")[0]
-    args = [module.device_put(x, target) for x in case.arrays.values()]
-    jitted = module.jit(function)
-    return lambda: jitted(*args), module.block_until_ready
-
-
-def _to_torch(torch: Any, x: np.ndarray) -> Any:
-    if x.dtype == ml_dtypes.bfloat16:
-        return torch.from_numpy(x.astype(np.float32)).cuda().bfloat16()
-    return torch.from_numpy(x).cuda()
-
-
-def _to_numpy(out: Any) -> np.ndarray:
-    if hasattr(out, "cpu"):
-        return np.asarray(out.float().cpu().numpy(), np.float64)
-    return np.asarray(out).astype(np.float64)
-
-
-def seconds(call: Callable[[], Any], wait: Callable[[Any], Any]) -> float:
-    """The time of one call: the best of several rounds."""
-    for _ in range(5):  # compiles, and warms up graphs
-        wait(call())
-    start = time.perf_counter()
-    wait(call())
-    count = max(1, int(ROUND_SECONDS / max(time.perf_counter() - start, 1e-6)))
-    best = float("inf")
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        for _ in range(count):
-            out = call()
-        wait(out)
-        best = min(best, (time.perf_counter() - start) / count)
-    return best
-
-
-def copy_bandwidth(nbytes: int) -> float:
-    """Bytes that the driver's own copy moves in a second, counted once read and once written."""
-    from funcdl.core.devices import platform_of
-
-    gpu: Any = platform_of("gpu").open(0)
-    source, target = (gpu.pool.empty(nbytes, "a benchmark") for _ in range(2))
-
-    def call() -> None:
-        gpu.stream.activate()
-        places = (target.address, source.address)
-        gpu.driver.call("cuMemcpyDtoDAsync", *places, nbytes, gpu.stream.handle)
-
-    return 2 * nbytes / seconds(call, lambda _: gpu.stream.synchronize())
-
-
-def measure(size: int, wanted: list[str]) -> list[dict[str, Any]]:
-    """A row for each case and framework.
-
-    Raises:
-      AssertionError: a result is wrong.
-    """
-    rows: list[dict[str, Any]] = []
-    bandwidth = copy_bandwidth(4 * size * size)
-    modules = _frameworks(wanted)
-    for case in cases(size):
-        exact = case.reference(*(x.astype(np.float64) for x in case.arrays.values()))
-        for framework, module in modules.items():
-            call, wait = _prepare(framework, module, case)
-            error = np.abs(_to_numpy(call()) - exact).max() / max(np.abs(exact).max(), 1e-30)
-            assert error <= case.tolerance, f"{case.name} by {framework} is wrong by {error:.1e}"
-            taken = seconds(call, wait)
-            row = {"case": case.name, "framework": framework, "us": taken * 1e6, "error": error}
-            row |= {"GB/s": case.nbytes / taken / 1e9, "TFLOP/s": case.flops / taken / 1e12}
-            rows.append(row)
+def add_shares(rows: Sequence[Row]) -> None:
+    """Set `of peak` where a case has a measure, and the run a peak for it."""
+    copies = [row["GB/s"] for row in rows if row["case"] == COPY and "us" in row]
     for row in rows:
-        kind = "bfloat16" if "bfloat16" in row["case"] else "float32"
-        rates = [r["TFLOP/s"] for r in rows if r["case"].startswith(f"matmul {kind}")]
-        peak = max(rates) if row["TFLOP/s"] else bandwidth / 1e9
-        row["of peak"] = (row["TFLOP/s"] or row["GB/s"]) / peak
-    return rows
+        if "us" not in row:
+            continue
+        rates = [
+            r["TFLOP/s"]
+            for r in rows
+            if "us" in r and r["case"].startswith("matmul") and r["kind"] == row["kind"]
+        ]
+        if row["GB/s"] and copies:
+            row["of peak"] = row["GB/s"] / max(copies)
+        elif row["TFLOP/s"] and rates:
+            row["of peak"] = row["TFLOP/s"] / max(rates)
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as text."""
-    lines = [f"{'case':<24}{'by':<8}{'us':>10}{'GB/s':>9}{'TFLOP/s':>9}{'of peak':>9}{'error':>10}"]
-    for r in rows:
-        lines.append(
-            f"{r['case']:<24}{r['framework']:<8}{r['us']:>10.1f}{r['GB/s']:>9.0f}"
-            f"{r['TFLOP/s']:>9.2f}{r['of peak']:>9.2f}{r['error']:>10.1e}"
-        )
+def table(rows: Sequence[Row]) -> str:
+    """The rows as text, those of a case side by side."""
+    order = {case: number for number, case in enumerate(dict.fromkeys(r["case"] for r in rows))}
+    lines = [
+        f"{'case':<36}{'by':<15}{'us':>10}{'GB/s':>9}{'TFLOP/s':>9}{'of peak':>9}{'error':>10}"
+    ]
+    for r in sorted(rows, key=lambda r: order[r["case"]]):
+        start = f"{r['case']:<36}{r['framework']:<15}"
+        if "failed" in r:
+            lines.append(f"{start}  {r['failed']}")
+            continue
+        rates = [f"{r[n]:>9.{d}f}" if r[n] else " " * 9 for n, d in (("GB/s", 0), ("TFLOP/s", 1))]
+        share = f"{r['of peak']:>9.2f}" if "of peak" in r else " " * 9
+        lines.append(f"{start}{r['us']:>10.1f}{''.join(rates)}{share}{r['error']:>10.1e}")
     return "\n".join(lines)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Measure, print and write; returns the process's exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=4096, help="side of the largest matrices")
+def main(arguments: Sequence[str] | None = None, worker: Worker = start_worker) -> int:
+    """Measure, print and write; returns the process's exit code: 1 where funcdl failed."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--size", type=int, default=8192, help="side of the largest matrices")
+    parser.add_argument("--small", action="store_true", help="small training steps, for a try")
     parser.add_argument("--frameworks", nargs="*", default=list(FRAMEWORKS))
+    parser.add_argument("-k", default="", help="only cases whose names contain this")
+    parser.add_argument("--minutes", type=float, default=7.5)
     parser.add_argument("--json", help="also write the rows to this file")
     options = parser.parse_args(arguments)
     import funcdl
     from funcdl.errors import DeviceError
 
+    until = time.monotonic() + 60 * options.minutes
     try:
         device = funcdl.devices("gpu")[0]
     except DeviceError as error:
         print(f"benchmarks.gpu measures on an NVIDIA GPU: {error}", file=sys.stderr)
         return 1
-    print(f"{device.device_kind}, matrices of {options.size} × {options.size}")
-    rows = measure(options.size, options.frameworks)
+    full = not options.small
+    cases = [n for n in gpu_worker.case_names(options.size, full) if n == COPY or options.k in n]
+    print(f"{device.device_kind}, matrices of {options.size} × {options.size}", flush=True)
+    losses = gpu_worker.references(cases, full)
+    task = {"cases": cases, "size": options.size, "full": full, "losses": losses}
+    rows: list[Row] = []
+    for number, framework in enumerate(options.frameworks):
+        # What is left is shared evenly; what one does not need is the others'.
+        share = (until - time.monotonic()) / (len(options.frameworks) - number)
+        rows += measure_all(framework, task, time.monotonic() + share, worker)
+        if options.json:  # also what was measured before something went wrong
+            record = {"device": device.device_kind, "size": options.size, "rows": rows}
+            add_shares(rows)
+            Path(options.json).write_text(json.dumps(record, indent=1))
+    add_shares(rows)
     print(table(rows))
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump({"device": device.device_kind, "size": options.size, "rows": rows}, file)
-    return 0
+    failed = any(r["framework"] == "funcdl" and "failed" in r for r in rows)
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def layer(np: Any, lax: Any, nn: Any, p: Any, xs: Any) -> Any:
         h = nn.sigmoid(o) * np.tanh(c)
         return (h, c), h
 
-    zero = np.zeros((xs.shape[1], units), np.float32)
+    zero = np.zeros((xs.shape[1], units), xs.dtype)
     return lax.scan(cell, (zero, zero), xs)[1]
 
 

@@ -63,7 +63,8 @@ def tokens(sizes: Sizes, seed: int = 1) -> onp.ndarray:
     return rng.integers(0, sizes.vocabulary, (sizes.batch, sizes.length + 1)).astype(onp.int32)
 
 
-def _norm(np: Any, p: Any, x: Any) -> Any:
+def norm(np: Any, p: Any, x: Any) -> Any:
+    """Layer norm along the last axis."""
     mean = np.mean(x, axis=-1, keepdims=True)
     centred = x - mean
     variance = np.mean(centred * centred, axis=-1, keepdims=True)
@@ -84,8 +85,8 @@ def _attention(nn: Any, p: Any, x: Any, heads: int) -> Any:
 
 def block(np: Any, nn: Any, p: Any, x: Any, heads: int) -> Any:
     """f32[batch, length, width] to the same."""
-    x = x + _attention(nn, p, _norm(np, p["norm1"], x), heads)
-    return x + _dense(p["down"], nn.gelu(_dense(p["up"], _norm(np, p["norm2"], x))))
+    x = x + _attention(nn, p, norm(np, p["norm1"], x), heads)
+    return x + _dense(p["down"], nn.gelu(_dense(p["up"], norm(np, p["norm2"], x))))
 
 
 def loss(fd: Any, np: Any, nn: Any, sizes: Sizes, p: Any, ids: Any, remat: bool = False) -> Any:
@@ -99,7 +100,7 @@ def loss(fd: Any, np: Any, nn: Any, sizes: Sizes, p: Any, ids: Any, remat: bool 
     x = p["embedding"][ids[:, :-1]] + p["position"]
     for q in p["blocks"]:
         x = apply(q, x)
-    logits = _norm(np, p["norm"], x) @ p["embedding"].T
+    logits = norm(np, p["norm"], x) @ p["embedding"].T
     chosen = np.take_along_axis(nn.log_softmax(logits), ids[:, 1:, None], axis=-1)
     return -np.mean(chosen)
 

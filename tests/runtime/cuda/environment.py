@@ -57,11 +57,11 @@ class StubGpu:
         self.compiled: list[tuple[str, bool]] = []
         self._run = run
         self._shared = shared
-        self._kernels: dict[str, Kernel] = {}
+        self._kernels: dict[tuple[str, tuple[int, ...]], Kernel] = {}
 
     def _render(self, kernel: Kernel, schedule: Schedule) -> TritonKernel:
         rendered = render_kernel(kernel, schedule)
-        self._kernels[rendered.source] = kernel
+        self._kernels[rendered.source, rendered.grid] = kernel
         return rendered
 
     def _compile(
@@ -82,11 +82,13 @@ class StubGpu:
                 "cuda": "12.8",
                 "source": kernel.source,
             }
-            options = kernel.source, kernel.num_warps, kernel.num_stages, arch, aligned
+            # A GPU would run the same code with another grid; here it stands for one kernel.
+            names = kernel.source, kernel.grid
+            options = *names, kernel.num_warps, kernel.num_stages, arch, aligned
             code = hashlib.sha256(repr(options).encode()).digest()
             run = None if self._run is None else partial(self._run, kernel)
             (programs,) = kernel.grid
-            self.stub.images[code] = Image(self._kernels[kernel.source], programs, metadata, run)
+            self.stub.images[code] = Image(self._kernels[names], programs, metadata, run)
             cubins.append(Cubin(code, metadata))
         return cubins
 
