@@ -59,6 +59,18 @@ def test_scalars_of_numpy_become_arrays() -> None:
     assert x.shape == ()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, ml_dtypes.bfloat16, np.bool_])
+@pytest.mark.parametrize("shape", [(), (3,), (64, 64), (1023, 5), (2, 0, 3)])
+def test_copies_of_numpy_arrays_start_at_a_cache_line(shape: tuple[int, ...], dtype: Any) -> None:
+    given = np.random.default_rng(0).integers(0, 2, shape).astype(dtype).T
+    x = as_array(given)
+    np.testing.assert_array_equal(x.value, given)
+    assert x.value.flags.c_contiguous
+    assert not np.shares_memory(x.value, given)
+    if x.nbytes >= 4096:
+        assert x.value.ctypes.data % 64 == 0
+
+
 def test_immutable() -> None:
     with pytest.raises(ImmutableArrayError) as caught:
         array(1, 2)[0] = 3.0
