@@ -76,11 +76,15 @@ def softmax_cross_entropy_with_integer_labels(logits: Any, labels: Any, axis: in
             f"{name} requires one label for each example of logits {logits.aval}, so labels of "
             f"shape {tuple(wanted)}; got {labels.aval}"
         )
+    valid = labels < num_classes
+    if labels.dtype.kind == "i":
+        # Asked of the labels as they came, this is cheap enough to be asked again by the gradient,
+        # which then need not wait for the loss.
+        valid = fnp.logical_and(labels >= -num_classes, valid)
     labels = fnp.where(labels < 0, labels + num_classes, labels)
     # A choice and a sum rather than indexing: both fuse with the softmax, forwards and backwards.
     chosen = is_class(labels, num_classes, axis)
     loss = -fnp.sum(fnp.where(chosen, log_softmax(logits, axis=axis), 0), axis=axis)
-    valid = fnp.logical_and(labels >= 0, labels < num_classes)
     return fnp.where(valid, loss, np.nan)
 
 

@@ -12,6 +12,7 @@ from funcdl.compiler.cuda.autotune import Autotuner
 from funcdl.compiler.cuda.column_sums import sum_columns
 from funcdl.compiler.cuda.commands import CommandList, list_commands
 from funcdl.compiler.cuda.executable import BoundProgram, CompiledKernel, UnaryCompiler
+from funcdl.compiler.cuda.one_per_row import fuse_one_per_row
 from funcdl.compiler.cuda.schedule import parts, schedule_gpu
 from funcdl.compiler.cuda.sorting import divide_orders, sorting_kernels
 from funcdl.compiler.lower import LoweredKernel
@@ -231,6 +232,7 @@ def _hand_written(eqn: Eqn, name: str) -> list[LoweredKernel] | None:
 
 
 def _divide(program: ClosedJaxpr) -> ClosedJaxpr:
+    program = fuse_one_per_row(program)
     return divide_orders(split_reductions(program, even=True, few=False))
 
 

@@ -1,0 +1,77 @@
+"""Cross-entropies in every form: one pass over the logits, one to write the gradient."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.compiler.cuda.loss_programs import (
+    FORMS,
+    PROGRAMS,
+    difference,
+    inputs,
+    mean,
+    weighted,
+)
+from tests.runtime.cuda.environment import StubGpu, installed
+
+import funcdl as fd
+import funcdl.numpy as fnp
+from funcdl.compiler.cuda.one_per_row import fuse_one_per_row
+
+ROWS, CLASSES = 2048, 10000
+LOGITS = fd.ShapeDtypeStruct((ROWS, CLASSES), np.float32)
+LABELS = fd.ShapeDtypeStruct((ROWS,), np.int32)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_compute_what_they_mean(name: str) -> None:
+    with installed(StubGpu()) as gpu:
+        assert difference(name, gpu) == ""
+
+
+@pytest.mark.triton
+def test_programs_in_tritons_interpreter() -> None:
+    names = [n for n in PROGRAMS if n.endswith("outside")] + ["three dimensions", "bf16"]
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    command = [sys.executable, "-m", "tests.compiler.cuda.loss_programs", *names]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == dict.fromkeys(names, "")
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize(
+    ("way", "passes", "kernels"), [(lambda loss: loss, 1, 1), (weighted, 2, 3), (mean, 2, 2)]
+)
+def test_no_softmax_is_stored(name: str, way: Any, passes: int, kernels: int) -> None:
+    function = way(FORMS[name])
+    with fd.config.override(backend="gpu"):
+        lowered = fd.jit(function).lower(LOGITS, LABELS)
+    cost: Any = lowered.cost_analysis()
+    assert cost["bytes accessed"] <= 1.01 * passes * 4 * ROWS * CLASSES
+    assert sum(kernel["calls"] for kernel in cost["kernels"]) <= kernels
+
+
+# What is none of one element of each row, in order, or not of zeros.
+OTHERS = {
+    "two of each row": lambda x, i: fd.grad(
+        lambda x: fnp.take_along_axis(fnp.log(x), fnp.stack([i, i], 1), 1).sum()
+    )(x),
+    "of columns": lambda x, i: fd.grad(lambda x: fnp.log(x)[i[:4], fnp.arange(4)].sum())(x[:, :4]),
+    "rows in another order": lambda x, i: fd.grad(lambda x: fnp.log(x)[i % 9, i].sum())(x),
+    "onto something": lambda x, i: x.at[fnp.arange(9), i].add(1.0),
+    "whole rows": lambda x, i: fd.grad(lambda x: fnp.log(x)[i[:3]].sum())(x),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_gathers_and_scatters_stay(name: str) -> None:
+    x, i = inputs(9, 21)
+    program = fd.make_jaxpr(OTHERS[name])(np.abs(x) + 1, i % 9)
+    assert fuse_one_per_row(program) is program
