@@ -72,7 +72,7 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], int, float]] = {
     # With the sum of all losses.
     "cross_entropy": (cross_entropy, (LOGITS, LABELS), 2, 1.0001),
     # With the sums of programs, written and read.
-    "layer_norm_gradient": (gradient(layer_norm), (X, X, WEIGHT, WEIGHT), 2, 1.09),
+    "layer_norm_gradient": (gradient(layer_norm), (X, X, WEIGHT, WEIGHT), 3, 1.09),
     "rms_norm_gradient": (gradient(rms_norm), (X, X, WEIGHT), 2, 1.05),
 }
 
@@ -88,8 +88,9 @@ def test_kernels_move_little_more_than_they_must(name: str) -> None:
         lowered = fd.jit(function).lower(*args)
     outs = fd.tree.leaves(fd.eval_shape(function, *args))
     least = sum(map(nbytes, (*args, *outs)))
-    assert lowered.cost_analysis()["bytes accessed"] <= most * least
-    assert lowered.as_text("kernels").count("kernel k") == kernels
+    cost: Any = lowered.cost_analysis()
+    assert cost["bytes accessed"] <= most * least
+    assert sum(kernel["calls"] for kernel in cost["kernels"]) == kernels
 
 
 @pytest.mark.parametrize("name", ["softmax", "layer_norm", "rms_norm", "softmax_gradient"])
