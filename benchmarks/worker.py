@@ -17,6 +17,9 @@ from typing import Any
 def main() -> None:
     """Serve commands until told to quit."""
     framework, threads = sys.argv[1], int(sys.argv[2])
+    if hasattr(os, "sched_setaffinity"):
+        # JAX divides loops among all processors, whatever it is told about threads.
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     if framework.startswith("torch"):
         import torch
 
