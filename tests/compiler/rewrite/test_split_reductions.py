@@ -92,7 +92,10 @@ def test_every_reduction_keeps_its_meaning(name: str, dtype: Any) -> None:
 @pytest.mark.parametrize(
     ("shape", "axes", "kernels"),
     [
-        ((300, 301), (0, 1), 3),
+        ((300, 301), (0, 1), 2),
+        ((301, 40, 250), (0, 1, 2), 3),
+        ((300, 40, 256), (0, 1, 2), 2),
+        ((31, 3001), (0, 1), 3),
         ((70_000, 3), (0,), 3),
         ((64, 2048, 5), (0, 1), 2),
         ((MIN_ROWS + 8, 520), (0,), 3),

@@ -25,6 +25,8 @@ CHUNKS = 32
 MIN_ELEMENTS = 1 << 16
 MIN_ROWS = 16 * CHUNKS
 MIN_COLUMN_ELEMENTS = 1 << 18
+# Of an array that is reduced whole, rows at least so long are reduced first.
+MIN_ROW = 256
 # Chunks have a multiple of this many rows, which kernels take in at a time.
 ROWS = 4
 _JOIN: dict[str, Primitive] = {
@@ -47,7 +49,8 @@ def split_reductions(program: ClosedJaxpr, even: bool = False, few: bool = True)
     """
     eqns: list[Eqn] = []
     for eqn in program.jaxpr.eqns:
-        eqns += _split(eqn, even) if _is_long(eqn, few) else [eqn]
+        for part in _rows_first(eqn) if _is_long(eqn, few) else [eqn]:
+            eqns += _split(part, even) if _is_long(part, few) else [part]
     if len(eqns) == len(program.jaxpr.eqns):
         return program
     return ClosedJaxpr(program.jaxpr.replace(eqns=tuple(eqns)), program.consts)
@@ -74,6 +77,26 @@ def _chunks(count: int, even: bool) -> tuple[int, int]:
         if divisor is not None:
             return divisor, count // divisor
     return CHUNKS, count // (CHUNKS * ROWS) * ROWS
+
+
+def _rows_first(eqn: Eqn) -> list[Eqn]:
+    """The rows of what is reduced whole, and then the column of their results.
+
+    Rows are what normalisations and losses are computed along, so that the first half joins their
+    kernels, and what is reduced never reaches memory.
+    """
+    (x,), (out,) = eqn.invars, eqn.outvars
+    shape, wide = x.aval.shape, compute_dtype(x.aval.dtype)
+    if out.aval.shape or wide != x.aval.dtype or shape[-1] < MIN_ROW:
+        return [eqn]
+    rows = math.prod(shape[:-1])
+    if rows < CHUNKS:
+        return [eqn]
+    parts = _Parts(eqn)
+    column = parts.add(reshape, parts.reduce(x, len(shape) - 1), new_sizes=(rows,))
+    parts.reduce(column, 0)
+    last = parts.eqns.pop()
+    return [*parts.eqns, last.replace(outvars=(out,))]
 
 
 def _split(eqn: Eqn, even: bool) -> list[Eqn]:
@@ -114,7 +137,7 @@ class _Parts:
         self.eqns.append(Eqn(primitive, operands, [out], params, self._eqn.source))
         return out
 
-    def reduce(self, x: Var, axis: int) -> Var:
+    def reduce(self, x: Atom, axis: int) -> Var:
         return self.add(self._eqn.primitive, x, **{**self._eqn.params, "axes": (axis,)})
 
     def rows(self, x: Var, start: int, limit: int) -> Var:
