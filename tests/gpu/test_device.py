@@ -1,8 +1,13 @@
-"""The same on a GPU: every primitive, training, graphs, memory, copies, exchange."""
+"""The same on a GPU: every primitive, training, graphs, memory, copies.
+
+Thousands of kernels are compiled: with ``-n 12`` the cores do that side by side.
+"""
 
 from __future__ import annotations
 
 import gc
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +24,7 @@ import funcdl.numpy as fnp
 from funcdl import nn
 from funcdl.errors import DeviceMemoryError
 from funcdl.runtime.cuda.platform import installed_platform
+from funcdl.runtime.cuda.stream import Event
 
 pytestmark = [
     pytest.mark.gpu,
@@ -106,14 +112,54 @@ def test_out_of_memory_is_an_error_that_can_be_survived() -> None:
     np.testing.assert_array_equal(np.asarray(x + 1), X + 1)
 
 
-def test_exchange_with_torch() -> None:
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("this torch has no CUDA")
-    x = fd.jit(lambda x: x * 2)(fd.device_put(X, "gpu"))
-    shared = torch.from_dlpack(x)
-    assert shared.data_ptr() == x.unsafe_buffer_pointer()
-    np.testing.assert_array_equal(shared.cpu().numpy(), X * 2)
-    back = fd.dlpack.from_dlpack(shared + 1)
-    assert back.platform == "gpu"
-    np.testing.assert_array_equal(np.asarray(back * 2), (X * 2 + 1) * 2)
+def test_threads_share_a_device() -> None:
+    xs = [X * np.float32(i + 1) for i in range(8)]
+    step = fd.jit(lambda x: (fnp.tanh(x @ x.T), fnp.cumsum(x, 1)))
+
+    def work(x: np.ndarray) -> list[np.ndarray]:
+        out = fd.device_put(x, "gpu")
+        for _ in range(20):
+            found = step(out)
+        return [np.asarray(y) for y in found]
+
+    with ThreadPoolExecutor(4) as pool:
+        for x, found in zip(xs, pool.map(work, xs), strict=True):
+            np.testing.assert_allclose(found[0], np.tanh(x @ x.T), 1e-4, 1e-5)
+            np.testing.assert_allclose(found[1], np.cumsum(x, 1), 1e-4, 1e-4)
+
+
+@pytest.mark.parametrize("mode", ["1", "exhaustive"])
+def test_tuned_kernels_compute_the_same(mode: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=(600, 600)).astype(np.float32) for _ in range(2))
+    with fd.config.override(autotune=mode, cache_dir=str(tmp_path)):
+        functions = [lambda x, y: x @ y, lambda x, y: nn.softmax(x) + y.sum(0)]
+        for function in functions[: 1 if mode == "exhaustive" else 2]:
+            found = fd.jit(function)(fd.device_put(x, "gpu"), y)
+            np.testing.assert_allclose(np.asarray(found), fd.jit(function)(x, y), 1e-4, 1e-3)
+    assert list(tmp_path.rglob("*.tuning"))
+
+
+def test_every_capability_is_one_that_is_compiled_for() -> None:
+    device = installed_platform().open(0)
+    assert device.capability in (80, 86, 89, 90) or device.capability >= 100
+    assert device.processors > 0 and device.modules.shared_limit > 48 << 10
+
+
+def test_events_take_times_that_grow_with_the_work() -> None:
+    device = installed_platform().open(0)
+    taken = []
+    for nbytes in (1 << 20, 1 << 28):
+        source, target = (device.pool.empty(nbytes, "a test") for _ in range(2))
+        start, end = (Event(device.driver, timed=True) for _ in range(2))
+        with device.lock:
+            device.stream.activate()
+            for _ in range(3):
+                start.record(device.stream)
+                places = (target.address, source.address)
+                device.driver.call("cuMemcpyDtoDAsync", *places, nbytes, device.stream.handle)
+                end.record(device.stream)
+            end.synchronize()
+        taken.append(end.milliseconds_since(start))
+    # 512 MiB are moved: not faster than ten terabytes in a second.
+    assert taken[0] < taken[1] and taken[1] > 2 * (1 << 28) / 10e12 * 1e3
