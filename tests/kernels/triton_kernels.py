@@ -214,13 +214,17 @@ def casts(n: int = 60) -> Kernel:
 CAST_INPUTS = np.resize([1.5, -2.7, 300, -300, 3e9, -3e9, 1e20, -1e20, np.nan, np.inf, -0.0, 0], 60)
 
 
-def softmax(m: int = 33, n: int = 77) -> Kernel:
+def softmax(m: int = 33, n: int = 77, guarded: bool = False) -> Kernel:
+    """A softmax; a `guarded` one subtracts a row's maximum only where that is finite."""
     b = KernelBuilder("softmax")
     i, j = b.axis("i", m), b.axis("j", n)
     b.buffer("x", np.float32, m * n, "in", may_alias=True)
     b.buffer("out", np.float32, m * n, "out", may_alias=True)
     x = b.load("x", i * n + j)
-    e = b.elementwise("exp", b.elementwise("sub", x, b.reduce("max", x, ["j"])))
+    top = b.reduce("max", x, ["j"])
+    if guarded:
+        top = b.select(b.elementwise("is_finite", top), top, b.const(0.0, np.float32))
+    e = b.elementwise("exp", b.elementwise("sub", x, top))
     b.store("out", i * n + j, b.elementwise("div", e, b.reduce("sum", e, ["j"])))
     return b.build()
 
@@ -448,6 +452,11 @@ def cases() -> dict[str, Case]:
     kernel = pointwise(9, 40)
     schedule = replace(schedule_gpu(kernel, Knobs(lanes=16)), programs=5)
     found["pointwise_persistent"] = Case(kernel, schedule)
+    for lanes, guarded in ((16, False), (16, True), (64, True), (512, True)):
+        kernel = softmax(6, 1001, guarded)
+        schedule = schedule_gpu(kernel, Knobs(lanes=lanes))
+        name = f"softmax_looped_{lanes}{'_guarded' if guarded else ''}"
+        found[name] = Case(kernel, schedule, special=True)
     kernel = dot_prologue()
     found["dot_prologue_tiles"] = Case(kernel, tiled(kernel, 16, 32, 16))
     # Several programs along an axis that one of the updates lacks: it still happens once.

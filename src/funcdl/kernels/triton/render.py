@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from funcdl.kernels.triton import text
 from funcdl.kernels.triton.blocks import UnsupportedKernel, block_name, pointer_name
+from funcdl.kernels.triton.online import OnlineSum, online_sums
 from funcdl.kernels.triton.running import RunningWriter
 from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.dot import integer_dot_as_sum
@@ -169,7 +170,8 @@ class Renderer(RunningWriter):
         """
         body = self.kernel.body
         looped = {step.axis for step in self.loops}
-        phases = self._phases()
+        online = online_sums(self.kernel)
+        phases = self._phases(online)
         last = max(phases[id] for id, i in enumerate(body) if isinstance(i, Reduce))
         inside = [id for id in self._effects() if looped & self._effect_axes(id)]
         last = max([last, *(phases[id] for id in inside)])
@@ -178,7 +180,8 @@ class Renderer(RunningWriter):
                 id for id, i in enumerate(body) if isinstance(i, Reduce) and phases[id] == phase
             ]
             effects = inside if phase == last else []
-            needed = self._needed([*reduces, *effects])
+            plain = [id for id in reduces if id not in online]
+            needed = self._needed([*plain, *effects])
             varying = [id for id in needed if looped & self._effect_axes(id)]
             for id in needed:
                 if id not in varying and id not in reduces:
@@ -190,16 +193,25 @@ class Renderer(RunningWriter):
                     if id not in reduces and id not in effects:
                         self._write(id)
                 for id in reduces:
+                    if id in online:
+                        self._write_online(online[id])
+                for id in plain:
                     self._write_accumulation(id)
                 for id in effects:
                     self._write(id)
-            for id in reduces:
+            for id in plain:
                 self._write_total(id)
+            for id in reduces:
+                if id in online:
+                    self._write_online_total(online[id])
         self._write_effects([id for id in self._effects() if id not in inside])
 
-    def _phases(self) -> list[int]:
+    def _phases(self, online: Mapping[int, OnlineSum]) -> list[int]:
         phases: list[int] = []
-        for instruction in self.kernel.body:
+        for id, instruction in enumerate(self.kernel.body):
+            if id in online:
+                phases.append(phases[online[id].maximum])
+                continue
             reads = operands(instruction)
             after = [phases[r] + isinstance(self.kernel.body[r], Reduce) for r in reads]
             phases.append(max(after, default=0))
@@ -259,6 +271,28 @@ class Renderer(RunningWriter):
             self._write_arg_reduce(id, reduce, acc, f"{acc}_at")
         else:
             self._define(id, reduce.op, self._folded(reduce, acc))
+
+    def _write_online(self, pair: OnlineSum) -> None:
+        """Bring a sum to the maximum with this block, which is not yet in that of the maximum."""
+        largest = self.kernel.body[pair.maximum]
+        assert isinstance(largest, Reduce)
+        acc, highest = f"sum_{pair.sum}_acc", f"max_{pair.maximum}_acc"
+        block = f"max_{pair.maximum}_block"
+        self._line(f"{block} = {self._filled(largest)}")
+        self._line(f"{acc}_top = {self._helper('max')}({highest}, {block})")
+        self._line(f'{acc}_top = tl.where(tl.abs({acc}_top) < float("inf"), {acc}_top, 0.0)')
+        scaled = f"{acc} * tl.exp({highest} - {acc}_top)"
+        self._line(f"{acc} = {scaled} + tl.exp({block} - {acc}_top)")
+
+    def _write_online_total(self, pair: OnlineSum) -> None:
+        """A sum over all lanes, each relative to its own maximum so far."""
+        reduce = self.kernel.body[pair.sum]
+        assert isinstance(reduce, Reduce)
+        for id in self._needed([pair.subtracted]):
+            self._write(id)
+        acc, highest = f"sum_{pair.sum}_acc", f"max_{pair.maximum}_acc"
+        lanes = f"{acc} * tl.exp({highest} - {self._value(pair.subtracted)})"
+        self._define(pair.sum, "sum", self._folded(reduce, lanes))
 
     # Matrix products
 
