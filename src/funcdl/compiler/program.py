@@ -35,8 +35,9 @@ from funcdl.ops.lowering import Loop
 
 Scheduler = Callable[[Kernel], Schedule]
 Splitter = Callable[[Kernel], int | tuple[str, int]]
-"""Says into how many parts the sum of a kernel's product is cut; 1 leaves it whole. For a kernel
-of few long rows, along which axis they are cut, and how long the parts are."""
+"""Says into how many parts the sum of a kernel's product is cut; 1 leaves the kernel whole, 0 only
+parts the product from what follows. For a kernel of few long rows, along which axis they are cut,
+and how long the parts are."""
 FindLibrary = Callable[[Eqn, str], list[LoweredKernel] | None]
 """The hand-written kernels of an equation, with a name for them; None where there are none."""
 Divide = Callable[[ClosedJaxpr], ClosedJaxpr]
@@ -135,7 +136,7 @@ def _in_parts(lowered: LoweredKernel, parts: int | tuple[str, int]) -> list[Lowe
     names = dict(zip((b.name for b in lowered.kernel.buffers), lowered.variables, strict=True))
     kernels: tuple[Kernel, ...]
     if isinstance(parts, int):
-        first, second, name = split_dot(lowered.kernel, parts)
+        first, second, name = split_dot(lowered.kernel, max(parts, 1))
         kernels = first, second
         buffer = first.buffer(name)
         scratch = {name: (buffer.dtype, buffer.size)}

@@ -9,7 +9,7 @@ from importlib.resources import files
 from math import prod
 
 from funcdl.compiler.cuda.candidates import from_json, is_half_product
-from funcdl.compiler.cuda.schedule import Knobs, contiguous_axes
+from funcdl.compiler.cuda.schedule import ELEMENTS, Knobs, contiguous_axes, elements_of_thread
 from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.dot import integer_dot_as_sum
 from funcdl.kir.ir import AtomicUpdate, Dot, Kernel, Order, Reduce, Running
@@ -27,8 +27,11 @@ class KernelClass:
 
 
 def kernel_class(kernel: Kernel) -> KernelClass | None:
-    """The class of a kernel; None for atomic updates and sorts."""
+    """The class of a kernel; None for atomic updates, sorts, and long functions."""
     kernel = integer_dot_as_sum(conv_as_dot(kernel))
+    product = any(isinstance(i, Dot) for i in kernel.body)
+    if not product and elements_of_thread(kernel) < ELEMENTS:
+        return None  # a row's knobs would give a thread more elements than it has registers for
     extents = {axis.name: axis.extent for axis in kernel.axes}
     for instruction in kernel.body:
         match instruction:

@@ -137,7 +137,10 @@ def _schedule_reduction(kernel: Kernel, reduced: set[str], knobs: Knobs) -> Sche
 
     looped: list[Step] = []
     whole = {name: _power_of_two(extents[name]) for name in reduced}
-    if width * prod(whole.values()) <= (knobs.lanes or PERSISTENT_LANES * elements // ELEMENTS):
+    # A row of a long function is computed again sooner than held in registers.
+    held = PERSISTENT_LANES if elements >= ELEMENTS // 2 else LOOPED_LANES
+    persistent = held * elements // ELEMENTS
+    if width * prod(whole.values()) <= (knobs.lanes or persistent):
         lanes |= whole
     else:
         # Each reduction keeps a block of partial results in registers, argmax two of them.
@@ -173,7 +176,7 @@ def _schedule_running(kernel: Kernel, running: Running | Order, knobs: Knobs) ->
         lanes = {axis: length}
         # An exchange needs the keys twice: those of more than a register have room for fewer lanes.
         width = sum(kernel.value_type(key).dtype.itemsize for key in running.keys)
-        warps = _warps([length], ELEMENTS if width <= 4 else ELEMENTS // 2)
+        warps = _warps([length if width <= 4 else 2 * length])
         return _schedule((*steps, *_vectors(kernel, lanes)), warps, 2, knobs)
     elements = elements_of_thread(kernel)
     budget = knobs.lanes or RUNNING_LANES * elements // ELEMENTS
@@ -251,8 +254,23 @@ def dot_parts(kernel: Kernel) -> int:
 
 
 def parts(kernel: Kernel) -> int | tuple[str, int]:
-    """Into what a kernel is cut so that all processors have work; 1 leaves it whole."""
-    return row_parts(kernel) or dot_parts(kernel)
+    """Into what a kernel is cut so that all processors have work; 1 leaves it whole.
+
+    0 parts a product from what follows it: a long function, which a thread has no room to compute
+    for all of its elements of a tile.
+    """
+    rows = row_parts(kernel)
+    if rows is not None:
+        return rows
+    count = dot_parts(kernel)
+    if count == 1 and _has_dot(kernel) and elements_of_thread(kernel) == 1:
+        return 0
+    return count
+
+
+def _has_dot(kernel: Kernel) -> bool:
+    body = integer_dot_as_sum(conv_as_dot(kernel)).body
+    return any(isinstance(i, Dot) for i in body)
 
 
 def row_parts(kernel: Kernel) -> tuple[str, int] | None:
@@ -327,6 +345,8 @@ def _power_of_two(extent: int) -> int:
 
 
 def _warps(lanes: Iterable[int], elements: int = ELEMENTS) -> int:
-    """Eight lanes a thread up to four warps, then sixteen; fewer where `elements` is less."""
-    total = prod(lanes) * ELEMENTS // elements
+    """Eight lanes a thread up to four warps, then sixteen; `elements` where these are fewer."""
+    total = prod(lanes)
+    if elements < ELEMENTS:
+        return int(np.clip(total // (32 * elements), 1, 16 if elements >= ELEMENTS // 2 else 8))
     return int(np.clip(total // 256, 1, 4)) if total <= 1024 else int(np.clip(total // 512, 4, 16))

@@ -11,7 +11,7 @@ import re
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ _KEPT_METADATA = (
     "tmem_size",
     "triton_version",
 )
+
+REGISTERS, MAX_REGISTERS = 65536, 255
+"""Registers of a processor, and those that a thread can have."""
 
 # Triton reads where its own cache lies from a process-wide setting.
 _settings = threading.Lock()
@@ -91,12 +94,21 @@ def compile_cubin(
         "enable_fp_fusion": fp_fusion,
         "enable_reflect_ftz": False,  # library functions keep subnormal numbers
     }
+    ptxas = get_ptxas(arch)
     with _settings, tempfile.TemporaryDirectory() as folder, triton.knobs.cache.scope():
         # The caller has a cache of its own; Triton's would only fill the home directory.
         triton.knobs.cache.dir = folder
-        compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+        target = GPUTarget("cuda", arch, 32)
+        compiled = triton.compile(source, target=target, options=options)
+        spilled = _spilled(compiled.asm, ptxas.path, fp_fusion)
+        if spilled:
+            # To let more programs run at a time ptxas may spill a few bytes below a limit that it
+            # chose by itself; it does not where it is given one.
+            options["maxnreg"] = min(MAX_REGISTERS, REGISTERS // (32 * kernel.num_warps))
+            again = triton.compile(source, target=target, options=options)
+            if _spilled(again.asm, ptxas.path, fp_fusion) < spilled:
+                compiled = again
     metadata = {name: getattr(compiled.metadata, name, None) for name in _KEPT_METADATA}
-    ptxas = get_ptxas(arch)
     metadata |= {"arch": arch, "alignment": ALIGNMENT if aligned else 1, "cuda": ptxas.version}
     metadata |= resources(compiled.asm["cubin"])
     if report:
@@ -119,6 +131,13 @@ def load_function(kernel: TritonKernel) -> Callable[..., Any]:
     return function
 
 
+def _spilled(asm: Mapping[str, Any], ptxas: str, fp_fusion: bool) -> int:
+    """Bytes that a kernel spills; without a stack there are none, and ptxas need not be asked."""
+    if not resources(asm["cubin"]).get("stack_bytes"):
+        return 0
+    return _resources(asm["ptx"], ptxas, fp_fusion).get("spill_bytes", 0)
+
+
 def _resources(ptx: str, ptxas: str, fp_fusion: bool) -> dict[str, int]:
     """What ptxas says of a kernel: registers and stack of a thread, and bytes that it spills."""
     target = re.search(r"^\.target (\w+)", ptx, re.MULTILINE)
@@ -135,5 +154,6 @@ def _resources(ptx: str, ptxas: str, fp_fusion: bool) -> dict[str, int]:
         "stack_bytes": r"(\d+) bytes stack frame",
         "spill_bytes": r"(\d+) bytes spill stores",
     }
-    found = {name: re.search(pattern, log) for name, pattern in patterns.items()}
-    return {name: int(match[1]) for name, match in found.items() if match}
+    # Of the kernel, and of functions that it calls (divisions of long numbers).
+    found = {name: re.findall(pattern, log) for name, pattern in patterns.items()}
+    return {name: max(map(int, values)) for name, values in found.items() if values}

@@ -27,6 +27,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 MARGIN = 4096
 """Bytes before and after each buffer that a kernel must leave alone."""
 
+GUARDED = 1 << 30
+"""Bytes of a buffer that is not guarded but used where it lies: it may be larger than the memory,
+most of it never touched."""
+
 # A float of such bytes is NaN and an integer -1, so that reads out of bounds show in the result.
 _CANARY = 0xFF
 
@@ -54,8 +58,6 @@ def interpret(kernel: TritonKernel, arrays: Mapping[str, Array]) -> None:
     if os.environ.get("TRITON_INTERPRET") != "1":
         raise RuntimeError("set TRITON_INTERPRET=1 before Triton is first imported")
     _patch()
-    import triton.language as tl
-    from triton.runtime.interpreter import TensorHandle
 
     guarded: dict[str, Array] = {}
     arguments = []
@@ -63,12 +65,13 @@ def interpret(kernel: TritonKernel, arrays: Mapping[str, Array]) -> None:
         array = arrays[parameter.removesuffix("_ptr")]
         if pointer_type(array.dtype) != type:
             raise ValueError(f"{parameter} is {type} in {kernel.name}, got {array.dtype.name}")
+        if array.nbytes >= GUARDED:
+            arguments.append(_pointer(array.ctypes.data, type))
+            continue
         memory = np.full(array.nbytes + 2 * MARGIN, _CANARY, np.uint8)
         memory[MARGIN : MARGIN + array.nbytes] = array.reshape(-1).view(np.uint8)
         guarded[parameter] = memory
-        pointer = tl.pointer_type(tl.str_to_ty(type, None).element_ty)
-        address = np.array([memory.ctypes.data + MARGIN], np.uint64)
-        arguments.append(tl.tensor(TensorHandle(address, pointer), pointer))
+        arguments.append(_pointer(memory.ctypes.data + MARGIN, type))
     function: Any = load_function(kernel)
     function.fn.__globals__["libdevice"] = _Library()
     if all(kernel.grid):
@@ -79,6 +82,15 @@ def interpret(kernel: TritonKernel, arrays: Mapping[str, Array]) -> None:
         if (memory[:MARGIN] != _CANARY).any() or (memory[-MARGIN:] != _CANARY).any():
             raise RuntimeError(f"kernel {kernel.name} wrote out of bounds of {parameter}")
         arrays[parameter.removesuffix("_ptr")].reshape(-1).view(np.uint8)[:] = inside
+
+
+def _pointer(address: int, type: str) -> Any:
+    """An argument that points to memory."""
+    import triton.language as tl
+    from triton.runtime.interpreter import TensorHandle
+
+    pointer = tl.pointer_type(tl.str_to_ty(type, None).element_ty)
+    return tl.tensor(TensorHandle(np.array([address], np.uint64), pointer), pointer)
 
 
 @cache
