@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.gpu_defaults`` needs no GPU: candidates are ordered by the estimate, and the
 first one is taken that compiles without spilling and fits into shared memory. With ``--measure``
-they are timed on the GPU of this machine, whose rows alone are written.
+some (or, with ``--exhaustive``, all) are timed on the GPU of this machine, whose rows alone are
+written.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import numpy as np
 
 import funcdl as fd
 import funcdl.numpy as fnp
-from funcdl.compiler.cuda.candidates import Candidate, candidates, to_json
-from funcdl.compiler.cuda.defaults import kernel_class
+from funcdl.compiler.cuda.autotune import Autotuner
+from funcdl.compiler.cuda.candidates import Candidate, candidates, refinements, to_json
+from funcdl.compiler.cuda.defaults import default_knobs, kernel_class
 from funcdl.compiler.cuda.roofline import MODELS, estimate, model_of
 from funcdl.compiler.cuda.schedule import Knobs, schedule_gpu
 from funcdl.compiler.pipeline import Pipeline
@@ -26,6 +28,8 @@ from funcdl.errors import DeviceError
 from funcdl.kernels.triton.compile_pool import compile_all
 from funcdl.kernels.triton.render import render_kernel
 from funcdl.kir.ir import Kernel
+from funcdl.runtime.cuda.device import CudaDevice
+from funcdl.runtime.cuda.platform import installed_platform
 
 TABLE = Path(__file__).parents[1] / "src/funcdl/compiler/cuda/defaults.json"
 TRIED = 3  # of the best estimates, beside the heuristics
@@ -95,17 +99,19 @@ def best_by_estimate(kernel: Kernel, capability: int) -> tuple[Candidate, dict[s
     return min(tried, key=lambda entry: entry[1]["stack_bytes"])
 
 
-def measured(kernel: Kernel) -> tuple[Candidate, dict[str, Any]]:
-    """The fastest candidate on this machine's GPU."""
-    from funcdl.compiler.cuda.autotune import Autotuner
-    from funcdl.runtime.cuda.platform import installed_platform
-
-    gpu = installed_platform().open(0)
-    tuner = Autotuner(render_kernel, compile_all)
-    with fd.config.override(autotune="exhaustive"):
+def measured(
+    kernel: Kernel, gpu: CudaDevice, tuner: Autotuner, mode: str
+) -> tuple[Candidate, dict[str, Any]]:
+    """The fastest candidate on a GPU."""
+    with fd.config.override(autotune=mode):
         (schedule,) = tuner.schedules([(kernel, schedule_gpu(kernel))], gpu)
-    every = candidates(kernel, Knobs(), exhaustive=True)
-    return next(c for c in every if c.schedule == schedule), {}
+    exhaustive = mode == "exhaustive"
+    first = default_knobs(kernel, gpu.capability)
+    for tiles in candidates(kernel, first, exhaustive=exhaustive):
+        for found in refinements(kernel, tiles.knobs, gpu.processors, exhaustive=exhaustive):
+            if found.schedule == schedule:
+                return found, {}
+    raise AssertionError("the tuner chooses among the candidates")
 
 
 def main() -> None:
@@ -113,15 +119,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--arch", type=int, nargs="*", default=sorted(MODELS))
     parser.add_argument("--measure", action="store_true")
+    parser.add_argument("--exhaustive", action="store_true", help="measure all candidates")
     options = parser.parse_args()
     table = json.loads(TABLE.read_text())
-    for capability in options.arch:
+    gpu = installed_platform().open(0) if options.measure else None
+    tuner, mode = Autotuner(render_kernel, compile_all), "exhaustive" if options.exhaustive else "1"
+    for capability in options.arch if gpu is None else [gpu.capability]:
         rows: dict[str, dict[tuple[int, ...], dict[str, int]]] = {}
         for kernel in typical_kernels():
             kind = kernel_class(kernel)
             assert kind is not None
             choice, metadata = (
-                measured(kernel) if options.measure else best_by_estimate(kernel, capability)
+                best_by_estimate(kernel, capability)
+                if gpu is None
+                else measured(kernel, gpu, tuner, mode)
             )
             print(capability, kind.name, kind.sizes, choice.label, metadata.get("registers"))
             rows.setdefault(kind.name, {})[kind.sizes] = to_json(choice.knobs)

@@ -253,3 +253,14 @@ def test_products_are_refined_once_their_tiles_are_chosen(mode: str) -> None:
 def test_refinements_are_no_better_than_what_they_refine() -> None:
     found = product_tuned_by(lambda image: 1.0)
     assert (found.group, found.programs) == (8, 0)
+
+
+@pytest.mark.parametrize("mode", ["1", "exhaustive"])
+def test_measured_rows_of_the_table_are_what_was_fastest(mode: str) -> None:
+    from benchmarks.gpu_defaults import measured
+
+    with installed(StubGpu(run=lambda kernel, arrays: None)) as gpu:
+        gpu.stub.duration = lambda image: float(image.programs)
+        tuner, device = gpu.backend.tuner, gpu.platform.open(0)
+        candidate, _ = measured(product(1024, 1024, 64), device, tuner, mode)
+        assert candidate.knobs.programs == 4
