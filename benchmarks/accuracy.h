@@ -18,8 +18,23 @@ VECTOR(cosh) VECTOR(tanh) VECTOR(asinh) VECTOR(acosh) VECTOR(atanh) VECTOR(erf) 
 #endif
 
 #define BLOCK 1024
-#define PI 3.141592653589793238462643383279502884L
 #define HALF_SQRT_PI 0.886226925452758013649083741670572592L
+
+/* 113 bits, for functions that are differences: a library with long double of fewer bits may have
+ * its functions in that type as well. */
+#if defined(__GLIBC__) && defined(__SIZEOF_FLOAT128__)
+typedef __float128 quad;
+#define QUAD(name) name##f128
+#define LGAMMA lgammaf128_r
+extern quad expf128(quad), lgammaf128_r(quad, int *), logf128(quad), rintf128(quad);
+extern quad sqrtf128(quad), tanf128(quad);
+#else
+typedef long double quad;
+#define QUAD(name) name##l
+#define LGAMMA lgammal_r
+extern long double lgammal_r(long double, int *);
+#endif
+#define PI ((quad)0x1.921fb54442d18p1 + (quad)0x1.1a62633145c06e0e68948127044534p-53L)
 
 /* All doubles, for Python to read. `wrong` counts what no tolerance excuses: a NaN on one side only,
  * a zero or an infinity of the wrong sign, a result outside of the function's range. `back` counts
@@ -83,10 +98,27 @@ static uint64_t random_bits(uint64_t i) {
   return i ^ i >> 31;
 }
 
-/* Every second argument is any pattern; the others have exponents from 2^-30 to 2^11, where most
- * functions do something. */
+static const double edges[] = {
+    0.0, 0x1p-1074, 0x1p-149, 0x1p-126, 0x1p-1022, 1e-40, 1e-10, 0.1, 0.5, 1.0 - 0x1p-53,
+    1.0 - 0x1p-24, 1.0, 1.0 + 0x1p-52, 1.0 + 0x1p-23, 1.5, 2.0, 3.0, 3.141592653589793, 7.0, 8.0,
+    100.5, 8388609.0, 16777215.0, 16777218.0, 0x1p53 - 1.0, 0x1p53 + 2.0, 1e30, 0x1.fffffep127,
+    1e300, 0x1.fffffffffffffp1023, INFINITY, NAN,
+    /* Roots of digamma and lgamma, some of them the closest to a double. */
+    -0.5040830082644554, 1.4616321449683622, -1.5734984731623904, -2.4570247382208006,
+    -2.6107208684441447, -2.7476826467274127, -3.14358088834998, -3.635293366436901,
+    -3.955294284858598, -5.6671624415568855, -5.998607480080875, -40.79287862556773};
+#define EDGES ((int64_t)(sizeof edges / sizeof edges[0]))
+static double edge(uint64_t i) { return i & 1 ? -edges[i / 2 % EDGES] : edges[i / 2 % EDGES]; }
+
+/* Every second argument is any pattern. Most others have exponents from 2^-30 to 2^11, where most
+ * functions do something; some are up to 2^40 floats away from a special value. */
 static double any_f64(uint64_t i) {
   uint64_t u = random_bits(i);
+  if (i % 8 == 4) {
+    double x = edge(u >> 32);
+    uint64_t steps = random_bits(~i) >> (24 + u % 40);
+    return isfinite(x) ? fd_from_bits_f64(fd_bits_f64(x) + (u >> 8 & 1 ? steps : -steps)) : x;
+  }
   uint64_t near = 1023 - 30 + (u >> 52) % 42;
   return fd_from_bits_f64(i & 1 ? u : (u & 0x800fffffffffffffu) | near << 52);
 }
@@ -95,14 +127,6 @@ static float any_f32(uint64_t i) {
   uint32_t near = 127 - 20 + (u >> 23 & 255) % 31;
   return fd_from_bits_f32(i & 1 ? u : (u & 0x807fffffu) | near << 23);
 }
-
-static const double edges[] = {
-    0.0, 0x1p-1074, 0x1p-149, 0x1p-126, 0x1p-1022, 1e-40, 1e-10, 0.1, 0.5, 1.0 - 0x1p-53,
-    1.0 - 0x1p-24, 1.0, 1.0 + 0x1p-52, 1.0 + 0x1p-23, 1.5, 2.0, 3.0, 3.141592653589793, 7.0, 8.0,
-    100.5, 8388609.0, 16777215.0, 16777218.0, 0x1p53 - 1.0, 0x1p53 + 2.0, 1e30, 0x1.fffffep127,
-    1e300, 0x1.fffffffffffffp1023, INFINITY, NAN};
-#define EDGES ((int64_t)(sizeof edges / sizeof edges[0]))
-static double edge(uint64_t i) { return i & 1 ? -edges[i / 2 % EDGES] : edges[i / 2 % EDGES]; }
 
 /* p: {int64 first, count, stride, mirror}, Found. Argument number i of f32 is the pattern
  * first + i stride: all 2^32 of them, with a stride of 1. With mirror 1 (of even functions) or -1
@@ -218,41 +242,40 @@ static long double exact_erf_inv(long double x) {
   return y;
 }
 
-/* As fd_digamma_f64, with more steps and terms. `slope` is the divided difference of the series. */
-static long double exact_digamma(long double x) {
-  static const long double c[] = {0, 1 / 12.L, -1 / 120.L, 1 / 252.L, -1 / 240.L, 1 / 132.L,
-                                  -691 / 32760.L, 1 / 12.L, -3617 / 8160.L};
-  const long double root = 0x1.762d86356be3fp0L, top = root + 30;
-  long double fraction = x - rintl(x), reflected = 0;
-  if ((x <= 0 && fraction == 0) || x == -INFINITY) return NAN;
-  if (x < 0) {
-    reflected = -PI / tanl(PI * fraction);
-    x = 1 - x;
-  }
-  long double h = x - root - 0x1.b86a722197829p-54L, y = x < 30 ? x + 30 : x;
-  long double z = 1 / (y * y), z0 = 1 / (top * top), series = 0, slope = 0, series0 = 0;
-  for (int k = 8; k >= 0; k--) {
-    series = series * z + c[k];
-    slope = slope * z + series0;
-    series0 = series0 * z0 + c[k];
-  }
-  if (x == INFINITY || x >= 30) return x == INFINITY ? x : reflected + (logl(x) - 0.5L / x - series);
-  long double sum = 0.5L / (y * top) + (y + top) * z * z0 * slope;
-  for (int k = 29; k >= 0; k--) sum += 1 / ((x + k) * (root + k));
-  return reflected + (h * sum + log1pl(h / top));
+static quad exact_lgamma(quad x) {
+  int sign;
+  return LGAMMA(x, &sign);
 }
 
-/* The power series up to 40, then the asymptotic one, as in fd_bessel.h. */
-static long double exact_bessel(long double x, int order) {
-  long double a = fabsl(x), term = 1, sum = 1;
-  if (isnan(x)) return x;
-  if (a < 40) {
-    for (int k = 1; term > 0x1p-70L * sum; k++) sum += term *= a * a / 4 / (k * (k + order));
-    sum *= expl(-a) * (order ? a / 2 : 1);
-  } else {
-    for (int k = 1; k < 60 && fabsl(term) > 0x1p-70L; k++)
-      sum += term *= ((2 * k - 1) * (2 * k - 1) - 4 * order) / (8 * k * a);
-    sum /= sqrtl(2 * PI * a);
+/* Reflection, steps up to 40, the asymptotic series (DLMF 5.11.2). */
+static quad exact_digamma(quad x) {
+  static const quad c[] = {(quad)1 / 12, (quad)-1 / 120, (quad)1 / 252, (quad)-1 / 240,
+                           (quad)1 / 132, (quad)-691 / 32760, (quad)1 / 12, (quad)-3617 / 8160,
+                           (quad)43867 / 14364, (quad)-174611 / 6600, (quad)77683 / 276,
+                           (quad)-236364091 / 65520};
+  quad fraction = x - QUAD(rint)(x), sum = 0, series = 0;
+  if ((x <= 0 && fraction == 0) || x == -INFINITY) return NAN;
+  if (x == INFINITY) return x;
+  if (x < 0) {
+    sum = -PI / QUAD(tan)(PI * fraction);
+    x = 1 - x;
   }
-  return order ? copysignl(sum, x) : sum;
+  for (; x < 40; x += 1) sum -= 1 / x;
+  for (int k = 11; k >= 0; k--) series = (series + c[k]) / (x * x);
+  return sum + QUAD(log)(x) - 1 / (2 * x) - series;
+}
+
+/* The power series up to 40 (DLMF 10.25.2), then the asymptotic one (10.40.1). */
+static quad exact_bessel(quad x, int order) {
+  quad a = x > 0 ? x : 0 - x, term = 1, sum = 1;
+  if (isnan((double)x)) return x;
+  if (a < 40) {
+    for (int k = 1; term > 0x1p-80 * sum; k++) sum += term *= a * a / 4 / (k * (k + order));
+    sum *= QUAD(exp)(-a) * (order ? a / 2 : 1);
+  } else {
+    for (int k = 1; k < 60 && (term > 0 ? term : -term) > 0x1p-80; k++)
+      sum += term *= ((2 * k - 1) * (2 * k - 1) - 4 * order) / (8 * k * a);
+    sum /= QUAD(sqrt)(2 * PI * a);
+  }
+  return order && signbit((double)x) ? -sum : sum;
 }

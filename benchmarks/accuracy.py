@@ -2,14 +2,16 @@
 
 float32 functions of one argument run over all 2^32 patterns, against the C library's double
 precision; functions of two arguments and all of float64 over large samples (pairs of special
-values, any bit patterns, and magnitudes in which something happens), against long double. Checked
-besides: NaN, infinities, signs of zeros, that results stay within the function's range, and how
-often a rising function falls between neighbouring floats. ``--write`` puts the table into
-docs/accuracy.md. accuracy.h says what is measured and how.
+values and their neighbours, any bit patterns, and magnitudes in which something happens), against
+long double, or 128 bits where that loses digits. Checked besides: NaN, infinities, signs of zeros,
+that results stay within the function's range, and how often a rising function falls between
+neighbouring floats. ``--write`` puts the table into docs/accuracy.md, or with ``--only`` the rows
+of those functions. accuracy.h says what is measured and how.
 
 The whole run takes half an hour on two cores; ``--stride 4099`` takes every 4099th pattern
-and seconds. Instruction sets other than the widest here, and functions that round the result of
-their float64 version, take every 61st pattern in a whole run. Where long double is no wider than
+and seconds. Instruction sets other than the widest here take every 61st pattern in a whole run,
+and functions that round the result of their float64 version every 4099th; float64 takes 8 million
+samples, or half a million where the reference has 128 bits. Where long double is no wider than
 double, float64 cannot be measured.
 """
 
@@ -35,6 +37,7 @@ from funcdl.runtime.toolchain import Unit, find_compiler
 PATTERNS = 1 << 32
 SAMPLES = 1 << 23
 SPARSE = 61  # every 61st pattern, where all of them would take too long
+SPARSER = 4099  # where the reference is slow and float64 has the same function
 CHUNK = 1 << 22
 FOUND = ("ulp", "x", "y", "wrong", "wrong_x", "wrong_y", "back")
 TABLE = Path(__file__).parent.parent / "docs" / "accuracy.md"
@@ -47,7 +50,7 @@ class Function:
 
     `exact` is C for double `x`, in the C library's names; `wide` for long double: by default the
     same names with an l. A function without `exact` rounds the result of its float64 version; it
-    is compared with `wide` on every 61st float32 only. `low` and `high` are its range in C,
+    is compared with `wide` on some float32 only. `low` and `high` are its range in C,
     rounded outwards. Beyond its range or domain a vector function is slow: `argument` is one with
     the same float32 result, or any at all where `outside` holds and the result is NaN.
     `mirror` is 1 for an even function, -1 for an odd one: float32 left of 0 is then compared with
@@ -111,7 +114,7 @@ UNARY: dict[str, Function] = {
     "erf": Function("erf(x)", "-1", "1", rises=True, mirror=-1),
     "erfc": Function("erfc(x)", "0", "2", argument="within(x, 20)"),
     "erf_inv": Function("wide_erf_inv(x)", rises=True, wide="exact_erf_inv(x)", mirror=-1),
-    "lgamma": Function("", wide="lgammal(x)"),
+    "lgamma": Function("", wide="exact_lgamma(x)"),
     "digamma": Function("", wide="exact_digamma(x)"),
     "bessel_i0e": Function("", "0", "1", wide="exact_bessel(x, 0)", mirror=1),
     "bessel_i1e": Function("", "-1", "1", wide="exact_bessel(x, 1)", mirror=-1),
@@ -151,9 +154,12 @@ class Result:
     back: float
 
 
-def sparse(name: str, t: str, isa: str) -> bool:
-    """Whether a whole run leaves out patterns: slow functions, and sets of short vectors."""
-    return t == "f32" and name in UNARY and (isa != host_isa().name or not UNARY[name].exact)
+def least_stride(name: str, t: str, isa: str) -> int:
+    """How many patterns or samples apart a whole run measures, where all would take too long."""
+    slow = name in UNARY and not UNARY[name].exact
+    if t == "f64":
+        return 16 if slow else 1
+    return SPARSER if slow else SPARSE if name in UNARY and isa != host_isa().name else 1
 
 
 def source(t: str, names: tuple[str, ...] = ()) -> str:
@@ -248,8 +254,8 @@ def table(t: str, isas: list[str], stride: int, threads: int, only: list[str]) -
             continue
         results = {}
         for isa in isas:
-            least = SPARSE if sparse(name, t, isa) else 1
-            results[isa] = measure(name, t, isa, max(stride, least), threads, tuple(only))
+            step = max(stride, least_stride(name, t, isa))
+            results[isa] = measure(name, t, isa, step, threads, tuple(only))
         lines.append(row(name, t, results))
         print(lines[-1], flush=True)
         for isa, result in results.items():
@@ -273,23 +279,33 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="names of functions")
     parser.add_argument("--write", action="store_true", help="replace the tables in the document")
     options = parser.parse_args()
-    if options.write and (options.only or options.stride != 1):
-        sys.exit("--write needs a whole run: leave out --only and --stride")
+    if options.write and options.stride != 1:
+        sys.exit("--write needs a whole run: leave out --stride")
     for t in options.types:
         if t == "f64" and np.finfo(np.longdouble).nmant <= 52:
             print("float64 is left out: long double is no wider here")
             continue
         lines = table(t, options.isa, options.stride, options.threads, options.only)
         if options.write:
-            replace_table(t, lines)
+            replace_rows(t, lines)
 
 
-def replace_table(t: str, lines: list[str]) -> None:
-    """Put a table after its marker in the document."""
+def replace_rows(t: str, lines: list[str]) -> None:
+    """Put these lines of a table into the document; of functions not among them it keeps its own.
+
+    Raises:
+        LookupError: the document's table has other columns, so that its rows cannot stay.
+    """
     marker = f"<!-- table {t} -->\n"
     before, _, rest = TABLE.read_text().partition(marker)
-    after = rest.partition("\n\n")[2]
-    TABLE.write_text(before + marker + "\n".join(lines) + "\n\n" + after)
+    old, _, after = rest.partition("\n\n")
+    rows = {line.split("|")[1]: line for line in lines[2:]}
+    if len(rows) < len(UNARY) + len(BINARY):
+        kept = old.splitlines()
+        if kept[0] != lines[0]:
+            raise LookupError(f"{TABLE} has the columns\n{kept[0]}\nmeasured are\n{lines[0]}")
+        lines = kept[:2] + [rows.get(line.split("|")[1], line) for line in kept[2:]]
+    TABLE.write_text(before + marker + "\n".join(lines) + "\n" + ("\n" + after if after else ""))
 
 
 if __name__ == "__main__":

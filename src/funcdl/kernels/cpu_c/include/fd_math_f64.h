@@ -264,7 +264,7 @@ FD_INLINE double fd_cbrt_near_f64(double x) {
   p = FD_FMA(p, r, 0x1.ffda7ce7d5001p+0);
   return t * p;
 }
-/* One step of Halley's method from t rounded to 25 bits, whose square is exact. 0.67 ulp. */
+/* One step of Halley's method from t rounded to 25 bits, whose square is exact. 0.83 ulp. */
 FD_INLINE double fd_cbrt_f64(double x) {
   double a = fd_abs_f64(x);
   int tiny = a < 0x1p-1022;
