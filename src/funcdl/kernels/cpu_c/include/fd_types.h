@@ -192,9 +192,16 @@ FD_INT_UNSIGNED(uint64_t, u64, int64_t, 64)
 
 /* ---- floating point: NaN wins, whichever operand holds it ---- */
 
-FD_INLINE float fd_max_f32(float a, float b) { return a > b || a != a ? a : b; }
-FD_INLINE float fd_min_f32(float a, float b) { return a < b || a != a ? a : b; }
-FD_INLINE double fd_max_f64(double a, double b) { return a > b || a != a ? a : b; }
-FD_INLINE double fd_min_f64(double a, double b) { return a < b || a != a ? a : b; }
+/* By two selects: of one on two conditions gcc moves the masks through general registers. */
+#define FD_NAN_WINS(name, T, sign)           \
+  FD_INLINE T fd_##name(T a, T b) {          \
+    T other = a != a ? a : b;                \
+    return a sign b ? a : other;             \
+  }
+FD_NAN_WINS(max_f32, float, >)
+FD_NAN_WINS(min_f32, float, <)
+FD_NAN_WINS(max_f64, double, >)
+FD_NAN_WINS(min_f64, double, <)
+#undef FD_NAN_WINS
 
 #endif
