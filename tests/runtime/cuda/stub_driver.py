@@ -174,7 +174,8 @@ class StubDriver:
       images: what is run for a cubin, by its bytes.
       calls: how often each function was called.
       failures: codes that functions are to return, by name.
-      clock: milliseconds of all launches so far, each as long as `duration` says.
+      clock: milliseconds of all launches so far, each as long as `duration` says, and `overhead`
+        longer where it is not a graph's.
       refuses: whether launches of an image fail.
       faults: whether an image accesses memory that does not exist.
       graphs: graphs and executable graphs that were not destroyed.
@@ -204,7 +205,7 @@ class StubDriver:
         self.failures: dict[str, CUresult] = {}
         self.blocks: dict[int, tuple[np.ndarray, int]] = {}  # live memory: bytes, device
         self.used: Counter[int] = Counter()
-        self.clock = 0.0
+        self.clock = self.overhead = 0.0
         self.duration: Callable[[Image], float] = lambda image: 1.0
         self.refuses: Callable[[Image], bool] = lambda image: False
         self.faults: Callable[[Image], bool] = lambda image: False
@@ -436,7 +437,7 @@ class StubDriver:
             return (CUresult.CUDA_ERROR_INVALID_VALUE,)
         shape = (grid_x, grid_y, grid_z, block_x, block_y, block_z)
         launch = self._launch(function, shape, shared, parameters)
-        stream.queue.append(lambda: self._run(launch))
+        stream.queue.append(lambda: self._run(launch, self.overhead))
         return OK
 
     def cuGraphCreate(self, flags: int) -> Any:
@@ -528,14 +529,14 @@ class StubDriver:
             raise DriverMisuse(f"{metadata['name']} got pointers that are not aligned")
         return _Launch(function, pointers[:-2])
 
-    def _run(self, launch: _Launch) -> None:
+    def _run(self, launch: _Launch, overhead: float = 0.0) -> None:
         image = launch.function.image
         if self.faults(image):
             self._faulty = True
         if self._faulty:
             return
         self.launches.append(image.metadata["name"])
-        self.clock += self.duration(image)
+        self.clock += self.duration(image) + overhead
         views: dict[str, np.ndarray] = {}
         spans = []
         for buffer, pointer in zip(image.kernel.buffers, launch.pointers, strict=True):

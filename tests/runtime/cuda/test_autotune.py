@@ -68,6 +68,14 @@ def test_fastest_is_chosen(best: int, gpu: StubGpu) -> None:
     assert warps_of(gpu) == best
 
 
+@pytest.mark.parametrize("best", [1, 4])
+def test_kernels_shorter_than_a_launch_are_told_apart(best: int, gpu: StubGpu) -> None:
+    gpu.stub.duration = like_warps(best)
+    gpu.stub.overhead = 1000.0
+    assert warps_of(gpu) == best
+    assert gpu.stub.calls["cuGraphInstantiate"] == gpu.stub.calls["cuGraphExecDestroy"] > 0
+
+
 def test_choice_is_kept_for_later_programs_whatever_the_flag(gpu: StubGpu) -> None:
     gpu.stub.duration = like_warps(2)
     assert warps_of(gpu) == 2

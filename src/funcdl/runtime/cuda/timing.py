@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from funcdl.errors import CudaError
+from funcdl.runtime.cuda.graph import LaunchGraph
 from funcdl.runtime.cuda.launch import Kernel
 from funcdl.runtime.cuda.stream import Event, Stream
 
@@ -20,38 +22,49 @@ def time_in_turn(
 ) -> list[float | CudaError]:
     """Milliseconds of one launch of each kernel, the least of some rounds over all of them.
 
-    In a round a kernel is launched as often as fits into about two milliseconds. Where the driver
-    refuses a kernel, its error stands in place of the time. The caller holds the device's lock.
+    In a round a kernel is launched as often as fits into about two milliseconds, by one graph: a
+    launch from Python takes longer than many kernels. Where the driver refuses a kernel, its error
+    stands in place of the time. The caller holds the device's lock.
 
     Args:
       pointers: what all kernels are launched with.
     """
     stream.activate()
     best: list[float | CudaError] = []
-    repeats = []
+    graphs: list[tuple[LaunchGraph, int] | None] = []
     for kernel in kernels:
         try:
-            _time(stream, kernel, pointers, 1)  # loads what is loaded late
-            best.append(_time(stream, kernel, pointers, 1))
+            launch = partial(kernel.launch, stream, pointers)
+            _time(stream, launch)  # loads what is loaded late
+            once = _time(stream, launch)
+            graphs.append(_graph(stream, kernel, pointers, once))
+            best.append(once)
         except CudaError as error:
+            graphs.append(None)
             best.append(error)
-        last = best[-1]
-        once = last if isinstance(last, float) else _ROUND_MS
-        repeats.append(max(1, min(_MAX_REPEATS, int(_ROUND_MS / max(once, 1e-6)))))
     for _ in range(rounds):
-        for number, kernel in enumerate(kernels):
+        for number, entry in enumerate(graphs):
             known = best[number]
-            if isinstance(known, float):
-                count = repeats[number]
-                best[number] = min(known, _time(stream, kernel, pointers, count) / count)
+            if entry is not None and isinstance(known, float):
+                graph, count = entry
+                best[number] = min(known, _time(stream, graph.launch) / count)
     return best
 
 
-def _time(stream: Stream, kernel: Kernel, pointers: Sequence[int], count: int) -> float:
+def _graph(
+    stream: Stream, kernel: Kernel, pointers: Sequence[int], once: float
+) -> tuple[LaunchGraph, int] | None:
+    """Launches that fill a round, and how many they are; None for a kernel of no programs."""
+    if kernel.programs == 0:
+        return None
+    count = max(1, min(_MAX_REPEATS, int(_ROUND_MS / max(once, 1e-6))))
+    return LaunchGraph(stream, [(kernel, tuple(pointers))] * count), count
+
+
+def _time(stream: Stream, issue: Callable[[], None]) -> float:
     start, end = Event(stream.driver, timed=True), Event(stream.driver, timed=True)
     start.record(stream)
-    for _ in range(count):
-        kernel.launch(stream, pointers)
+    issue()
     end.record(stream)
     end.synchronize()
     return end.milliseconds_since(start)
