@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
@@ -14,6 +15,9 @@ from tests.runtime.cuda.environment import StubGpu, installed
 import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl import lax
+from funcdl.compiler.cuda.schedule import Knobs, schedule_gpu
+from funcdl.kernels.triton.library.row_sums import RowSums, kernel
+from funcdl.kir.program import all_kernels
 
 Array = np.ndarray[Any, Any]
 
@@ -123,5 +127,59 @@ def difference(name: str, gpu: StubGpu) -> str:
     return "" if any(kernel == "row_sums" for kernel, _ in gpu.compiled) else "no row_sums"
 
 
+def row_sums(name: str) -> list[RowSums]:
+    """The problems of a program's kernels over rows."""
+    function, args, _ = PROGRAMS[name]
+    return problems(function, *args)
+
+
+def problems(function: Callable[..., Any], *args: Any) -> list[RowSums]:
+    """The same for any program."""
+    with fd.config.override(backend="gpu"):
+        program: Any = fd.jit(function).lower(*args)._lowered
+    found = []
+    for segment in program._pipeline.program.segments:
+        for other, _ in all_kernels(segment):
+            if other.library is not None:
+                found.append(dict(other.library.problem)["rows"])
+    return found
+
+
+# Lanes of a block and programs: one row at a time, several, and more than there are.
+BLOCKS = ((64, 5), (256, 3), (1024, 1), (128, 2))
+
+
+def blocks(names: list[str]) -> dict[str, str]:
+    """Where other blocks and numbers of programs give other sums than NumPy, by name."""
+    from funcdl.kernels.triton.interpret import interpret
+
+    found = {}
+    for name in names:
+        (problem,) = row_sums(name)
+        for lanes, programs in BLOCKS:
+            schedule = schedule_gpu(problem.kernel, Knobs(lanes=lanes))
+            problem = replace(problem, schedule=replace(schedule, programs=programs))
+            found[f"{name} {lanes} {programs}"] = _block_difference(problem, interpret)
+    return found
+
+
+def _block_difference(problem: RowSums, interpret: Callable[..., None]) -> str:
+    rng = np.random.default_rng(0)
+    memory = {}
+    for buffer in problem.kernel.buffers:
+        sums = buffer.name in problem.sums
+        size = problem.schedule.programs * problem.columns if sums else buffer.size
+        memory[buffer.name] = rng.normal(size=size).astype(buffer.dtype)
+    wanted = {name: array.copy() for name, array in memory.items()}
+    problem.run(wanted)
+    interpret(kernel(problem), memory)
+    for name, array in memory.items():
+        if not np.allclose(array, wanted[name], 1e-4, 1e-4):
+            return f"{name} differs by {np.abs(array - wanted[name]).max()}"
+    return ""
+
+
 if __name__ == "__main__":
-    print(json.dumps(differences(sys.argv[1:])))
+    names = sys.argv[1:]
+    three = [name for name in names if name in ("layer_norm", "moments", "rms_norm")]
+    print(json.dumps(differences(names) | blocks(three)))
