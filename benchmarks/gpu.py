@@ -26,6 +26,8 @@ from benchmarks.gpu_worker import COPY, Row
 
 ROOT = Path(__file__).parents[1]
 FRAMEWORKS = ("funcdl", "torch", "torch.compile", "jax")
+SHARES = {"funcdl": 3, "torch.compile": 2, "jax": 2}
+"""Parts of the time, beside one for others: what compiles needs more of it."""
 
 Worker = Callable[[str, str, dict[str, Any], float], None]
 
@@ -127,8 +129,9 @@ def main(arguments: Sequence[str] | None = None, worker: Worker = start_worker) 
     task = {"cases": cases, "size": options.size, "full": full, "losses": losses}
     rows: list[Row] = []
     for number, framework in enumerate(options.frameworks):
-        # What is left is shared evenly; what one does not need is the others'.
-        share = (until - time.monotonic()) / (len(options.frameworks) - number)
+        # What one does not need is the others'.
+        parts = [SHARES.get(name, 1) for name in options.frameworks[number:]]
+        share = (until - time.monotonic()) * parts[0] / sum(parts)
         rows += measure_all(framework, task, time.monotonic() + share, worker)
         if options.json:  # also what was measured before something went wrong
             record = {"device": device.device_kind, "size": options.size, "rows": rows}
