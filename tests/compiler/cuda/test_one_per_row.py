@@ -23,6 +23,8 @@ from tests.runtime.cuda.environment import StubGpu, installed
 import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl.compiler.cuda.one_per_row import fuse_one_per_row
+from funcdl.kernels.triton.library import cross_entropy
+from funcdl.kernels.triton.library.cross_entropy import CrossEntropy
 
 ROWS, CLASSES = 2048, 10000
 LOGITS = fd.ShapeDtypeStruct((ROWS, CLASSES), np.float32)
@@ -75,3 +77,19 @@ def test_other_gathers_and_scatters_stay(name: str) -> None:
     x, i = inputs(9, 21)
     program = fd.make_jaxpr(OTHERS[name])(np.abs(x) + 1, i % 9)
     assert fuse_one_per_row(program) is program
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_long_rows_are_read_as_often_as_by_the_hand_written_kernel(name: str) -> None:
+    problem = CrossEntropy(ROWS, 50257, np.dtype(np.float32))
+    by_hand = cross_entropy.estimate(problem, cross_entropy.candidates(problem)[0]).bytes
+    logits = fd.ShapeDtypeStruct((ROWS, problem.classes), np.float32)
+    with fd.config.override(backend="gpu"):
+        lowered = fd.jit(mean(FORMS[name])).lower(logits, LABELS)
+    cost: Any = lowered.cost_analysis()
+    assert cost["bytes accessed"] <= 1.001 * by_hand
+    # Labels that are probabilities are asked where they are zero and the class impossible, by each
+    # term of a sum that the gradient needs.
+    more = name == "one_hot_labels"
+    passes = cross_entropy.kernel(problem).source.count("for start in")
+    assert lowered.as_text("triton").count("for j_start in") == passes + more == 2 + more

@@ -1,4 +1,8 @@
-"""Cross-entropy of integer labels and its gradient, for any number of classes."""
+"""Cross-entropy of integer labels and its gradient, for any number of classes.
+
+Fusion makes the same of a program (docs/gpu_kernels.md); this one can be read, and is what that is
+measured by.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The gradient of layer norm and RMS norm, in one pass over their input."""
+"""The gradient of layer norm and RMS norm, in one pass over their input.
+
+Programs get the same from `row_sums`, for any formula; this one can be read, and is what that is
+measured by.
+"""
 
 from __future__ import annotations
 
