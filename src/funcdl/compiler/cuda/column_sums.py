@@ -40,7 +40,6 @@ from funcdl.compiler.lower import LoweredKernel
 from funcdl.compiler.program import HostStep, Step, step_uses
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Var
-from funcdl.kernels.triton.library.row_sums import NAME, RowSums
 from funcdl.kir import index as ix
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.canonical import canonical_kernel
@@ -48,6 +47,7 @@ from funcdl.kir.convolution import needed
 from funcdl.kir.index import Index
 from funcdl.kir.ir import Kernel, Library, Load, Reduce, Store
 from funcdl.kir.passes import rebuild_instruction
+from funcdl.kir.row_sums import NAME, RowSums
 from funcdl.kir.schedule import Schedule
 
 # Programs for each of an H100's 132 processors: short rows need several, so that enough of them are
