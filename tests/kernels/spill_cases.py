@@ -70,7 +70,8 @@ def kernel_of(form: str, function: str, dtype: str) -> Kernel:
 
 def complaints(arch: int, cases: Iterable[Sequence[str]]) -> list[str]:
     """What a thread spills, and too much shared memory, by case."""
-    import funcdl.ops  # noqa: F401 - fills the table of functions
+    import tests.ops.table  # noqa: F401 - imports every module of primitives
+
     from funcdl.compiler.cuda.schedule import schedule_gpu
     from funcdl.kernels.triton.compile import compile_cubin
     from funcdl.kernels.triton.render import render_kernel
