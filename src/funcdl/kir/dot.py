@@ -21,8 +21,8 @@ from funcdl.kir.ir import (
 VECTOR_BYTES = 64
 # A right operand is packed although its columns are contiguous if it has this many elements or
 # more, for that many rows or more: far strides then cost more than packing.
-PACKED_ELEMENTS = 128 * 1024
-PACKED_ROWS = 512
+PACKED_ELEMENTS = 1024 * 1024
+PACKED_ROWS = 1024
 
 
 def is_strided(kernel: Kernel, dot: Dot, operand: int) -> bool:

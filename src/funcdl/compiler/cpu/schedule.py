@@ -80,6 +80,8 @@ TILE_WORK = 128 * 1024
 MIN_TILE = (8, 32)
 # There are about this many tiles of columns, where tiles of the sizes above allow it.
 COLUMN_TILES = 4
+# Rows of a tile that is as wide as it can be, where the left operand's terms are far apart.
+FAR_ROWS = 64
 
 
 def schedule_cpu(kernel: Kernel) -> Schedule:
@@ -278,7 +280,9 @@ def _schedule_dot(kernel: Kernel, dot: Dot) -> Schedule:
 def _dot_tile(kernel: Kernel, dot: Dot, wanted: int) -> tuple[int, int]:
     """Rows and columns of a tile, so that there are `wanted` tiles if rows allow it.
 
-    Columns do not depend on the number of rows, so that batches of all sizes share code.
+    Columns do not depend on the number of rows, so that batches of all sizes share code; unless
+    rows are what the left operand is contiguous along, as in gradients of weights. Its terms are
+    far apart then and cost more to read again, and tiles are as wide as can be.
     """
     m, n = kernel.axis(dot.m).extent, kernel.axis(dot.n).extent
     most_m, most_n = DOT_TILE
@@ -286,9 +290,14 @@ def _dot_tile(kernel: Kernel, dot: Dot, wanted: int) -> tuple[int, int]:
         most_n //= 2
     least_m, least_n = MIN_TILE
     tile_n = most_n
+    lhs = kernel.body[dot.lhs]
+    if isinstance(lhs, Load) and is_strided(kernel, dot, dot.lhs):
+        far = lhs.index.coefficient(dot.m) == 1
+        while tile_n > least_n and (
+            -(-m // FAR_ROWS) * -(-n // tile_n) < wanted if far else COLUMN_TILES * tile_n > n
+        ):
+            tile_n //= 2
     # What is evaluated from the left operand is evaluated for each tile of columns anew.
-    while is_strided(kernel, dot, dot.lhs) and tile_n > least_n and COLUMN_TILES * tile_n > n:
-        tile_n //= 2
     tile_n = min(tile_n, _round_up(n, least_n))
     rows = -(-m // most_m)
     tile_m = _round_up(-(-m // rows), least_m)
