@@ -24,6 +24,10 @@ FEATURE_UNIT = 64
 POSITIONS = 256
 SUM_BYTES = 8 << 20
 FEW_PLACES = 16
+# Rows of taps are tasks of their own if all taps have more features than the first number, and
+# images, which each task reads, no more places than the second.
+MANY_FEATURES = 512
+SMALL_IMAGE = 1024
 # Threads share so many blocks at least, where there is enough work.
 MANY_BLOCKS = 8
 PARALLEL_WORK = 32 * 1024
@@ -139,7 +143,10 @@ def _is_kernel_gradient(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> 
 
 
 def _schedule_gradient(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> Schedule | None:
-    """Chunks of images, each with a sum of its own; in a chunk, blocks of rows or of images."""
+    """Rows of taps and chunks of images, each with a sum; in a chunk, blocks of rows or of images.
+
+    Sums are written, added and read once more, so that there are no more chunks than tasks take.
+    """
     item = conv.type.dtype.itemsize
     images, features, o = extents[conv.c], extents[conv.n], extents[conv.o]
     rows = extents[conv.slides[0].rhs]
@@ -149,18 +156,24 @@ def _schedule_gradient(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> S
         return None
     groups = prod(extents[axis] for axis in batch_axes(kernel, conv))
     size = groups * windows * features * _round_up(o, FEATURE_UNIT) * item
-    chunks = max(1, min(images, MANY_BLOCKS, SUM_BYTES // size))
-    chunk = -(-images // chunks)
+    outer: Kind = "parallel" if conv_work(kernel, conv) >= PARALLEL_WORK else "tile"
+    tasks, chunks = groups, max(1, min(images, MANY_BLOCKS, SUM_BYTES // size))
+    split = outer == "parallel" and windows * features > MANY_FEATURES
+    split = split and rows * width <= SMALL_IMAGE
+    tasks *= extents[conv.windows[0]] if split else chunks
     tile = o
-    if groups * chunks < MANY_BLOCKS:
-        tile = min(o, _round_up(-(-o * groups * chunks // MANY_BLOCKS), FEATURE_UNIT))
+    if tasks < MANY_BLOCKS:
+        tile = min(o, _round_up(-(-o * tasks // MANY_BLOCKS), FEATURE_UNIT))
+    if split:
+        chunks = min(chunks, max(1, MANY_BLOCKS // (tasks * -(-o // tile))))
+    chunk = -(-images // chunks)
     height = min(rows, max(1, POSITIONS // width))
     block = min(chunk, max(1, POSITIONS // (rows * width))) if height == rows else 1
-    outer: Kind = "parallel" if conv_work(kernel, conv) >= PARALLEL_WORK else "tile"
     return Schedule(
         (
             *(Step(axis, outer) for axis in batch_axes(kernel, conv)),
             Step(conv.c, outer, chunk),
+            *([Step(conv.windows[0], outer)] if split else []),
             Step(conv.o, outer, tile),
             Step(conv.c, "tile", block),
             Step(conv.slides[0].rhs, "tile", height),

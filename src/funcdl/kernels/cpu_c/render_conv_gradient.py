@@ -2,8 +2,9 @@
 
 Each tap of the kernel is a product of two matrices, elements of the image by output features,
 summed over the positions that the tap meets. Threads share chunks of images, each with a sum of its
-own, and tiles of the output features. A chunk goes through its images in blocks that stay in the
-cache for all taps. The sums are added in one order for any number of threads.
+own, rows of taps where features are many, and tiles of the output features. A chunk goes through
+its images in blocks that stay in the cache for all taps. The sums are added in one order for any
+number of threads.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ class GradientRenderer(ConvWriter):
         self.k = self.tiled(conv.slides[0].rhs)
         self.width = self.extents[conv.slides[1].rhs] if len(conv.slides) > 1 else 1
         self.windows = [self.extents[axis] for axis in conv.windows]
+        self.split = bool(conv.windows) and bool(schedule.of(conv.windows[0]))
         # With zeros as padding all taps meet elements in the same windows.
-        self.merged = self._merges()
+        self.merged = not self.split and self._merges()
         self.in_place = not self.merged and self.load is not None
         if self.features > 1 and self.stride(self.load, conv.n) != 1:
             self.in_place = False
@@ -104,7 +106,8 @@ class GradientRenderer(ConvWriter):
         total = f"{self.chunks * groups} * tile_size"
         with self.array("tile_sums", total, self.chunks * groups * rows * columns * self.itemsize):
             self.writer.comment(f"v{self.id}: a sum for each chunk of {conv.c}")
-            loops = [*self.batch_loops(), self.chunk_loop(), *self.o.tiles()]
+            taps = [self.whole(conv.windows[0])] if self.split else []
+            loops = [*self.batch_loops(), self.chunk_loop(), *taps, *self.o.tiles()]
             loops = share(loops, PARALLEL) if self.shared else loops
             self.nest.write(loops, inside=lambda: self.chunk_sum(suffix))
             self.writer.comment("their total, and what follows from it")
@@ -123,8 +126,12 @@ class GradientRenderer(ConvWriter):
         writer.line(f"{self.type} *const tile_sum = {self.sums('tile_chunk')};")
         width = f"FD_CONV_ROUNDED_{suffix}({self.o.count})"
         first = "" if self.o.single else f" + {self.o.first}"
-        rows = self.sum_rows
-        with writer.block(f"for ({POSITION} tile_row = 0; tile_row < {rows}; ++tile_row)"):
+        begin, end = "0", str(self.sum_rows)
+        if self.split:
+            name = self.expressions.axis_name(self.conv.windows[0])
+            rows = self.sum_rows // self.windows[0]
+            begin, end = f"{name} * {rows}", f"({name} + 1) * {rows}"
+        with writer.block(f"for ({POSITION} tile_row = {begin}; tile_row < {end}; ++tile_row)"):
             target = f"tile_sum + tile_row * tile_columns{first}"
             writer.line(f"memset({target}, 0, {width} * sizeof({self.type}));")
         limit = f"tile_chunk * {self.chunk} + {self.chunk}"
@@ -207,7 +214,7 @@ class GradientRenderer(ConvWriter):
     def taps(self) -> None:
         """Add the block to the sums of all taps."""
         conv = self.conv
-        axes = () if self.merged else conv.windows
+        axes = () if self.merged else conv.windows[self.split :]
         self.nest.write([self.whole(axis) for axis in axes], inside=self.tap)
 
     def table(self) -> None:
