@@ -40,9 +40,9 @@ __all__ = [
     "tanh",
 ]
 
-# From here on the tanh in gelu is 1 even in float64, while the square of the argument still fits in
-# float16.
-_GELU_SATURATED = 10.0
+# From here on what the tanh in gelu leaves of 1 is 0, in float64 and in shorter types, while the
+# square of the argument still fits.
+_GELU_SATURATED = (22.0, 11.0)
 
 
 # For the inputs of SELU networks mean 0 and variance 1 are a fixed point with these constants.
@@ -89,7 +89,7 @@ def gelu(x: Any, approximate: bool = True) -> Any:
         the error function.
     """
     (x,) = promote_inexact("gelu", x)
-    return _with_limits(_tanh_gelu if approximate else _exact_gelu, x)
+    return _tanh_gelu(x) if approximate else _with_limits(_exact_gelu, x)
 
 
 def _exact_gelu(x: Any) -> Any:
@@ -98,12 +98,13 @@ def _exact_gelu(x: Any) -> Any:
 
 
 def _tanh_gelu(x: Any) -> Any:
-    # (1 + tanh(u)) / 2 is sigmoid(2 u), which does not cancel. The bounds keep the cube finite.
-    bound = fnp.asarray(_GELU_SATURATED, dtype=x.dtype)
-    inner = lax.clamp(-bound, x, bound)
-    scale = 2 * math.sqrt(2 / math.pi)
-    # Neither is a large argument to be multiplied with what is left of the probability.
+    # (1 + tanh(u)) / 2 is sigmoid(2 u), which does not cancel. The bounds keep the cube finite, and
+    # a large argument from being multiplied with what is left of the probability; choices rather
+    # than `clip`, since their derivatives are choices too, and right at infinity.
+    bound = _GELU_SATURATED[x.dtype.itemsize < 8]
     value = fnp.where(x < -bound, -bound, x)
+    inner = fnp.where(x > bound, bound, value)
+    scale = 2 * math.sqrt(2 / math.pi)
     return value * lax.logistic(inner * (scale + (scale * 0.044715) * fnp.square(inner)))
 
 
