@@ -1,0 +1,82 @@
+"""Programs whose kernels Triton compiles, launched on the stub by what their cubins say.
+
+The stub runs the kernel IR in their place: what is tested is that Triton takes each source, and
+that the code suits the device and the launch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.ops.table import OPS
+from tests.runtime.cuda.environment import StubGpu, installed
+from tests.runtime.cuda.ops_on_gpu import check_derivative_on_gpu, check_on_gpu
+from tests.runtime.cuda.stub_driver import Image
+from tests.runtime.cuda.test_programs import PROGRAMS, X
+
+import funcdl as fd
+from funcdl.kernels.triton.compile import Cubin
+from funcdl.kernels.triton.compile_pool import compile_all
+from funcdl.kernels.triton.render import TritonKernel
+
+pytestmark = [
+    pytest.mark.triton,
+    pytest.mark.filterwarnings("ignore::funcdl.errors.CompilerWarning"),
+]
+
+
+class RealCode(StubGpu):
+    """Cubins are Triton's, behind which stands what the launch must look like."""
+
+    def _compile(
+        self, kernels: Sequence[TritonKernel], arch: int, *, aligned: bool = True
+    ) -> list[Cubin]:
+        made = compile_all(kernels, arch, aligned=aligned)
+        found = []
+        for kernel, cubin in zip(kernels, made, strict=True):
+            # Both variants may be the same code.
+            code = cubin.data + repr((kernel.grid, aligned)).encode()
+            (programs,) = kernel.grid
+            own = self._kernels[kernel.source, kernel.grid]
+            self.stub.images[code] = Image(own, programs, cubin.metadata)
+            found.append(Cubin(code, cubin.metadata))
+            assert cubin.metadata["registers"] * 32 * cubin.metadata["num_warps"] <= 1 << 16
+        return found
+
+
+@pytest.fixture
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StubGpu]:
+    folder = Path(tmp_path_factory.getbasetemp(), "cubins")
+    with fd.config.override(cache_dir=str(folder)), installed(RealCode()) as stub:
+        yield stub
+
+
+def test_a_program_and_its_graph(real: StubGpu) -> None:
+    function = fd.jit(PROGRAMS["gradient"])
+    softmax = fd.jit(PROGRAMS["softmax"])
+    for scale in (1.0, 0.5, -1.0, 2.0):
+        x = X * np.float32(scale)
+        for f in (function, softmax):
+            found = f(fd.device_put(x, "gpu"))
+            np.testing.assert_allclose(np.asarray(found), np.asarray(f(x)), 1e-5, 1e-5)
+    assert real.stub.calls["cuGraphLaunch"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs(name: str, real: StubGpu) -> None:
+    function = fd.jit(PROGRAMS[name])
+    for _ in range(2):
+        fd.block_until_ready(function(fd.device_put(X, "gpu")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(OPS))
+def test_primitives(name: str, real: StubGpu) -> None:
+    dtypes = OPS[name].dtypes
+    for dtype in [d for d in ("f32", "bf16", "f64", "i32", "u8", "bool") if d in dtypes]:
+        check_on_gpu(name, dtype, count=1)
+    check_derivative_on_gpu(name, 1, count=1)
