@@ -29,10 +29,11 @@ KERNELS_PER_PART = 2
 
 @record
 class Loaded:
-    """The address of a function, and the shared object that it is in."""
+    """The address of a function, the shared object that it is in, and its key."""
 
     address: int
     path: Path
+    key: str
 
 
 @dataclass
@@ -101,6 +102,16 @@ def find(
     return [_functions[store.root, key] for key in keys]
 
 
+def load(keys: Sequence[str]) -> list[Loaded] | None:
+    """The functions with these keys; None where one is neither in this process nor on disk."""
+    store = default_cache()
+    parts: dict[str, Path | None] = {}
+    for key in keys:
+        if (store.root, key) not in _functions and not _look_up(store, key, parts):
+            return None
+    return [_functions[store.root, key] for key in keys]
+
+
 def share_out(texts: dict[str, str], parts: int) -> list[list[str]]:
     """The keys of `texts` in at most so many groups, of texts about equally long."""
     groups: list[list[str]] = [
@@ -137,7 +148,7 @@ def _look_up(store: CacheDir, key: str, parts: dict[str, Path | None]) -> bool:
 
 def _load(path: Path, key: str) -> Loaded:
     function = _open(path, path.stat().st_ino).function(_symbol(key))
-    return Loaded(ctypes.cast(function, ctypes.c_void_p).value or 0, path)
+    return Loaded(ctypes.cast(function, ctypes.c_void_p).value or 0, path, key)
 
 
 @cache

@@ -11,6 +11,7 @@ import numpy as np
 from funcdl.compiler.program import HostStep, Program
 from funcdl.core import backend
 from funcdl.core.jaxpr import ClosedJaxpr, Literal, Var
+from funcdl.core.records import record
 from funcdl.errors import ArgumentError
 from funcdl.kir.program import Address
 from funcdl.runtime import call_table, cpu_memory, shared_object
@@ -21,27 +22,65 @@ Step = Callable[[bytes, list[NDArray]], None]
 """Takes the addresses of the program's memory, packed, and the memory itself."""
 
 
+@record
+class Memory:
+    """The memory of a program's calls.
+
+    `outputs` are shapes, dtypes and the inputs whose memory they take over; `results` are slots,
+    or constants.
+    """
+
+    num_inputs: int
+    consts: tuple[NDArray, ...]
+    outputs: tuple[tuple[tuple[int, ...], np.dtype[Any], int | None], ...]
+    arena_bytes: int
+    results: tuple[int | NDArray, ...]
+
+
+def memory_of(closed: ClosedJaxpr, program: Program) -> Memory:
+    """What a call of a program needs."""
+    first_out = program.num_inputs + program.num_consts
+    return Memory(
+        program.num_inputs,
+        tuple(_contiguous(c.value) for c in closed.consts),
+        tuple(
+            (var.aval.shape, var.aval.dtype, program.donations.get(first_out + i))
+            for i, var in enumerate(program.out_vars)
+        ),
+        program.arena.nbytes,
+        tuple(
+            atom.value.value if isinstance(atom, Literal) else program.addresses[atom].slot
+            for atom in closed.jaxpr.outvars
+        ),
+    )
+
+
 class CpuExecutable:
     """A loaded program: fills the table of addresses, runs the steps, returns the outputs."""
 
     def __init__(self, closed: ClosedJaxpr, program: Program, steps: Sequence[Step]) -> None:
-        first_out = program.num_inputs + program.num_consts
-        self._consts = [_contiguous(c.value) for c in closed.consts]
-        self._outputs = [
-            (var.aval.shape, var.aval.dtype, program.donations.get(first_out + i))
-            for i, var in enumerate(program.out_vars)
-        ]
-        self._donates = bool(program.donations)
-        self._arena_bytes = program.arena.nbytes
+        self._load(memory_of(closed, program), steps)
+
+    @classmethod
+    def loaded(cls, memory: Memory, steps: Sequence[Step]) -> CpuExecutable:
+        """One whose memory is known without its program."""
+        made = cls.__new__(cls)
+        made._load(memory, steps)
+        return made
+
+    def _load(self, memory: Memory, steps: Sequence[Step]) -> None:
+        first_out = memory.num_inputs + len(memory.consts)
+        arena_slot = first_out + len(memory.outputs)
+        self._consts = list(memory.consts)
+        self._outputs = list(memory.outputs)
+        self._donates = any(donor is not None for _, _, donor in memory.outputs)
+        self._arena_bytes = memory.arena_bytes
         self._steps = tuple(steps)
-        self._pack = struct.Struct(f"{program.arena_slot + 1}P").pack
+        self._pack = struct.Struct(f"{arena_slot + 1}P").pack
         self._const_addresses = [cpu_memory.address(c) for c in self._consts]
-        self._results = [
-            atom.value.value if isinstance(atom, Literal) else program.addresses[atom].slot
-            for atom in closed.jaxpr.outvars
-        ]
+        self._results = list(memory.results)
         # The usual program returns its outputs in slot order.
-        self._in_order = self._results == list(range(first_out, program.arena_slot))
+        self._in_order = self._results == list(range(first_out, arena_slot))
 
     @property
     def native_call(self) -> backend.NativeCall | None:

@@ -10,7 +10,8 @@ from threading import Thread
 from typing import Any
 
 from funcdl.compiler.cost import cost_analysis, memory_analysis
-from funcdl.compiler.cpu.executable import CpuExecutable, NativeStep, Step, host_step
+from funcdl.compiler.cpu import program_cache
+from funcdl.compiler.cpu.executable import CpuExecutable, NativeStep, Step, host_step, memory_of
 from funcdl.compiler.cpu.profiled import (
     ProfiledExecutable,
     profiled_host_step,
@@ -24,7 +25,7 @@ from funcdl.core import backend, source
 from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.errors import CompilerWarning
 from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
-from funcdl.kernels.cpu_c.native import load_program
+from funcdl.kernels.cpu_c.native import LoadedProgram, load_program
 from funcdl.kernels.cpu_c.render import render_program
 from funcdl.kernels.cpu_c.render_profile import PROFILED_ENTRY_POINT, render_profiled_program
 from funcdl.kir.program import all_kernels
@@ -48,6 +49,7 @@ class CpuProgram:
 
     def __init__(self, closed: ClosedJaxpr, name: str, donated: Sequence[bool]) -> None:
         self._closed = closed
+        self._donated = tuple(donated)
         self._code_bytes = 0
         self._pipeline = Pipeline(
             closed,
@@ -91,9 +93,21 @@ class CpuProgram:
     def _build(self, compiler: Compiler, profiled: bool) -> backend.Executable:
         preparation = _preparation(compiler)
         pipeline = self._pipeline
+        key = None if profiled else program_cache.program_key(compiler, self._closed, self._donated)
+        found = None if key is None else program_cache.find(key, compiler)
+        if found is not None:
+            preparation.join()
+            self._code_bytes = found.code_bytes
+            return found.executable
         program = pipeline.program
         preparation.join()
-        run_native = self._profiled_steps(compiler) if profiled else self._native_steps(compiler)
+        if profiled:
+            run_native = self._profiled_steps(compiler)
+        else:
+            loaded = self._load(compiler)
+            run_native = _native_steps(compiler, loaded)
+            if key is not None and len(loaded) == len(program.segments) == 1:
+                program_cache.store(key, memory_of(pipeline.simplified, program), loaded[0])
         steps: list[Step] = []
         for segment in program.segments:
             if isinstance(segment, HostStep):
@@ -104,7 +118,7 @@ class CpuProgram:
         executable = CpuExecutable(pipeline.simplified, program, steps)
         return ProfiledExecutable(executable, pipeline.name) if profiled else executable
 
-    def _native_steps(self, compiler: Compiler) -> Iterator[Step]:
+    def _load(self, compiler: Compiler) -> list[LoadedProgram]:
         """Kernels found or compiled one by one, and a table of calls for each segment."""
         pipeline = self._pipeline
         if config.dump:
@@ -113,10 +127,9 @@ class CpuProgram:
             load_program(compiler, segment, pipeline.name)
             for segment in native_segments(pipeline.program)
         ]
-        run = call_table.runner(compiler)
-        paths = frozenset(path for _, parts in loaded for path in parts)
+        paths = frozenset(path for part in loaded for path in part.paths)
         self._code_bytes = sum(path.stat().st_size for path in paths)
-        return iter([NativeStep(run, words) for words, _ in loaded])
+        return loaded
 
     def _profiled_steps(self, compiler: Compiler) -> Iterator[Step]:
         """Each segment as one C file, with clocks around the calls."""
@@ -135,6 +148,11 @@ class CpuProgram:
         ]
         pairs = zip(entries, segments, strict=True)
         return iter([profiled_native_step(entry, segment, program) for entry, segment in pairs])
+
+
+def _native_steps(compiler: Compiler, loaded: Sequence[LoadedProgram]) -> Iterator[Step]:
+    run = call_table.runner(compiler)
+    return iter([NativeStep(run, part.words) for part in loaded])
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from funcdl.core.records import record
@@ -34,10 +35,25 @@ def standalone_functions(program: KernelProgram) -> dict[str, StandaloneFunction
     return functions
 
 
-def load_program(
-    compiler: Compiler, program: KernelProgram, name: str
-) -> tuple[Words, frozenset[Path]]:
-    """A program's table of calls, and the shared objects with its functions.
+@record
+class LoadedProgram:
+    """A program's table of calls, and the functions that it calls.
+
+    `places` are positions in the table that hold addresses, each with the number of the function.
+    """
+
+    words: Words
+    places: tuple[tuple[int, int], ...]
+    functions: tuple[kernel_store.Loaded, ...]
+
+    @property
+    def paths(self) -> frozenset[Path]:
+        """The shared objects with the functions."""
+        return frozenset(function.path for function in self.functions)
+
+
+def load_program(compiler: Compiler, program: KernelProgram, name: str) -> LoadedProgram:
+    """Load the functions of a program, and write its table of calls.
 
     Functions that are not to be found are compiled.
 
@@ -56,11 +72,20 @@ def load_program(
         include_dirs=(include_dir(),),
         name=name,
     )
-    targets = {
-        name: Target(loaded.address, function.target.numbers, function.target.pointers)
-        for (name, function), loaded in zip(functions.items(), found, strict=True)
-    }
-    return tabulate(program, targets), frozenset(loaded.path for loaded in found)
+
+    def table(addresses: Iterable[int]) -> Words:
+        return tabulate(
+            program,
+            {
+                name: Target(address, function.target.numbers, function.target.pointers)
+                for (name, function), address in zip(functions.items(), addresses, strict=True)
+            },
+        )
+
+    # Only addresses differ between two tables.
+    numbered, others = table(range(len(found))), table(range(1, len(found) + 1))
+    places = tuple((i, a) for i, (a, b) in enumerate(zip(numbered, others, strict=True)) if a != b)
+    return LoadedProgram(table(loaded.address for loaded in found), places, tuple(found))
 
 
 def _of_kernel(kernel: Kernel, schedule: Schedule) -> StandaloneFunction:
