@@ -14,9 +14,13 @@ import pytest
 from tests.kernels.sort_cases import CASES, problem
 from tests.kernels.test_triton_compile import SHARED_LIMIT
 
+from funcdl.compiler.cuda.schedule import schedule_gpu
 from funcdl.kernels.triton.compile import compile_cubin
 from funcdl.kernels.triton.library import merge_runs, sort_blocks
 from funcdl.kernels.triton.library.sort_problem import Sort
+from funcdl.kernels.triton.render import render_kernel
+from funcdl.kir.builder import KernelBuilder
+from funcdl.kir.schedule import SORTED_BYTES
 
 GOLDEN = Path(__file__).parent / "golden_triton"
 UPDATE = "FUNCDL_UPDATE_GOLDEN" in os.environ
@@ -70,6 +74,23 @@ def test_a_kernel_of_each_kind_compiles(module: Any) -> None:
 def test_no_kernel_spills(names: tuple[str, ...], block: int, module: Any, arch: int) -> None:
     dtypes = problem(1, LONG, *names).dtypes
     check(module, Sort(3, LONG, dtypes, descending=len(names) == 1, block=block), arch)
+
+
+@pytest.mark.triton
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize(("count", "dtype"), [(1, "f4"), (1, "f8"), (1, "i1"), (2, "f8")])
+def test_the_longest_rows_of_one_block_do_not_spill(count: int, dtype: str, arch: int) -> None:
+    length = SORTED_BYTES // (count * max(np.dtype(dtype).itemsize, 4))
+    builder = KernelBuilder("order")
+    i, j = builder.axis("i", 3), builder.axis("j", length)
+    keys = [builder.buffer(f"x{n}", dtype, 3 * length, "in") for n in range(count)]
+    values = [builder.load(key, i * length + j) for key in keys]
+    builder.buffer("out", np.int32, 3 * length, "out")
+    builder.store("out", i * length + j, builder.order(values, "j"))
+    kernel = builder.build()
+    report = compile_cubin(render_kernel(kernel, schedule_gpu(kernel)), arch, report=True).metadata
+    assert report["spill_bytes"] == 0
 
 
 @pytest.mark.parametrize("module", [sort_blocks, merge_runs])
