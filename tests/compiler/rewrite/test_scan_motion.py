@@ -78,6 +78,38 @@ def test_weight_gradients_are_made_after_the_loop(reverse: bool) -> None:
     assert products_in_loops(fd.grad(loss, (0, 1)), W, U, XS) == [1, 1]
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_weight_that_each_step_would_pack_is_transposed_once(reverse: bool) -> None:
+    def f(w: Any, u: Any, xs: Any) -> Any:
+        return fd.grad(loss, (0, 1, 2))(w, u, xs, reverse)
+
+    closed = fd.jit(f).lower(W, U, XS)._lowered._pipeline.simplified
+    terms = [
+        inner.params["dimension_numbers"][0][1]
+        for eqn in closed.eqns
+        if eqn.primitive.name == "scan"
+        for inner in eqn.params["jaxpr"].eqns
+        if inner.primitive.name == "dot_general"
+    ]
+    assert terms == [(0,), (0,)]
+    turned = [eqn for eqn in closed.eqns if eqn.primitive.name == "transpose"]
+    assert UNITS * UNITS in [eqn.outvars[0].aval.size for eqn in turned]
+    check(f, W, U, XS)
+
+
+def test_a_constant_with_batches_and_several_terms_is_transposed() -> None:
+    weights = normal(2, 5, 3, 4)  # batch, column, two terms
+
+    def f(weights: Any, h: Any, xs: Any) -> Any:
+        def step(h: Any, x: Any) -> Any:
+            numbers = (((1, 3), (3, 2)), ((2,), (0,)))
+            return h + x * lax.dot_general(h, weights, numbers).sum(), h
+
+        return lax.scan(step, h, xs)
+
+    check(f, weights, normal(7, 4, 2, 3), normal(STEPS))
+
+
 def test_under_vmap() -> None:
     f = fd.vmap(fd.grad(loss, (0, 1)), (0, None, 0))
     check(f, normal(2, INPUTS, UNITS), U, normal(2, STEPS, BATCH, INPUTS))

@@ -7,6 +7,10 @@ that is only summed up over the steps, as weight gradients are, is made once aft
 the steps as one more contracted dimension. Small products, whose weights would be read again at
 every step, become large ones.
 
+A product that must stay, and whose right operand is a loop constant with its terms contiguous (in
+the gradient of a recurrent layer), gets the constant transposed: once before the loop, where each
+step would pack it anew.
+
 Rejected: doing this in `scan`'s transpose rule, where it would miss loops that users write; and
 interchanging loops in the kernel IR, which no longer sees that a sum is linear.
 """
@@ -15,10 +19,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from funcdl.control.programs import split
 from funcdl.control.scan_primitive import scan_loop
+from funcdl.core.avals import ShapedArray
 from funcdl.core.effects import eqn_effect
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var, eval_jaxpr
 from funcdl.core.pruning import live_eqns
@@ -27,6 +33,7 @@ from funcdl.core.staging import trace_to_jaxpr
 from funcdl.ops.arithmetic import add
 from funcdl.ops.dot import dot_general
 from funcdl.ops.lowering import Loop
+from funcdl.ops.shape import transpose
 from funcdl.transforms.batching import batch_jaxpr
 
 # The most bytes that one moved product may keep in memory for all steps.
@@ -46,11 +53,12 @@ def move_products(eqn: Eqn) -> ClosedJaxpr | None:
         return None
     body = _Body(params["jaxpr"].jaxpr, params)
     before, after, sums = body.products_before(), body.products_after(), body.sums_after()
-    if not before and not after and not sums:
+    turned = body.products_to_turn([*before, *after.values(), *(item.product for item in sums)])
+    if not before and not after and not sums and not turned:
         return None
 
     def program(*args: Any) -> list[Any]:
-        return _run(body, before, after, sums, args)
+        return _run(body, before, after, sums, turned, args)
 
     jaxpr, consts = trace_to_jaxpr(program, [atom.aval for atom in eqn.invars], name="scan")
     return ClosedJaxpr(jaxpr, consts)
@@ -63,6 +71,16 @@ class _Sum:
     position: int
     product: Eqn
     operands: tuple[Var, Var]
+
+
+@record
+class _Turned:
+    """A product in the body, as `eqn`, with loop constant `const` transposed to `var`."""
+
+    eqn: Eqn
+    const: Var
+    permutation: tuple[int, ...]
+    var: Var
 
 
 class _Body:
@@ -140,12 +158,37 @@ class _Body:
                 found.append(_Sum(position, product, (lhs, rhs)))
         return found
 
+    def products_to_turn(self, moved: Sequence[Eqn]) -> dict[Eqn, _Turned]:
+        """Products that stay and read a loop constant along its rows, as their right operand."""
+        found: dict[Eqn, _Turned] = {}
+        for eqn in self.jaxpr.eqns:
+            if eqn.primitive is not dot_general or eqn in moved:
+                continue
+            _, const = eqn.invars
+            (lhs_k, rhs_k), (lhs_b, rhs_b) = eqn.params["dimension_numbers"]
+            if not isinstance(const, Var) or const not in self.consts or not rhs_k:
+                continue
+            shape = const.aval.shape
+            columns = [d for d in range(len(shape)) if d not in rhs_k and d not in rhs_b]
+            if len(shape) - 1 not in rhs_k or prod(shape[d] for d in columns) == 1:
+                continue
+            permutation = (*rhs_b, *rhs_k, *columns)
+            batch, terms = tuple(range(len(rhs_b))), range(len(rhs_b), len(rhs_b) + len(rhs_k))
+            var = Var(ShapedArray(tuple(shape[d] for d in permutation), const.aval.dtype))
+            numbers = ((lhs_k, tuple(terms)), (lhs_b, batch))
+            turned = eqn.replace(
+                invars=(eqn.invars[0], var), params=eqn.params | {"dimension_numbers": numbers}
+            )
+            found[eqn] = _Turned(turned, const, permutation, var)
+        return found
+
 
 def _run(
     body: _Body,
     before: Sequence[Eqn],
     after: dict[int, Eqn],
     sums: Sequence[_Sum],
+    turned: dict[Eqn, _Turned],
     args: Sequence[Any],
 ) -> list[Any]:
     """Bind the products before the loop, the smaller scan, and the products after it."""
@@ -166,16 +209,22 @@ def _run(
     carry_outs, ys = split(body.jaxpr.outvars, len(body.carry))
     ys_stay = [i for i in range(len(ys)) if i not in after]
     outvars = [*(carry_outs[i] for i in stay), *(ys[i] for i in ys_stay), *kept]
-    invars = [*body.consts, *(body.carry[i] for i in stay), *body.xs, *made]
-    eqns = [eqn for eqn in body.jaxpr.eqns if eqn not in before]
+    extra = [item.var for item in turned.values()]
+    transposed = [
+        transpose.bind(constants[item.const], permutation=item.permutation)
+        for item in turned.values()
+    ]
+    invars = [*body.consts, *extra, *(body.carry[i] for i in stay), *body.xs, *made]
+    eqns = [turned[e].eqn if e in turned else e for e in body.jaxpr.eqns if e not in before]
     inner = Jaxpr([], invars, outvars, live_eqns(eqns, outvars)[0])
     outs = scan_loop.bind(
         *consts,
+        *transposed,
         *(carry[i] for i in stay),
         *xs,
         *(stacks[var] for var in made),
         jaxpr=ClosedJaxpr(inner, []),
-        num_consts=len(consts),
+        num_consts=len(consts) + len(transposed),
         num_carry=len(stay),
         length=body.length,
         reverse=params["reverse"],
