@@ -64,7 +64,8 @@ def program_key(compiler: Compiler, closed: ClosedJaxpr, donated: Sequence[bool]
     if sum(const.aval.nbytes for const in closed.consts) > MOST_CONST_BYTES:
         return None
     flags = tuple((name, getattr(config, name)) for name in FLAGS if name not in _OTHER_FLAGS)
-    unit = Unit("", compile_flags(accepts=compiler.accepts), "", (include_dir(),))
+    # Which of the flags the compiler refuses depends on its version, which the key has as well.
+    unit = Unit("", compile_flags(), "", (include_dir(),))
     settings = sys.version, flags, tuple(donated), compiler.key(unit), package_digest()
     digest = hashlib.sha256(repr(settings).encode())
     try:
