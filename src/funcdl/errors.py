@@ -83,6 +83,10 @@ class DeviceMemoryError(FuncdlError, MemoryError):
     """More memory asked of a device than it has, or than may be used."""
 
 
+class WorkingMemoryError(FuncdlError, MemoryError):
+    """A kernel that asked for more memory while it ran than there was; its program ended there."""
+
+
 class CudaError(FuncdlError, RuntimeError):
     """A call of the CUDA driver that failed."""
 

@@ -93,7 +93,7 @@ def test_compiled_programs_agree_with_eager(name: str) -> None:
 def test_one_call_runs_everything() -> None:
     with config.override(backend="cpu"):
         text = fd.jit(lambda x: fnp.cumsum(fnp.sort(x @ x.T), 0)).lower(X).as_text("c")
-    assert text.count("void funcdl_run(void **slots) {") == 1
+    assert text.count("int64_t funcdl_run(void **slots) {") == 1
     assert "fd_sort_by_u32(" in text
 
 

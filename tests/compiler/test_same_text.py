@@ -30,7 +30,7 @@ def digest(seed: str) -> str:
     folders = os.pathsep.join(path for path in sys.path if path)
     environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": folders}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert "void funcdl_run" in result.stdout
+    assert "int64_t funcdl_run" in result.stdout
     return hashlib.sha256(result.stdout.encode()).hexdigest()
 
 

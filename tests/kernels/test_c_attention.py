@@ -44,8 +44,10 @@ __attribute__((visibility("default"))) void test_attention(void **p) {
   TYPE *sums = malloc((size_t)(rows * fd_attention_up(at.size, lanes)) * sizeof(TYPE));
   fd_attention_operands_TT x = {.query = own[0], .key = own[1], .value = own[2], .bias = own[3],
                                 .mask = own[4], .query_lengths = own[5], .key_lengths = own[6]};
-  fd_attention_TT(at, x, own[8], own[9], own[10]);
-  fd_attention_gradient_TT(at, x, own[8], own[9], own[10], own[7], own[11], own[12], own[13], sums);
+  fd_missing missing = 0;
+  fd_attention_TT(at, x, own[8], own[9], own[10], &missing);
+  fd_attention_gradient_TT(at, x, own[8], own[9], own[10], own[7], own[11], own[12], own[13], sums,
+                           &missing);
   for (int i = 0; i < 14; i++) {
     if (i >= 8) memcpy(p[i + 3], own[i], (size_t)bytes[i]);
     free(own[i]);

@@ -26,8 +26,8 @@ CALL = LibraryCall(
     Cost(),
 )
 WANTED = """\
-static void (attention0)(void **slots) {
-  fd_widen_f16((float *)((char *)slots[2] + 64), (fd_f16 *)((char *)slots[0] + 0), 6);
+static void (attention0)(void **slots, fd_missing *missing) {
+  fd_widen_f16((float *)((char *)slots[2] + 64), (fd_f16 *)((char *)slots[0] + 0), 6, missing);
   const fd_sizes record1_0 = {
     .batch = 2,
     .scale = 0.125,
@@ -36,13 +36,16 @@ static void (attention0)(void **slots) {
   const fd_operands record1_1 = {
     .query = (float *)((char *)slots[2] + 64),
   };
-  fd_f(record1_0, record1_1, (float *)((char *)slots[1] + 0));
+  fd_f(record1_0, record1_1, (float *)((char *)slots[1] + 0), missing);
 }
 
-__attribute__((visibility("default"))) void funcdl_run(void **slots);
+__attribute__((visibility("default"))) int64_t funcdl_run(void **slots);
 
-void funcdl_run(void **slots) {
-  attention0(slots);
+int64_t funcdl_run(void **slots) {
+  fd_missing missing = 0;
+  attention0(slots, &missing);
+  if (missing != 0) return missing;
+  return 0;
 }
 """
 

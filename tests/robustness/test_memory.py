@@ -48,3 +48,20 @@ def test_pools_say_how_much_was_wanted(make: Callable[[int], Any], nbytes: int) 
 def test_eager_operations_are_errors_too() -> None:
     with pytest.raises(MemoryError, match="Unable to allocate"):
         fnp.zeros((N, N), np.float32)
+
+
+@pytest.mark.parametrize("dispatch", ["auto", "python"])
+def test_callbacks_that_raise_leave_no_overwritten_arguments(dispatch: str) -> None:
+    def fails(x: Any) -> Any:
+        raise ValueError("by design")
+
+    def function(w: Any, x: Any) -> Any:
+        return w * 2, fd.pure_callback(fails, fd.ShapeDtypeStruct((3,), np.float32), x)
+
+    w = fnp.ones(3)
+    with (
+        fd.config.override(backend="cpu", dispatch=dispatch),
+        pytest.raises(ValueError, match="by design"),
+    ):
+        fd.jit(function, donate_argnums=0)(w, fnp.ones(3))
+    assert w.is_deleted()

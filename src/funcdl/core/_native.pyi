@@ -50,6 +50,8 @@ class Program:
         arena_bytes: int,
         template: Any,
         unflatten: Callable[[Any], Any] | None,
+        words: npt.NDArray[np.int64],
+        fail: Callable[[int, int], object],
     ) -> None: ...
 
 class Table:

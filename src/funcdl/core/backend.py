@@ -92,16 +92,27 @@ def call(executable: Executable, values: Sequence[Value]) -> Sequence[Any]:
     return executable([x.to_host() if isinstance(x, DeviceBuffer) else x for x in values])
 
 
+def mark_as_begun(error: BaseException) -> None:
+    """Note on an error that its program had begun: donated inputs may have been overwritten."""
+    error._funcdl_program_had_begun = True  # type: ignore[attr-defined]  # which any error takes
+
+
+def had_begun(error: BaseException) -> bool:
+    """Whether donated inputs may have been overwritten, and so have to be deleted."""
+    return hasattr(error, "_funcdl_program_had_begun")
+
+
 @record
 class NativeCall:
     """How to call a program's machine code: what an executable offers, as `native_call`, for calls
     that are made without it (`core.dispatch`).
 
     Fields:
-      function: the address of a ``void f(void **slots, const int64_t *words)``, or 0 where there is
-        nothing to run. Slots are the addresses of inputs, constants, outputs and an arena, in this
-        order.
+      function: the address of a ``const int64_t *f(void **slots, const int64_t *words)``, or 0
+        where there is nothing to run. Slots are the addresses of inputs, constants, outputs and an
+        arena, in this order. It returns NULL, or where a kernel missed memory two numbers.
       words: int64, for the function.
+      fail: raises the error that these two numbers mean.
       consts: C-contiguous.
       outputs: the shape and dtype of each, and the input whose memory it may take, or -1.
       results: for each result of the program its slot, or the array that it always is.
@@ -111,6 +122,7 @@ class NativeCall:
 
     function: int
     words: NDArray
+    fail: Callable[[int, int], object]
     consts: tuple[NDArray, ...]
     outputs: tuple[tuple[tuple[int, ...], np.dtype[Any], int], ...]
     results: tuple[int | NDArray, ...]

@@ -26,7 +26,7 @@ from funcdl.core.backend import Executable, NativeCall
 from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.trace import EvalTrace, context, eval_trace
 
-INTERFACE = 3
+INTERFACE = 4
 """Of the extension; one that was built from older sources is left alone."""
 
 
@@ -96,6 +96,7 @@ class Dispatch:
             template=template,
             unflatten=None if _is_plain(template) else out_tree.unflatten,
             words=call.words,
+            fail=call.fail,
         )
 
     def operator(

@@ -135,7 +135,10 @@ Value = int | float | Pointer | tuple[int, ...]
 
 @record
 class LibraryCall:
-    """Calls, in order, of functions in a header of the back end: each a name and its arguments."""
+    """Calls, in order, of functions in a header of the back end: each a name and its arguments.
+
+    A last argument, by which they say that they found no memory, is left to the renderer.
+    """
 
     name: str
     header: str

@@ -4,7 +4,7 @@
  * A place is two words: a slot of the table of addresses, and bytes past what it points to. The
  * records of a list stand one after the other, up to a word FD_END:
  *
- *   FD_KERNEL  function, number of pointers, number of numbers, places..., numbers...
+ *   FD_KERNEL  function, number of pointers, number of numbers, label, places..., numbers...
  *   FD_SCAN    words in all, length, reverse, position of the body, copies if the length is 0
  *   FD_WHILE   words in all, place of the flag, positions of condition and body and of the copies
  *              after no step, after an odd and after an even number of steps
@@ -14,14 +14,24 @@
  * target, a number of bytes. A body: a number of slots, for each a binding, then a list of records.
  * A binding: a stride in bytes, and five places, of which all but the first may be absent (slot -1):
  * the base, that of the first step, of the last, of even steps and of odd ones.
+ *
+ * A function that misses memory (fd_memory.h) says so, and no record after its own is run: what
+ * they would read is undefined, and a loop might never end.
  */
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
 enum { FD_END, FD_KERNEL, FD_SCAN, FD_WHILE, FD_BRANCH };
 enum { BINDING_WORDS = 11, COPY_WORDS = 5 };
 
-typedef void fd_kernel(void *const *pointers, const int64_t *numbers);
+typedef void fd_kernel(void *const *pointers, const int64_t *numbers, _Atomic int64_t *missing);
+
+/* How many bytes a function asked for in vain, or 0, and its label. */
+struct failure {
+  _Atomic int64_t missing;
+  int64_t label;
+};
 
 static char *place(void **slots, const int64_t *words) { return (char *)slots[words[0]] + words[1]; }
 
@@ -50,75 +60,94 @@ static void bind(void **slots, const int64_t *body, void **inner, int64_t step, 
   }
 }
 
-static void run(void **slots, const int64_t *words);
+/* Like what else runs functions, false where one has failed. */
+static bool run(void **slots, const int64_t *words, struct failure *failure);
 
-static void run_body(void **inner, const int64_t *body) {
-  run(inner, body + 1 + body[0] * BINDING_WORDS);
+static bool run_body(void **inner, const int64_t *body, struct failure *failure) {
+  return run(inner, body + 1 + body[0] * BINDING_WORDS, failure);
 }
 
-static void run_scan(void **slots, const int64_t *words) {
+static bool run_scan(void **slots, const int64_t *words, struct failure *failure) {
   const int64_t length = words[2], *body = words + words[4];
   void *inner[body[0] + 1];
   if (length == 0) copy_all(slots, words + 5);
   for (int64_t step = 0; step < length; ++step) {
     bind(slots, body, inner, step, words[3] ? length - 1 - step : step, length);
-    run_body(inner, body);
+    if (!run_body(inner, body, failure)) return false;
   }
+  return true;
 }
 
-static void run_while(void **slots, const int64_t *words) {
+static bool run_while(void **slots, const int64_t *words, struct failure *failure) {
   const int64_t *condition = words + words[4], *body = words + words[5];
   const uint8_t *flag = (const uint8_t *)place(slots, words + 2);
   void *outer[condition[0] + 1], *inner[body[0] + 1];
   int64_t step = 0;
   for (;; ++step) {
     bind(slots, condition, outer, step, step, -1);
-    run_body(outer, condition);
+    if (!run_body(outer, condition, failure)) return false;
     if (!*flag) break;
     bind(slots, body, inner, step, step, -1);
-    run_body(inner, body);
+    if (!run_body(inner, body, failure)) return false;
   }
   copy_all(slots, words + words[step == 0 ? 6 : step % 2 == 1 ? 7 : 8]);
+  return true;
 }
 
-static void run_branch(void **slots, const int64_t *words) {
+static bool run_branch(void **slots, const int64_t *words, struct failure *failure) {
   const int64_t index = *(const int32_t *)place(slots, words + 2), last = words[4] - 1;
   const int64_t *body = words + words[5 + (index < 0 || index > last ? last : index)];
   void *inner[body[0] + 1];
   bind(slots, body, inner, 0, 0, -1);
-  run_body(inner, body);
+  return run_body(inner, body, failure);
 }
 
-static const int64_t *run_kernel(void **slots, const int64_t *words) {
-  const int64_t count = words[2], *places = words + 4;
+/* The next record, or NULL. */
+static const int64_t *run_kernel(void **slots, const int64_t *words, struct failure *failure) {
+  const int64_t count = words[2], *places = words + 5;
   void *pointers[count + 1];
   for (int64_t i = 0; i < count; ++i) pointers[i] = place(slots, places + 2 * i);
   const int64_t *numbers = places + 2 * count;
-  ((fd_kernel *)(uintptr_t)words[1])(pointers, numbers);
-  return numbers + words[3];
+  ((fd_kernel *)(uintptr_t)words[1])(pointers, numbers, &failure->missing);
+  if (failure->missing == 0) return numbers + words[3];
+  failure->label = words[4];
+  return NULL;
 }
 
-static void run(void **slots, const int64_t *words) {
+static bool run(void **slots, const int64_t *words, struct failure *failure) {
   for (;;) {
+    bool done;
     switch (*words) {
       case FD_KERNEL:
-        words = run_kernel(slots, words);
+        words = run_kernel(slots, words, failure);
+        if (words == NULL) return false;
         continue;
       case FD_SCAN:
-        run_scan(slots, words);
+        done = run_scan(slots, words, failure);
         break;
       case FD_WHILE:
-        run_while(slots, words);
+        done = run_while(slots, words, failure);
         break;
       case FD_BRANCH:
-        run_branch(slots, words);
+        done = run_branch(slots, words, failure);
         break;
       default:
-        return;
+        return true;
     }
+    if (!done) return false;
     words += words[1];
   }
 }
 
-__attribute__((visibility("default"))) void fd_run_calls(void **slots, const int64_t *words);
-void fd_run_calls(void **slots, const int64_t *words) { run(slots, words); }
+/* NULL, or where one failed the bytes that it asked for in vain, and its label: of this thread, until
+ * its next failing call. */
+__attribute__((visibility("default"))) const int64_t *fd_run_calls(void **slots,
+                                                                   const int64_t *words);
+const int64_t *fd_run_calls(void **slots, const int64_t *words) {
+  static _Thread_local int64_t failed[2];
+  struct failure failure = {0, 0};
+  if (run(slots, words, &failure)) return NULL;
+  failed[0] = failure.missing;
+  failed[1] = failure.label;
+  return failed;
+}

@@ -19,12 +19,13 @@ Place = tuple[int, int]
 _END, _KERNEL, _SCAN, _WHILE, _BRANCH = range(5)
 _ABSENT = (-1, 0)
 
-Runner = Callable[[bytes, int], None]
+Runner = Callable[[bytes, int], int | None]
 
 
 @cache
 def runner(compiler: Compiler) -> Runner:
-    """``void fd_run_calls(void **slots, const int64_t *words)``, built when first asked for.
+    """``const int64_t *fd_run_calls(void **slots, const int64_t *words)``, built when first asked
+    for. It returns the address of what `read_failure` reads, or None.
 
     Raises:
         CompilerError: it cannot be built.
@@ -33,14 +34,29 @@ def runner(compiler: Compiler) -> Runner:
     path = compiler.build(SOURCE.read_text(), flags=flags, name="call_table")
     function = ctypes.CDLL(str(path)).fd_run_calls
     function.argtypes = (ctypes.c_char_p, ctypes.c_void_p)
-    function.restype = None
+    function.restype = ctypes.c_void_p
     run: Runner = function
     return run
 
 
-def kernel(function: int, pointers: Sequence[Place], numbers: Sequence[int]) -> Words:
-    """A call of ``void f(void *const *pointers, const int64_t *numbers)`` at an address."""
-    return [_KERNEL, function, len(pointers), len(numbers), *_flat(pointers), *numbers]
+def read_failure(address: int) -> tuple[int, int]:
+    """How many bytes a kernel asked for in vain, and the label of its call.
+
+    To be read by the thread that made the failing call, before its next one.
+    """
+    nbytes, label = (ctypes.c_int64 * 2).from_address(address)
+    return nbytes, label
+
+
+def kernel(
+    function: int, pointers: Sequence[Place], numbers: Sequence[int], label: int = 0
+) -> Words:
+    """A call of the function at an address.
+
+    It is a ``void f(void *const *pointers, const int64_t *numbers, _Atomic int64_t *missing)``,
+    which writes to `missing` how many bytes of memory it asked for in vain, if any.
+    """
+    return [_KERNEL, function, len(pointers), len(numbers), label, *_flat(pointers), *numbers]
 
 
 def binding(

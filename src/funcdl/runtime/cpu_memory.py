@@ -143,6 +143,10 @@ class Pool:
         try:
             return _allocate(size)
         except (MemoryError, OSError, OverflowError):
+            self.clear()
+        try:
+            return _allocate(size)
+        except (MemoryError, OSError, OverflowError):
             with self._lock:
                 self._used_bytes -= size
             raise MemoryError(

@@ -1,9 +1,9 @@
 """Loading shared objects and calling their entry points.
 
-An entry point is ``void name(void **buffers)``. Its table of addresses is packed into a new bytes
-object for each call, so that threads may call the same entry at once. ctypes makes the call: it is
-as fast as cffi (0.35 microseconds with twenty addresses packed, measured), parses no declarations
-at start-up, and releases the interpreter lock as well.
+An entry point is ``void name(void **buffers)``, or returns a number. Its table of addresses is
+packed into a new bytes object for each call, so that threads may call the same entry at once.
+ctypes makes the call: it is as fast as cffi (0.35 microseconds with twenty addresses packed,
+measured), parses no declarations at start-up, and releases the interpreter lock as well.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Entry:
 
     __slots__ = ("function", "num_pointers", "pack")
 
-    function: Callable[[bytes], None]
+    function: Callable[[bytes], Any]
     pack: Callable[..., bytes]
     num_pointers: int
 
-    def __init__(self, function: Callable[[bytes], None], num_pointers: int) -> None:
+    def __init__(self, function: Callable[[bytes], Any], num_pointers: int) -> None:
         self.function = function
         self.pack = struct.Struct(f"{num_pointers}P").pack
         self.num_pointers = num_pointers
@@ -62,7 +62,9 @@ class SharedObject:
                 self._library.fd_set_pool(ctypes.c_void_p(pool.run))
             self._library.fd_set_num_threads(num_threads())
 
-    def entry(self, symbol: str, num_pointers: int) -> Entry:
+    def entry(
+        self, symbol: str, num_pointers: int, returns: type[ctypes.c_int64] | None = None
+    ) -> Entry:
         """Return the entry point `symbol`, which takes a table of `num_pointers` addresses.
 
         Raises:
@@ -70,7 +72,7 @@ class SharedObject:
         """
         function = self.function(symbol)
         function.argtypes = (ctypes.c_char_p,)
-        function.restype = None
+        function.restype = returns
         return Entry(function, num_pointers)
 
     def function(self, symbol: str) -> Any:
@@ -84,12 +86,17 @@ class SharedObject:
         return self._library[symbol]
 
 
-def load(path: str | os.PathLike[str], symbol: str, num_pointers: int) -> Entry:
+def load(
+    path: str | os.PathLike[str],
+    symbol: str,
+    num_pointers: int,
+    returns: type[ctypes.c_int64] | None = None,
+) -> Entry:
     """Load the library at `path` and return its entry point `symbol`; see `SharedObject`."""
-    return SharedObject(path).entry(symbol, num_pointers)
+    return SharedObject(path).entry(symbol, num_pointers, returns)
 
 
-def address_of(function: Callable[..., None]) -> int:
+def address_of(function: Callable[..., Any]) -> int:
     """Return the address of an entry point's function."""
     return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]  # a function of ctypes, which its stubs do not let cast
 

@@ -49,6 +49,12 @@ class _Entry:
         self.donated = tuple(i for i, flag in enumerate(staged.donated) if flag)
         self.native = dispatch.program(executable, staged.program, staged.donated, staged.out_tree)
 
+    def delete_donated(self, leaves: Sequence[Any]) -> None:
+        """After a call with these arguments, also one that failed on its way."""
+        for i in self.donated:
+            if type(leaves[i]) is Array:
+                leaves[i].delete()
+
 
 class _Entries(dict[Any, _Entry]):
     """The entries of a function, with the compiled extension's table that stands before them."""
@@ -185,10 +191,14 @@ class JitFunction:
             values = [x.buffer if type(x) is Array else as_array(x).buffer for x in leaves]
         else:
             values = [x.value if type(x) is Array else as_array(x).value for x in leaves]
-        outs = entry.executable(values)
-        for i in entry.donated:
-            if type(leaves[i]) is Array:
-                leaves[i].delete()
+        try:
+            outs = entry.executable(values)
+        except BaseException as error:
+            if backend.had_begun(error):
+                entry.delete_donated(leaves)
+            raise
+        if entry.donated:
+            entry.delete_donated(leaves)
         return entry.out_tree.unflatten(map(Array, outs, entry.weak))
 
     def _leaf_type(

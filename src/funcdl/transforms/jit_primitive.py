@@ -58,11 +58,21 @@ def _eval(*args: Any, jaxpr: ClosedJaxpr, name: str, donated: tuple[bool, ...]) 
         if type(x) is not Array:
             raise_leaked(x)
     values = [x.buffer for x in args]
-    outs = backend.call(compiled(jaxpr, name, donated, backend_of(values)), values)
+    try:
+        outs = backend.call(compiled(jaxpr, name, donated, backend_of(values)), values)
+    except BaseException as error:
+        if backend.had_begun(error):
+            delete_donated(args, donated)
+        raise
+    delete_donated(args, donated)
+    return [Array(x, aval.weak_type) for x, aval in zip(outs, jaxpr.out_avals, strict=True)]
+
+
+def delete_donated(args: Sequence[Array], donated: Sequence[bool]) -> None:
+    """After a call with these arguments, also one that has failed on its way."""
     for x, flag in zip(args, donated, strict=True):
         if flag:
             x.delete()
-    return [Array(x, aval.weak_type) for x, aval in zip(outs, jaxpr.out_avals, strict=True)]
 
 
 def _shape(

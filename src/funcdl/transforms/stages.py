@@ -16,6 +16,7 @@ from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.records import record
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError
+from funcdl.transforms.jit_primitive import delete_donated
 
 
 @record
@@ -145,10 +146,13 @@ class Compiled:
                 "function that it was lowered from"
             )
         self._check_types([x.aval for x in leaves])
-        outs = self._chosen()([x.value for x in leaves])
-        for x, flag in zip(leaves, self._staged.donated, strict=True):
-            if flag:
-                x.delete()
+        try:
+            outs = self._chosen()([x.value for x in leaves])
+        except BaseException as error:
+            if backend.had_begun(error):
+                delete_donated(leaves, self._staged.donated)
+            raise
+        delete_donated(leaves, self._staged.donated)
         avals = self._staged.program.out_avals
         return self._staged.out_tree.unflatten(
             [Array(x, aval.weak_type) for x, aval in zip(outs, avals, strict=True)]

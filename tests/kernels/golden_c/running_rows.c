@@ -9,6 +9,7 @@ static void running_rows(const float *restrict x, float *restrict out0, float *r
     float total4 = (-FD_INF_F32);
     float keep1[37];
     float run2[37];
+    float run4[37];
     #pragma omp simd
     for (int64_t j = 0; j < 37; ++j) {
       const float v0 = x[i * 37 + j];
@@ -17,7 +18,6 @@ static void running_rows(const float *restrict x, float *restrict out0, float *r
       run2[j] = v1;
     }
     total2 = fd_running_sum_f32(run2, 37, total2);
-    float run4[37];
     #pragma omp simd
     for (int64_t j = 0; j < 37; ++j) {
       const float v0 = x[i * 37 + j];

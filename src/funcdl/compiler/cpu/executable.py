@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from funcdl.compiler.program import HostStep, Program
 from funcdl.core import backend
 from funcdl.core.jaxpr import ClosedJaxpr, Literal, Var
 from funcdl.core.records import record
-from funcdl.errors import ArgumentError
+from funcdl.errors import ArgumentError, WorkingMemoryError
 from funcdl.kir.program import Address
 from funcdl.runtime import call_table, cpu_memory, shared_object
 
@@ -91,6 +91,7 @@ class CpuExecutable:
         return backend.NativeCall(
             function=steps[0].address if steps else 0,
             words=steps[0].words if steps else np.zeros(1, np.int64),
+            fail=steps[0].fail if steps else _no_failure,
             consts=tuple(self._consts),
             outputs=tuple(
                 (shape, dtype, -1 if donor is None else donor)
@@ -122,8 +123,12 @@ class CpuExecutable:
         )
         if self._steps:
             memory = [*inputs, *self._consts, *outs, arena]
-            for step in self._steps:
-                step(table, memory)
+            try:
+                for step in self._steps:
+                    step(table, memory)
+            except BaseException as error:
+                backend.mark_as_begun(error)
+                raise
         if self._in_order:
             return outs
         # Results that are inputs, constants or each other share memory: never to be donated.
@@ -135,10 +140,22 @@ class CpuExecutable:
 
 
 class NativeStep:
-    """Runs a table of calls."""
+    """Runs a table of calls.
 
-    def __init__(self, run: call_table.Runner, words: call_table.Words) -> None:
+    Args:
+        names: what the labels of calls mean.
+        program: whose calls they are.
+
+    Raises:
+        WorkingMemoryError: a kernel found no memory while it ran.
+    """
+
+    def __init__(
+        self, run: call_table.Runner, words: call_table.Words, names: Sequence[str], program: str
+    ) -> None:
         self._run = run
+        self._names = names
+        self._program = program
         self.words = np.array(words, np.int64)
         self._words_address = cpu_memory.address(self.words)
 
@@ -148,7 +165,30 @@ class NativeStep:
         return shared_object.address_of(self._run)
 
     def __call__(self, table: bytes, memory: list[NDArray]) -> None:
-        self._run(table, self._words_address)
+        failure = self._run(table, self._words_address)
+        if failure is not None:
+            self.fail(*call_table.read_failure(failure))
+
+    def fail(self, nbytes: int, label: int) -> NoReturn:
+        """Raise the error of a call that asked for so many bytes in vain."""
+        raise_working_memory_error(self._program, self._names[label], nbytes)
+
+
+def raise_working_memory_error(program: str, call: str, nbytes: int) -> NoReturn:
+    """Raise the error of a kernel or a library's call that asked for so many bytes in vain.
+
+    What the pool keeps for later is given back first, so that there is more for another try.
+    """
+    cpu_memory.pool.clear()
+    raise WorkingMemoryError(
+        f"the system has no {nbytes} bytes of working memory for kernel {call} of program "
+        f"{program}, which was stopped. Free memory, or use smaller operands; arguments donated to "
+        "this call are deleted, since it may have overwritten them"
+    )
+
+
+def _no_failure(nbytes: int, label: int) -> None:
+    """Of programs that call nothing."""
 
 
 def host_step(step: HostStep, addresses: dict[Var, Address]) -> Step:

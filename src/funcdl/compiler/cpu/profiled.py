@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.compiler.cost import equation_cost, kernel_works, library_works
-from funcdl.compiler.cpu.executable import Step
+from funcdl.compiler.cpu.executable import Step, raise_working_memory_error
 from funcdl.compiler.program import HostStep, Program
 from funcdl.core import profiler
 from funcdl.core.backend import Executable
@@ -29,7 +29,7 @@ from funcdl.kir.program import (
 NDArray = np.ndarray[Any, Any]
 
 # Words of the table in fd_profile.h: of its head, of a kernel's row, of an event.
-_HEAD, _ROW, _EVENT = 3, 3, 3
+_HEAD, _ROW, _EVENT = 4, 3, 3
 _MAX_EVENTS_OF_A_CALL = 1 << 14
 
 
@@ -46,12 +46,13 @@ class ProfiledExecutable:
 
 
 def profiled_native_step(
-    function: Callable[[bytes], None], segment: KernelProgram, program: Program
+    function: Callable[[bytes], int], segment: KernelProgram, program: Program
 ) -> Step:
     """Runs kernels by an entry point that `render_profiled_program` has written.
 
     Args:
-      function: takes the addresses, packed, that of the table at the end.
+      function: takes the addresses, packed, that of the table at the end; returns how many bytes
+        of memory a kernel missed.
     """
     kernels = kernel_works(all_kernels(segment), program, segment.name)
     kernels += library_works(all_library_calls(segment), program, segment.name)
@@ -66,7 +67,7 @@ def profiled_native_step(
         table[:rows] = 0
         table[:2] = len(kernels), capacity
         with profiler.span(loops):
-            function(addresses + struct.pack("P", table.ctypes.data))
+            missing = function(addresses + struct.pack("P", table.ctypes.data))
             for work, row in zip(kernels, table[_HEAD:rows].reshape(-1, _ROW), strict=True):
                 calls, total, least = row.tolist()
                 if calls:
@@ -76,6 +77,8 @@ def profiled_native_step(
         if happened > capacity > 0:
             events = np.roll(events, -(happened % capacity), axis=0)
         profiler.add_events(kernels, events.copy())
+        if missing:
+            raise_working_memory_error(segment.name, kernels[int(table[3])].name, missing)
 
     return run
 

@@ -89,6 +89,7 @@ def store(key: str, memory: Memory, program: LoadedProgram) -> None:
             words,
             program.places,
             [function.key for function in program.functions],
+            program.names,
             memory.num_inputs,
             [_written(const) for const in memory.consts],
             [(shape, _name(dtype), donor) for shape, dtype, donor in memory.outputs],
@@ -102,8 +103,11 @@ def store(key: str, memory: Memory, program: LoadedProgram) -> None:
         default_cache().put(key, _SUFFIX, data)
 
 
-def find(key: str, compiler: Compiler) -> Found | None:
+def find(key: str, compiler: Compiler, name: str) -> Found | None:
     """Load a program; None where the disk does not have it, or lacks one of its functions.
+
+    Args:
+        name: of the program, for errors of its calls.
 
     Raises:
         CompilerError: the function that reads tables of calls cannot be built.
@@ -111,7 +115,9 @@ def find(key: str, compiler: Compiler) -> Found | None:
     data = default_cache().get_bytes(key, _SUFFIX)
     if data is None:
         return None
-    words, places, keys, num_inputs, consts, outputs, arena_bytes, results = marshal.loads(data)
+    words, places, keys, names, num_inputs, consts, outputs, arena_bytes, results = marshal.loads(
+        data
+    )
     functions = kernel_store.load(keys)
     if functions is None:
         return None
@@ -125,7 +131,7 @@ def find(key: str, compiler: Compiler) -> Found | None:
         tuple(r if isinstance(r, int) else _read(r) for r in results),
     )
     paths = {function.path for function in functions}
-    step = NativeStep(call_table.runner(compiler), words)
+    step = NativeStep(call_table.runner(compiler), words, names, name)
     return Found(CpuExecutable.loaded(memory, [step]), sum(path.stat().st_size for path in paths))
 
 

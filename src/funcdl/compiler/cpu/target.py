@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -94,7 +95,7 @@ class CpuProgram:
         preparation = _preparation(compiler)
         pipeline = self._pipeline
         key = None if profiled else program_cache.program_key(compiler, self._closed, self._donated)
-        found = None if key is None else program_cache.find(key, compiler)
+        found = None if key is None else program_cache.find(key, compiler, pipeline.name)
         if found is not None:
             preparation.join()
             self._code_bytes = found.code_bytes
@@ -105,7 +106,7 @@ class CpuProgram:
             run_native = self._profiled_steps(compiler)
         else:
             loaded = self._load(compiler)
-            run_native = _native_steps(compiler, loaded)
+            run_native = _native_steps(compiler, loaded, pipeline.name)
             if key is not None and len(loaded) == len(program.segments) == 1:
                 program_cache.store(key, memory_of(pipeline.simplified, program), loaded[0])
         steps: list[Step] = []
@@ -143,16 +144,18 @@ class CpuProgram:
         ]
         num_slots = program.arena_slot + 2
         entries = [
-            shared_object.load(path, PROFILED_ENTRY_POINT, num_slots).function
+            shared_object.load(path, PROFILED_ENTRY_POINT, num_slots, ctypes.c_int64).function
             for path in compiler.build_all(units)
         ]
         pairs = zip(entries, segments, strict=True)
         return iter([profiled_native_step(entry, segment, program) for entry, segment in pairs])
 
 
-def _native_steps(compiler: Compiler, loaded: Sequence[LoadedProgram]) -> Iterator[Step]:
+def _native_steps(
+    compiler: Compiler, loaded: Sequence[LoadedProgram], program: str
+) -> Iterator[Step]:
     run = call_table.runner(compiler)
-    return iter([NativeStep(run, part.words) for part in loaded])
+    return iter([NativeStep(run, part.words, part.names, program) for part in loaded])
 
 
 @cache

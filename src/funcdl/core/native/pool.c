@@ -153,6 +153,10 @@ static Block *take(Pool *pool, size_t nbytes) {
   } else {
     ++pool->misses;
     memory = allocate(size);
+    if (memory == NULL) {
+      shrink(pool, 0);
+      memory = allocate(size);
+    }
     if (memory == NULL) return out_of_memory(nbytes);
   }
   Block *block = PyObject_New(Block, &block_type);

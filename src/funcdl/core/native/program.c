@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-typedef void (*EntryPoint)(void **slots, const int64_t *words);
+typedef int64_t const *(*EntryPoint)(void **slots, const int64_t *words);
 
 typedef struct {
   int type_num;
@@ -35,6 +35,7 @@ typedef struct {
   PyObject_HEAD
   EntryPoint function; /* NULL where there is nothing to compute */
   PyObject *words;     /* an int64 ndarray, the function's second argument */
+  PyObject *fail;      /* raises what two numbers mean that the function returned */
   Py_ssize_t num_inputs, num_consts, num_outputs, num_results;
   Input *inputs;
   Output *outputs;
@@ -203,15 +204,16 @@ static bool is_template(PyObject *x, Py_ssize_t num_results, int depth) {
 static PyObject *program_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
   static char *names[] = {"function", "in_avals", "donated",     "consts", "outputs",  "results",
                           "out_avals", "pool",    "arena_bytes", "template", "unflatten",
-                          "words",     NULL};
+                          "words",     "fail",    NULL};
   PyObject *in_avals, *donated, *consts, *outputs, *results, *out_avals, *pool, *template,
-      *unflatten, *words;
+      *unflatten, *words, *fail;
   Py_ssize_t function, arena_bytes;
   PyTypeObject *tuple = &PyTuple_Type;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nO!O!O!O!O!O!OnOOO!:Program", names, &function,
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nO!O!O!O!O!O!OnOOO!O:Program", names, &function,
                                    tuple, &in_avals, tuple, &donated, tuple, &consts, tuple,
                                    &outputs, tuple, &results, tuple, &out_avals, &pool,
-                                   &arena_bytes, &template, &unflatten, &PyArray_Type, &words))
+                                   &arena_bytes, &template, &unflatten, &PyArray_Type, &words,
+                                   &fail))
     return NULL;
   if (arena_bytes < 0) {
     PyErr_SetString(PyExc_ValueError, "arena_bytes must not be negative");
@@ -227,6 +229,7 @@ static PyObject *program_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
   p->function = (EntryPoint)(uintptr_t)function;
   p->arena_bytes = (size_t)arena_bytes;
   p->words = Py_NewRef(words);
+  p->fail = Py_NewRef(fail);
   p->pool = Py_NewRef(pool);
   p->template = Py_NewRef(template);
   p->unflatten = Py_NewRef(unflatten);
@@ -272,6 +275,7 @@ static void program_dealloc(PyObject *self) {
   PyMem_Free(p->results);
   Py_XDECREF(p->consts);
   Py_XDECREF(p->words);
+  Py_XDECREF(p->fail);
   Py_XDECREF(p->pool);
   Py_TYPE(self)->tp_free(self);
 }
@@ -475,7 +479,13 @@ static bool fill_inputs(Program const *p, Arguments const *a, Frame *frame) {
   return true;
 }
 
-static bool run(Program const *p, Frame *frame) {
+static void delete_donated(Program const *p, Arguments const *a) {
+  for (Py_ssize_t i = 0; i < p->num_inputs; ++i)
+    if (p->inputs[i].donated && Py_TYPE(a->leaves[2 * i]) == array_type)
+      array_delete(a->leaves[2 * i], p->inputs[i].aval);
+}
+
+static bool run(Program const *p, Arguments const *a, Frame *frame) {
   if (p->function == NULL) return true;
   _Alignas(64) char small[SMALL_BYTES];
   PyObject *arena = NULL;
@@ -490,11 +500,17 @@ static bool run(Program const *p, Frame *frame) {
     frame->slots[last] = PyArray_DATA((PyArrayObject *)arena);
   }
   /* All arrays are owned by the arguments or the frame, so that other threads may drop theirs. */
+  int64_t const *failure;
   Py_BEGIN_ALLOW_THREADS
-  p->function(frame->slots, PyArray_DATA((PyArrayObject *)p->words));
+  failure = p->function(frame->slots, PyArray_DATA((PyArrayObject *)p->words));
   Py_END_ALLOW_THREADS
   Py_XDECREF(arena);
-  return true;
+  if (failure == NULL) return true;
+  long long nbytes = failure[0], label = failure[1];
+  delete_donated(p, a); /* they may have been overwritten */
+  Py_XDECREF(PyObject_CallFunction(p->fail, "LL", nbytes, label));
+  if (!PyErr_Occurred()) PyErr_NoMemory();
+  return false;
 }
 
 /* Outputs, the call, results, donated arguments: an exception where false is returned. */
@@ -506,12 +522,10 @@ static bool compute(Program const *p, Arguments const *a, Frame *frame) {
     frame->outs[i] = out;
     frame->slots[p->num_inputs + p->num_consts + i] = PyArray_DATA((PyArrayObject *)out);
   }
-  if (!run(p, frame)) return false;
+  if (!run(p, a, frame)) return false;
   for (Py_ssize_t i = 0; i < p->num_results; ++i)
     if ((frame->results[i] = wrap_result(p, a, frame->outs, i)) == NULL) return false;
-  for (Py_ssize_t i = 0; i < p->num_inputs; ++i)
-    if (p->inputs[i].donated && Py_TYPE(a->leaves[2 * i]) == array_type)
-      array_delete(a->leaves[2 * i], p->inputs[i].aval);
+  delete_donated(p, a);
   return true;
 }
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import Action, Loop, Nest
+from funcdl.kernels.cpu_c.memory import heap_array
 from funcdl.kernels.cpu_c.render_dot import STACK_BYTES, Tiled
 from funcdl.kernels.cpu_c.text import POSITION, Writer, factor
 from funcdl.kir.convolution import batch_axes, find_conv
@@ -106,17 +107,13 @@ class ConvWriter(ABC):
 
     @contextmanager
     def array(self, name: str, size: str, bytes_: int) -> Iterator[None]:
-        """A local array, on the stack or from malloc."""
+        """A local array, on the stack or on the heap."""
         if bytes_ <= STACK_BYTES:
             self.writer.line(f"_Alignas(64) {self.type} {name}[{size}];")
             yield
             return
-        # aligned_alloc wants a multiple of the alignment.
-        size = f"((size_t){factor(size)} * sizeof({self.type}) + 63) / 64 * 64"
-        self.writer.line(f"{self.type} *const {name} = aligned_alloc(64, {size});")
-        self.writer.line(f"if ({name} == NULL) abort();")
-        yield
-        self.writer.line(f"free({name});")
+        with heap_array(self.writer, self.type, name, size):
+            yield
 
     def batch_loops(self) -> list[Loop]:
         return [

@@ -40,11 +40,13 @@ class LoadedProgram:
     """A program's table of calls, and the functions that it calls.
 
     `places` are positions in the table that hold addresses, each with the number of the function.
+    `names` are those that the table's labels number.
     """
 
     words: Words
     places: tuple[tuple[int, int], ...]
     functions: tuple[kernel_store.Loaded, ...]
+    names: tuple[str, ...]
 
     @property
     def paths(self) -> frozenset[Path]:
@@ -74,18 +76,19 @@ def load_program(compiler: Compiler, program: KernelProgram, name: str) -> Loade
     )
 
     def table(addresses: Iterable[int]) -> Words:
-        return tabulate(
-            program,
-            {
-                name: Target(address, function.target.numbers, function.target.pointers)
-                for (name, function), address in zip(functions.items(), addresses, strict=True)
-            },
-        )
+        targets = {
+            name: Target(address, function.target.numbers, function.target.pointers, label)
+            for label, ((name, function), address) in enumerate(
+                zip(functions.items(), addresses, strict=True)
+            )
+        }
+        return tabulate(program, targets)
 
     # Only addresses differ between two tables.
     numbered, others = table(range(len(found))), table(range(1, len(found) + 1))
     places = tuple((i, a) for i, (a, b) in enumerate(zip(numbered, others, strict=True)) if a != b)
-    return LoadedProgram(table(loaded.address for loaded in found), places, tuple(found))
+    words = table(loaded.address for loaded in found)
+    return LoadedProgram(words, places, tuple(found), tuple(functions))
 
 
 def _of_kernel(kernel: Kernel, schedule: Schedule) -> StandaloneFunction:

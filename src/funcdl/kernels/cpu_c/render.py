@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from funcdl.core.records import record
 from funcdl.kernels.cpu_c.expressions import Expressions
+from funcdl.kernels.cpu_c.memory import ARGUMENT, PARAMETER, takes_memory
 from funcdl.kernels.cpu_c.parameters import Number
 from funcdl.kernels.cpu_c.render_calls import (
     library_headers,
@@ -36,6 +37,7 @@ _HEADERS = (
     "fd_conv_int.h",
     "fd_running.h",
     "fd_sort.h",
+    "fd_memory.h",
     "fd_runtime.h",
 )
 # Headers that only units with a call of their functions include, by the beginning of the names.
@@ -57,7 +59,8 @@ class Function:
     """A kernel as a C function.
 
     `text` is ``static void <kernel's name>(<a pointer for each buffer>, <numbers>)`` with a comment
-    before it, `body` the part in braces; `buffers` are the names of the pointers.
+    before it, `body` the part in braces; `buffers` are the names of the pointers. One that takes
+    memory says what it missed by a last parameter (fd_memory.h).
     """
 
     kernel: Kernel
@@ -65,6 +68,10 @@ class Function:
     body: str
     buffers: tuple[str, ...]
     numbers: tuple[Number, ...]
+
+    @property
+    def takes_memory(self) -> bool:
+        return takes_memory(self.body)
 
 
 def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
@@ -96,9 +103,8 @@ def render_function(kernel: Kernel, schedule: Schedule) -> Function:
     for line in header[1:]:
         writer.line(" * " + line)
     names = tuple(expressions.buffer_name(buffer.name) for buffer in kernel.buffers)
-    writer.call(
-        f"static void {kernel.name}", parameter_list(kernel.buffers, names, numbers), end=" {"
-    )
+    parameters = parameter_list(kernel.buffers, names, numbers, takes_memory(body.text()))
+    writer.call(f"static void {kernel.name}", parameters, end=" {")
     return Function(kernel, writer.text() + body.text(), body.text(), names, numbers)
 
 
@@ -115,14 +121,19 @@ def includes(texts: Sequence[str], headers: Sequence[str] = ()) -> str:
 
 
 def parameter_list(
-    buffers: Sequence[Buffer], names: Sequence[str], numbers: Sequence[Number]
+    buffers: Sequence[Buffer],
+    names: Sequence[str],
+    numbers: Sequence[Number],
+    takes_memory: bool,
 ) -> list[str]:
     """The declarations of a function's parameters."""
     pointers = [
         f"{pointer_type(buffer)}{'' if buffer.may_alias else 'restrict '}{name}"
         for buffer, name in zip(buffers, names, strict=True)
     ]
-    return [*pointers, *(number.declaration for number in numbers)] or ["void"]
+    parameters = [*pointers, *(number.declaration for number in numbers)]
+    parameters += [PARAMETER] if takes_memory else []
+    return parameters or ["void"]
 
 
 def _render_body(kernel: Kernel, schedule: Schedule, writer: Writer) -> tuple[Number, ...]:
@@ -140,7 +151,8 @@ def _render_body(kernel: Kernel, schedule: Schedule, writer: Writer) -> tuple[Nu
 
 
 def render_program(program: KernelProgram, before_calls: str = "") -> str:
-    """A C file with the program's kernels and ``void funcdl_run(void **slots)``, which runs them.
+    """A C file with the program's kernels and ``int64_t funcdl_run(void **slots)``, which runs
+    them and returns 0, or ends at the first that misses memory and returns how many bytes.
 
     The text depends on nothing but the arguments.
 
@@ -160,10 +172,13 @@ def render_program(program: KernelProgram, before_calls: str = "") -> str:
     top = f"/* program {program.name} */\n{includes(texts, library_headers(program))}\n"
     parts = [top, *texts, before_calls]
     writer = Writer()
-    numbers = {f.kernel.name: f.numbers for f in functions}
+    more = {
+        f.kernel.name: [*(n.literal for n in f.numbers), *[ARGUMENT] * f.takes_memory]
+        for f in functions
+    }
     for call in program.calls:
-        render_bodies(call, numbers, writer)
-    writer.line(f'__attribute__((visibility("default"))) void {ENTRY_POINT}(void **slots);')
+        render_bodies(call, more, writer)
+    writer.line(f'__attribute__((visibility("default"))) int64_t {ENTRY_POINT}(void **slots);')
     writer.line()
-    render_entry(program, ENTRY_POINT, numbers, writer)
+    render_entry(program, ENTRY_POINT, more, writer)
     return "".join([*parts, writer.text()])

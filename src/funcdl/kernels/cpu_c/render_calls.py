@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from funcdl.kernels.cpu_c import text
-from funcdl.kernels.cpu_c.parameters import Number
+from funcdl.kernels.cpu_c.memory import ARGUMENT, PARAMETER
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.ir import Buffer
 from funcdl.kir.program import (
@@ -26,7 +26,8 @@ from funcdl.kir.program import (
     bodies,
 )
 
-Numbers = Mapping[str, Sequence[Number]]
+# What kernels take beside pointers, by their names.
+More = Mapping[str, Sequence[str]]
 
 
 def pointer_type(buffer: Buffer) -> str:
@@ -35,35 +36,36 @@ def pointer_type(buffer: Buffer) -> str:
     return f"{const}{text.type_name(buffer.dtype)} *"
 
 
-def render_bodies(call: AnyCall, numbers: Numbers, writer: Writer) -> None:
+def render_bodies(call: AnyCall, more: More, writer: Writer) -> None:
     """Functions for the programs that a call runs, innermost first, or for a call of a library."""
     if isinstance(call, LibraryCall):
         # In parentheses, for the name may be a macro's (`render_profile`).
-        with writer.block(f"static void ({call.name})(void **slots)"):
+        with writer.block(f"static void ({call.name})(void **slots, {PARAMETER})"):
             render_library_call(call, writer, _pointer)
         writer.line()
     for body in bodies(call):
         for inner in body.program.calls:
-            render_bodies(inner, numbers, writer)
-        render_entry(body.program, body.program.name, numbers, writer, static=True)
+            render_bodies(inner, more, writer)
+        render_entry(body.program, body.program.name, more, writer, static=True)
         writer.line()
 
 
 def render_entry(
-    program: KernelProgram, name: str, numbers: Numbers, writer: Writer, *, static: bool = False
+    program: KernelProgram, name: str, more: More, writer: Writer, *, static: bool = False
 ) -> None:
-    """``void name(void **slots)``, which makes the program's calls in order.
+    """``int64_t name(void **slots)``, which makes the program's calls in order.
 
-    Args:
-        numbers: what kernels take beside pointers, by their names.
+    It returns after the first one that misses memory, with how many bytes it asked for; else 0.
     """
-    with writer.block(f"{'static ' if static else ''}void {name}(void **slots)"):
+    with writer.block(f"{'static ' if static else ''}int64_t {name}(void **slots)"):
         if not program.calls:
             writer.line("(void)slots;")
+        if any(_takes_memory(program, call, more) for call in program.calls):
+            writer.line("fd_missing missing = 0;")
         for call in program.calls:
             match call:
                 case Call():
-                    _render_kernel_call(program, call, numbers, writer)
+                    _render_kernel_call(program, call, more, writer)
                 case ScanCall():
                     _render_scan(call, writer)
                 case WhileCall():
@@ -71,19 +73,26 @@ def render_entry(
                 case BranchCall():
                     _render_branches(call, writer)
                 case LibraryCall():
-                    writer.line(f"{call.name}(slots);")
+                    writer.line(f"{call.name}(slots, {ARGUMENT});")
+            if _takes_memory(program, call, more):
+                writer.line("if (missing != 0) return missing;")
+        writer.line("return 0;")
 
 
-def _render_kernel_call(
-    program: KernelProgram, call: Call, numbers: Numbers, writer: Writer
-) -> None:
+def _takes_memory(program: KernelProgram, call: AnyCall, more: More) -> bool:
+    """Whether a call is of a function that says by itself what memory it missed."""
+    if isinstance(call, Call):
+        return ARGUMENT in more[program.kernels[call.kernel][0].name]
+    return isinstance(call, LibraryCall)
+
+
+def _render_kernel_call(program: KernelProgram, call: Call, more: More, writer: Writer) -> None:
     kernel, _ = program.kernels[call.kernel]
     arguments = [
         f"({pointer_type(buffer)})({_pointer(address)})"
         for buffer, address in zip(kernel.buffers, call.args, strict=True)
     ]
-    arguments += [number.literal for number in numbers[kernel.name]]
-    writer.call(kernel.name, arguments)
+    writer.call(kernel.name, [*arguments, *more[kernel.name]])
 
 
 def library_headers(program: KernelProgram) -> list[str]:
@@ -98,7 +107,7 @@ def render_library_call(
     number: Callable[[int | float], str] = repr,
 ) -> None:
     """The calls of a library's functions, where `address` spells those of arrays, and `number`
-    numbers."""
+    numbers. Each passes on the parameter `missing` of the function around them."""
 
     def argument(value: Value) -> str:
         if isinstance(value, Pointer):
@@ -118,7 +127,7 @@ def render_library_call(
                 arguments.append(record)
             else:
                 arguments.append(argument(value))
-        writer.call(function, arguments)
+        writer.call(function, [*arguments, "missing"])
 
 
 def _render_scan(call: ScanCall, writer: Writer) -> None:
@@ -176,7 +185,8 @@ def _render_body_call(body: Body, position: str, length: int | None, writer: Wri
             if binding.last is not None and length is not None:
                 place = f"step == {length - 1} ? {_pointer(binding.last)} : {place}"
             writer.line(f"inner[{number}] = {place};")
-        writer.line(f"{body.program.name}(inner);")
+        writer.line(f"const int64_t status = {body.program.name}(inner);")
+        writer.line("if (status != 0) return status;")
 
 
 def _render_copies(copies: Sequence[Copy], writer: Writer) -> None:

@@ -19,13 +19,14 @@ from dataclasses import dataclass, replace
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import PARALLEL, Action, Loop, Nest, share
+from funcdl.kernels.cpu_c.memory import heap_array
 from funcdl.kernels.cpu_c.parameters import Number, Parameters, generic_parameters
 from funcdl.kernels.cpu_c.text import POSITION, Writer, factor
 from funcdl.kir.dot import VECTOR_BYTES, is_strided, reads_in_place
 from funcdl.kir.ir import Dot, Effect, Kernel, Load, Store, operands
 from funcdl.kir.schedule import Schedule
 
-# Packed panels up to this size are on the stack, larger ones come from malloc.
+# Packed panels up to this size are on the stack, larger ones on the heap.
 STACK_BYTES = 256 * 1024
 # A multiple of every micro-kernel's width, which tiles of packed columns must be; and how many
 # columns are packed at a time.
@@ -209,7 +210,7 @@ class _DotRenderer:
 
     @contextmanager
     def panels(self) -> Iterator[None]:
-        """The right operand's packed panels, on the stack or from malloc."""
+        """The right operand's packed panels, on the stack or on the heap."""
         size = f"{self.k.bound} * rhs_columns"
         columns = self.n.extent + COLUMN_UNIT
         if self.k.generic:
@@ -219,24 +220,19 @@ class _DotRenderer:
             self.writer.line(f"_Alignas(64) {self.type} rhs_panels[{size}];")
             yield
             return
-        # aligned_alloc wants a multiple of the alignment.
-        size = f"((size_t){size} * sizeof({self.type}) + 63) / 64 * 64"
-        self.writer.line(f"const size_t rhs_bytes = {size};")
-        self.writer.line(f"{self.type} *const rhs_panels = aligned_alloc(64, rhs_bytes);")
-        self.writer.line("if (rhs_panels == NULL) abort();")
-        yield
-        self.writer.line("free(rhs_panels);")
+        with heap_array(self.writer, self.type, "rhs_panels", size):
+            yield
 
     def _generic_panels(self, size: str) -> Iterator[None]:
         line, kind = self.writer.line, self.type
-        line(f"const size_t rhs_bytes = ((size_t){size} * sizeof({kind}) + 63) / 64 * 64;")
+        line(f"const int64_t rhs_bytes = (int64_t)sizeof({kind}) * {size};")
         line(f"enum {{ rhs_limit = {STACK_BYTES} }};")
         line(f"_Alignas(64) {kind} rhs_near[rhs_bytes > rhs_limit ? 1 : {size}];")
         line(f"{kind} *rhs_panels = rhs_near;")
-        line("if (rhs_bytes > rhs_limit) rhs_panels = aligned_alloc(64, rhs_bytes);")
-        line("if (rhs_panels == NULL) abort();")
-        yield
-        line("if (rhs_bytes > rhs_limit) free(rhs_panels);")
+        line("if (rhs_bytes > rhs_limit) rhs_panels = fd_take(rhs_bytes, missing);")
+        with self.writer.block("if (rhs_panels != NULL)"):
+            yield
+            line("if (rhs_bytes > rhs_limit) free(rhs_panels);")
 
     def batch_loops(self) -> list[Loop]:
         names = [self.expressions.axis_name(axis) for axis in self.batch]

@@ -14,7 +14,7 @@ PROFILED_ENTRY_POINT = f"{ENTRY_POINT}_profiled"
 
 
 def render_profiled_program(program: KernelProgram) -> str:
-    """A C file with ``void funcdl_run_profiled(void **slots)``; its last slot is the table.
+    """A C file with ``int64_t funcdl_run_profiled(void **slots)``; its last slot is the table.
 
     Kernels are numbered as in `all_kernels`, and calls of libraries after them.
     """
@@ -26,10 +26,10 @@ def render_profiled_program(program: KernelProgram) -> str:
     ]
     before_calls = "".join(['#include "fd_profile.h"\n\n', *macros, "\n"])
     return f"""{render_program(program, before_calls)}
-__attribute__((visibility("default"))) void {PROFILED_ENTRY_POINT}(void **slots);
+__attribute__((visibility("default"))) int64_t {PROFILED_ENTRY_POINT}(void **slots);
 
-void {PROFILED_ENTRY_POINT}(void **slots) {{
+int64_t {PROFILED_ENTRY_POINT}(void **slots) {{
   fd_profile_table = slots[{program.num_slots}];
-  {ENTRY_POINT}(slots);
+  return {ENTRY_POINT}(slots);
 }}
 """

@@ -9,7 +9,8 @@ of fd_running.h replaces it by the running results, and the next vector loop goe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from funcdl.core import dtypes
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import Action, Loop, LoopMaker, Nest
+from funcdl.kernels.cpu_c.memory import heap_array
 from funcdl.kernels.cpu_c.render_loops import all_steps
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.elementwise import lookup
@@ -26,7 +28,7 @@ from funcdl.kir.schedule import Schedule, Step
 
 # A value that costs this many additions is kept for the vector loops that need it again.
 KEEP_COST = 8
-# Arrays up to this size are on the stack, larger ones come from malloc.
+# Arrays up to this size are on the stack, larger ones on the heap.
 STACK_BYTES = 16 * 1024
 
 
@@ -146,7 +148,6 @@ class _Rows(_Running):
             late = buffer.may_alias or buffer.role == "inout"
             self.effect_phase[id] = last if late else self.phase[id]
         self.kept: dict[int, int] = {}
-        self.allocated: list[str] = []
         self.plan = self._plan(last + 1)
         scalars = [
             id
@@ -212,12 +213,31 @@ class _Rows(_Running):
         self.nest.write(self.tiles, inside=self._chunk)
 
     def _chunk(self) -> None:
+        with ExitStack() as blocks:
+            for dtype, name, copies in self._arrays():
+                kind, size = text.type_name(dtype), copies * self.width
+                if self.width * dtype.itemsize <= STACK_BYTES:
+                    self.writer.line(f"{kind} {name}[{size}];")
+                else:
+                    blocks.enter_context(heap_array(self.writer, kind, name, str(size)))
+            self._phases()
+
+    def _arrays(self) -> Iterator[tuple[np.dtype, str, int]]:
+        """The arrays of a chunk: their types, names, and how often they have room for it."""
+        for id in self.kept:
+            yield self.kernel.value_type(id).dtype, f"keep{id}", 1
+        for id, running in self.running.items():
+            yield running.type.dtype, f"run{id}", 1
+            if isinstance(running, Order):
+                yield np.dtype(np.uint64), f"space{id}", 2
+                for number, key in enumerate(running.keys):
+                    yield _key_dtype(self.kernel.value_type(key).dtype), f"key{id}_{number}", 1
+
+    def _phases(self) -> None:
         begin, end = self.vector.begin, self.vector.end
         count = end if begin == "0" else f"{end} - {begin}"
         for phase, values in enumerate(self.plan):
             taken, kept = self._taken(phase), [v for v, at in self.kept.items() if at == phase]
-            for id in kept:
-                self._array(self.kernel.value_type(id).dtype, f"keep{id}")
             actions = [action for id in taken for action in self._take(id)]
             actions += [self.nest.effect(self.effects[id]) for id in self._stored(phase)]
             if actions:
@@ -227,32 +247,17 @@ class _Rows(_Running):
             for id in taken:
                 self._finish(id, count)
                 self.expressions.bind(id, f"run{id}[{self.here}]")
-        for name in self.allocated:
-            self.writer.line(f"free({name});")
-
-    def _array(self, dtype: np.dtype, name: str, copies: int = 1) -> None:
-        kind, size = text.type_name(dtype), copies * self.width
-        if self.width * dtype.itemsize <= STACK_BYTES:
-            self.writer.line(f"{kind} {name}[{size}];")
-            return
-        self.writer.line(f"{kind} *const {name} = malloc({size} * sizeof({kind}));")
-        self.writer.line(f"if ({name} == NULL) abort();")
-        self.allocated.append(name)
 
     def _take(self, id: int) -> list[Action]:
-        """Arrays for what is accumulated or decides the order, and how it gets there."""
+        """How what is accumulated or decides the order gets into its arrays."""
         running = self.running[id]
-        self._array(running.type.dtype, f"run{id}")
         if isinstance(running, Running):
             return [self._fill(f"run{id}", running.arg, "")]
-        self._array(np.dtype(np.uint64), f"space{id}", 2)
         actions = []
         for number, key in enumerate(running.keys):
             dtype = self.kernel.value_type(key).dtype
-            name = f"key{id}_{number}"
-            self._array(_key_dtype(dtype), name)
-            function = f"fd_sort_key_{text.short_name(dtype)}"
-            actions.append(self._fill(name, key, "~" * running.descending + function))
+            function = "~" * running.descending + f"fd_sort_key_{text.short_name(dtype)}"
+            actions.append(self._fill(f"key{id}_{number}", key, function))
         return actions
 
     def _fill(self, array: str, value: int, function: str) -> Action:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from funcdl.kernels.cpu_c.memory import PARAMETER
 from funcdl.kernels.cpu_c.parameters import Number
 from funcdl.kernels.cpu_c.render import Function, includes, parameter_list
 from funcdl.kernels.cpu_c.render_calls import pointer_type, render_library_call
@@ -17,7 +18,7 @@ from funcdl.kir.program import Address, LibraryCall
 
 def standalone(function: Function, name: str) -> str:
     """The C function of a kernel, and one that calls it, with the same parameters for all kernels:
-    ``void <name>(void *const *pointers, const int64_t *numbers)``.
+    ``void <name>(void *const *pointers, const int64_t *numbers, fd_missing *missing)``.
 
     Without the comment, and with other names for the buffers, so that equal work has equal texts.
     """
@@ -32,13 +33,16 @@ def standalone(function: Function, name: str) -> str:
         return pattern.sub(lambda match: renamed[match[0]], line)
 
     writer = Writer()
-    parameters = parameter_list(buffers, list(renamed.values()), function.numbers)
+    parameters = parameter_list(
+        buffers, list(renamed.values()), function.numbers, function.takes_memory
+    )
     writer.call(f"static void {name}_kernel", parameters, end=" {")
     head = writer.text()
     writer = Writer()
     with _exported(name, writer):
         arguments = [f"({pointer_type(buffer)})pointers[{at}]" for at, buffer in enumerate(buffers)]
         arguments += [n.unpack(f"numbers[{at}]") for at, n in enumerate(function.numbers)]
+        arguments += ["missing"] if function.takes_memory else []
         writer.call(f"{name}_kernel", arguments)
     body = "".join(map(rename, function.body.splitlines(keepends=True)))
     return f"{head}{body}\n{writer.text()}"
@@ -72,11 +76,12 @@ def standalone_library_call(
 @contextmanager
 def _exported(name: str, writer: Writer) -> Iterator[None]:
     """The braces of a function that other shared objects see."""
-    signature = f"void {name}(void *const *pointers, const int64_t *numbers)"
+    signature = f"void {name}(void *const *pointers, const int64_t *numbers, {PARAMETER})"
     writer.line(f'__attribute__((visibility("default"))) {signature};')
     with writer.block(signature):
         writer.line("(void)pointers;")
         writer.line("(void)numbers;")
+        writer.line("(void)missing;")
         yield
 
 

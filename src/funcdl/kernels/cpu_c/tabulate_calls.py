@@ -30,12 +30,14 @@ from funcdl.runtime.call_table import Place, Words
 class Target:
     """What a record calls: an address, and the numbers that the function takes beside pointers.
 
-    `pointers` are what a call of a library passes; a kernel's call has them itself.
+    `pointers` are what a call of a library passes; a kernel's call has them itself. A call that
+    misses memory is reported by its `label`.
     """
 
     function: int
     numbers: Sequence[Number] = ()
     pointers: Sequence[Address] = ()
+    label: int = 0
 
 
 Targets = Mapping[str, Target]
@@ -71,7 +73,7 @@ def _call(program: KernelProgram, call: AnyCall, targets: Targets) -> Words:
 
 def _function_call(target: Target, addresses: Sequence[Address]) -> Words:
     numbers = [number.word for number in target.numbers]
-    return call_table.kernel(target.function, list(map(_place, addresses)), numbers)
+    return call_table.kernel(target.function, list(map(_place, addresses)), numbers, target.label)
 
 
 def _body(body: Body, targets: Targets) -> Words:

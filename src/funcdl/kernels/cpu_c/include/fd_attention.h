@@ -12,11 +12,11 @@
 #ifndef FD_ATTENTION_H
 #define FD_ATTENTION_H
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "fd_gemm.h"
 #include "fd_math.h"
+#include "fd_memory.h"
 #include "fd_runtime.h"
 
 /* Layouts: queries and results [batch, queries, heads, size], keys and values [batch, keys, groups,
@@ -70,12 +70,11 @@ static inline __attribute__((unused)) void fd_attention_any_seen(
   }
 }
 
-/* Memory of a task; cleared where not all columns of its panels are written. */
-static inline __attribute__((unused)) void *fd_attention_memory(int64_t bytes, int clear) {
-  const size_t padded = (size_t)fd_attention_up(bytes, 64);
-  void *memory = aligned_alloc(64, padded);
-  if (memory == NULL) abort();
-  return clear ? memset(memory, 0, padded) : memory;
+/* Memory of a task, if there is any; cleared where not all columns of its panels are written. */
+static inline __attribute__((unused)) void *fd_attention_memory(int64_t bytes, int clear,
+                                                                fd_missing *missing) {
+  void *memory = fd_take(bytes, missing);
+  return clear && memory != NULL ? memset(memory, 0, (size_t)bytes) : memory;
 }
 
 #define FD_T float
@@ -101,8 +100,9 @@ static inline __attribute__((unused)) void *fd_attention_memory(int64_t bytes, i
 /* Arrays of half types as float, and back. */
 #define FD_CONVERT(name, TO, FROM, convert)                                                     \
   static inline __attribute__((unused)) void name(TO *restrict to, const FROM *restrict from,   \
-                                                  int64_t count) {                              \
+                                                  int64_t count, fd_missing *missing) {         \
     enum { block = 4096 };                                                                      \
+    if (*missing != 0) return;                                                                  \
     FD_ATTENTION_SHARE                                                                          \
     for (int64_t begin = 0; begin < count; begin += block) {                                    \
       int64_t end = fd_attention_min(count, begin + block);                                     \

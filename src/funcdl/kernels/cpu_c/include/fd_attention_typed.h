@@ -151,7 +151,7 @@ static inline __attribute__((unused)) void FD_NAME(fd_attention_turn)(
 /* out, and for each query the largest logit and the total of the weights relative to it. */
 static __attribute__((unused)) void FD_NAME(fd_attention)(
     fd_attention_sizes at, FD_NAME(fd_attention_operands) x, FD_T *restrict out,
-    FD_T *restrict largest, FD_T *restrict total) {
+    FD_T *restrict largest, FD_T *restrict total, fd_missing *missing) {
   enum { rows_max = FD_ATTENTION_QUERIES };
   const int64_t size = at.size, apart = at.heads * size;
   const int64_t blocks = (at.queries + rows_max - 1) / rows_max;
@@ -162,7 +162,9 @@ static __attribute__((unused)) void FD_NAME(fd_attention)(
     const int64_t rows = fd_attention_min(at.queries - query, rows_max);
     const int64_t elements = rows_max * (2 * size + 2) +
                              FD_NR * (FD_ATTENTION_KEYS + fd_attention_up(size, FD_NR));
-    FD_T *queries = fd_attention_memory((int64_t)sizeof(FD_T) * elements, rows < rows_max);
+    FD_T *queries =
+        fd_attention_memory((int64_t)sizeof(FD_T) * elements, rows < rows_max, missing);
+    if (queries == NULL) continue;
     FD_T *result = queries + rows_max * size, *top = result + rows_max * size;
     FD_T *sum = top + rows_max, *tile = sum + rows_max, *turned = tile + FD_ATTENTION_KEYS * FD_NR;
     const int64_t first = (batch * at.queries + query) * apart + head * size;
@@ -213,7 +215,7 @@ static inline __attribute__((unused)) void FD_NAME(fd_attention_pull)(
 static __attribute__((noinline, unused)) void FD_NAME(fd_attention_pull_chunk)(
     const fd_attention_sizes *at, const FD_NAME(fd_attention_operands) *x, const FD_T *out,
     const FD_T *largest, const FD_T *total, const FD_T *cotangent, int64_t batch, int64_t head,
-    int64_t chunk, FD_T *query_gradient, FD_T *key_sums, FD_T *value_sums) {
+    int64_t chunk, FD_T *query_gradient, FD_T *key_sums, FD_T *value_sums, fd_missing *missing) {
   enum { rows_max = FD_ATTENTION_QUERIES };
   const int64_t size = at->size, width = FD_NAME(fd_attention_padded)(size);
   const int64_t apart = at->heads * size, keys_apart = at->groups * size;
@@ -223,7 +225,8 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_attention_pull_chunk)(
   const int64_t panels = rows_max * fd_attention_up(size, FD_NR);
   const int64_t elements = rows_max * (2 * FD_ATTENTION_KEYS + 3 * size + 3) + 3 * panels;
   FD_T *weights =
-      fd_attention_memory((int64_t)sizeof(FD_T) * elements, at->queries % rows_max != 0);
+      fd_attention_memory((int64_t)sizeof(FD_T) * elements, at->queries % rows_max != 0, missing);
+  if (weights == NULL) return;
   FD_T *gradients = weights + rows_max * FD_ATTENTION_KEYS;
   FD_T *turned_queries = gradients + rows_max * FD_ATTENTION_KEYS;
   FD_T *turned_cotangents = turned_queries + rows_max * size;
@@ -293,7 +296,7 @@ static __attribute__((unused)) void FD_NAME(fd_attention_gradient)(
     fd_attention_sizes at, FD_NAME(fd_attention_operands) x, const FD_T *restrict out,
     const FD_T *restrict largest, const FD_T *restrict total, const FD_T *restrict cotangent,
     FD_T *restrict query_gradient, FD_T *restrict key_gradient, FD_T *restrict value_gradient,
-    FD_T *restrict sums) {
+    FD_T *restrict sums, fd_missing *missing) {
   const int64_t width = FD_NAME(fd_attention_padded)(at.size), padded = at.keys * width;
   const int64_t parts = at.heads / at.groups * at.chunks;
   const FD_T scale = (FD_T)at.scale;
@@ -302,8 +305,9 @@ static __attribute__((unused)) void FD_NAME(fd_attention_gradient)(
     FD_T *own = sums + task * 2 * padded;
     FD_NAME(fd_attention_pull_chunk)(
         &at, &x, out, largest, total, cotangent, task / at.chunks / at.heads,
-        task / at.chunks % at.heads, task % at.chunks, query_gradient, own, own + padded);
+        task / at.chunks % at.heads, task % at.chunks, query_gradient, own, own + padded, missing);
   }
+  if (*missing != 0) return; /* some sums are undefined */
   const int64_t key_blocks = (at.keys + FD_ATTENTION_KEYS - 1) / FD_ATTENTION_KEYS;
   FD_ATTENTION_SHARE
   for (int64_t task = 0; task < at.batch * at.groups * key_blocks; task++) {

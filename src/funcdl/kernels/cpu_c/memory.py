@@ -1,0 +1,31 @@
+"""Memory that the threads of a kernel take while it runs (fd_memory.h)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from funcdl.kernels.cpu_c.text import Writer
+
+# The last parameter of functions that take memory, and what the call's side passes to it.
+PARAMETER = "fd_missing *missing"
+ARGUMENT = "&missing"
+
+
+def takes_memory(body: str) -> bool:
+    """Whether a function with this body has the `PARAMETER`."""
+    return "fd_take(" in body
+
+
+@contextmanager
+def heap_array(writer: Writer, kind: str, name: str, size: str) -> Iterator[None]:
+    """An array on the heap, in a block which does not run where there is no memory.
+
+    Args:
+        kind: the C type of its elements.
+        size: how many there are, as a C expression.
+    """
+    writer.line(f"{kind} *const {name} = fd_take((int64_t)sizeof({kind}) * {size}, missing);")
+    with writer.block(f"if ({name} != NULL)"):
+        yield
+        writer.line(f"free({name});")
