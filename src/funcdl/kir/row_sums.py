@@ -21,7 +21,7 @@ from funcdl.kir.schedule import Schedule
 
 Array = np.ndarray[Any, Any]
 
-NAME = "row_sums"
+ROW_SUMS = "row_sums"
 """The function of a `kir.ir.Library` whose problem has `RowSums` as ``rows``."""
 
 

@@ -47,7 +47,7 @@ from funcdl.kir.convolution import needed
 from funcdl.kir.index import Index
 from funcdl.kir.ir import Kernel, Library, Load, Reduce, Store
 from funcdl.kir.passes import rebuild_instruction
-from funcdl.kir.row_sums import NAME, RowSums
+from funcdl.kir.row_sums import ROW_SUMS, RowSums
 from funcdl.kir.schedule import Schedule
 
 # Programs for each of an H100's 132 processors: short rows need several, so that enough of them are
@@ -307,7 +307,7 @@ class _Merger:
         rows = RowSums(plain, schedule, tuple(own[name] for name in sums))
         size = schedule.programs * self._columns.extent
         buffers = tuple(replace(b, size=size) if b.name in rows.sums else b for b in plain.buffers)
-        library = Library(NAME, (("rows", rows),), rows.cost, rows.run)
+        library = Library(ROW_SUMS, (("rows", rows),), rows.cost, rows.run)
         framed = Kernel(kernel.name, buffers, (), (), library)
         variables = {own[name]: var for name, var in names.items()}
         return LoweredKernel(framed, variables, self._lowered.source)

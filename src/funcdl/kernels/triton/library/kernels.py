@@ -17,14 +17,14 @@ from funcdl.kernels.triton.library.sort_problem import Sort
 from funcdl.kernels.triton.library.template import Estimate, Tiles
 from funcdl.kernels.triton.render import TritonKernel
 from funcdl.kir.ir import Library
-from funcdl.kir.row_sums import NAME, RowSums
+from funcdl.kir.row_sums import ROW_SUMS, RowSums
 from funcdl.kir.schedule import Schedule, Step
 
 _MODULES: dict[str, ModuleType] = {
     "attention_forward": attention_forward,
     "attention_query_gradient": attention_query_gradient,
     "attention_key_gradient": attention_key_gradient,
-    NAME: row_sums,
+    ROW_SUMS: row_sums,
     "sort_blocks": sort_blocks,
     "merge_runs": merge_runs,
 }
@@ -64,7 +64,7 @@ def tiles_of(schedule: Schedule) -> Tiles | None:
 
 def _problem(library: Library) -> Attention | Sort | RowSums:
     fields = dict(library.problem)
-    if library.function == NAME:
+    if library.function == ROW_SUMS:
         rows: RowSums = fields["rows"]
         return rows
     return Attention(**fields) if library.function.startswith("attention") else Sort(**fields)

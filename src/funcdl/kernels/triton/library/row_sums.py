@@ -16,7 +16,7 @@ from funcdl.kernels.triton.blocks import pointer_name
 from funcdl.kernels.triton.library.template import Estimate, Tiles, tiles
 from funcdl.kernels.triton.render import Renderer, TritonKernel
 from funcdl.kir.ir import Store
-from funcdl.kir.row_sums import NAME, RowSums
+from funcdl.kir.row_sums import ROW_SUMS, RowSums
 from funcdl.kir.schedule import Schedule
 
 
@@ -46,7 +46,7 @@ class _Writer(Renderer):
     """Writes rows in a loop, with a block of sums beside it."""
 
     def __init__(self, problem: RowSums, schedule: Schedule) -> None:
-        super().__init__(replace(problem.kernel, name=NAME), schedule)
+        super().__init__(replace(problem.kernel, name=ROW_SUMS), schedule)
         self._sums = problem.sums
         self._rows, self._columns = (axis.name for axis in problem.kernel.axes)
 
