@@ -43,7 +43,7 @@ def fuse_one_per_row(program: ClosedJaxpr) -> ClosedJaxpr:
 class _Rewriter:
     def __init__(self, program: ClosedJaxpr) -> None:
         self._program = program
-        self._producer = {v: eqn for eqn in program.jaxpr.eqns for v in eqn.outvars}
+        self._makers = {v: eqn for eqn in program.jaxpr.eqns for v in eqn.outvars}
         self._eqns: list[Eqn] = []
         self._changed = False
 
@@ -65,6 +65,10 @@ class _Rewriter:
             self._program.jaxpr.replace(eqns=tuple(self._eqns)), self._program.consts
         )
 
+    def _maker(self, x: Atom) -> Eqn | None:
+        """The equation that computes `x`; None of inputs and literals."""
+        return self._makers.get(x) if isinstance(x, Var) else None
+
     def _emit(self, like: Eqn, primitive: Primitive, *operands: Atom, **params: Any) -> Var:
         (aval,) = primitive.output_avals([atom.aval for atom in operands], params)
         out = Var(aval)
@@ -83,7 +87,12 @@ class _Rewriter:
             or (fills and params["fill_value"] is not None)
             or any(size != 1 for size in params["slice_sizes"])
             or eqn.outvars[0].aval.size != math.prod(shape[:-1])
-            or not self._is_one_per_row(eqn, names.start_index_map, names.operand_batching_dims)
+            or not self._is_one_per_row(
+                eqn,
+                names.start_index_map,
+                names.operand_batching_dims,
+                names.start_indices_batching_dims,
+            )
             or self._inner(operand) is None
         ):
             return None
@@ -91,7 +100,7 @@ class _Rewriter:
 
     def _inner(self, x: Atom) -> Eqn | None:
         """The equation that computes `x` by element from one array and row-wise values."""
-        eqn = self._producer.get(x) if isinstance(x, Var) else None
+        eqn = self._maker(x)
         if eqn is None or eqn.primitive not in _KEEP_NAN:
             return None
         if any(atom.aval.dtype.kind != "f" for atom in eqn.invars):
@@ -100,7 +109,7 @@ class _Rewriter:
 
     def _row_wise(self, x: Atom) -> Eqn | None:
         """What spreads `x` over rows, if it is the same all along each row."""
-        eqn = self._producer.get(x) if isinstance(x, Var) else None
+        eqn = self._maker(x)
         if eqn is None or eqn.primitive is not broadcast_in_dim:
             return None
         (operand,) = eqn.invars
@@ -148,7 +157,10 @@ class _Rewriter:
             or updates.aval.size != math.prod(shape[:-1])
             or not self._is_zero(zeros)
             or not self._is_one_per_row(
-                eqn, names.scatter_dims_to_operand_dims, names.operand_batching_dims
+                eqn,
+                names.scatter_dims_to_operand_dims,
+                names.operand_batching_dims,
+                names.scatter_indices_batching_dims,
             )
         ):
             return None
@@ -174,7 +186,7 @@ class _Rewriter:
         return self._emit(eqn, select_n, here, zeros, spread(update))
 
     def _is_zero(self, x: Atom) -> bool:
-        eqn = self._producer.get(x) if isinstance(x, Var) else None
+        eqn = self._maker(x)
         if eqn is None or eqn.primitive is not broadcast_in_dim:
             return False
         (operand,) = eqn.invars
@@ -182,17 +194,20 @@ class _Rewriter:
 
     # Indices
 
-    def _is_one_per_row(self, eqn: Eqn, mapped: tuple[int, ...], batching: tuple[int, ...]) -> bool:
+    def _is_one_per_row(
+        self,
+        eqn: Eqn,
+        mapped: tuple[int, ...],
+        operand_batching: tuple[int, ...],
+        indices_batching: tuple[int, ...],
+    ) -> bool:
         """Whether indices say where in the last dimension one element of each row is, in order."""
         operand, indices = eqn.invars[0].aval, eqn.invars[1]
         rank = len(operand.shape)
         every = tuple(range(rank - 1))
-        names = eqn.params["dimension_numbers"]
-        own = getattr(names, "start_indices_batching_dims", None)
-        if own is None:
-            own = names.scatter_indices_batching_dims
         if mapped == (rank - 1,):
-            return batching == own == every and indices.aval.size == math.prod(operand.shape[:-1])
+            one_each = indices.aval.size == math.prod(operand.shape[:-1])
+            return operand_batching == indices_batching == every and one_each
         # x[arange(n), label]
         return rank == 2 and mapped == (0, 1) and self._column(indices) is not None
 
@@ -202,7 +217,7 @@ class _Rewriter:
 
     def _column(self, indices: Atom) -> Atom | None:
         """Where indices are the rows' own numbers beside others: the others."""
-        eqn = self._producer.get(indices) if isinstance(indices, Var) else None
+        eqn = self._maker(indices)
         shape = indices.aval.shape
         if eqn is None or eqn.primitive is not concatenate or len(eqn.invars) != 2:
             return None
@@ -213,19 +228,15 @@ class _Rewriter:
 
     def _counts(self, x: Atom, count: int) -> bool:
         """Whether `x` is 0, 1, 2, …, be it that negative numbers would count from the end."""
-        eqn = self._producer.get(x) if isinstance(x, Var) else None
+        eqn = self._maker(x)
         if eqn is None:
             return False
         if eqn.primitive is reshape:
             return self._counts(eqn.invars[0], count)
         if eqn.primitive is select_n and len(eqn.invars) == 3:
             which, found, _ = eqn.invars
-            test = self._producer.get(which) if isinstance(which, Var) else None
-            least = test is not None and test.primitive is lt and test.invars[0] is found
-            return (
-                least
-                and test is not None
-                and self._is_zero(test.invars[1])
-                and self._counts(found, count)
-            )
+            test = self._maker(which)
+            if test is None or test.primitive is not lt or test.invars[0] is not found:
+                return False
+            return self._is_zero(test.invars[1]) and self._counts(found, count)
         return eqn.primitive is iota and eqn.params["shape"] == (count,)
