@@ -136,7 +136,7 @@ class _Cut:
         """Each part's result; of the largest element's position its value, too."""
         args = [self._reduce(id).arg for id in now]
         roots = {v for arg in args for v in needed(self.kernel, arg, earlier)}
-        builder, place = self._cut_builder(f"parts{len(self.kernels)}", roots, earlier)
+        builder, place = self._cut_builder(f"parts{len(self.kernels)}", roots)
         part = ix.axis(self.part_name, self.parts)
         ids = self._load_totals(builder, earlier)
         self._rebuild(builder, args, ids, place)
@@ -210,7 +210,7 @@ class _Cut:
     def _part_totals(self, now: list[int]) -> None:
         args = [self._running(id).arg for id in now]
         roots = {v for arg in args for v in needed(self.kernel, arg)}
-        builder, place = self._cut_builder("parts", roots, [])
+        builder, place = self._cut_builder("parts", roots)
         part = ix.axis(self.part_name, self.parts)
         ids: dict[int, int] = {}
         self._rebuild(builder, args, ids, place)
@@ -260,7 +260,7 @@ class _Cut:
     def _continued(self, now: list[int]) -> None:
         args = [self._running(id).arg for id in now]
         roots = {v for e in self.effects for v in needed(self.kernel, e)}
-        builder, place = self._cut_builder("", roots, [])
+        builder, place = self._cut_builder("", roots)
         part = ix.axis(self.part_name, self.parts)
         ids: dict[int, int] = {}
         self._rebuild(builder, args, ids, place)
@@ -281,7 +281,7 @@ class _Cut:
     # What both are made of
 
     def _cut_builder(
-        self, suffix: str, reads: Iterable[int], totals: list[int]
+        self, suffix: str, reads: Iterable[int]
     ) -> tuple[KernelBuilder, dict[str, Index]]:
         """A builder whose axis is cut into parts, and where its positions are in the whole."""
         name = self.kernel.name

@@ -51,8 +51,6 @@ ROW_PROGRAMS = 1024
 MIN_PART = 4096
 # Rows of a product's blocks whose programs run side by side: see `kir.schedule.Schedule`.
 GROUP = 8
-
-
 # Longest row that a running result takes in one block, and the blocks in which it takes others.
 RUNNING_LANES = 2048
 # Elements of a thread, as the lanes above count on. What a function needs on its way to a result is

@@ -20,7 +20,7 @@ Array = np.ndarray[Any, Any]
 
 BLOCK_BYTES = 8 << 10
 MAX_BLOCK = 2048
-"""What a program of `library.sort` takes: bytes of keys, of four or more each, and elements."""
+"""What a program of `sort_blocks` takes: bytes of keys, of four or more each, and elements."""
 
 
 def divide_orders(program: ClosedJaxpr) -> ClosedJaxpr:

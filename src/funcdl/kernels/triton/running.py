@@ -4,7 +4,7 @@ A running result is an associative scan over the block. Where a row has several 
 takes them one after the other, and carries what all blocks so far came to into the next one.
 
 A row that is sorted lies in one block, and goes through a network of exchanges (see `sorting`).
-Longer rows are sorted by kernels of their own (`library.sort`).
+Longer rows are sorted by kernels of their own (`library.sort_blocks`).
 """
 
 from __future__ import annotations
