@@ -46,8 +46,10 @@ SHORT_LANES = 8
 # Rows that a column reduction takes in at a time, where each costs no more additions than this.
 UNROLLED_ROWS = 4
 MOST_UNROLLED = 8
-# Rows and columns of a tile of a transposition: each line of a cache is used up while it is there.
+# Rows and columns of a tile of a transposition, and the fewest that are worth one: each line of a
+# cache is used up while it is there.
 TRANSPOSE_TILE = (16, 128)
+TRANSPOSE_LEAST = 16
 # Terms of a float sum that are added up one after the other (in each lane) before the sum moves on
 # to a fresh accumulator: rounding errors grow with this, and not with the length of the sum.
 ROW_BLOCK = 4096
@@ -167,8 +169,8 @@ def _transposed_axis(kernel: Kernel, inner: str) -> str | None:
             continue
         for axis in kernel.axes:
             if abs(load.index.coefficient(axis.name)) == 1 and axis.name != inner:
-                long = kernel.axis(inner).extent >= TRANSPOSE_TILE[1]
-                return axis.name if long and axis.extent >= TRANSPOSE_TILE[0] else None
+                least = min(kernel.axis(inner).extent, axis.extent)
+                return axis.name if least >= TRANSPOSE_LEAST else None
     return None
 
 

@@ -18,6 +18,7 @@ from funcdl.kernels.cpu_c.render_conv import is_direct, render_conv
 from funcdl.kernels.cpu_c.render_dot import is_blocked, render_dot
 from funcdl.kernels.cpu_c.render_loops import render_loops
 from funcdl.kernels.cpu_c.render_running import render_running
+from funcdl.kernels.cpu_c.render_transposed import is_transposed, render_transposed
 from funcdl.kernels.cpu_c.render_updates import render_updates
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.convolution import conv_as_dot
@@ -147,7 +148,10 @@ def _render_body(kernel: Kernel, schedule: Schedule, writer: Writer) -> tuple[Nu
         return ()
     if is_blocked(kernel := conv_as_dot(kernel), schedule):
         return render_dot(kernel, schedule, writer)
-    return render_loops(dot_as_sum(kernel), schedule, writer)
+    kernel = dot_as_sum(kernel)
+    if is_transposed(kernel, schedule):
+        return render_transposed(kernel, schedule, writer)
+    return render_loops(kernel, schedule, writer)
 
 
 def render_program(program: KernelProgram, before_calls: str = "") -> str:

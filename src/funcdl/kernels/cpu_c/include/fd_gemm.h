@@ -11,6 +11,7 @@
 
 #include <stddef.h>
 
+#include "fd_transpose.h"
 #include "fd_types.h"
 
 /* The micro-tile, a whole number of vectors wide: enough accumulators to hide the latency of FMA, and
@@ -68,41 +69,6 @@ FD_INLINE fd_vector_f64 fd_vector_fma_f64(fd_vector_f64 a, fd_vector_f64 b, fd_v
 #undef FD_FUSE
 #undef FD_FMA_F32
 #undef FD_FMA_F64
-
-/* Transposes of 16-byte vectors, which every target shuffles in one instruction each. */
-#if defined(__clang__) || __GNUC__ >= 12
-#define FD_SHUFFLE(mask_type, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define FD_SHUFFLE(mask_type, a, b, ...) __builtin_shuffle(a, b, (mask_type){__VA_ARGS__})
-#endif
-typedef float fd_quad __attribute__((vector_size(16), aligned(4), may_alias));
-typedef double fd_pair __attribute__((vector_size(16), aligned(8), may_alias));
-typedef int32_t fd_quad_mask __attribute__((vector_size(16)));
-typedef int64_t fd_pair_mask __attribute__((vector_size(16)));
-
-/* to[k * to_stride + i] = from[i * from_stride + k], i and k below 4. */
-FD_INLINE void fd_transpose_f32(float *to, int64_t to_stride, const float *from,
-                                int64_t from_stride) {
-  fd_quad r0 = *(const fd_quad *)from, r1 = *(const fd_quad *)(from + from_stride);
-  fd_quad r2 = *(const fd_quad *)(from + 2 * from_stride);
-  fd_quad r3 = *(const fd_quad *)(from + 3 * from_stride);
-  fd_quad low01 = FD_SHUFFLE(fd_quad_mask, r0, r1, 0, 4, 1, 5);
-  fd_quad low23 = FD_SHUFFLE(fd_quad_mask, r2, r3, 0, 4, 1, 5);
-  fd_quad high01 = FD_SHUFFLE(fd_quad_mask, r0, r1, 2, 6, 3, 7);
-  fd_quad high23 = FD_SHUFFLE(fd_quad_mask, r2, r3, 2, 6, 3, 7);
-  *(fd_quad *)to = FD_SHUFFLE(fd_quad_mask, low01, low23, 0, 1, 4, 5);
-  *(fd_quad *)(to + to_stride) = FD_SHUFFLE(fd_quad_mask, low01, low23, 2, 3, 6, 7);
-  *(fd_quad *)(to + 2 * to_stride) = FD_SHUFFLE(fd_quad_mask, high01, high23, 0, 1, 4, 5);
-  *(fd_quad *)(to + 3 * to_stride) = FD_SHUFFLE(fd_quad_mask, high01, high23, 2, 3, 6, 7);
-}
-/* The same for i and k below 2. */
-FD_INLINE void fd_transpose_f64(double *to, int64_t to_stride, const double *from,
-                                int64_t from_stride) {
-  fd_pair r0 = *(const fd_pair *)from, r1 = *(const fd_pair *)(from + from_stride);
-  *(fd_pair *)to = FD_SHUFFLE(fd_pair_mask, r0, r1, 0, 2);
-  *(fd_pair *)(to + to_stride) = FD_SHUFFLE(fd_pair_mask, r0, r1, 1, 3);
-}
-#undef FD_SHUFFLE
 
 #define FD_T float
 #define FD_NAME(name) name##_f32
