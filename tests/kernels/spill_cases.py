@@ -7,21 +7,18 @@ needs too much shared memory.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tests.process import answer
 
 from funcdl.core import dtypes
 from funcdl.kir import index as ix
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.ir import Kernel
 
-ROOT = Path(__file__).parents[2]
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
 
 # Rows and columns; a matrix product has 512 terms.
@@ -88,13 +85,8 @@ def complaints(arch: int, cases: Iterable[Sequence[str]]) -> list[str]:
 
 def run(arch: int, cases: Iterable[Sequence[str]]) -> list[str]:
     """`complaints` in a process of its own, where Triton's interpreter is not chosen."""
-    environment = dict(os.environ)
-    environment.pop("TRITON_INTERPRET", None)
     words = [word for case in cases for word in case]
-    command = [sys.executable, "-m", "tests.kernels.spill_cases", str(arch), *words]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found: list[str] = json.loads(done.stdout.splitlines()[-1])
+    found: list[str] = answer("-m", "tests.kernels.spill_cases", str(arch), *words, interpret=False)
     return found
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import numpy as np
 import pytest
 from tests.kernels.attention_cases import F32, QUICK, SLOW, problem
 from tests.kernels.test_triton_compile import SHARED_LIMIT
+from tests.process import answer
 
 from funcdl.kernels.triton.compile import compile_cubin
 from funcdl.kernels.triton.library import (
@@ -34,11 +32,7 @@ BF16 = np.dtype(ml_dtypes.bfloat16)
 
 
 def differences(names: list[str]) -> dict[str, str]:
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
-    command = [sys.executable, "-m", "tests.kernels.attention_cases", *names]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, str] = answer("-m", "tests.kernels.attention_cases", *names, interpret=True)
     return found
 
 

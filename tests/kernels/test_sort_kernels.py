@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import numpy as np
 import pytest
 from tests.kernels.sort_cases import CASES, problem
 from tests.kernels.test_triton_compile import SHARED_LIMIT
+from tests.process import answer
 
 from funcdl.compiler.cuda.schedule import schedule_gpu
 from funcdl.kernels.triton.compile import compile_cubin
@@ -29,11 +27,7 @@ LONG = 1_000_003
 
 @pytest.fixture(scope="module")
 def differences() -> dict[str, str]:
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
-    command = [sys.executable, "-m", "tests.kernels.sort_cases", *CASES]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, str] = answer("-m", "tests.kernels.sort_cases", *CASES, interpret=True)
     return found
 
 

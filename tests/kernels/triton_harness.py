@@ -6,28 +6,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-ROOT = Path(__file__).parents[2]
+from tests.process import answer
 
 
 def run(mode: str, names: Iterable[str]) -> dict[str, Any]:
-    """Run this module in a new process: Triton's interpreter must be chosen before its import."""
-    environment = dict(os.environ)
-    environment.pop("TRITON_INTERPRET", None)
-    if mode == "interpret":
-        environment["TRITON_INTERPRET"] = "1"
-    command = [sys.executable, "-m", "tests.kernels.triton_harness", mode, *names]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    """Run this module in a new process."""
+    module = "tests.kernels.triton_harness"
+    result: dict[str, Any] = answer("-m", module, mode, *names, interpret=mode == "interpret")
     return result
 
 

@@ -7,15 +7,13 @@ of complaints.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tests.ops.special_values import assert_same_values, special_samples
 from tests.ops.table import ELEMENTWISE, reason_missing
+from tests.process import answer
 
 from funcdl.core import dtypes
 from funcdl.core.avals import ShapedArray
@@ -24,22 +22,14 @@ from funcdl.kir.ir import Kernel
 from funcdl.ops.lowering import compute_dtype
 from funcdl.ops.registry import Sample
 
-ROOT = Path(__file__).parents[2]
-
 NDArray = np.ndarray[Any, Any]
 Calls = dict[str, tuple[str, Sample]]
 
 
 def run(mode: str, dtype: str) -> list[str]:
     """What is wrong with a dtype, found in a new process: one mode excludes the other."""
-    environment = dict(os.environ)
-    environment.pop("TRITON_INTERPRET", None)
-    if mode == "interpret":
-        environment["TRITON_INTERPRET"] = "1"
-    command = [sys.executable, "-m", "tests.ops.triton_process", mode, dtype]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    complaints: list[str] = json.loads(done.stdout.splitlines()[-1])
+    module = "tests.ops.triton_process"
+    complaints: list[str] = answer("-m", module, mode, dtype, interpret=mode == "interpret")
     return complaints
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tests.ops.table import OPS, samples
+from tests.process import answer
 
 from funcdl.core import dtypes
 from funcdl.core.avals import ShapedArray
@@ -18,7 +16,6 @@ from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.ir import Kernel
 from funcdl.ops.lowering import compute_dtype
 
-ROOT = Path(__file__).parents[2]
 NAMES = (
     *("bessel_i0e", "bessel_i1e", "digamma", "igamma", "igamma_grad_a", "igammac", "polygamma"),
     *("random_gamma_grad", "regularized_incomplete_beta", "zeta"),
@@ -26,15 +23,9 @@ NAMES = (
 
 
 def run(mode: str, dtype: str) -> dict[str, Any]:
-    """What a new process finds out: Triton's interpreter must be chosen before its import."""
-    environment = dict(os.environ)
-    environment.pop("TRITON_INTERPRET", None)
-    if mode == "interpret":
-        environment["TRITON_INTERPRET"] = "1"
-    command = [sys.executable, "-m", "tests.special.triton_process", mode, dtype]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    """What a new process finds out."""
+    module = "tests.special.triton_process"
+    found: dict[str, Any] = answer("-m", module, mode, dtype, interpret=mode == "interpret")
     return found
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from tests.compiler.cuda.norm_programs import (
     rms_norm,
 )
 from tests.kernels.test_triton_compile import SHARED_LIMIT
+from tests.process import answer
 from tests.runtime.cuda.environment import StubGpu, installed
 
 import funcdl as fd
@@ -54,11 +52,7 @@ def test_programs_launch_so_many_kernels(name: str) -> None:
 @pytest.mark.triton
 def test_programs_and_other_blocks_in_tritons_interpreter() -> None:
     names = [name for name in PROGRAMS if name != "parts"]
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
-    command = [sys.executable, "-m", "tests.compiler.cuda.norm_programs", *names]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = answer("-m", "tests.compiler.cuda.norm_programs", *names, interpret=True)
     assert found == dict.fromkeys(found, "") and len(found) == len(names) + 3 * len(BLOCKS)
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.process import answer
 from tests.runtime.cuda.environment import StubGpu
 
 import funcdl as fd
@@ -91,10 +88,6 @@ print(json.dumps(results))
 
 @pytest.mark.triton
 def test_the_kernels_in_tritons_interpreter() -> None:
-    environment = os.environ | {"TRITON_INTERPRET": "1", "FUNCDL_ENABLE_X64": "1"}
-    command = [sys.executable, "-c", PROGRAM]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    results = json.loads(done.stdout.splitlines()[-1])
+    results = answer("-c", PROGRAM, interpret=True)
     assert results.keys() == PROGRAMS.keys()
     assert all(error <= 1e-5 for error in results.values()), results

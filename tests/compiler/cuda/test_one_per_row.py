@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -18,6 +14,7 @@ from tests.compiler.cuda.loss_programs import (
     mean,
     weighted,
 )
+from tests.process import answer
 from tests.runtime.cuda.environment import StubGpu, installed
 
 import funcdl as fd
@@ -40,11 +37,8 @@ def test_programs_compute_what_they_mean(name: str) -> None:
 @pytest.mark.triton
 def test_programs_in_tritons_interpreter() -> None:
     names = [n for n in PROGRAMS if n.endswith("outside")] + ["three dimensions", "bf16"]
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
-    command = [sys.executable, "-m", "tests.compiler.cuda.loss_programs", *names]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads(done.stdout.splitlines()[-1]) == dict.fromkeys(names, "")
+    found = answer("-m", "tests.compiler.cuda.loss_programs", *names, interpret=True)
+    assert found == dict.fromkeys(names, "")
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.process import answer
 from tests.runtime.cuda.environment import StubGpu
 
 import funcdl as fd
@@ -120,8 +117,4 @@ with installed(StubGpu(run=interpret)) as gpu:
 
 @pytest.mark.triton
 def test_gradient_in_tritons_interpreter() -> None:
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
-    command = [sys.executable, "-c", PROGRAM]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert max(json.loads(done.stdout.splitlines()[-1])) < 1e-3
+    assert max(answer("-c", PROGRAM, interpret=True)) < 1e-3

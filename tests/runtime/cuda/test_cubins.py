@@ -3,15 +3,12 @@ run in Triton's interpreter as the stub driver's kernels."""
 
 from __future__ import annotations
 
-import json
-import os
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.process import answer
 
 pytestmark = pytest.mark.triton
 
@@ -96,10 +93,6 @@ print(json.dumps(results))
 
 
 def test_training_step_in_tritons_interpreter() -> None:
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
-    command = [sys.executable, "-c", PROGRAM]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    results = json.loads(done.stdout.splitlines()[-1])
+    results = answer("-c", PROGRAM, interpret=True)
     np.testing.assert_allclose(results["gpu"], results["cpu"], rtol=1e-5)
     assert results["launches"] >= 4 and results["gpu"][-1] < results["gpu"][0]
