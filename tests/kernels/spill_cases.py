@@ -12,14 +12,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from tests.kernels.resources import SHARED_LIMIT
 from tests.process import answer
 
 from funcdl.core import dtypes
 from funcdl.kir import index as ix
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.ir import Kernel
-
-SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
 
 # Rows and columns; a matrix product has 512 terms.
 SHAPES = {

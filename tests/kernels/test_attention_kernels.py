@@ -10,10 +10,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 from tests.kernels.attention_cases import F32, QUICK, SLOW, problem
-from tests.kernels.test_triton_compile import SHARED_LIMIT
+from tests.kernels.resources import assert_fits
 from tests.process import answer
 
-from funcdl.kernels.triton.compile import compile_cubin
 from funcdl.kernels.triton.library import (
     attention_forward,
     attention_key_gradient,
@@ -56,9 +55,7 @@ def test_kernels_compute_the_formula_for_more_shapes(name: str) -> None:
 
 def check(given: Attention, module: Any, arch: int) -> None:
     chosen = module.candidates(given)[0]
-    report = compile_cubin(module.kernel(given, chosen), arch, report=True).metadata
-    assert report["spill_bytes"] == 0
-    assert report["shared"] <= SHARED_LIMIT[str(arch)]
+    report = assert_fits(module.kernel(given, chosen), arch)
     assert report["global_scratch_size"] == report["profile_scratch_size"] == 0
 
 

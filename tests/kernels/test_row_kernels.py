@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.kernels.resources import assert_fits
 from tests.kernels.row_cases import BF16, CASES, F32
-from tests.kernels.test_triton_compile import SHARED_LIMIT
 from tests.process import answer
 
-from funcdl.kernels.triton.compile import compile_cubin
 from funcdl.kernels.triton.library import cross_entropy, norm_gradient
 from funcdl.kernels.triton.library.cross_entropy import CrossEntropy
 from funcdl.kernels.triton.library.norm_gradient import MAX_SIZE, Norm
@@ -34,9 +33,7 @@ def test_kernels_compute_the_formula(name: str, differences: dict[str, str]) -> 
 
 
 def check(module: Any, problem: Any, arch: int) -> None:
-    report = compile_cubin(module.kernel(problem), arch, report=True).metadata
-    assert report["spill_bytes"] == 0
-    assert report["shared"] <= SHARED_LIMIT[str(arch)]
+    assert_fits(module.kernel(problem), arch)
 
 
 @pytest.mark.triton

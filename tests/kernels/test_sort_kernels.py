@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.kernels.resources import assert_fits
 from tests.kernels.sort_cases import CASES, problem
-from tests.kernels.test_triton_compile import SHARED_LIMIT
 from tests.process import answer
 
 from funcdl.compiler.cuda.schedule import schedule_gpu
-from funcdl.kernels.triton.compile import compile_cubin
 from funcdl.kernels.triton.library import merge_runs, sort_blocks
 from funcdl.kernels.triton.library.sort_problem import Sort
 from funcdl.kernels.triton.render import render_kernel
@@ -37,16 +36,10 @@ def test_rows_are_sorted_as_numpy_sorts_them(name: str, differences: dict[str, s
     assert differences[name] == ""
 
 
-def check(module: Any, sort: Sort, arch: int) -> None:
-    report = compile_cubin(module.kernel(sort), arch, report=True).metadata
-    assert report["spill_bytes"] == 0
-    assert report["shared"] <= SHARED_LIMIT[str(arch)]
-
-
 @pytest.mark.triton
 @pytest.mark.parametrize("module", [sort_blocks, merge_runs])
 def test_a_kernel_of_each_kind_compiles(module: Any) -> None:
-    check(module, problem(1, LONG, "f4"), 90)
+    assert_fits(module.kernel(problem(1, LONG, "f4")), 90)
 
 
 @pytest.mark.triton
@@ -67,7 +60,8 @@ def test_a_kernel_of_each_kind_compiles(module: Any) -> None:
 )
 def test_no_kernel_spills(names: tuple[str, ...], block: int, module: Any, arch: int) -> None:
     dtypes = problem(1, LONG, *names).dtypes
-    check(module, Sort(3, LONG, dtypes, descending=len(names) == 1, block=block), arch)
+    sort = Sort(3, LONG, dtypes, descending=len(names) == 1, block=block)
+    assert_fits(module.kernel(sort), arch)
 
 
 @pytest.mark.triton
@@ -83,8 +77,7 @@ def test_the_longest_rows_of_one_block_do_not_spill(count: int, dtype: str, arch
     builder.buffer("out", np.int32, 3 * length, "out")
     builder.store("out", i * length + j, builder.order(values, "j"))
     kernel = builder.build()
-    report = compile_cubin(render_kernel(kernel, schedule_gpu(kernel)), arch, report=True).metadata
-    assert report["spill_bytes"] == 0
+    assert_fits(render_kernel(kernel, schedule_gpu(kernel)), arch)
 
 
 @pytest.mark.parametrize("module", [sort_blocks, merge_runs])

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from tests.kernels import triton_harness
+from tests.kernels.resources import SHARED_LIMIT
 from tests.kernels.test_triton_interpret import NAMES
 from tests.kernels.triton_kernels import large_cases
 
-SHARED_LIMIT = {"80": 163 * 1024, "90": 227 * 1024}
 QUICK = ["pointwise", "softmax", "matmul"]
 
 pytestmark = pytest.mark.triton
@@ -19,7 +19,7 @@ def check(reports: dict[str, Any], name: str) -> None:
     assert not isinstance(reports[name], str), reports[name]
     for arch, report in reports[name].items():
         assert report["elf"] and report["arch"] == int(arch)
-        assert report["shared"] <= SHARED_LIMIT[arch]
+        assert report["shared"] <= SHARED_LIMIT[int(arch)]
         assert report["spill_bytes"] == 0
         assert 0 < report["registers"] <= 255
         assert report["num_warps"] in (1, 2, 4, 8, 16)

@@ -19,12 +19,11 @@ from tests.compiler.cuda.norm_programs import (
     problems,
     rms_norm,
 )
-from tests.kernels.test_triton_compile import SHARED_LIMIT
+from tests.kernels.resources import assert_fits
 from tests.process import answer
 from tests.runtime.cuda.environment import StubGpu, installed
 
 import funcdl as fd
-from funcdl.kernels.triton.compile import compile_cubin
 from funcdl.kernels.triton.library import norm_gradient, row_sums
 
 GOLDEN = Path(__file__).parents[2] / "kernels/golden_triton/row_sums.txt"
@@ -81,9 +80,7 @@ def test_the_kernel_moves_no_more_than_the_hand_written_one(name: str) -> None:
 def check(name: str, size: int, dtype: Any, arch: int) -> None:
     function, weights, _ = NORMS[name]
     (rows,) = problems(function, *inputs(4096, size, weights, dtype))
-    report = compile_cubin(row_sums.kernel(rows), arch, report=True).metadata
-    assert report["spill_bytes"] == 0
-    assert report["shared"] <= SHARED_LIMIT[str(arch)]
+    assert_fits(row_sums.kernel(rows), arch)
 
 
 @pytest.mark.triton
