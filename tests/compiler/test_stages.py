@@ -1,17 +1,14 @@
-"""The text of every stage of two small programs, and the files of `config.dump`.
-
-Set FUNCDL_UPDATE_GOLDEN=1 to write the golden files anew.
-"""
+"""The text of every stage of two small programs, and the files of `config.dump`."""
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.golden import assert_golden
 
 import funcdl.numpy as fnp
 from funcdl import jit, make_jaxpr
@@ -60,12 +57,7 @@ def pipeline(name: str) -> Pipeline:
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_golden(name: str, stage: str) -> None:
-    text = pipeline(name).as_text(stage)
-    path = GOLDEN / f"{name}.{stage}.txt"
-    if os.environ.get("FUNCDL_UPDATE_GOLDEN") == "1":
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-    assert text == path.read_text()
+    assert_golden(GOLDEN / f"{name}.{stage}.txt", pipeline(name).as_text(stage))
 
 
 def test_no_golden_file_is_left_over() -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.core import programs, toy
+from tests.golden import assert_golden
 from tests.work import count_calls
 
 from funcdl.core import dtypes
@@ -32,7 +33,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 @pytest.mark.parametrize("name", programs.NAMED)
 def test_programs_print_as_expected(name: str) -> None:
-    assert format_jaxpr(programs.NAMED[name]()) + "\n" == (GOLDEN / f"{name}.txt").read_text()
+    assert_golden(GOLDEN / f"{name}.txt", format_jaxpr(programs.NAMED[name]()) + "\n")
 
 
 def test_golden_folder_has_no_other_files() -> None:

@@ -14,18 +14,18 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
 import warnings
 from pathlib import Path
 from typing import Any
+
+from tests.golden import UPDATE
 
 from funcdl.config import config
 from funcdl.errors import CompilerWarning
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
-UPDATE = os.environ.get("FUNCDL_UPDATE_GOLDEN") == "1"
 
 BLOCK = re.compile(
     r"^(?P<marker><!-- (?P<kind>output|quoted)"

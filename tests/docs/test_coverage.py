@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 from tests.docs import coverage
-from tests.docs.documents import UPDATE
+from tests.golden import UPDATE
 
 
 @pytest.mark.peers

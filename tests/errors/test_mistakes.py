@@ -1,6 +1,6 @@
 """Every mistake of mistakes.txt: the whole message, and where the traceback ends.
 
-Set FUNCDL_UPDATE_GOLDEN=1 to write today's messages into the file, then read their difference.
+FUNCDL_UPDATE_GOLDEN=1 writes today's messages into the file.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.errors.mistakes import Mistake, read, write
+from tests.golden import UPDATE
 
 import funcdl as fd
 from funcdl import errors
@@ -22,7 +23,6 @@ from funcdl.core.source import PACKAGE_FOLDER
 from funcdl.core.traceback_filter import NOTE, filter_traceback
 
 MISTAKES = read()
-UPDATE = "FUNCDL_UPDATE_GOLDEN" in os.environ
 
 
 @pytest.fixture(autouse=True)

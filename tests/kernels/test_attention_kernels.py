@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
+from tests.golden import assert_golden
 from tests.kernels.attention_cases import F32, QUICK, SLOW, problem
 from tests.kernels.resources import assert_fits
 from tests.process import answer
@@ -26,7 +26,6 @@ MODULES = {
     "key_gradient": attention_key_gradient,
 }
 GOLDEN = Path(__file__).parent / "golden_triton"
-UPDATE = "FUNCDL_UPDATE_GOLDEN" in os.environ
 BF16 = np.dtype(ml_dtypes.bfloat16)
 
 
@@ -87,11 +86,7 @@ def test_first_candidates_fit_without_spills(
 @pytest.mark.parametrize("kind", MODULES)
 def test_source_is_the_golden_text(kind: str) -> None:
     given = problem(100, 120, heads=4, groups=2, size=40, dtype=BF16, after=0, mask=True)
-    source = MODULES[kind].kernel(given).source
-    path = GOLDEN / f"attention_{kind}.txt"
-    if UPDATE:
-        path.write_text(source)
-    assert source == path.read_text()
+    assert_golden(GOLDEN / f"attention_{kind}.txt", MODULES[kind].kernel(given).source)
 
 
 @pytest.mark.parametrize("kind", MODULES)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.golden import assert_golden
 from tests.kernels.cpu_c_kernels import all_cases, dot, reduction, softmax, transpose
 
 from funcdl.compiler.cpu import convolutions
@@ -34,8 +35,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Buffers = dict[str, Array]
 
 GOLDEN = Path(__file__).parent / "golden_c"
-# Set it to write the golden files anew, then read their difference before committing it.
-UPDATE = "FUNCDL_UPDATE_GOLDEN" in os.environ
 
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Werror")
 CASES = all_cases()
@@ -221,12 +220,7 @@ GOLDEN_KERNELS: dict[str, Kernel] = {
 @pytest.mark.parametrize("name", GOLDEN_KERNELS)
 def test_text_is_golden(name: str) -> None:
     kernel = GOLDEN_KERNELS[name]
-    text = render_kernel(kernel, schedule_cpu(kernel))
-    path = GOLDEN / f"{name}.c"
-    if UPDATE:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-    assert text == path.read_text()
+    assert_golden(GOLDEN / f"{name}.c", render_kernel(kernel, schedule_cpu(kernel)))
 
 
 def test_schedule_decides_the_loops() -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.golden import assert_golden
 from tests.kernels.resources import assert_fits
 from tests.kernels.row_cases import BF16, CASES, F32
 from tests.process import answer
@@ -17,7 +17,6 @@ from funcdl.kernels.triton.library.cross_entropy import CrossEntropy
 from funcdl.kernels.triton.library.norm_gradient import MAX_SIZE, Norm
 
 GOLDEN = Path(__file__).parent / "golden_triton"
-UPDATE = "FUNCDL_UPDATE_GOLDEN" in os.environ
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +60,7 @@ def test_first_candidates_fit_without_spills(size: int, dtype: np.dtype[Any], ar
     ],
 )
 def test_source_is_the_golden_text(name: str, module: Any, problem: Any) -> None:
-    source = module.kernel(problem).source
-    path = GOLDEN / f"{name}.txt"
-    if UPDATE:
-        path.write_text(source)
-    assert source == path.read_text()
+    assert_golden(GOLDEN / f"{name}.txt", module.kernel(problem).source)
 
 
 def test_a_norms_gradient_reads_and_writes_each_element_once() -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.golden import assert_golden
 from tests.kernels.resources import assert_fits
 from tests.kernels.sort_cases import CASES, problem
 from tests.process import answer
@@ -20,7 +20,6 @@ from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.schedule import SORTED_BYTES
 
 GOLDEN = Path(__file__).parent / "golden_triton"
-UPDATE = "FUNCDL_UPDATE_GOLDEN" in os.environ
 LONG = 1_000_003
 
 
@@ -83,10 +82,7 @@ def test_the_longest_rows_of_one_block_do_not_spill(count: int, dtype: str, arch
 @pytest.mark.parametrize("module", [sort_blocks, merge_runs])
 def test_source_is_the_golden_text(module: Any) -> None:
     kernel = module.kernel(problem(1, LONG, "f4"))
-    path = GOLDEN / f"{kernel.name}.txt"
-    if UPDATE:
-        path.write_text(kernel.source)
-    assert kernel.source == path.read_text()
+    assert_golden(GOLDEN / f"{kernel.name}.txt", kernel.source)
 
 
 def test_problems_that_no_kernel_takes() -> None:

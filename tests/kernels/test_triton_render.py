@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from math import prod
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.golden import assert_golden
 from tests.kernels import triton_kernels as examples
 from tests.kir.running_kernels import running_kernels
 
@@ -23,9 +23,6 @@ from funcdl.kir.ir import Kernel
 from funcdl.kir.schedule import Schedule, Step
 
 GOLDEN = Path(__file__).parent / "golden_triton"
-
-# Set it to write the golden files anew, then read their difference before committing it.
-UPDATE = "FUNCDL_UPDATE_GOLDEN" in os.environ
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -53,11 +50,7 @@ def own_table() -> Iterator[None]:
     ],
 )
 def test_source_is_the_golden_text(name: str) -> None:
-    source = examples.cases()[name].render().source
-    path = GOLDEN / f"{name}.txt"
-    if UPDATE:
-        path.write_text(source)
-    assert source == path.read_text()
+    assert_golden(GOLDEN / f"{name}.txt", examples.cases()[name].render().source)
 
 
 def test_launch_record() -> None:

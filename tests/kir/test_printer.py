@@ -1,16 +1,13 @@
-"""Golden texts of the example kernels, and of indices, schedules and programs.
-
-Set FUNCDL_UPDATE_GOLDEN=1 to write the golden files anew.
-"""
+"""Golden texts of the example kernels, and of indices, schedules and programs."""
 
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.golden import assert_golden
 from tests.kir.kernels import all_example_kernels
 
 from funcdl.kir import index as ix
@@ -27,12 +24,7 @@ EXAMPLES = all_example_kernels()
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_golden(name: str) -> None:
-    text = format_kernel(EXAMPLES[name][0])
-    path = GOLDEN / f"{name}.txt"
-    if os.environ.get("FUNCDL_UPDATE_GOLDEN") == "1":
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-    assert text == path.read_text()
+    assert_golden(GOLDEN / f"{name}.txt", format_kernel(EXAMPLES[name][0]))
 
 
 def test_no_golden_file_is_left_over() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from tests.compiler.cuda.norm_programs import (
     problems,
     rms_norm,
 )
+from tests.golden import assert_golden
 from tests.kernels.resources import assert_fits
 from tests.process import answer
 from tests.runtime.cuda.environment import StubGpu, installed
@@ -100,10 +100,7 @@ def test_kernels_spill_nothing(name: str, size: int, dtype: Any, arch: int) -> N
 
 def test_source_is_the_golden_text() -> None:
     (rows,) = problems(gradient(layer_norm), *inputs(4096, 1000, 2, ml_dtypes.bfloat16))
-    source = row_sums.kernel(rows).source
-    if "FUNCDL_UPDATE_GOLDEN" in os.environ:
-        GOLDEN.write_text(source)
-    assert source == GOLDEN.read_text()
+    assert_golden(GOLDEN, row_sums.kernel(rows).source)
 
 
 # What has no sum of columns beside a kernel over rows, or none that could move there.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.compiler.run import interpret, kernels_of, pipeline_of
+from tests.golden import assert_golden
 
 import funcdl as fd
 import funcdl.numpy as fnp
@@ -108,10 +108,7 @@ def test_values(name: str) -> None:
 
 
 def test_golden() -> None:
-    text = f"{compiled('gradient', Layout('NCHW')).simplified}\n"
-    if os.environ.get("FUNCDL_UPDATE_GOLDEN"):
-        GOLDEN.write_text(text)
-    assert text == GOLDEN.read_text()
+    assert_golden(GOLDEN, f"{compiled('gradient', Layout('NCHW')).simplified}\n")
 
 
 NCHW = Layout("NCHW")
