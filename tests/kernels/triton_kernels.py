@@ -26,7 +26,7 @@ ROWS = {
     "mul": (2, np.multiply, "{0} * {1}"),
     "div": (2, np.divide, "{0} / {1}"),
     "max": (2, np.maximum, "tl.maximum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)"),
-    "exp": (1, np.exp, "tl.exp({0})"),
+    "exp": (1, np.exp, "libdevice.exp({0})"),
     "sqrt": (1, np.sqrt, "tl.sqrt_rn({0})"),
     "tanh": (1, np.tanh, "libdevice.tanh({0})"),
     "xor": (2, np.bitwise_xor, "{0} ^ {1}"),

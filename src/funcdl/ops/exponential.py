@@ -61,7 +61,8 @@ exp: Primitive = elementwise(
     accepts=REAL_OR_COMPLEX,
     derivative=Jvp((lambda t, out, x: mul(t, out),)),
     c="fd_exp_{t}({0})",
-    triton="tl.exp({0})",
+    # In float32 the plain name is 2 to the rounded product of x and log2(e).
+    triton="libdevice.exp({0})",
     cost=10,
 )
 
@@ -134,6 +135,6 @@ logistic = elementwise(
     accepts=REAL_OR_COMPLEX,
     derivative=Jvp((lambda t, out, x: mul(t, mul(out, one_minus(out))),)),
     c="fd_logistic_{t}({0})",
-    triton="tl.sigmoid({0})",
+    triton="fd_logistic({0})",
     cost=12,
 )

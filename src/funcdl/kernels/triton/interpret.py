@@ -36,6 +36,7 @@ _CANARY = 0xFF
 
 # Library functions whose primitive has another name; the others share theirs.
 _PRIMITIVES = {
+    "div_rn": "div",
     "erfinv": "erf_inv",
     "fmod": "rem",
     "popc": "population_count",

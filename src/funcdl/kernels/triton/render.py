@@ -281,6 +281,8 @@ class Renderer(RunningWriter):
         self._line(f"{block} = {self._filled(largest)}")
         self._line(f"{acc}_top = {self._helper('max')}({highest}, {block})")
         self._line(f'{acc}_top = tl.where(tl.abs({acc}_top) < float("inf"), {acc}_top, 0.0)')
+        # The fast exponential: its error grows with how far below the maximum a term is, where the
+        # term no longer counts, and two accurate ones cost more than reading the element.
         scaled = f"{acc} * tl.exp({highest} - {acc}_top)"
         self._line(f"{acc} = {scaled} + tl.exp({block} - {acc}_top)")
 

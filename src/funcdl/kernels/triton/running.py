@@ -25,7 +25,7 @@ _LOGADDEXP = """def combine_logsumexp(a, b):
     high = tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
     low = tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
     # Infinities of one sign have no difference.
-    more = libdevice.log1p(tl.exp(low - high))
+    more = libdevice.log1p(libdevice.exp(low - high))
     return high + tl.where(high == low, 0.6931471805599453, more)
 """
 

@@ -51,8 +51,10 @@ def attention_forward(
     neighbouring programs (of the same head) find in the cache; it writes results and two numbers
     for each row, the largest logit and the total of the weights relative to it.
 
-    Exponentials are of base 2, which is what the hardware has; the scale takes up the factor. Keys
-    at the edges of the window are masked, those in its middle are not looked at one by one.
+    Exponentials are of base 2, which is what the hardware has; the scale takes up the factor. So a
+    weight relative to the largest has an error that grows with its exponent (docs/accuracy.md): it
+    is small, and counts less. Keys at the edges of the window are masked, those in its middle are
+    not looked at one by one.
     """
     LOG2_E: tl.constexpr = 1.4426950408889634
     HIDDEN: tl.constexpr = -0.7 * 3.4028234663852886e38

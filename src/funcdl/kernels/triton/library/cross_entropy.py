@@ -43,6 +43,9 @@ def cross_entropy(
     Memory traffic: logits read once and gradients written once; no softmax is stored. The row lies
     in the cache for the second pass as long as all processors' rows fit there: 132 rows of 50257
     float32 are 27 MB.
+
+    Both passes take the fast exponential, where a program's gradient has the accurate one
+    (docs/accuracy.md).
     """
     row = tl.program_id(0).to(tl.int64)
     of_row = row * CLASSES

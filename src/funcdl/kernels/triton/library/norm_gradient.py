@@ -64,7 +64,7 @@ def norm_gradient(
         cotangent = tl.load(cotangent_ptr + at, mask=inside, other=0.0).to(tl.float32)
         if CENTRED:
             x = tl.where(inside, x - tl.sum(x, 0) / SIZE, 0.0)
-        inverse = 1.0 / tl.sqrt_rn(tl.sum(x * x, 0) / SIZE + EPSILON)
+        inverse = tl.div_rn(1.0, tl.sqrt_rn(tl.sum(x * x, 0) / SIZE + EPSILON))
         normal = x * inverse
         pulled = cotangent * scale
         gradient = pulled - normal * (tl.sum(pulled * normal, 0) / SIZE)

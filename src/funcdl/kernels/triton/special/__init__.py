@@ -1,4 +1,5 @@
-"""Functions that Triton lacks, in its language; those of real numbers in float64, as in C headers.
+"""Functions that Triton lacks, in its language; but for `fd_logistic`, those of real numbers are in
+float64, as in C headers.
 
 The renderer copies the text of a function, and of those that it calls, in front of the kernels that
 use it; nothing here runs in Python. Every lane computes all regions that some lane of its block is

@@ -1,4 +1,7 @@
-"""Integer powers, and whether any lane needs something, for Triton (see `special.sources`)."""
+"""Integer powers, the logistic function, and whether any lane needs something, for Triton.
+
+See `special.sources`.
+"""
 
 # mypy: disallow-untyped-defs=False, disallow-untyped-calls=False, disallow-incomplete-defs=False
 
@@ -7,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 tl: Any = None
+libdevice: Any = None
 
 
 def fd_any(condition):
@@ -28,3 +32,9 @@ def fd_integer_power(x, y, BITS: tl.constexpr, SIGNED: tl.constexpr):
         inverse = tl.where(x == 1, x, tl.where(x == -1, odd, x * 0))
         result = tl.where(y < 0, inverse, result)
     return result
+
+
+def fd_logistic(x):
+    """By the power that cannot overflow: its inverse would be 0 where the result is subnormal."""
+    power = libdevice.exp(-tl.abs(x))
+    return libdevice.div_rn(tl.where(x < 0, power, 1.0), 1.0 + power)
