@@ -34,7 +34,7 @@ from funcdl.kir.schedule import Schedule, Step
 from funcdl.kir.split_rows import long_axis, takes_rests
 
 # Lanes of a block. 1024 is eight to a thread of four warps; a block that holds a whole row may
-# cost more registers, for it saves reading the row again in each phase (softmax reads it thrice).
+# cost more registers, for it saves reading the row again in each phase (softmax reads it twice).
 POINTWISE_LANES = 1024
 PERSISTENT_LANES = 8192
 LOOPED_LANES = 2048
