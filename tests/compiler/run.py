@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from funcdl.compiler.pipeline import Pipeline, native_segments
-from funcdl.compiler.program import HostStep, Scheduler
+from funcdl.compiler.program import Scheduler
+from funcdl.compiler.steps import HostStep
 from funcdl.core.jaxpr import ClosedJaxpr, Literal, Var
 from funcdl.kir.interpreter import run_program
 from funcdl.kir.schedule import Schedule

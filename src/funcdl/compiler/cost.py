@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from funcdl.compiler.program import HostStep, Program
+from funcdl.compiler.program import Program
+from funcdl.compiler.steps import HostStep
 from funcdl.core.backend import MemoryAnalysis, analyse_memory
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn
 from funcdl.core.profiler import Work

@@ -54,6 +54,12 @@ class LoweredKernel:
         self.source = source
         self.variables = tuple(variables[buffer.name] for buffer in kernel.buffers)
 
+    @property
+    def names(self) -> dict[str, Var]:
+        """The variables by the names of their buffers."""
+        pairs = zip(self.kernel.buffers, self.variables, strict=True)
+        return {buffer.name: var for buffer, var in pairs}
+
 
 def lower(grouping: Grouping, group: Group, name: str) -> list[LoweredKernel]:
     """The kernels of a group: one, or a copy and an update for a scatter."""

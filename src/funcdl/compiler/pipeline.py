@@ -17,17 +17,16 @@ from funcdl.compiler.memory import format_memory
 from funcdl.compiler.program import (
     Divide,
     FindLibrary,
-    HostStep,
     Join,
     Program,
     Scheduler,
     Splitter,
-    Step,
     build_program,
     lower_groups,
 )
 from funcdl.compiler.rewrite.simplify import simplify
 from funcdl.compiler.rewrite.split_reductions import split_reductions
+from funcdl.compiler.steps import HostStep, Step
 from funcdl.config import config
 from funcdl.core.checker import check_jaxpr
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn

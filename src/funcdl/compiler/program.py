@@ -7,8 +7,9 @@ between them host steps for equations that no kernel can express.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from funcdl.compiler.donations import late_updates, mark_aliases, plan_donations
 from funcdl.compiler.fusion.fuse import Grouping, fuse
 from funcdl.compiler.loops import (
     CompiledBody,
@@ -21,10 +22,12 @@ from funcdl.compiler.lower import LoweredKernel, describe_kernel, is_empty, lowe
 from funcdl.compiler.memory import ArenaPlan, Lifetime, plan_arena
 from funcdl.compiler.rewrite.split_reductions import split_reductions
 from funcdl.compiler.sources import Sources, main_equation
+from funcdl.compiler.steps import HostStep, Step, step_uses
 from funcdl.core.avals import ShapedArray
-from funcdl.core.jaxpr import ClosedJaxpr, Eqn, Jaxpr, Var
+from funcdl.core.jaxpr import ClosedJaxpr, Eqn, Var
 from funcdl.core.source import SourceLine
-from funcdl.kir.ir import AtomicUpdate, Buffer, Kernel, Load, Reduce, Store
+from funcdl.kir.canonical import canonical_kernel
+from funcdl.kir.ir import Kernel
 from funcdl.kir.passes import collapse_axes
 from funcdl.kir.printer import format_kernel
 from funcdl.kir.program import Address, AnyCall, Call, KernelProgram
@@ -42,13 +45,6 @@ FindLibrary = Callable[[Eqn, str], list[LoweredKernel] | None]
 """The hand-written kernels of an equation, with a name for them; None where there are none."""
 Divide = Callable[[ClosedJaxpr], ClosedJaxpr]
 """A pass that cuts long rows into parts, as many as the back end has use for."""
-
-
-@dataclass(frozen=True, slots=True)
-class HostStep:
-    """One equation that runs on the host."""
-
-    eqn: Eqn
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +81,6 @@ class Program:
         return [*labels, "arena"]
 
 
-Step = Sequence[LoweredKernel] | HostStep | LoopStep
 Join = Callable[[Sequence[Step], Sequence[Var]], list[Step]]
 """A pass over the steps of a program that returns these variables."""
 
@@ -133,7 +128,7 @@ def _in_parts(lowered: LoweredKernel, parts: int | tuple[str, int]) -> list[Lowe
     """Kernels over parts of a product's sum, or of rows, and kernels that join their results."""
     if parts == 1:
         return [lowered]
-    names = dict(zip((b.name for b in lowered.kernel.buffers), lowered.variables, strict=True))
+    names = lowered.names
     kernels: tuple[Kernel, ...]
     if isinstance(parts, int):
         first, second, name = split_dot(lowered.kernel, max(parts, 1))
@@ -171,9 +166,7 @@ def _compile_body(
 
 
 def _collapse(lowered: LoweredKernel, source: SourceLine | None) -> LoweredKernel:
-    kernel = collapse_axes(lowered.kernel)
-    names = dict(zip((b.name for b in lowered.kernel.buffers), lowered.variables, strict=True))
-    return LoweredKernel(kernel, names, source)
+    return LoweredKernel(collapse_axes(lowered.kernel), lowered.names, source)
 
 
 def build_program(
@@ -192,13 +185,13 @@ def build_program(
     out_vars = tuple(dict.fromkeys(outs))
     addresses = {var: Address(slot) for slot, var in enumerate([*given, *out_vars])}
     given_up = {var for var, flag in zip(jaxpr.invars, donated, strict=True) if flag}
-    steps = _late_updates(steps, given_up) if given_up else steps
+    steps = late_updates(steps, given_up) if given_up else steps
     lifetimes = _lifetimes(steps, addresses)
     arena = plan_arena(lifetimes)
     arena_slot = len(given) + len(out_vars)
     for var, offset in arena.offsets.items():
         addresses[var] = Address(arena_slot, offset)
-    donations, takers = _plan_donations(jaxpr, donated, out_vars, steps)
+    donations, takers = plan_donations(jaxpr, donated, out_vars, steps)
     segments = _segments(steps, addresses, scheduler, arena_slot + 1, name, takers)
     return Program(
         grouping,
@@ -225,62 +218,6 @@ def _sources(steps: Sequence[Step]) -> Sources:
     return found
 
 
-def step_uses(step: Step) -> list[tuple[Var, bool]]:
-    """The variables that a step touches, and whether it writes them."""
-    if isinstance(step, HostStep):
-        uses = [(a, False) for a in step.eqn.invars if isinstance(a, Var)]
-        return uses + [(var, True) for var in step.eqn.outvars]
-    if isinstance(step, LoopStep):
-        reads = [(a, False) for a in step.eqn.invars if isinstance(a, Var)]
-        return reads + [(var, True) for var in (*step.eqn.outvars, *step.scratch.values())]
-    return [
-        (var, buffer.role != "in")
-        for lowered in step
-        for var, buffer in zip(lowered.variables, lowered.kernel.buffers, strict=True)
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Uses:
-    """The numbers of the steps that read and that write each variable."""
-
-    reads: dict[Var, list[int]]
-    writes: dict[Var, list[int]]
-
-
-def _all_uses(steps: Sequence[Step]) -> _Uses:
-    uses = _Uses({}, {})
-    for number, step in enumerate(steps):
-        for var, writes in dict.fromkeys(step_uses(step)):
-            (uses.writes if writes else uses.reads).setdefault(var, []).append(number)
-    return uses
-
-
-def _late_updates(steps: Sequence[Step], donated: set[Var]) -> list[Step]:
-    """Steps in an order in which more results can take over the memory of donated inputs.
-
-    A step that writes such a result, and nothing that another step reads, moves behind the last
-    reader of that input: the update of weights behind the gradient that still needs the old ones.
-    """
-    uses = _all_uses(steps)
-    places = []
-    for number, step in enumerate(steps):
-        touched = step_uses(step)
-        written = [var for var, writes in touched if writes]
-        place = number
-        if not isinstance(step, HostStep) and not any(var in uses.reads for var in written):
-            for var, writes in touched:
-                if not writes and var in donated and any(map(var.aval.same_type, _avals(written))):
-                    place = max(place, uses.reads[var][-1])
-        # What moves comes after the step that stands there.
-        places.append((place, place > number, number))
-    return [steps[number] for _, _, number in sorted(places)]
-
-
-def _avals(variables: Sequence[Var]) -> list[ShapedArray]:
-    return [var.aval for var in variables]
-
-
 def _lifetimes(steps: Sequence[Step], addresses: dict[Var, Address]) -> list[Lifetime]:
     first: dict[Var, int] = {}
     last: dict[Var, int] = {}
@@ -290,88 +227,6 @@ def _lifetimes(steps: Sequence[Step], addresses: dict[Var, Address]) -> list[Lif
                 first.setdefault(var, number)
                 last[var] = number
     return [Lifetime(var, var.aval.nbytes, first[var], last[var]) for var in first]
-
-
-def _plan_donations(
-    jaxpr: Jaxpr,
-    donated: Sequence[bool],
-    out_vars: Sequence[Var],
-    steps: Sequence[Step],
-) -> tuple[dict[int, int], dict[Var, Var]]:
-    """Outputs that can take over a donated input's memory: as slots, and from input to output.
-
-    Nothing may read the input after the output's kernel, and that kernel must read each element
-    only where it writes it. An input that is itself a result keeps its memory.
-    """
-    first_out = len(jaxpr.invars) + len(jaxpr.constvars)
-    donations: dict[int, int] = {}
-    takers: dict[Var, Var] = {}
-    uses = _all_uses(steps)
-    accesses: dict[int, list[_Accesses]] = {}
-    free = [
-        (slot, var)
-        for slot, (var, flag) in enumerate(zip(jaxpr.invars, donated, strict=True))
-        if flag and var not in jaxpr.outvars
-    ]
-    for number, out in enumerate(out_vars):
-        writers = uses.writes.get(out, [])
-        if len(writers) != 1 or isinstance(step := steps[writers[0]], HostStep | LoopStep):
-            continue
-        (writer,) = writers
-        if writer not in accesses:
-            accesses[writer] = list(map(_Accesses, step))
-        for slot, var in free:
-            if (
-                var.aval.same_type(out.aval)
-                and all(reader <= writer for reader in uses.reads.get(var, []))
-                and all(kernel.is_local(var, out) for kernel in accesses[writer])
-            ):
-                donations[first_out + number] = slot
-                takers[var] = out
-                free.remove((slot, var))
-                break
-    return donations, takers
-
-
-class _Accesses:
-    """Where a kernel reads and writes each variable."""
-
-    def __init__(self, lowered: LoweredKernel) -> None:
-        kernel = lowered.kernel
-        names = {b.name: v for b, v in zip(kernel.buffers, lowered.variables, strict=True)}
-        self.loads: dict[Var, list[Load]] = {}
-        self.stores: dict[Var, list[Store]] = {}
-        self.reduced: set[str] = set()
-        self.updates = False
-        # Where a hand-written kernel reads is unknown here, and so nothing that it reads is local.
-        self.unknown = set(lowered.variables) if kernel.library is not None else set()
-        for instruction in kernel.body:
-            match instruction:
-                case Load():
-                    self.loads.setdefault(names[instruction.buffer], []).append(instruction)
-                case Store():
-                    self.stores.setdefault(names[instruction.buffer], []).append(instruction)
-                case Reduce():
-                    self.reduced |= set(instruction.axes)
-                case AtomicUpdate():
-                    self.updates = True
-
-    def is_local(self, var: Var, out: Var) -> bool:
-        """Whether each element of `var` is read at most by the point that then writes `out` there.
-
-        A value read before a reduction must be read again after it, so only what is read once the
-        reduction is done may be overwritten.
-        """
-        if var in self.unknown:
-            return False
-        if var not in self.loads:
-            return True
-        stores = self.stores.get(out, [])
-        if len(stores) != 1 or self.updates:
-            return False
-        index = stores[0].index
-        same = all(load.index == index and load.mask is None for load in self.loads[var])
-        return same and not self.reduced & index.axes()
 
 
 def _segments(
@@ -404,43 +259,12 @@ def _segments(
             calls.append(loop_call(step, loop_name, addresses.__getitem__))
             continue
         for lowered in step:
-            kernel = _mark_aliases(lowered, takers)
-            key = _anonymous(kernel)
+            kernel = mark_aliases(lowered, takers)
+            # Not the kernel itself, since constants such as 0.0 and -0.0 compare equal.
+            key = format_kernel(canonical_kernel(kernel))
             if key not in known:
                 known[key] = len(kernels)
                 kernels.append((kernel, scheduler(kernel)))
             calls.append(Call(known[key], tuple(addresses[var] for var in lowered.variables)))
     finish()
     return tuple(segments)
-
-
-def _mark_aliases(lowered: LoweredKernel, takers: dict[Var, Var]) -> Kernel:
-    """Mark the buffers of one memory: an input, and the output that takes its place."""
-    shared: set[Var] = set()
-    for var in lowered.variables:
-        taker = takers.get(var)
-        if taker in lowered.variables:
-            shared |= {var, taker}
-    if not shared:
-        return lowered.kernel
-    buffers = tuple(
-        replace(buffer, may_alias=var in shared)
-        for buffer, var in zip(lowered.kernel.buffers, lowered.variables, strict=True)
-    )
-    return replace(lowered.kernel, buffers=buffers)
-
-
-def _anonymous(kernel: Kernel) -> str:
-    """The kernel's text without its own and its buffers' names: equal for equal work.
-
-    Not the kernel itself, since constants such as 0.0 and -0.0 compare equal.
-    """
-    names = {buffer.name: f"b{i}" for i, buffer in enumerate(kernel.buffers)}
-    buffers = tuple(
-        Buffer(names[b.name], b.dtype, b.size, b.role, b.may_alias) for b in kernel.buffers
-    )
-    body = tuple(
-        replace(i, buffer=names[i.buffer]) if isinstance(i, Load | Store | AtomicUpdate) else i
-        for i in kernel.body
-    )
-    return format_kernel(replace(kernel, name="kernel", buffers=buffers, body=body))

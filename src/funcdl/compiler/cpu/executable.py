@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from funcdl.compiler.program import HostStep, Program
+from funcdl.compiler.program import Program
+from funcdl.compiler.steps import HostStep
 from funcdl.core import backend
 from funcdl.core.jaxpr import ClosedJaxpr, Literal, Var
 from funcdl.core.records import record

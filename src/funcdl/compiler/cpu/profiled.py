@@ -10,7 +10,8 @@ import numpy as np
 
 from funcdl.compiler.cost import equation_cost, kernel_works, library_works
 from funcdl.compiler.cpu.executable import Step, raise_working_memory_error
-from funcdl.compiler.program import HostStep, Program
+from funcdl.compiler.program import Program
+from funcdl.compiler.steps import HostStep
 from funcdl.core import profiler
 from funcdl.core.backend import Executable
 from funcdl.core.profiler import Work

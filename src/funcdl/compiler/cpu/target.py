@@ -20,7 +20,8 @@ from funcdl.compiler.cpu.profiled import (
 )
 from funcdl.compiler.cpu.schedule import schedule_cpu
 from funcdl.compiler.pipeline import Pipeline, native_segments
-from funcdl.compiler.program import HostStep, Program
+from funcdl.compiler.program import Program
+from funcdl.compiler.steps import HostStep
 from funcdl.config import config
 from funcdl.core import backend, source
 from funcdl.core.jaxpr import ClosedJaxpr

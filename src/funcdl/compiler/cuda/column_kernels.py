@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 from funcdl.compiler.loops import LoopStep
 from funcdl.compiler.lower import LoweredKernel
-from funcdl.compiler.program import HostStep, Step
+from funcdl.compiler.steps import HostStep, Step
 from funcdl.core.jaxpr import Var
 from funcdl.kir import index as ix
 from funcdl.kir.builder import KernelBuilder
@@ -65,11 +65,6 @@ def is_single(step: Step) -> TypeGuard[Sequence[LoweredKernel]]:
         and len(step) == 1
         and step[0].kernel.library is None
     )
-
-
-def names_of(lowered: LoweredKernel) -> Names:
-    """The variables behind a kernel's buffers."""
-    return {b.name: v for b, v in zip(lowered.kernel.buffers, lowered.variables, strict=True)}
 
 
 def _reductions(kernel: Kernel) -> dict[int, Reduce]:
@@ -141,7 +136,7 @@ def _axes_of(kernel: Kernel, id: int) -> set[str]:
 
 def part_axis(lowered: LoweredKernel, var: Var, found: ColumnSum) -> str | None:
     """The axis along which a kernel adds up partial sums, if it does nothing else along it."""
-    kernel, names = lowered.kernel, names_of(lowered)
+    kernel, names = lowered.kernel, lowered.names
     loads = [i for i in kernel.body if isinstance(i, Load) and names[i.buffer] is var]
     if len({load.index for load in loads}) != 1 or not _only_loops(kernel):
         return None
@@ -172,7 +167,7 @@ def part_axis(lowered: LoweredKernel, var: Var, found: ColumnSum) -> str | None:
 
 def resized(lowered: LoweredKernel, axis: str, extent: int, old: Var, new: Var) -> LoweredKernel:
     """A kernel that adds up another number of partial sums."""
-    kernel, names = lowered.kernel, names_of(lowered)
+    kernel, names = lowered.kernel, lowered.names
     builder = KernelBuilder(kernel.name)
     for other in kernel.axes:
         builder.axis(other.name, extent if other.name == axis else other.extent)
@@ -194,7 +189,7 @@ def resized(lowered: LoweredKernel, axis: str, extent: int, old: Var, new: Var) 
 
 def finish(found: ColumnSum, programs: int, parts: Names) -> LoweredKernel:
     """The kernel of a sum with the sums of programs, one array for each, in place of its terms."""
-    kernel, names = found.lowered.kernel, names_of(found.lowered)
+    kernel, names = found.lowered.kernel, found.lowered.names
     builder = KernelBuilder(kernel.name)
     row = found.rows[0].name
     place = builder.axis(row, programs) * found.columns.extent

@@ -31,13 +31,12 @@ from funcdl.compiler.cuda.column_kernels import (
     in_one_block,
     is_row_kernel,
     is_single,
-    names_of,
     part_axis,
     resized,
 )
 from funcdl.compiler.loops import LoopStep
 from funcdl.compiler.lower import LoweredKernel
-from funcdl.compiler.program import HostStep, Step, step_uses
+from funcdl.compiler.steps import HostStep, Step, step_uses
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Var
 from funcdl.kir import index as ix
@@ -96,7 +95,7 @@ class _Merger:
         assert is_single(step)
         self._lowered = step[0]
         self._kernel = step[0].kernel
-        self._names = names_of(step[0])
+        self._names = step[0].names
         self._scheduler = scheduler
         self._rows, self._columns = self._kernel.axes
         place = ix.axis(self._rows.name, self._rows.extent) * self._columns.extent
@@ -129,7 +128,7 @@ class _Merger:
 
     def _reads_the_same(self, found: ColumnSum) -> bool:
         """Whether whole matrices that a sum is made from are all at hand in this kernel."""
-        names, at = names_of(found.lowered), self._substitution(found)
+        names, at = found.lowered.names, self._substitution(found)
         whole = 0
         kernel = found.lowered.kernel
         for id in sorted({id for r in found.reduces for id in needed(kernel, r)}):
@@ -265,7 +264,7 @@ class _Merger:
         self, builder: KernelBuilder, found: ColumnSum, names: Names, stored: Mapping[Var, int]
     ) -> list[int]:
         """Add the terms of sums to the kernel over rows."""
-        kernel, own = found.lowered.kernel, names_of(found.lowered)
+        kernel, own = found.lowered.kernel, found.lowered.names
         at = self._substitution(found)
         reduces = [i for i in (kernel.body[id] for id in found.reduces) if isinstance(i, Reduce)]
         ids: dict[int, int] = {}

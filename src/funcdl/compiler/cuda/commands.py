@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from funcdl.compiler.program import HostStep, Program
+from funcdl.compiler.program import Program
+from funcdl.compiler.steps import HostStep
 from funcdl.core.jaxpr import Eqn
 from funcdl.kir.ir import Kernel
 from funcdl.kir.program import (

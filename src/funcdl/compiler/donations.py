@@ -1,0 +1,136 @@
+"""Which results take over the memory of donated inputs, and the order of steps that allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from funcdl.compiler.loops import LoopStep
+from funcdl.compiler.lower import LoweredKernel
+from funcdl.compiler.steps import HostStep, Step, all_uses, step_uses
+from funcdl.core.avals import ShapedArray
+from funcdl.core.jaxpr import Jaxpr, Var
+from funcdl.kir.ir import AtomicUpdate, Kernel, Load, Reduce, Store
+
+
+def late_updates(steps: Sequence[Step], donated: set[Var]) -> list[Step]:
+    """Steps in an order in which more results can take over the memory of donated inputs.
+
+    A step that writes such a result, and nothing that another step reads, moves behind the last
+    reader of that input: the update of weights behind the gradient that still needs the old ones.
+    """
+    uses = all_uses(steps)
+    places = []
+    for number, step in enumerate(steps):
+        touched = step_uses(step)
+        written = [var for var, writes in touched if writes]
+        place = number
+        if not isinstance(step, HostStep) and not any(var in uses.reads for var in written):
+            for var, writes in touched:
+                if not writes and var in donated and any(map(var.aval.same_type, _avals(written))):
+                    place = max(place, uses.reads[var][-1])
+        # What moves comes after the step that stands there.
+        places.append((place, place > number, number))
+    return [steps[number] for _, _, number in sorted(places)]
+
+
+def _avals(variables: Sequence[Var]) -> list[ShapedArray]:
+    return [var.aval for var in variables]
+
+
+def plan_donations(
+    jaxpr: Jaxpr,
+    donated: Sequence[bool],
+    out_vars: Sequence[Var],
+    steps: Sequence[Step],
+) -> tuple[dict[int, int], dict[Var, Var]]:
+    """Outputs that can take over a donated input's memory: as slots, and from input to output.
+
+    Nothing may read the input after the output's kernel, and that kernel must read each element
+    only where it writes it. An input that is itself a result keeps its memory.
+    """
+    first_out = len(jaxpr.invars) + len(jaxpr.constvars)
+    donations: dict[int, int] = {}
+    takers: dict[Var, Var] = {}
+    uses = all_uses(steps)
+    accesses: dict[int, list[_Accesses]] = {}
+    free = [
+        (slot, var)
+        for slot, (var, flag) in enumerate(zip(jaxpr.invars, donated, strict=True))
+        if flag and var not in jaxpr.outvars
+    ]
+    for number, out in enumerate(out_vars):
+        writers = uses.writes.get(out, [])
+        if len(writers) != 1 or isinstance(step := steps[writers[0]], HostStep | LoopStep):
+            continue
+        (writer,) = writers
+        if writer not in accesses:
+            accesses[writer] = list(map(_Accesses, step))
+        for slot, var in free:
+            if (
+                var.aval.same_type(out.aval)
+                and all(reader <= writer for reader in uses.reads.get(var, []))
+                and all(kernel.is_local(var, out) for kernel in accesses[writer])
+            ):
+                donations[first_out + number] = slot
+                takers[var] = out
+                free.remove((slot, var))
+                break
+    return donations, takers
+
+
+class _Accesses:
+    """Where a kernel reads and writes each variable."""
+
+    def __init__(self, lowered: LoweredKernel) -> None:
+        kernel = lowered.kernel
+        names = lowered.names
+        self.loads: dict[Var, list[Load]] = {}
+        self.stores: dict[Var, list[Store]] = {}
+        self.reduced: set[str] = set()
+        self.updates = False
+        # Where a hand-written kernel reads is unknown here, and so nothing that it reads is local.
+        self.unknown = set(lowered.variables) if kernel.library is not None else set()
+        for instruction in kernel.body:
+            match instruction:
+                case Load():
+                    self.loads.setdefault(names[instruction.buffer], []).append(instruction)
+                case Store():
+                    self.stores.setdefault(names[instruction.buffer], []).append(instruction)
+                case Reduce():
+                    self.reduced |= set(instruction.axes)
+                case AtomicUpdate():
+                    self.updates = True
+
+    def is_local(self, var: Var, out: Var) -> bool:
+        """Whether each element of `var` is read at most by the point that then writes `out` there.
+
+        A value read before a reduction must be read again after it, so only what is read once the
+        reduction is done may be overwritten.
+        """
+        if var in self.unknown:
+            return False
+        if var not in self.loads:
+            return True
+        stores = self.stores.get(out, [])
+        if len(stores) != 1 or self.updates:
+            return False
+        index = stores[0].index
+        same = all(load.index == index and load.mask is None for load in self.loads[var])
+        return same and not self.reduced & index.axes()
+
+
+def mark_aliases(lowered: LoweredKernel, takers: dict[Var, Var]) -> Kernel:
+    """Mark the buffers of one memory: an input, and the output that takes its place."""
+    shared: set[Var] = set()
+    for var in lowered.variables:
+        taker = takers.get(var)
+        if taker in lowered.variables:
+            shared |= {var, taker}
+    if not shared:
+        return lowered.kernel
+    buffers = tuple(
+        replace(buffer, may_alias=var in shared)
+        for buffer, var in zip(lowered.kernel.buffers, lowered.variables, strict=True)
+    )
+    return replace(lowered.kernel, buffers=buffers)
