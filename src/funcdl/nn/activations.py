@@ -40,8 +40,9 @@ __all__ = [
     "tanh",
 ]
 
-# From here on what the tanh in gelu leaves of 1 is 0, in float64 and in shorter types, while the
-# square of the argument still fits.
+# From here on sigmoid(-x), and what the tanh in gelu leaves of 1, are 0, in float64 and in shorter
+# types, while the square of gelu's argument still fits.
+_SIGMOID_SATURATED = (750.0, 110.0)
 _GELU_SATURATED = (22.0, 11.0)
 
 
@@ -59,6 +60,17 @@ def _with_limits(f: Callable[[Any], Any], x: Any) -> Any:
     return fnp.where(finite, f(fnp.where(finite, x, 0)), relu(x))
 
 
+def _saturated(x: Any, bounds: tuple[float, float]) -> tuple[Any, Any]:
+    """`x` bounded below, and on both sides: ``x`` and ``y`` of ``x * f(y)``, if ``f(-bound)`` is 0.
+
+    So no infinity is multiplied by 0. Choices rather than `clip`, since their derivatives are
+    choices too, and right at infinity.
+    """
+    bound = bounds[x.dtype.itemsize < 8]
+    value = fnp.where(x < -bound, -bound, x)
+    return value, fnp.where(x > bound, bound, value)
+
+
 def sigmoid(x: Any) -> Any:
     """``1 / (1 + exp(-x))``."""
     (x,) = promote_inexact("sigmoid", x)
@@ -72,7 +84,8 @@ def silu(x: Any) -> Any:
     approximation in reinforcement learning" (2018).
     """
     (x,) = promote_inexact("silu", x)
-    return _with_limits(lambda x: x * lax.logistic(x), x)
+    value, inner = _saturated(x, _SIGMOID_SATURATED)
+    return value * lax.logistic(inner)
 
 
 swish = silu
@@ -98,12 +111,8 @@ def _exact_gelu(x: Any) -> Any:
 
 
 def _tanh_gelu(x: Any) -> Any:
-    # (1 + tanh(u)) / 2 is sigmoid(2 u), which does not cancel. The bounds keep the cube finite, and
-    # a large argument from being multiplied with what is left of the probability; choices rather
-    # than `clip`, since their derivatives are choices too, and right at infinity.
-    bound = _GELU_SATURATED[x.dtype.itemsize < 8]
-    value = fnp.where(x < -bound, -bound, x)
-    inner = fnp.where(x > bound, bound, value)
+    # (1 + tanh(u)) / 2 is sigmoid(2 u), which does not cancel.
+    value, inner = _saturated(x, _GELU_SATURATED)
     scale = 2 * math.sqrt(2 / math.pi)
     return value * lax.logistic(inner * (scale + (scale * 0.044715) * fnp.square(inner)))
 
