@@ -16,6 +16,7 @@ from funcdl.compiler.loops import close_bodies
 from funcdl.compiler.rewrite.channels_last import channels_last
 from funcdl.compiler.rewrite.outer_product import is_outer_product, outer_product
 from funcdl.compiler.rewrite.scan_motion import move_products
+from funcdl.compiler.rewrite.scan_residuals import drop_residuals
 from funcdl.compiler.rewrite.transposed_products import absorb_transposes
 from funcdl.control.scan_primitive import scan_loop
 from funcdl.core.array import Array
@@ -57,6 +58,7 @@ def simplify(
         outs = simplifier.inline(turned, turned.constvars, turned.invars)
         eqns = simplifier.eqns
     eqns, outs = channels_last(eqns, outs)
+    eqns, outs = drop_residuals(eqns, outs)
     eqns, live = live_eqns(eqns, outs)
     constants = zip(simplifier.constvars, simplifier.consts, strict=True)
     kept = [(v, c) for v, c in constants if v in live]
