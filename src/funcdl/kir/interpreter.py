@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from funcdl.kir import index as ix
 from funcdl.kir.conversion import convert, reinterpret
 from funcdl.kir.elementwise import lookup
+from funcdl.kir.identity import identity
 from funcdl.kir.index import Index, ValueAtom
 from funcdl.kir.ir import (
     Bitcast,
@@ -254,7 +254,7 @@ class _Run:
                 return np.asarray(find(arg, axis=dim, keepdims=True), reduce.type.dtype)
             case "max" | "min":
                 find_extreme = np.max if op == "max" else np.min
-                initial = _identity(arg.dtype, lowest=op == "max")
+                initial: Any = identity(op, arg.dtype)
                 return np.asarray(find_extreme(arg, axis=dims, keepdims=True, initial=initial))
             case "sum":
                 return np.sum(arg, axis=dims, keepdims=True, dtype=arg.dtype)
@@ -388,16 +388,6 @@ _UPDATES: dict[str, np.ufunc] = {
     "min": np.minimum,
     "max": np.maximum,
 }
-
-
-def _identity(dtype: np.dtype, lowest: bool) -> Any:
-    """The identity of a maximum (`lowest`) or of a minimum."""
-    if dtype.kind == "b":
-        return not lowest
-    if dtype.kind in "iu":
-        info = np.iinfo(dtype)
-        return info.min if lowest else info.max
-    return -math.inf if lowest else math.inf
 
 
 def _value_atoms(index: Index) -> list[ValueAtom]:

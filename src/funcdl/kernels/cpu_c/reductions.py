@@ -10,24 +10,11 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.kernels.cpu_c import text
-from funcdl.kir.ir import Reduce, Scalar
+from funcdl.kir.identity import identity
+from funcdl.kir.ir import Reduce
 
 ARG_OPS = ("argmax", "argmin")
 _OPERATORS = {"sum": "+", "prod": "*", "and": "&", "or": "|"}
-
-
-def identity(op: str, dtype: np.dtype) -> Scalar:
-    """The value that changes no other under `op`; for argmax the least, which loses to all."""
-    if op in ("sum", "or"):
-        return 0
-    if op == "prod":
-        return 1
-    if op == "and":  # every bit set
-        return int(np.iinfo(dtype).max) if dtypes.is_unsigned(dtype) else -1
-    lowest = op in ("max", "argmax")
-    if dtypes.is_integer(dtype):
-        return int(np.iinfo(dtype).min if lowest else np.iinfo(dtype).max)
-    return -np.inf if lowest else np.inf
 
 
 class Accumulator:

@@ -18,9 +18,10 @@ from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import Action, Loop, LoopMaker, Nest
 from funcdl.kernels.cpu_c.parameters import Number, Parameters, generic_parameters
-from funcdl.kernels.cpu_c.reductions import ARG_OPS, Accumulator, identity
+from funcdl.kernels.cpu_c.reductions import ARG_OPS, Accumulator
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.elementwise import lookup
+from funcdl.kir.identity import identity
 from funcdl.kir.ir import Const, Effect, Elementwise, Kernel, Reduce, Select, operands
 from funcdl.kir.schedule import Schedule, Step
 from funcdl.kir.unroll import unroll

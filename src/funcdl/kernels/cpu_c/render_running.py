@@ -23,7 +23,8 @@ from funcdl.kernels.cpu_c.memory import heap_array
 from funcdl.kernels.cpu_c.render_loops import all_steps
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.elementwise import lookup
-from funcdl.kir.ir import Const, Effect, Elementwise, Kernel, Order, Running, Scalar, operands
+from funcdl.kir.identity import identity
+from funcdl.kir.ir import Const, Effect, Elementwise, Kernel, Order, Running, operands
 from funcdl.kir.schedule import Schedule, Step
 
 # A value that costs this many additions is kept for the vector loops that need it again.
@@ -89,7 +90,10 @@ class _Running:
     def identity(self, id: int) -> str:
         running = self.running[id]
         assert isinstance(running, Running)
-        return text.literal(_identity(running.op, running.type.dtype), running.type.dtype)
+        dtype = running.type.dtype
+        # Of floats -0.0, since 0.0 would change it.
+        negative = running.op == "sum" and dtypes.is_float(dtype)
+        return text.literal(-0.0 if negative else identity(running.op, dtype), dtype)
 
     def describe(self, id: int) -> str:
         running = self.running[id]
@@ -289,14 +293,3 @@ class _Rows(_Running):
 def _key_dtype(dtype: np.dtype) -> np.dtype:
     """Of the unsigned numbers that stand for elements in a sort."""
     return np.dtype(np.uint64 if dtype.itemsize == 8 else np.uint32)
-
-
-def _identity(op: str, dtype: np.dtype) -> Scalar:
-    """What changes no value that it is combined with."""
-    if op == "sum":
-        return -0.0 if dtypes.is_float(dtype) else 0
-    if op == "prod":
-        return 1
-    if dtypes.is_integer(dtype):
-        return int(np.iinfo(dtype).max if op == "min" else np.iinfo(dtype).min)
-    return np.inf if op == "min" else -np.inf

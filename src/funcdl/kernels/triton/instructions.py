@@ -10,6 +10,7 @@ import numpy as np
 from funcdl.kernels.triton import special, text
 from funcdl.kernels.triton.blocks import BlockWriter
 from funcdl.kir import elementwise
+from funcdl.kir.identity import identity
 from funcdl.kir.ir import (
     AtomicUpdate,
     Bitcast,
@@ -183,7 +184,7 @@ class InstructionWriter(BlockWriter, ABC):
         axes = {*type.axes, *reduce.axes}
         mask = " & ".join(self._bounds(self._in_order(reduce.axes)))
         if mask:
-            fill = text.literal(text.identity(reduce.op, type.dtype), type.dtype)
+            fill = text.literal(identity(reduce.op, type.dtype), type.dtype)
             name = f"tl.where({mask}, {name}, {fill})"
         present = {*type.axes, *(reduce.axes if mask else ())}
         if self._block_axes(present) != self._block_axes(axes):

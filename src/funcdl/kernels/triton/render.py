@@ -14,6 +14,7 @@ from funcdl.kernels.triton.online import OnlineSum, online_sums
 from funcdl.kernels.triton.running import RunningWriter
 from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.dot import integer_dot_as_sum
+from funcdl.kir.identity import identity
 from funcdl.kir.ir import (
     AtomicUpdate,
     Cast,
@@ -243,7 +244,7 @@ class Renderer(RunningWriter):
         assert isinstance(reduce, Reduce)
         type = self.kernel.value_type(reduce.arg)
         shape = self._shape({*type.axes, *reduce.axes})
-        start = text.literal(text.identity(reduce.op, type.dtype), type.dtype)
+        start = text.literal(identity(reduce.op, type.dtype), type.dtype)
         acc = f"{reduce.op}_{id}_acc"
         self._line(f"{acc} = tl.full({shape}, {start}, {text.type_name(type.dtype)})")
         if reduce.op in ("argmax", "argmin"):

@@ -18,6 +18,7 @@ from funcdl.kernels.triton import text
 from funcdl.kernels.triton.blocks import UnsupportedKernel, block_name
 from funcdl.kernels.triton.instructions import InstructionWriter
 from funcdl.kernels.triton.sorting import sorting_functions
+from funcdl.kir.identity import identity
 from funcdl.kir.ir import Order, Running
 from funcdl.kir.schedule import SORTED_BYTES, Step, sorted_in_a_block
 
@@ -78,7 +79,7 @@ class RunningWriter(InstructionWriter):
         running = self.kernel.body[id]
         assert isinstance(running, Running)
         type = running.type
-        start = text.literal(self._start(running), type.dtype)
+        start = text.literal(identity(running.op, type.dtype), type.dtype)
         axes = [axis for axis in type.axes if axis != running.axis]
         shape = self._shape([*axes, running.axis]).replace(block_name(running.axis), "1")
         self._line(f"{self._carry(id)} = tl.full({shape}, {start}, {text.type_name(type.dtype)})")
@@ -88,10 +89,6 @@ class RunningWriter(InstructionWriter):
         assert isinstance(running, Running)
         return f"{running.op}_{id}_carry"
 
-    def _start(self, running: Running) -> bool | int | float:
-        op = "max" if running.op == "logsumexp" else running.op
-        return text.identity(op, running.type.dtype)
-
     def _write_running(self, id: int, running: Running) -> None:
         """The running result within a block, after what earlier blocks came to."""
         axis, type = running.axis, running.type
@@ -99,7 +96,7 @@ class RunningWriter(InstructionWriter):
         arg = self.kernel.value_type(running.arg)
         mask = " & ".join(self._bounds([axis]))
         if mask:
-            fill = text.literal(self._start(running), type.dtype)
+            fill = text.literal(identity(running.op, type.dtype), type.dtype)
             name = f"tl.where({mask}, {name}, {fill})"
         if self._block_axes({*arg.axes, *([axis] if mask else [])}) != self._block_axes(type.axes):
             name = f"tl.broadcast_to({name}, {self._shape(type.axes)})"

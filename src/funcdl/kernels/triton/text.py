@@ -10,7 +10,7 @@ import numpy as np
 
 from funcdl.kernels.index_text import sum_text
 from funcdl.kir.index import Atom, AxisAtom, DivAtom, Index, ModAtom, ValueAtom
-from funcdl.kir.ir import ReduceOp, Scalar
+from funcdl.kir.ir import Scalar
 
 # Element type: its name in `tl`, and in a signature. A bool lies in memory as one byte.
 _TYPES: dict[str, tuple[str, str]] = {
@@ -84,24 +84,6 @@ def literal(value: Scalar, dtype: np.dtype) -> str:
         return repr(int(value))
     number = float(value)
     return repr(number) if math.isfinite(number) else f'float("{number}")'
-
-
-def identity(op: ReduceOp, dtype: np.dtype) -> Scalar:
-    """The value that changes no other under `op`; for argmax the least, which loses to all."""
-    if op == "sum":
-        return 0
-    if op == "prod":
-        return 1
-    if op == "or":
-        return 0
-    if op == "and":  # every bit set
-        return int(np.iinfo(dtype).max) if dtype.kind == "u" else -1
-    lowest = op in ("max", "argmax")
-    if dtype == np.bool_:
-        return not lowest
-    if np.issubdtype(dtype, np.integer):
-        return int(np.iinfo(dtype).min if lowest else np.iinfo(dtype).max)
-    return -math.inf if lowest else math.inf
 
 
 def is_half(dtype: np.dtype) -> bool:
