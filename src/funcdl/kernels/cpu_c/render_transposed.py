@@ -39,8 +39,9 @@ def render_transposed(kernel: Kernel, schedule: Schedule, writer: Writer) -> tup
     expressions = Expressions(kernel, parameters)
     expressions.vector_axis = inner.axis
     nest = Nest(kernel, writer, expressions)
-    maker = LoopMaker(kernel, all_steps(kernel, schedule, frozenset()), expressions)
-    *outer, _, _ = all_steps(kernel, schedule, frozenset())
+    steps = all_steps(kernel, schedule, frozenset())
+    maker = LoopMaker(kernel, steps, expressions)
+    *outer, _, _ = steps
     outer_loops = maker.loops(outer)
     rows, columns = maker.width(across.axis), maker.width(inner.axis)
     tile = maker.loops([across, inner])
