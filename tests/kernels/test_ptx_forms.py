@@ -26,8 +26,8 @@ AMONG = {
     "sin": {"fma.rn.f32"},
     "erf": {"fma.rn.f32"},
 }
-# Roots inside of functions of Triton's library.
-COARSE_ROOTS = {"asinh", "acosh"}
+# Functions that have roots inside in Triton's library; some releases have others in asin and acos.
+COARSE_ROOTS = {"asin", "acos", "asinh", "acosh"}
 
 
 def documented() -> dict[str, str]:
@@ -64,10 +64,10 @@ def test_functions_of_float32_are_the_accurate_ones() -> None:
 
 @pytest.mark.triton
 @pytest.mark.slow
-def test_no_function_of_float32_divides_by_the_operator() -> None:
+def test_no_function_of_float32_divides_or_takes_roots_by_the_operator() -> None:
     for name, instructions in run("f32", documented()).items():
         assert "div.full.f32" not in instructions, name
-        assert ("sqrt.approx.f32" in instructions) == (name in COARSE_ROOTS), name
+        assert "sqrt.approx.f32" not in instructions or name in COARSE_ROOTS, name
 
 
 @pytest.mark.triton
