@@ -62,19 +62,18 @@ FD_INLINE void FD_NAME(fd_prefetch)(int64_t rows, const FD_T *b, int64_t b_k) {
     for (int at = 0; at < FD_NR; at += 64 / sizeof(FD_T)) __builtin_prefetch(b + at, 0, 2);
 }
 
-/* Rows of A times some vectors of columns, for FD_DEPTH terms or fewer. Meanwhile the cache fetches
- * FD_DEPTH rows of B from `next` on, unless that is NULL: far rows are found by no prefetcher. */
+/* Rows of A times some vectors of columns, for FD_DEPTH terms or fewer. With each micro-tile the
+ * cache fetches `share` rows of B from `next` on: far rows are found by no prefetcher. */
 #define FD_ROWS(rows)                                                                             \
   (wide ? FD_NAME(fd_gemm_##rows##_rows_wide) : FD_NAME(fd_gemm_##rows##_rows_narrow))(           \
       kc, a + i * a_row, a_row, a_k, b, b_k, c + i * c_row, c_row, accumulate)
 FD_INLINE void FD_NAME(fd_gemm_strip)(int wide, int64_t mc, int64_t kc, const FD_T *a,
                                       int64_t a_row, int64_t a_k, const FD_T *b, int64_t b_k,
-                                      FD_T *c, int64_t c_row, int accumulate, const FD_T *next) {
-  const int64_t share = next == NULL ? 0 : FD_DEPTH * FD_MR / mc;
+                                      FD_T *c, int64_t c_row, int accumulate, const FD_T *next,
+                                      int64_t share) {
   int64_t i = 0;
-  for (; i + FD_MR <= mc; i += FD_MR) {
+  for (; i + FD_MR <= mc; i += FD_MR, next += share * b_k) {
     FD_NAME(fd_prefetch)(share, next, b_k);
-    if (share > 0) next += share * b_k;
 #if FD_MR == 8
     FD_ROWS(8);
 #else
@@ -93,12 +92,13 @@ FD_INLINE void FD_NAME(fd_gemm_strip)(int wide, int64_t mc, int64_t kc, const FD
  *
  * A block of FD_DEPTH columns of A meets all of B before the next one does, so that it stays in the
  * second cache, even with rows a power of two apart, which share few of its sets. */
-FD_INLINE void FD_NAME(fd_gemm)(int64_t mc, int64_t nc, int64_t kc, const FD_T *a,
-                                     int64_t a_row, int64_t a_k, const FD_T *b, int64_t b_k,
-                                     int64_t b_strip, FD_T *c, int64_t c_row, int accumulate) {
+static __attribute__((noinline, unused)) void FD_NAME(fd_gemm)(
+    int64_t mc, int64_t nc, int64_t kc, const FD_T *a, int64_t a_row, int64_t a_k, const FD_T *b,
+    int64_t b_k, int64_t b_strip, FD_T *c, int64_t c_row, int accumulate) {
   enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T) };
   const int64_t wide = nc / FD_NR * FD_NR;
-  const int ahead = mc >= 64 && b_strip == FD_NR; /* in place, and with time to fetch */
+  /* In place, and with time to fetch. */
+  const int64_t share = mc >= 64 && b_strip == FD_NR ? FD_DEPTH * FD_MR / mc : 0;
   int64_t k = 0;
   do {
     const int64_t count = kc - k < FD_DEPTH ? kc - k : FD_DEPTH;
@@ -107,7 +107,7 @@ FD_INLINE void FD_NAME(fd_gemm)(int64_t mc, int64_t nc, int64_t kc, const FD_T *
       const FD_T *strip = rows + j / FD_NR * b_strip;
       const FD_T *next = j + FD_NR < wide ? strip + b_strip : rows + FD_DEPTH * b_k;
       FD_NAME(fd_gemm_strip)(1, mc, count, a + k * a_k, a_row, a_k, strip, b_k, c + j, c_row,
-                             accumulate || k > 0, ahead ? next : NULL);
+                             accumulate || k > 0, next, share);
     }
   } while ((k += FD_DEPTH) < kc);
   for (int64_t j = wide; j < nc; j += lanes) {
@@ -117,7 +117,7 @@ FD_INLINE void FD_NAME(fd_gemm)(int64_t mc, int64_t nc, int64_t kc, const FD_T *
       const int64_t count = kc - k < FD_DEPTH ? kc - k : FD_DEPTH;
       FD_NAME(fd_gemm_strip)(0, mc, count, a + k * a_k, a_row, a_k,
                              b + at / FD_NR * b_strip + at % FD_NR + k * b_k, b_k, c + at, c_row,
-                             accumulate || k > 0, NULL);
+                             accumulate || k > 0, b, 0);
     } while ((k += FD_DEPTH) < kc);
   }
 }
