@@ -220,7 +220,7 @@ static float any_f32(uint64_t i) {
     *(Found *)p[1] = found; \
   }
 
-/* ---- references that the C library lacks ---- */
+/* References that the C library lacks. */
 
 FD_INLINE double within(double x, double end) { return x > end ? end : x < -end ? -end : x; }
 FD_INLINE double above(double x, double end) { return x < end ? end : x; }

@@ -108,7 +108,7 @@ def test_own_functions_are_vectorised() -> None:
     assert [code for line, code in lines.items() if line not in done] == []
 
 
-# ---- conversions ----
+# Conversions
 
 
 def as_bits(x: NDArray) -> NDArray:
@@ -155,7 +155,7 @@ def test_floats_saturate_to_integers(isa: str, source: str, target: str) -> None
     np.testing.assert_array_equal(y, np.array([int(v) for v in clipped], DTYPES[target]))
 
 
-# ---- integers ----
+# Integers
 
 
 def wrapped(value: int, t: str) -> int:
@@ -230,7 +230,7 @@ def test_integers_between(data: st.DataObject, t: str, name: str) -> None:
     check_integers(HOST.name, t, name, [*pairs])
 
 
-# ---- matrix product, random bits ----
+# Matrix product, random bits
 
 
 @every_isa

@@ -22,7 +22,7 @@
 #endif
 #include <numpy/arrayobject.h>
 
-/* ---- array.c: funcdl.core.array.Array, whose slots are read and written in place ---- */
+/* array.c: funcdl.core.array.Array, whose slots are read and written in place. */
 
 extern PyTypeObject *array_type;
 
@@ -36,7 +36,7 @@ PyObject *array_wrap(PyObject *value, bool weak_type, PyObject *aval);
 /* Mark as deleted; `aval` is what errors will say that the array was. */
 void array_delete(PyObject *array, PyObject *aval);
 
-/* ---- pool.c: memory of outputs ---- */
+/* pool.c: memory of outputs. */
 
 extern PyTypeObject pool_type;
 
@@ -49,7 +49,7 @@ bool pool_setup(void);
 PyObject *empty_array(PyObject *pool, int ndim, npy_intp const *dims, PyArray_Descr *descr,
                       size_t nbytes);
 
-/* ---- signature.c: arguments, flattened ---- */
+/* signature.c: arguments, flattened. */
 
 enum { INLINE_WORDS = 192, INLINE_OBJECTS = 32, INLINE_LEAVES = 64, MAX_DEPTH = 64 };
 
@@ -87,7 +87,7 @@ enum LeafKind leaf_kind(PyObject *leaf);
 bool signature_setup(PyObject *classify);
 PyObject *forget_nodes(PyObject *module, PyObject *unused);
 
-/* ---- program.c: compiled programs ---- */
+/* program.c: compiled programs. */
 
 extern PyTypeObject program_type;
 
@@ -96,7 +96,7 @@ bool program_accepts(PyObject *program, Arguments const *arguments);
 /* The rebuilt output, or NotImplemented where the twin must serve. */
 PyObject *program_call(PyObject *program, Arguments *arguments);
 
-/* ---- table.c: programs by signature ---- */
+/* table.c: programs by signature. */
 
 extern PyTypeObject table_type;
 
@@ -105,7 +105,7 @@ bool table_setup(PyObject *context, PyObject *eval_trace);
 bool serves_eager_calls(PyTypeObject const *plain);
 PyObject *set_mode(PyObject *module, PyObject *mode);
 
-/* ---- operators.c: eager arithmetic ---- */
+/* operators.c: eager arithmetic. */
 
 extern PyTypeObject operator_type;
 

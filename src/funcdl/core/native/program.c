@@ -50,7 +50,7 @@ typedef struct {
   PyObject *unflatten; /* rebuilds trees that have other nodes; else None */
 } Program;
 
-/* ---- making one ---- */
+/* Making a program. */
 
 static bool read_inputs(Program *p, PyObject *avals, PyObject *donated) {
   p->num_inputs = PyTuple_GET_SIZE(avals);
@@ -280,7 +280,7 @@ static void program_dealloc(PyObject *self) {
   Py_TYPE(self)->tp_free(self);
 }
 
-/* ---- calling it ---- */
+/* Calling a program. */
 
 /* Room for a scalar argument of a dtype that the twin would convert it to in the same way. */
 static bool accepts_scalar(Input const *input, enum LeafKind kind) {

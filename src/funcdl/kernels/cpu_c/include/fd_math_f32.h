@@ -244,7 +244,7 @@ FD_INLINE float fd_erfc_f32(float x) {
   return (float)(x < 0 ? 2.0 - y : y);
 }
 
-/* ---- sine, cosine, tangent: 0.51 ulp, for all floats ---- */
+/* Sine, cosine, tangent: 0.51 ulp, for all floats. */
 
 /* 2^k 2/pi modulo 4 for k = 0 .. 104, in parts of 29 bits that count 2^-27, 2^-56 and 2^-85: their
  * products with a float's 24 bits are exact in double, and so every finite float is reduced without
@@ -351,7 +351,7 @@ FD_INLINE float fd_tan_f32(float x) {
   return fd_is_finite_f32(x) ? y : FD_NAN_F32;
 }
 
-/* ---- by double, whose 53 bits need no care: 0.51 ulp, cbrt 0.59 ---- */
+/* Computed in double, whose 53 bits need no care: 0.51 ulp, cbrt 0.59. */
 
 FD_INLINE float fd_cbrt_f32(float x) {
   float y = (float)fd_cbrt_near_f64(fd_abs_f64((double)x));
@@ -383,7 +383,7 @@ FD_INLINE float fd_atanh_f32(float x) {
   return fd_copysign_f32((float)(0.5 * fd_log1p_f64(2.0 * a / (1.0 - a))), x);
 }
 
-/* ---- by the C library: rare, so that scalar calls do ---- */
+/* Calls of the C library: rare, so that scalar ones do. */
 
 FD_INLINE float fd_asin_f32(float x) { return __builtin_asinf(x); }
 FD_INLINE float fd_acos_f32(float x) { return __builtin_acosf(x); }

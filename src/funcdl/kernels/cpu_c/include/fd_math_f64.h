@@ -277,7 +277,7 @@ FD_INLINE double fd_cbrt_f64(double x) {
   return x == 0 || !(a < FD_INF_F64) ? x : fd_copysign_f64(t, x);
 }
 
-/* ---- by the C library ---- */
+/* Calls of the C library. */
 
 FD_INLINE double fd_exp2_f64(double x) { return __builtin_exp2(x); }
 FD_INLINE double fd_log2_f64(double x) { return __builtin_log2(x); }

@@ -50,7 +50,7 @@ FD_INLINE float fd_fma_f32(float a, float b, float c) { return a * b + c; }
 FD_INLINE double fd_fma_f64(double a, double b, double c) { return a * b + c; }
 #endif
 
-/* ---- bfloat16 and float16: round to nearest even, NaN stays NaN (quiet) ---- */
+/* From and to bfloat16 and float16: round to nearest even, NaN stays NaN (quiet). */
 
 FD_INLINE float fd_bf16_to_f32(fd_bf16 h) { return fd_from_bits_f32((uint32_t)h << 16); }
 
@@ -101,7 +101,7 @@ FD_INLINE double fd_f16_to_f64(fd_f16 h) { return (double)fd_f16_to_f32(h); }
 FD_INLINE fd_bf16 fd_f64_to_bf16(double x) { return fd_f32_to_bf16((float)x); }
 FD_INLINE double fd_bf16_to_f64(fd_bf16 h) { return (double)fd_bf16_to_f32(h); }
 
-/* ---- float -> integer: toward zero, NaN -> 0, out of range -> nearest end (as XLA) ---- */
+/* From float to integer: toward zero, NaN gives 0, out of range the nearest end (as XLA). */
 
 /* `low` and `high` are the first values outside of the range that the float type can hold. */
 #define FD_FLOAT_TO_INT(F, f, I, i, low, high, min, max) \
@@ -126,7 +126,7 @@ FD_FLOAT_TO_INTS(double, f64, -2147483649.0, -0x1.0000000000001p63)
 #undef FD_FLOAT_TO_INTS
 #undef FD_FLOAT_TO_INT
 
-/* ---- integers: every result is defined, as XLA defines it ---- */
+/* Integers: every result is defined, as XLA defines it. */
 
 /* T is the type and t its short name, U and S the unsigned and the signed type of its width.
  * div truncates; x / 0 has all bits set, x rem 0 = x; MIN / -1 = MIN, MIN rem -1 = 0.
@@ -190,7 +190,7 @@ FD_INT_UNSIGNED(uint64_t, u64, int64_t, 64)
 #undef FD_INT_SIGNED
 #undef FD_INT_COMMON
 
-/* ---- floating point: NaN wins, whichever operand holds it ---- */
+/* Floating point: NaN wins, whichever operand holds it. */
 
 /* By two selects: of one on two conditions gcc moves the masks through general registers. */
 #define FD_NAN_WINS(name, T, sign)           \
