@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from funcdl.errors import DeviceError
-from funcdl.kernels.triton import compile_pool, compile_worker, compile_workers
+from funcdl.kernels.triton import compile_pool, compile_server, compile_workers
 from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.compile_pool import compile_all
 from funcdl.kernels.triton.cubin_cache import cache_key, find_cubin, keep_cubin
@@ -196,5 +196,5 @@ def test_forked_processes_leave_their_parents_workers_alone(
 def test_workers_end_when_nobody_asks(capfd: pytest.CaptureFixture[str]) -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading) as requests, os.fdopen(writing, "w"):
-        compile_worker.serve(requests, sys.stdout, idle_seconds=0.01)
+        compile_server.serve(requests, sys.stdout, idle_seconds=0.01)
     assert capfd.readouterr().out == ""

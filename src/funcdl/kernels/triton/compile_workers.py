@@ -42,7 +42,7 @@ class Worker:
         self._kept = False
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a request (see `compile_worker.answer`).
+        """The answer to a request (see `compile_server.answer`).
 
         Raises:
           WorkerError: there is none.
@@ -119,7 +119,7 @@ def borrowed_worker() -> Iterator[Worker]:
 def start_process(errors: IO[bytes], environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start a worker that writes to `errors` what is no answer."""
     return subprocess.Popen(
-        [sys.executable, "-m", "funcdl.kernels.triton.compile_worker"],
+        [sys.executable, "-m", "funcdl.kernels.triton.compile_server"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,

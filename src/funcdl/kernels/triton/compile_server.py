@@ -1,5 +1,7 @@
-"""The process that `compile_pool` talks to: a kernel in each line of its input, a cubin in each
-line of its output, both as JSON."""
+"""The program of a worker, which `compile_workers` starts.
+
+Each line of its input is a kernel, each line of its output a cubin, both as JSON.
+"""
 
 from __future__ import annotations
 
