@@ -276,7 +276,7 @@ def test_refusals(reason: str, f: Function, args: tuple[Any, ...]) -> None:
     pattern = reason if r"\w" in reason else re.escape(reason)
     found = refusals_of(pipeline)
     assert any(re.fullmatch(pattern, refusal) for refusal in found), found
-    assert reason.replace(r"\w+", "") in pipeline.as_text("groups") or r"\w" in reason
+    assert re.search(pattern, pipeline.as_text("groups"))
 
 
 def test_every_reason_is_tested() -> None:
