@@ -113,6 +113,34 @@ def elementwise_empty(b: KernelBuilder) -> None:
 
 
 @_example
+def elementwise_parts(b: KernelBuilder) -> None:
+    """Two parts of one array, each row of which is x and then x * y, and its mirror image."""
+    i, j = b.axis("i", 5), b.axis("j", 33)
+    for name in ("x", "y"):
+        b.buffer(name, np.float32, 165, "in")
+    for name in ("out0", "out1"):
+        b.buffer(name, np.float32, 330, "out")
+    x, y = b.load("x", i * 33 + j), b.load("y", i * 33 + j)
+    product = b.elementwise("mul", x, y)
+    b.store("out0", i * 66 + j, x)
+    b.store("out0", i * 66 + j + 33, product)
+    b.store("out1", i * 33 + j + 165, x)
+    b.store("out1", i * 33 + j, product)
+
+
+@_example
+def reduced_parts(b: KernelBuilder) -> None:
+    """Rows without their maximum, with it behind them."""
+    i, j = b.axis("i", 6), b.axis("j", 40)
+    b.buffer("x", np.float32, 240, "in")
+    b.buffer("out0", np.float32, 246, "out")
+    x = b.load("x", i * 40 + j)
+    most = b.reduce("max", x, ["j"])
+    b.store("out0", i * 41 + j, b.elementwise("sub", x, most))
+    b.store("out0", i * 41 + 40, most)
+
+
+@_example
 def elementwise_half(b: KernelBuilder) -> None:
     """bfloat16 in, float16 out, float32 arithmetic."""
     i = b.axis("i", 33)

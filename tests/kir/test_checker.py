@@ -338,6 +338,13 @@ BROKEN: list[tuple[str, Callable[[], Kernel], str]] = [
         "two points may have one index 4*i + j",
     ),
     (
+        "stores that meet",
+        lambda: built(
+            lambda b: [b.store("out0", place, b.load("x", j)) for place in (j, j + 6, j + 11)]
+        ),
+        "an element at j + 6 may be stored twice",
+    ),
+    (
         "argmax over two axes",
         lambda: value(Reduce(T(I32, ()), "argmax", 0, full)),
         "argmax takes one axis, got 2",

@@ -38,6 +38,17 @@ def layer_norm(a: Arrays) -> Arrays:
     return {"out0": normal * a["scale"] + a["bias"], "out1": mean}
 
 
+def elementwise_parts(a: Arrays) -> Arrays:
+    x, y = a["x"].reshape(5, 33), a["y"].reshape(5, 33)
+    return {"out0": np.concatenate([x, x * y], 1), "out1": np.concatenate([x * y, x])}
+
+
+def reduced_parts(a: Arrays) -> Arrays:
+    x = a["x"].reshape(6, 40)
+    most = x.max(1, keepdims=True)
+    return {"out0": np.concatenate([x - most, most], 1)}
+
+
 def bits_and_integers(a: Arrays) -> Arrays:
     uniform = (a["x"] >> 9).astype(np.float32) * np.float32(2.0**-23)
     return {"out0": uniform, "out1": (uniform * 100).astype(np.int32)}
@@ -102,6 +113,8 @@ MEANINGS: dict[str, Callable[[Arrays], dict[str, Any]]] = {
     "transpose": lambda a: {"out0": a["x"].reshape(4, 9).T},
     "reshape_of_transpose": lambda a: {"out0": a["x"].reshape(4, 6).T},
     "bits_and_integers": bits_and_integers,
+    "elementwise_parts": elementwise_parts,
+    "reduced_parts": reduced_parts,
     "softmax": softmax,
     "layer_norm": layer_norm,
     "column_sum": lambda a: {"out0": a["x"].reshape(20, 9).sum(0)},

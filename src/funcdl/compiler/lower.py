@@ -12,8 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from funcdl.compiler.fusion.by_parts import pieces, shifted
 from funcdl.compiler.fusion.fuse import Grouping, contraction_dtype
-from funcdl.compiler.fusion.groups import Group, domain_axes
+from funcdl.compiler.fusion.groups import Group, Parts, domain_axes
 from funcdl.compiler.fusion.reads import operand_position
 from funcdl.config import config
 from funcdl.core.avals import ShapedArray
@@ -68,10 +69,12 @@ def lower(grouping: Grouping, group: Group, name: str) -> list[LoweredKernel]:
     lowering = _Lowering(grouping, group, name)
     for eqn in group.members:
         for var in eqn.outvars:
-            if var not in grouping.inlined:
+            if var in group.by_parts:
+                lowering.store_parts(eqn, group.by_parts[var])
+            elif var not in grouping.inlined:
                 lowering.value(var, group.placement[var])
     for var in group.outputs:
-        if var.aval.size:
+        if var.aval.size and var not in group.by_parts:
             lowering.store(var, group.placement[var])
     return [lowering.build()]
 
@@ -138,6 +141,13 @@ class _Lowering:
         flat = flat_index(index, var.aval.shape)
         form = self.stored_form(value, var.aval.dtype)
         self.builder.store(self.buffer_of(var, "out"), flat, form)
+
+    def store_parts(self, eqn: Eqn, parts: Parts) -> None:
+        """Write what a concatenation joins, each piece at its place."""
+        (out,), dimension = eqn.outvars, eqn.params["dimension"]
+        for piece in pieces(eqn, parts.shape):
+            value = self.value(piece.operand, shifted(parts.position, dimension, piece.start))
+            self.store_value(out, shifted(parts.position, dimension, piece.place), value)
 
     def stored_form(self, value: int, dtype: np.dtype) -> int:
         """A value in the dtype of the memory that it goes to."""

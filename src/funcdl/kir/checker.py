@@ -13,7 +13,7 @@ A kernel has one of five forms:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 import numpy as np
@@ -88,6 +88,7 @@ class _Checker:
         if self.kernel.library is None:
             self.check_form()
             self.check_buffers()
+            self.check_stores()
         self.check_aliases()
 
     def fail(self, rule: str, at: int | None = None) -> NoReturn:
@@ -432,6 +433,19 @@ class _Checker:
             if isinstance(instruction, Load | Store) and instruction.buffer in updated:
                 self.fail(f"buffer {instruction.buffer!r} takes updates and nothing else", id)
 
+    def check_stores(self) -> None:
+        """Stores to one buffer write different elements of it; those with masks are trusted."""
+        written: dict[str, list[Index]] = {}
+        for id, store in enumerate(self.kernel.body):
+            if not isinstance(store, Store) or store.mask is not None:
+                continue
+            before = written.setdefault(store.buffer, [])
+            for other in before:
+                if _may_meet(store.index, other):
+                    rule = f"an element at {format_index(other)} may be stored twice"
+                    self.fail(rule, id)
+            before.append(store.index)
+
     def check_aliases(self) -> None:
         """A read of memory that the kernel also writes must be of the element written there."""
         body = self.kernel.body
@@ -475,3 +489,22 @@ def _may_collide(index: Index) -> bool:
             return True
         span += abs(coefficient) * max(atom.extent - 1, 0)
     return False
+
+
+def _may_meet(first: Index, second: Index) -> bool:
+    """Whether two indices that differ by a constant share a value; all others are trusted."""
+    if first.terms != second.terms or not all(isinstance(a, AxisAtom) for a, _ in first.terms):
+        return False
+    strides = [(abs(c), a.extent - 1) for a, c in first.terms if isinstance(a, AxisAtom)]
+    return _is_sum(sorted(strides), first.offset - second.offset)
+
+
+def _is_sum(strides: Sequence[tuple[int, int]], distance: int) -> bool:
+    """Whether ``distance = Σ stride · steps``, where each has a largest number of steps."""
+    if not strides:
+        return distance == 0
+    *rest, (stride, most) = strides
+    within = sum(s * n for s, n in rest)
+    low = max(-(-(distance - within) // stride), -most)
+    high = min((distance + within) // stride, most)
+    return any(_is_sum(rest, distance - stride * steps) for steps in range(low, high + 1))

@@ -233,7 +233,10 @@ class Conv:
 
 @record
 class Store:
-    """``buffer[index] = value`` for every point of the value's and index's axes where `mask`."""
+    """``buffer[index] = value`` for every point of the value's and index's axes where `mask`.
+
+    Several stores may fill one buffer, each element once.
+    """
 
     buffer: str
     index: Index

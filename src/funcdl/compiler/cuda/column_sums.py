@@ -138,17 +138,17 @@ class _Merger:
             index = ix.substitute(load.index, at)
             var = names[load.buffer]
             stored = self._stored(var)
-            if stored is not None and (stored.index != index or load.mask is not None):
+            if stored and ([s.index for s in stored] != [index] or load.mask is not None):
                 return False
             if {self._rows.name, self._columns.name} <= index.axes():
                 whole += 1
-                if stored is None and not self._loads(var, index):
+                if not stored and not self._loads(var, index):
                     return False
         return whole > 0
 
-    def _stored(self, var: Var) -> Store | None:
+    def _stored(self, var: Var) -> list[Store]:
         stores = [i for i in self._kernel.body if isinstance(i, Store)]
-        return next((s for s in stores if self._names[s.buffer] is var), None)
+        return [s for s in stores if self._names[s.buffer] is var]
 
     def _loads(self, var: Var, index: Index) -> bool:
         return any(

@@ -14,13 +14,14 @@ Every refusal is kept as text, beside the groups, for people and for tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from funcdl.compiler.fusion.by_parts import pieces, shifted, stored_by_parts
 from funcdl.compiler.fusion.dependencies import Dependencies, bits
-from funcdl.compiler.fusion.groups import Group, Refusal, buffer_names, domain_axes
+from funcdl.compiler.fusion.groups import Group, Parts, Refusal, buffer_names, domain_axes
 from funcdl.compiler.fusion.reads import leaf_vars, operand_position, reads_at
 from funcdl.compiler.fusion.recompute import Recomputer, drop_dead_members
 from funcdl.core.avals import Shape
@@ -87,6 +88,7 @@ class _Fuser:
         self._clone_cost: dict[Var, int] = {}
         self._expansion: dict[Var, tuple[int, int]] = {}  # depth and reads of an inlined value
         self._last_ordered = 0  # the last group with an ordered effect, as a bit
+        self._by_parts: dict[Var, Shape] = {}
         self._outputs = {atom for atom in jaxpr.outvars if isinstance(atom, Var)}
         self._names = variable_names(jaxpr)
 
@@ -95,6 +97,7 @@ class _Fuser:
             self._dependencies.define(var, 0)
             self._clone_cost[var] = 0
         stored = self._must_store()
+        self._by_parts = stored_by_parts(self._jaxpr, stored)
         for eqn in self._jaxpr.eqns:
             self._place(eqn, stored)
         self._merge_groups()
@@ -134,6 +137,8 @@ class _Fuser:
             return
         must = any(var in stored for var in eqn.outvars)
         match eqn.primitive.lower:
+            case View() if eqn.outvars[0] in self._by_parts:
+                self._place_by_parts(eqn)
             case View():
                 if self._is_short(eqn):
                     self._inline(eqn)
@@ -207,9 +212,17 @@ class _Fuser:
                 self._clone_cost[var] = sum(cost or 0 for cost in costs)
 
     def _place_pointwise(self, eqn: Eqn) -> None:
-        shape = eqn.outvars[0].aval.shape
+        self._place_at(eqn, eqn.outvars[0].aval.shape, self._candidates(eqn))
+
+    def _place_by_parts(self, eqn: Eqn) -> None:
+        """In loops that compute parts of a concatenation, to store each at its place."""
+        groups = [group for group in self._candidates(eqn) if group.kind == "loops"]
+        self._place_at(eqn, self._by_parts[eqn.outvars[0]], groups)
+
+    def _place_at(self, eqn: Eqn, shape: Shape, groups: Sequence[Group]) -> None:
+        """In a group that computes elements of arrays of this shape, or in one of its own."""
         reasons: list[Refusal] = []
-        for group in self._candidates(eqn):
+        for group in groups:
             reason = f"its loops do not fit shape {shape}"
             for position in group.placements(shape):
                 reason = self._refusal(group, eqn, self._operand_reads(eqn, position))
@@ -328,6 +341,13 @@ class _Fuser:
         return [found[number] for number in sorted(found, reverse=True)]
 
     def _operand_reads(self, eqn: Eqn, position: Position) -> list[tuple[Atom, Position]]:
+        shape = self._by_parts.get(eqn.outvars[0])
+        if shape is not None:
+            dimension = eqn.params["dimension"]
+            return [
+                (piece.operand, shifted(position, dimension, piece.start))
+                for piece in pieces(eqn, shape)
+            ]
         if isinstance(eqn.primitive.lower, View):
             # The equation itself is the view; ask for its output.
             return [(eqn.outvars[0], position)]
@@ -353,7 +373,7 @@ class _Fuser:
                 home = self._home.get(read.var)
                 if home is not group:
                     continue
-                if read.masked or read.index != group.placement[read.var]:
+                if read.masked or read.index != group.placement.get(read.var):
                     return f"it computes {self._names[read.var]} at another index than is read"
         # Not only what is read: a barrier makes its readers wait for more.
         for var in leaf_vars(eqn.invars, self._eqn_of_inlined):
@@ -393,7 +413,10 @@ class _Fuser:
                     needed |= 1 << self._home[atom].number
         self._dependencies.add(group.number, needed)
         for var in eqn.outvars:
-            group.placement[var] = position
+            if var in self._by_parts:
+                group.by_parts[var] = Parts(self._by_parts[var], position)
+            else:
+                group.placement[var] = position
             self._home[var] = group
             # Readers of a value that is both stored and inlined may take either.
             if var not in self._inlined:
@@ -457,7 +480,9 @@ class _Fuser:
             return [(eqn.invars[0], group.position)]
         if isinstance(eqn.primitive.lower, _READS_ELSEWHERE):
             return []
-        return self._operand_reads(eqn, group.placement[eqn.outvars[0]])
+        out = eqn.outvars[0]
+        parts = group.by_parts.get(out)
+        return self._operand_reads(eqn, group.placement[out] if parts is None else parts.position)
 
     def _merge(self, first: Group, second: Group) -> None:
         """Move everything from the earlier group to the later one."""
@@ -468,10 +493,12 @@ class _Fuser:
             second.reduce_dims = first.reduce_dims
         if second.running is None:
             second.running = first.running
-        self._dependencies.merge(first.number, second.number, first.placement)
-        for var in first.placement:
+        second.by_parts.update(first.by_parts)
+        moved = (*first.placement, *first.by_parts)
+        self._dependencies.merge(first.number, second.number, moved)
+        for var in moved:
             self._home[var] = second
-        first.members, first.placement, first.why_not = [], {}, []
+        first.members, first.placement, first.by_parts, first.why_not = [], {}, {}, []
         first.merged_into = second
 
     def _find_outputs(self, group: Group) -> None:

@@ -30,6 +30,14 @@ _RESERVED = frozenset(
 ).union(f"{letter}{d}" for letter in "ikp" for d in range(64))
 
 
+@record
+class Parts:
+    """A concatenation of pieces of one shape; `position` is the index of an element of each."""
+
+    shape: Shape
+    position: Position
+
+
 @dataclass(slots=True)
 class Group:
     """Some equations that are computed together.
@@ -39,7 +47,8 @@ class Group:
     of `shape` that the group's reductions remove. `running` is the dimension of `shape` along which
     the group accumulates, or which it puts in order, and which of these ("forwards", "backwards",
     "order"); such a group has no reduction. `placement` says at which index a member's output is
-    computed; every read of it inside the group is there.
+    computed; every read of it inside the group is there. `by_parts` are members that concatenate
+    arrays, each of which the group stores at its place; nothing in the group reads them.
     `recomputed` are members that belong to another group, which does not store them.
     `why_not` holds, for each neighbour that an equation could not join, the reason.
     """
@@ -53,6 +62,7 @@ class Group:
     running: tuple[int, str] | None = None
     members: list[Eqn] = field(default_factory=list)
     placement: dict[Var, Position] = field(default_factory=dict)
+    by_parts: dict[Var, Parts] = field(default_factory=dict)
     outputs: list[Var] = field(default_factory=list)
     recomputed: list[Var] = field(default_factory=list)
     why_not: list[Refusal] = field(default_factory=list)

@@ -14,6 +14,7 @@ import numpy as np
 
 from funcdl.compiler.loops import close_bodies
 from funcdl.compiler.rewrite.channels_last import channels_last
+from funcdl.compiler.rewrite.disjoint_pads import DisjointPads
 from funcdl.compiler.rewrite.outer_product import is_outer_product, outer_product
 from funcdl.compiler.rewrite.scan_motion import move_products
 from funcdl.compiler.rewrite.scan_residuals import drop_residuals
@@ -81,6 +82,7 @@ class _Simplifier:
         self.consts = list(consts)
         self._shared: dict[Any, tuple[Var, ...]] = {}
         self._origin: dict[Var, Eqn] = {}
+        self.disjoint_pads = DisjointPads(self.origin, self.scalar)
 
     def inline(self, jaxpr: Jaxpr, consts: Sequence[Atom], args: Sequence[Atom]) -> list[Atom]:
         """Add a program's equations; returns what its outputs became."""
@@ -263,6 +265,10 @@ def _zeros(simplifier: _Simplifier, eqn: Eqn, number: int = 0) -> Atom:
     return simplifier.emit(broadcast_in_dim, (zero,), eqn, **params)
 
 
+def _add(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
+    return simplifier.disjoint_pads.concatenation(simplifier.emit, eqn)
+
+
 def _mul(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
     x, y = eqn.invars
     if _is(simplifier.scalar(y), 1):
@@ -364,6 +370,7 @@ _CALLS = frozenset(
     {"checkpoint", "custom_call", "custom_vmap_call", "jit", "linear_call", "linear_solve"}
 )
 _REWRITES: dict[str, Rewrite] = {
+    "add": _add,
     "broadcast_in_dim": _broadcast,
     "checkpoint_name": _identity,
     "conv_general_dilated": _dot,
