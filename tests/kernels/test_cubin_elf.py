@@ -13,7 +13,7 @@ PROGRAM = """
 import json
 from funcdl.kernels.triton.compile import compile_cubin
 from funcdl.kernels.triton.cubin_elf import resources
-from funcdl.kernels.triton.render import TritonKernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 body = "i = tl.arange(0, {0})\\n    j = tl.arange(0, {0})[:, None]\\n"
 body += "    x = tl.load(x_ptr + i + j)\\n"
 body += "    y = tl.load(x_ptr + i * 3 + j)\\n    tl.store(x_ptr + i + j, x * tl.sum(y) + y)\\n"

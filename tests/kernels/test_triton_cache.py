@@ -18,7 +18,7 @@ from funcdl.kernels.triton import compile_pool, compile_server, compile_workers
 from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.compile_pool import compile_all
 from funcdl.kernels.triton.cubin_cache import cache_key, find_cubin, keep_cubin
-from funcdl.kernels.triton.render import TritonKernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 from funcdl.runtime.disk_cache import CacheDir
 
 
@@ -71,7 +71,7 @@ def test_cubins_come_back_as_they_were(tmp_path: Path) -> None:
 WARM = """
 import json, sys
 from funcdl.kernels.triton.compile_pool import compile_all
-from funcdl.kernels.triton.render import TritonKernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 from funcdl.runtime.disk_cache import CacheDir
 folder, fields = json.loads(sys.argv[1])
 fields["grid"] = tuple(fields["grid"])

@@ -12,7 +12,7 @@ from tests.kernels import triton_harness
 from tests.kernels.triton_kernels import cases
 
 from funcdl.kernels.triton.interpret import interpret
-from funcdl.kernels.triton.render import TritonKernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 
 REFUSED = {"example_scatter_set", "example_scatter_max"}
 NAMES = [name for name in cases() if name not in REFUSED]
@@ -40,7 +40,7 @@ GUARD = """
 import sys
 import numpy as np
 from funcdl.kernels.triton.interpret import interpret
-from funcdl.kernels.triton.render import TritonKernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 for line in sys.argv[1:]:
     source = "import triton\\nimport triton.language as tl\\n\\n@triton.jit\\ndef k(x_ptr):\\n    "
     x = np.ones(2, np.float32)

@@ -16,7 +16,8 @@ from tests.kernels import triton_kernels as examples
 from tests.kir.running_kernels import running_kernels
 
 from funcdl.compiler.cuda.schedule import schedule_gpu
-from funcdl.kernels.triton.render import UnsupportedKernel, render_kernel
+from funcdl.kernels.triton.blocks import UnsupportedKernel
+from funcdl.kernels.triton.render import render_kernel
 from funcdl.kir import elementwise
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.ir import Kernel

@@ -11,7 +11,8 @@ from tests.kir.kernels import all_example_kernels
 
 from funcdl.compiler.cuda.schedule import Knobs, schedule_gpu
 from funcdl.kernels.triton import blocks
-from funcdl.kernels.triton.render import TritonKernel, render_kernel
+from funcdl.kernels.triton.render import render_kernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 from funcdl.kir import elementwise
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.ir import Dot, DotPrecision, Kernel, Running

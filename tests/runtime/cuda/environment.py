@@ -17,7 +17,8 @@ from funcdl.compiler.cuda.target import CudaBackend
 from funcdl.core import backend, device_buffer, devices
 from funcdl.core.trace import eval_trace
 from funcdl.kernels.triton.compile import Cubin
-from funcdl.kernels.triton.render import TritonKernel, render_kernel
+from funcdl.kernels.triton.render import render_kernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 from funcdl.kir.ir import Kernel
 from funcdl.kir.schedule import Schedule
 from funcdl.runtime.cuda.driver import DriverApi

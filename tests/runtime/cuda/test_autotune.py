@@ -23,7 +23,7 @@ from funcdl.compiler.cuda.autotune import Variant, choose, leave_out_by_estimate
 from funcdl.compiler.cuda.schedule import schedule_gpu
 from funcdl.errors import DeviceError
 from funcdl.kernels.triton.compile import Cubin
-from funcdl.kernels.triton.render import TritonKernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 from funcdl.kir.schedule import Schedule
 from funcdl.ops.attention import attention
 

@@ -20,7 +20,7 @@ from tests.runtime.cuda.test_programs import PROGRAMS, X
 import funcdl as fd
 from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.compile_pool import compile_all
-from funcdl.kernels.triton.render import TritonKernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 
 pytestmark = [
     pytest.mark.triton,

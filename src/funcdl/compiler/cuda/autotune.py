@@ -33,7 +33,7 @@ from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.cubin_cache import triton_version
 from funcdl.kernels.triton.library import kernels as library
 from funcdl.kernels.triton.library.template import Tiles
-from funcdl.kernels.triton.render import TritonKernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 from funcdl.kir.canonical import canonical_kernel
 from funcdl.kir.ir import Buffer, Kernel
 from funcdl.kir.printer import format_kernel

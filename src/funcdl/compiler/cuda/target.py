@@ -28,7 +28,8 @@ from funcdl.errors import ArgumentError
 from funcdl.kernels.triton.blocks import UnsupportedKernel
 from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.compile_pool import compile_all
-from funcdl.kernels.triton.render import TritonKernel, render_kernel
+from funcdl.kernels.triton.render import render_kernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 from funcdl.kir.ir import Kernel
 from funcdl.kir.program import KernelProgram, all_kernels
 from funcdl.kir.schedule import Schedule

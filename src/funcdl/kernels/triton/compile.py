@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from funcdl.kernels.triton.cubin_elf import resources
-from funcdl.kernels.triton.render import TritonKernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 
 ALIGNMENT = 16
 """Bytes to which pointers are aligned for a kernel compiled with ``aligned=True``."""

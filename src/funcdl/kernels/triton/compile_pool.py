@@ -17,7 +17,7 @@ from funcdl.errors import DeviceError
 from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.compile_workers import WorkerError, borrowed_worker
 from funcdl.kernels.triton.cubin_cache import find_cubin, keep_cubin
-from funcdl.kernels.triton.render import TritonKernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 from funcdl.runtime.disk_cache import CacheDir
 
 KERNELS_PER_WORKER = 2

@@ -12,7 +12,7 @@ import sys
 from typing import IO, Any
 
 from funcdl.kernels.triton.compile import compile_cubin
-from funcdl.kernels.triton.render import TritonKernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 
 IDLE_SECONDS = 300.0
 """How long a worker waits for the next request before it ends."""

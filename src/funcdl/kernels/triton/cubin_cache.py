@@ -12,7 +12,7 @@ import json
 from importlib import metadata
 
 from funcdl.kernels.triton.compile import Cubin
-from funcdl.kernels.triton.render import TritonKernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 from funcdl.runtime.disk_cache import CacheDir, default_cache
 
 _SUFFIX = ".cubin"

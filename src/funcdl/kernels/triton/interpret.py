@@ -18,8 +18,8 @@ import ml_dtypes
 import numpy as np
 
 from funcdl.kernels.triton.compile import load_function
-from funcdl.kernels.triton.render import TritonKernel
 from funcdl.kernels.triton.text import pointer_type
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 from funcdl.kir import elementwise
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from funcdl.kernels.triton.library.attention_problem import Attention
 from funcdl.kernels.triton.library.language import Constant, Pointer, tl
 from funcdl.kernels.triton.library.template import Estimate, Tiles, instantiate, tiles
-from funcdl.kernels.triton.render import TritonKernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 
 
 def attention_forward(

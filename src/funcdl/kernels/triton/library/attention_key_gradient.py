@@ -7,7 +7,7 @@ import numpy as np
 from funcdl.kernels.triton.library.attention_problem import Attention
 from funcdl.kernels.triton.library.language import Constant, Pointer, tl
 from funcdl.kernels.triton.library.template import Estimate, Tiles, instantiate, tiles
-from funcdl.kernels.triton.render import TritonKernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 
 
 def attention_key_gradient(

@@ -19,7 +19,7 @@ from funcdl.kernels.triton.library.template import (
     power_of_two,
     tiles,
 )
-from funcdl.kernels.triton.render import TritonKernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 
 
 def cross_entropy(

@@ -15,7 +15,7 @@ from funcdl.kernels.triton.library import (
 from funcdl.kernels.triton.library.attention_problem import Attention
 from funcdl.kernels.triton.library.sort_problem import Sort
 from funcdl.kernels.triton.library.template import Estimate, Tiles
-from funcdl.kernels.triton.render import TritonKernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 from funcdl.kir.ir import Library
 from funcdl.kir.row_sums import ROW_SUMS, RowSums
 from funcdl.kir.schedule import Schedule, Step

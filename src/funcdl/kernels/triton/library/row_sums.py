@@ -14,7 +14,8 @@ from math import prod
 from funcdl.kernels.triton import text
 from funcdl.kernels.triton.blocks import pointer_name
 from funcdl.kernels.triton.library.template import Estimate, Tiles, tiles
-from funcdl.kernels.triton.render import Renderer, TritonKernel
+from funcdl.kernels.triton.renderer import Renderer
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 from funcdl.kir.ir import Store
 from funcdl.kir.row_sums import ROW_SUMS, RowSums
 from funcdl.kir.schedule import Schedule

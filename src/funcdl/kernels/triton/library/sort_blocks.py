@@ -20,8 +20,8 @@ from funcdl.kernels.triton.library.sort_problem import (
     stores,
 )
 from funcdl.kernels.triton.library.template import Tiles
-from funcdl.kernels.triton.render import TritonKernel
 from funcdl.kernels.triton.sorting import sorting_functions
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 
 __all__ = ["candidates", "estimate", "kernel"]
 

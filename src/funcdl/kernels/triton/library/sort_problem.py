@@ -15,8 +15,8 @@ import numpy as np
 
 from funcdl.kernels.triton import text
 from funcdl.kernels.triton.library.template import Estimate, Tiles, tiles
-from funcdl.kernels.triton.render import TritonKernel
 from funcdl.kernels.triton.sorting import names
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 
 
 @dataclass(frozen=True, slots=True)

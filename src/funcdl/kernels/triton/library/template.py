@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.kernels.triton import text
-from funcdl.kernels.triton.render import TritonKernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
 
 HEADER = "import triton\nimport triton.language as tl\n\n\n"
 
