@@ -22,7 +22,6 @@ NDArray = np.ndarray[Any, Any]
 
 ULPS = 8  # of a transcendental function
 
-COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 VIEWS = frozenset(
     [
         "reshape",

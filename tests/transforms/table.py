@@ -12,8 +12,6 @@ import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl.core import dtypes
 
-Tree = Any
-
 
 @dataclass(frozen=True)
 class Case:
