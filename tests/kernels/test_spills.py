@@ -40,6 +40,7 @@ def test_long_functions_spill_nothing() -> None:
 
 @pytest.mark.triton
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("arch", [80, 90])
 @pytest.mark.parametrize("dtype", ["f32", "f64", "i32", "i64", "u8", "u64"])
 def test_every_function(dtype: str, arch: int) -> None:
@@ -49,6 +50,7 @@ def test_every_function(dtype: str, arch: int) -> None:
 
 @pytest.mark.triton
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("arch", [80, 90])
 @pytest.mark.parametrize("name", LONGEST)
 def test_long_functions_in_every_form(name: str, arch: int) -> None:

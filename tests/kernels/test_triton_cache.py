@@ -180,6 +180,8 @@ def test_workers_are_kept_for_the_next_program(
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+# JAX, which other tests import, warns of every fork; this child only counts and leaves.
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 def test_forked_processes_leave_their_parents_workers_alone(
     tmp_path: Path, starts: list[Any]
 ) -> None:

@@ -74,6 +74,7 @@ def test_programs(name: str, real: StubGpu) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_primitives(name: str, real: StubGpu) -> None:
     dtypes = OPS[name].dtypes
