@@ -87,7 +87,7 @@ enum LeafKind leaf_kind(PyObject *leaf);
 bool signature_setup(PyObject *classify);
 PyObject *forget_nodes(PyObject *module, PyObject *unused);
 
-/* program.c: compiled programs. */
+/* program.c and program_call.c: compiled programs, and calls of them. */
 
 extern PyTypeObject program_type;
 
