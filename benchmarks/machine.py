@@ -3,7 +3,7 @@ theirs with."""
 
 from __future__ import annotations
 
-from funcdl.runtime.machine_peaks import measure_peaks
+from funcdl.kernels.cpu_c.machine_peaks import measure_peaks
 
 
 def peaks(threads: int) -> dict[str, float]:

@@ -14,7 +14,7 @@ from funcdl.core.source import SourceLine
 from funcdl.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from funcdl.runtime.machine_peaks import MachinePeaks
+    from funcdl.kernels.cpu_c.machine_peaks import MachinePeaks
 
 __all__ = ["Profile", "ProfileRow", "memory_stats", "profile"]
 
@@ -139,7 +139,7 @@ class Profile:
         """The peaks, and the rows that raised them."""
         if self._given_peaks is not None:
             return self._given_peaks, []
-        from funcdl.runtime.machine_peaks import machine_peaks
+        from funcdl.kernels.cpu_c.machine_peaks import machine_peaks
 
         measured = machine_peaks()
         if measured is None:
@@ -236,7 +236,7 @@ def profile(*, peaks: MachinePeaks | None = None, max_events: int = 100_000) -> 
 
     Args:
       peaks: what to compare with, as it is; by default what
-        `funcdl.runtime.machine_peaks.machine_peaks` measured within a day.
+        `funcdl.kernels.cpu_c.machine_peaks.machine_peaks` measured within a day.
       max_events: how many events to keep for `Profile.trace`, the latest ones; of one call of a
         program at most 16384.
 

@@ -16,10 +16,10 @@ import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.core import profiler
 from funcdl.errors import ArgumentError
+from funcdl.kernels.cpu_c.machine_peaks import MachinePeaks
 from funcdl.kernels.cpu_c.render import render_program
 from funcdl.kernels.cpu_c.render_profile import render_profiled_program
 from funcdl.profiling import Profile, ProfileRow
-from funcdl.runtime.machine_peaks import MachinePeaks
 from funcdl.runtime.toolchain import find_compiler
 
 PEAKS = MachinePeaks(threads=1, flops=1e9, bandwidth=1e9)
@@ -318,7 +318,7 @@ def faked_peaks(monkeypatch: pytest.MonkeyPatch, *found: MachinePeaks) -> list[b
         asked.append(again)
         return found[sum(asked)]
 
-    monkeypatch.setattr("funcdl.runtime.machine_peaks.machine_peaks", machine_peaks)
+    monkeypatch.setattr("funcdl.kernels.cpu_c.machine_peaks.machine_peaks", machine_peaks)
     return asked
 
 

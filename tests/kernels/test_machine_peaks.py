@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funcdl.config import config
-from funcdl.runtime import machine_peaks as module
-from funcdl.runtime.machine_peaks import MachinePeaks, machine_peaks, measure_peaks
+from funcdl.kernels.cpu_c import machine_peaks as module
+from funcdl.kernels.cpu_c.machine_peaks import MachinePeaks, machine_peaks, measure_peaks
 from funcdl.runtime.toolchain import CompilerError, find_compiler
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
