@@ -14,8 +14,9 @@ from tests.kir.kernels import all_example_kernels
 import funcdl  # noqa: F401  # registers the elementwise operations
 from funcdl.kir import index as ix
 from funcdl.kir.builder import KernelBuilder
-from funcdl.kir.cost import Cost, is_transcendental, kernel_cost
+from funcdl.kir.cost import Cost
 from funcdl.kir.ir import AtomicUpdate, Kernel, Load, Slide, Store
+from funcdl.kir.kernel_cost import is_transcendental, kernel_cost
 
 F32, F64, I32 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int32)
 
@@ -118,7 +119,7 @@ def test_counts_by_hand(make: Callable[[KernelBuilder], None], wanted: Cost) -> 
 def test_convolutions_count_what_meets_an_element(
     size: int, width: int, stride: int, low: int, spread: int, dilation: int, windows: int
 ) -> None:
-    from funcdl.kir.cost import _taps
+    from funcdl.kir.kernel_cost import _taps
 
     met = 0
     for window, place in itertools.product(range(windows), range(width)):

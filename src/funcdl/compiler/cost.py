@@ -12,8 +12,9 @@ from funcdl.core.jaxpr import ClosedJaxpr, Eqn
 from funcdl.core.profiler import Work
 from funcdl.core.records import record
 from funcdl.core.source import SourceLine
-from funcdl.kir.cost import Cost, kernel_cost
+from funcdl.kir.cost import Cost
 from funcdl.kir.ir import Kernel
+from funcdl.kir.kernel_cost import kernel_cost
 from funcdl.kir.program import (
     BranchCall,
     Call,

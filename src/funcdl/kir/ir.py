@@ -14,15 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from funcdl.core.records import record
+from funcdl.kir.cost import Cost
 from funcdl.kir.index import Index
-
-if TYPE_CHECKING:
-    from funcdl.kir.cost import Cost
 
 ReduceOp = Literal["sum", "prod", "max", "min", "and", "or", "argmax", "argmin"]
 RunningOp = Literal["sum", "prod", "max", "min", "logsumexp"]

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.kir.cost import Cost, kernel_cost
+from funcdl.kir.cost import Cost
 from funcdl.kir.interpreter import interpret
 from funcdl.kir.ir import Kernel
+from funcdl.kir.kernel_cost import kernel_cost
 from funcdl.kir.printer import format_kernel
 from funcdl.kir.schedule import Schedule
 

@@ -12,9 +12,10 @@ from math import prod
 
 from funcdl.compiler.cuda.candidates import is_half_product
 from funcdl.kir.convolution import conv_as_dot
-from funcdl.kir.cost import Cost, kernel_cost
+from funcdl.kir.cost import Cost
 from funcdl.kir.dot import integer_dot_as_sum
 from funcdl.kir.ir import Dot, Kernel, Reduce, operands
+from funcdl.kir.kernel_cost import kernel_cost
 from funcdl.kir.schedule import Schedule
 
 
