@@ -12,7 +12,7 @@ from tests.compiler.run import interpret, pipeline_of
 import funcdl as fd
 import funcdl.lax as lax
 import funcdl.numpy as fnp
-from funcdl.compiler.fusion.by_parts import MAX_PIECES, piece_shape
+from funcdl.compiler.piece_shapes import MAX_PIECES, piece_shape
 
 RNG = np.random.default_rng(0)
 

@@ -10,19 +10,15 @@ of one size first.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence, Set
+from collections.abc import Set
 
+from funcdl.compiler.piece_shapes import piece_shape
 from funcdl.core.avals import Shape
 from funcdl.core.jaxpr import Atom, Eqn, Jaxpr, Var
 from funcdl.core.records import record
 from funcdl.ops.lowering import Contraction, Correlation, Position, reason_for_host
 from funcdl.ops.shape import reshape, transpose
 from funcdl.ops.slicing import concatenate
-
-# One kernel takes so many pieces. Those that are cut from parts have so many elements in a row.
-MAX_PIECES = 32
-MIN_CUT = 16
 
 
 @record
@@ -35,20 +31,6 @@ class Piece:
     operand: Atom
     start: int
     place: int
-
-
-def piece_shape(shapes: Sequence[Shape], dimension: int) -> Shape | None:
-    """The shape of the pieces of a concatenation; None where these would be too small or many."""
-    shapes = [shape for shape in shapes if math.prod(shape)]
-    if not shapes:
-        return None
-    size = math.gcd(*(shape[dimension] for shape in shapes))
-    total = sum(shape[dimension] for shape in shapes)
-    after = math.prod(shapes[0][dimension + 1 :])
-    equal = size == max(shape[dimension] for shape in shapes)
-    if not 1 < total // size <= MAX_PIECES or not (equal or size * after >= MIN_CUT):
-        return None
-    return (*shapes[0][:dimension], size, *shapes[0][dimension + 1 :])
 
 
 def stored_by_parts(jaxpr: Jaxpr, stored: Set[Var]) -> dict[Var, Shape]:

@@ -18,12 +18,9 @@ from dataclasses import dataclass, field
 
 from funcdl.compiler.fusion.groups import Group
 from funcdl.compiler.fusion.reads import Read, leaf_vars, operand_position, reads_at
+from funcdl.compiler.prices import ADDITIONS_PER_BYTE
 from funcdl.core.jaxpr import Atom, Eqn, Var
 from funcdl.ops.lowering import Accumulation, Pointwise, Position, Reduction
-
-# Additions that take as long as moving one byte to or from memory, measured on two cores that share
-# 20 GB/s: an exponential (about 12) costs less than storing and loading its float32 result.
-ADDITIONS_PER_BYTE = 3
 
 MAX_MEMBERS = 128
 

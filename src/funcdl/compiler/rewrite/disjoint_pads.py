@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.compiler.fusion.by_parts import MAX_PIECES, piece_shape
+from funcdl.compiler.piece_shapes import MAX_PIECES, piece_shape
 from funcdl.core import dtypes
 from funcdl.core.array import Array
 from funcdl.core.jaxpr import Atom, Eqn, Literal, Var

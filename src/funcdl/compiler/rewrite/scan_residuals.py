@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
-from funcdl.compiler.fusion.recompute import ADDITIONS_PER_BYTE
+from funcdl.compiler.prices import ADDITIONS_PER_BYTE
 from funcdl.control.programs import split
 from funcdl.control.scan_primitive import scan_loop
 from funcdl.core.avals import ShapedArray
