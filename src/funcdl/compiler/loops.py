@@ -2,7 +2,9 @@
 
 Each body of a scan, while loop or cond is compiled by the same passes as the program around it. In
 memory, a loop's body reads and writes slots of its own; the loop points them, step by step, at the
-operands, at slices of the stacked arrays, and for carried values at two buffers in turn.
+operands, at slices of the stacked arrays, and for carried values at two buffers in turn. A carried
+value that each step also stacks as it found it (gradients need many such) lives in that stack: a
+step reads its own element and writes that of the next step, and nothing is copied.
 """
 
 from __future__ import annotations
@@ -12,11 +14,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from funcdl.compiler.attention import attention_call, attention_scratch, is_attention
+from funcdl.compiler.lower import LoweredKernel
 from funcdl.compiler.sources import Sources
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var
 from funcdl.core.records import record
+from funcdl.kir import index as kindex
+from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.program import (
     Address,
     AnyCall,
@@ -47,12 +52,13 @@ class LoopStep:
     """A control flow equation with compiled bodies, or an equation that is a call of a library.
 
     `scratch` are variables for memory that the step needs while it runs: two buffers for each
-    carried value, an arena for each body, a flag.
+    carried value, an arena for each body, a flag. `begin` are kernels that run before the loop.
     """
 
     eqn: Eqn
     bodies: tuple[CompiledBody, ...]
     scratch: dict[str, Var]
+    begin: tuple[LoweredKernel, ...] = ()
 
 
 CompileBody = Callable[[ClosedJaxpr, str], CompiledBody | None]
@@ -127,7 +133,7 @@ def body_programs(eqn: Eqn) -> list[ClosedJaxpr]:
     """The programs that an equation runs, in the order of `LoopStep.bodies`."""
     match eqn.primitive.name:
         case "scan":
-            return [eqn.params["jaxpr"]]
+            return [_without_stacked_carry(eqn)]
         case "while":
             return [eqn.params["cond"], eqn.params["body"]]
         case "cond":
@@ -147,14 +153,56 @@ def lower_loop(eqn: Eqn, name: str, compile_body: CompileBody) -> LoopStep | Non
             return None
         compiled.append(body)
     scratch: dict[str, Var] = {}
-    carried = _carried_avals(eqn)
-    for i, aval in enumerate(carried):
-        scratch[f"even{i}"], scratch[f"odd{i}"] = _bytes(aval.nbytes), _bytes(aval.nbytes)
+    stacks = _stacked_carry(eqn) if eqn.primitive.name == "scan" else {}
+    for i, aval in enumerate(_carried_avals(eqn)):
+        if i not in stacks:
+            scratch[f"even{i}"], scratch[f"odd{i}"] = _bytes(aval.nbytes), _bytes(aval.nbytes)
     for i, body in enumerate(compiled):
         scratch[f"arena{i}"] = _bytes(body.arena_bytes)
     if eqn.primitive.name == "while":
         scratch["flag"] = _bytes(1)
-    return LoopStep(eqn, tuple(compiled), scratch)
+    begin = [
+        _first_element(eqn, carry, eqn.outvars[eqn.params["num_carry"] + y], name)
+        for carry, y in stacks.items()
+    ]
+    return LoopStep(eqn, tuple(compiled), scratch, tuple(begin))
+
+
+def _stacked_carry(eqn: Eqn) -> dict[int, int]:
+    """The carried values of a scan that a step stacks as it finds them, with their stacks."""
+    num_consts, num_carry = eqn.params["num_consts"], eqn.params["num_carry"]
+    jaxpr = eqn.params["jaxpr"].jaxpr
+    carry = {var: i for i, var in enumerate(jaxpr.invars[num_consts : num_consts + num_carry])}
+    found: dict[int, int] = {}
+    if eqn.params["length"] > 0:
+        for y, atom in enumerate(jaxpr.outvars[num_carry:]):
+            if isinstance(atom, Var) and atom in carry and atom.aval.size:
+                found.setdefault(carry[atom], y)
+    return found
+
+
+def _without_stacked_carry(eqn: Eqn) -> ClosedJaxpr:
+    """The body of a scan but for the stacks that carried values live in."""
+    program: ClosedJaxpr = eqn.params["jaxpr"]
+    gone = {eqn.params["num_carry"] + y for y in _stacked_carry(eqn).values()}
+    outvars = [atom for i, atom in enumerate(program.jaxpr.outvars) if i not in gone]
+    return ClosedJaxpr(program.jaxpr.replace(outvars=outvars), program.consts)
+
+
+def _first_element(eqn: Eqn, carry: int, stack: Var, name: str) -> LoweredKernel:
+    """A kernel that puts a carried value's initial one where the first step looks for it."""
+    init = eqn.invars[eqn.params["num_consts"] + carry]
+    assert isinstance(init, Var)
+    builder = KernelBuilder(f"{name}_begin{carry}")
+    size = init.aval.size
+    builder.axis("i", size)
+    builder.buffer("init", init.aval.dtype, size, "in")
+    builder.buffer("stack", stack.aval.dtype, stack.aval.size, "out")
+    place = kindex.axis("i", size)
+    value = builder.load("init", place)
+    position = eqn.params["length"] - 1 if eqn.params["reverse"] else 0
+    builder.store("stack", place + position * size, value)
+    return LoweredKernel(builder.build(), {"init": init, "stack": stack}, eqn.source)
 
 
 def _carried_avals(eqn: Eqn) -> list[ShapedArray]:
@@ -194,19 +242,28 @@ def _scan_call(step: LoopStep, name: str, address: AddressOf) -> ScanCall:
     inputs = _inputs(step, address)
     outputs = [address(var) for var in eqn.outvars]
     body_avals = eqn.params["jaxpr"].in_avals
+    stacks = _stacked_carry(eqn)
     slots = [Binding(a) for a in inputs[:num_consts]]
+    written = []
     for i in range(num_carry):
-        even, odd = address(scratch[f"even{i}"]), address(scratch[f"odd{i}"])
         # Step s reads what step s - 1 wrote.
-        slots.append(Binding(even, first=inputs[num_consts + i], alternate=(odd, even)))
+        if i in stacks:
+            stack, nbytes = outputs[num_carry + stacks[i]], eqn.outvars[i].aval.nbytes
+            following = -nbytes if eqn.params["reverse"] else nbytes
+            after = Address(stack.slot, stack.offset + following)
+            slots.append(Binding(stack, stride=nbytes))
+            written.append(Binding(after, stride=nbytes, last=outputs[i]))
+        else:
+            even, odd = address(scratch[f"even{i}"]), address(scratch[f"odd{i}"])
+            slots.append(Binding(even, first=inputs[num_consts + i], alternate=(odd, even)))
+            written.append(Binding(even, last=outputs[i], alternate=(even, odd)))
     for i in range(num_consts + num_carry, len(inputs)):
         slots.append(Binding(inputs[i], stride=body_avals[i].nbytes))
-    for i in range(num_carry):
-        even, odd = address(scratch[f"even{i}"]), address(scratch[f"odd{i}"])
-        slots.append(Binding(even, last=outputs[i], alternate=(even, odd)))
-    for var, place in zip(eqn.outvars[num_carry:], outputs[num_carry:], strict=True):
-        length = max(eqn.params["length"], 1)
-        slots.append(Binding(place, stride=var.aval.nbytes // length))
+    slots += written
+    for y, var in enumerate(eqn.outvars[num_carry:]):
+        if y not in stacks.values():
+            length = max(eqn.params["length"], 1)
+            slots.append(Binding(outputs[num_carry + y], stride=var.aval.nbytes // length))
     slots.append(Binding(address(scratch["arena0"])))
     if_empty = tuple(
         Copy(source, target, var.aval.nbytes)

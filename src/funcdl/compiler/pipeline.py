@@ -194,6 +194,8 @@ class Pipeline:
     def _check_steps(self, steps: list[Step]) -> None:
         for step in steps:
             if isinstance(step, LoopStep):
+                for lowered in step.begin:
+                    check(lowered.kernel)
                 for body in step.bodies:
                     for kernel, _ in all_kernels(body.program):
                         check(kernel)
@@ -207,6 +209,7 @@ class Pipeline:
             if isinstance(step, HostStep):
                 parts.append(f"host {format_eqn(step.eqn, self.grouping.names)}\n")
             elif isinstance(step, LoopStep):
+                parts += [format_kernel(lowered.kernel) for lowered in step.begin]
                 parts.append(f"loop {step.eqn.primitive.name}\n")
                 parts += [format_program(body.program) for body in step.bodies]
             else:

@@ -213,6 +213,7 @@ def _sources(steps: Sequence[Step]) -> Sources:
         if isinstance(step, LoopStep):
             for body in step.bodies:
                 found |= body.sources
+            found |= {k.kernel.name: k.source for k in step.begin if k.source is not None}
         elif not isinstance(step, HostStep):
             found |= {k.kernel.name: k.source for k in step if k.source is not None}
     return found
@@ -254,11 +255,7 @@ def _segments(
             finish()
             segments.append(step)
             continue
-        if isinstance(step, LoopStep):
-            loop_name = f"{name}_{step.eqn.primitive.name}{len(calls)}"
-            calls.append(loop_call(step, loop_name, addresses.__getitem__))
-            continue
-        for lowered in step:
+        for lowered in step.begin if isinstance(step, LoopStep) else step:
             kernel = mark_aliases(lowered, takers)
             # Not the kernel itself, since constants such as 0.0 and -0.0 compare equal.
             key = format_kernel(canonical_kernel(kernel))
@@ -266,5 +263,8 @@ def _segments(
                 known[key] = len(kernels)
                 kernels.append((kernel, scheduler(kernel)))
             calls.append(Call(known[key], tuple(addresses[var] for var in lowered.variables)))
+        if isinstance(step, LoopStep):
+            loop_name = f"{name}_{step.eqn.primitive.name}{len(calls)}"
+            calls.append(loop_call(step, loop_name, addresses.__getitem__))
     finish()
     return tuple(segments)
