@@ -11,6 +11,7 @@ from funcdl.control import cond, fori_loop, scan
 from funcdl.core import dtypes
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax import linalg as factorizations
+from funcdl.lax.linalg.operands import symmetrized
 from funcdl.numpy.arithmetic import ceil
 from funcdl.numpy.creation import arange
 from funcdl.numpy.functions import log2
@@ -244,7 +245,7 @@ def polar(
         u = factorizations.qdwh(tall, eps=eps, max_iterations=max_iterations)[0]
     u = adjoint(u) if wide else u
     p = dot(adjoint(u), a) if side == "right" else dot(a, adjoint(u))
-    return u, factorizations.symmetrize(p)
+    return u, symmetrized(p)
 
 
 @custom_jvp

@@ -1,0 +1,34 @@
+"""Operands of factorizations, and the range of their values that is asked for."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from funcdl.errors import ArgumentError
+from funcdl.ops.arithmetic import add, scaled
+from funcdl.ops.linalg.common import adjoint
+from funcdl.ops.slicing import slice_
+
+
+def symmetrized(x: Any) -> Any:
+    """The mean of matrices and their conjugate transposes."""
+    return scaled(add(x, adjoint(x)), 0.5)
+
+
+def range_of_subset(name: str, subset: tuple[int, int], size: int) -> tuple[int, int]:
+    """Check `subset_by_index`, a start and an end within so many values."""
+    start, end = map(operator.index, subset)
+    if not 0 <= start < end <= size:
+        raise ArgumentError(
+            f"{name}: subset_by_index must be (start, end) with 0 <= start < end <= {size}, got "
+            f"({start}, {end})"
+        )
+    return start, end
+
+
+def taken(x: Any, axis: int, start: int, end: int) -> Any:
+    """The elements from `start` on, before `end`, along an axis."""
+    starts, ends = [0] * x.ndim, list(x.aval.shape)
+    starts[axis], ends[axis] = start, end
+    return slice_(x, start_indices=tuple(starts), limit_indices=tuple(ends), strides=None)
