@@ -114,7 +114,8 @@ class _Check:
             if order > 1:
 
                 def pushed(*xs: Any) -> list[Any]:
-                    return jvp(f, xs, _like(tangents, xs))[1]  # type: ignore[no-any-return]
+                    out_tangents: list[Any] = jvp(f, xs, _like(tangents, xs))[1]
+                    return out_tangents
 
                 self.run(pushed, points, order - 1, f" of {name}")
         if "rev" in self.modes:

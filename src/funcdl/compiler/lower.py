@@ -23,7 +23,17 @@ from funcdl.core.source import SourceLine
 from funcdl.kir import index as kindex
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.index import Index
-from funcdl.kir.ir import AtomicUpdate, Conv, Dot, DotPrecision, Kernel, Reduce, Store
+from funcdl.kir.ir import (
+    AtomicUpdate,
+    Conv,
+    Dot,
+    DotPrecision,
+    Kernel,
+    Reduce,
+    ReduceOp,
+    Role,
+    Store,
+)
 from funcdl.ops.convolution import convolution_of
 from funcdl.ops.dot import dot_dimensions
 from funcdl.ops.lowering import (
@@ -172,13 +182,13 @@ class _Lowering:
         always = builder.elementwise("eq", zero, builder.const(0, np.int64))
         return always if mask is None else builder.elementwise("and", mask, always)
 
-    def buffer_of(self, var: Var, role: str = "in") -> str:
+    def buffer_of(self, var: Var, role: Role = "in") -> str:
         """The buffer that holds a variable, named after it."""
         name = self._buffers.get(var)
         if name is None:
             name = self._buffers[var] = self._grouping.buffer_names[var]
             self._variables[name] = var
-            self.builder.buffer(name, var.aval.dtype, var.aval.size, role)  # type: ignore[arg-type]
+            self.builder.buffer(name, var.aval.dtype, var.aval.size, role)
         return name
 
     def _compute(self, var: Var, index: Position, mask: int | None) -> int:
@@ -221,12 +231,12 @@ class _Lowering:
             case _:
                 raise AssertionError(eqn.primitive.name)
 
-    def _reduction(self, eqn: Eqn, op: str, index: Position) -> int:
+    def _reduction(self, eqn: Eqn, op: ReduceOp, index: Position) -> int:
         group = self._group
         assert group.reduce_dims is not None
         value = self.value(eqn.invars[0], group.position)
         axes = [group.axes[d][0] for d in group.reduce_dims]
-        reduced = self.builder.reduce(op, value, axes)  # type: ignore[arg-type]
+        reduced = self.builder.reduce(op, value, axes)
         # Positions (argmax) are found as int32, whatever type was asked for.
         return self.builder.cast(reduced, compute_dtype(eqn.outvars[0].aval.dtype))
 

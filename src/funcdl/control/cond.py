@@ -236,7 +236,8 @@ def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str
 
 
 def _residual_aval(part: Any, kind: str, i: int) -> ShapedArray:
-    return part.known.in_avals[i] if kind == "in" else part.known.out_avals[i]  # type: ignore[no-any-return]
+    avals: Sequence[ShapedArray] = part.known.in_avals if kind == "in" else part.known.out_avals
+    return avals[i]
 
 
 @cached_on_first

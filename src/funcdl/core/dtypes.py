@@ -254,7 +254,8 @@ def finfo(dtype: Any) -> Any:
     """``numpy.finfo`` that knows bfloat16 as well; ``ValueError`` if ``dtype`` is not inexact."""
     dtype = as_dtype(dtype)
     if dtype == bfloat16:
-        return ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+        untyped: Any = ml_dtypes.finfo
+        return untyped(dtype)
     return np.finfo(dtype)
 
 

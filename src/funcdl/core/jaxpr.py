@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
@@ -25,6 +25,7 @@ class Var:
         return f"Var({self.aval})"
 
 
+@final
 class Literal:
     """A scalar constant written into the program."""
 
@@ -148,7 +149,7 @@ def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list
     last_use = last_uses(jaxpr)
 
     def read(atom: Atom) -> Any:
-        return atom.value if type(atom) is Literal else env[atom]  # type: ignore[index]
+        return atom.value if type(atom) is Literal else env[atom]
 
     env.update(zip(jaxpr.constvars, consts, strict=True))
     env.update(zip(jaxpr.invars, args, strict=True))

@@ -111,11 +111,10 @@ class Primitive:
     def output_avals(self, avals: Sequence[ShapedArray], params: Params) -> list[ShapedArray]:
         """Types of the outputs, weak types included."""
         assert self.shape is not None, self.name
-        outs = self.shape(*avals, **params)
-        if not self.multiple_results:
-            outs = [outs]
+        found: Any = self.shape(*avals, **params)
+        outs: list[ShapedArray] = found if self.multiple_results else [found]
         if self.weak is own_weak:
-            return outs  # type: ignore[no-any-return]
+            return outs
         weak = self.weak([aval.weak_type for aval in avals], **params)
         return [out.update(weak_type=weak) if out.weak_type != weak else out for out in outs]
 

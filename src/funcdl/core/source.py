@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import NamedTuple
 
 PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -80,10 +81,10 @@ def current() -> SourceLine | None:
     """The innermost line outside this library in the present call stack."""
     if place.line is not None:
         return place.line
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
         if not is_internal(code.co_filename):
             return SourceLine(code.co_filename, frame.f_lineno, code.co_qualname, place.scope)
-        frame = frame.f_back  # type: ignore[assignment]  # the outermost frame's is None
+        frame = frame.f_back
     return None

@@ -10,6 +10,7 @@ import builtins
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from operator import methodcaller
 from typing import Any, TypeVar
 
 import optree
@@ -270,7 +271,8 @@ def static(**kwargs: Any) -> Any:
 
 def register_pytree_node_class(cls: type[T]) -> type[T]:
     """Class decorator: use the class's `tree_flatten` and `tree_unflatten` methods."""
-    register_pytree_node(cls, lambda node: node.tree_flatten(), cls.tree_unflatten)  # type: ignore[attr-defined]
+    node_class: Any = cls
+    register_pytree_node(cls, methodcaller("tree_flatten"), node_class.tree_unflatten)
     return cls
 
 

@@ -122,11 +122,12 @@ tanh = elementwise(
 
 
 def _logistic(x: NDArray) -> NDArray:
-    power = np.exp(-x)
+    power: NDArray = np.exp(-x)
     if dtypes.is_complex(x.dtype):
         # An infinite power would have parts that are NaN.
         return np.where(np.isfinite(power), 1 / (1 + power), 0).astype(x.dtype)
-    return np.reciprocal(1 + power)  # type: ignore[no-any-return]
+    out: NDArray = np.reciprocal(1 + power)
+    return out
 
 
 logistic = elementwise(

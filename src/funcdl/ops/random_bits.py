@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from funcdl.kir.builder import KernelBuilder
 
 NDArray = np.ndarray[Any, Any]
+Value = TypeVar("Value")
 UINT32 = np.dtype(np.uint32)
 
 threefry2x32 = Primitive("threefry2x32", multiple_results=True)
@@ -34,10 +35,10 @@ _PARITY = 0x1BD11BDA
 
 
 def _threefry(
-    operands: Sequence[Any],
-    apply: Callable[[str, Any, Any], Any],
-    constant: Callable[[int], Any],
-) -> tuple[Any, Any]:
+    operands: Sequence[Value],
+    apply: Callable[[str, Value, Value], Value],
+    constant: Callable[[int], Value],
+) -> tuple[Value, Value]:
     """The rounds, on whatever `apply` computes with by the names of kernel operations."""
     key0, key1, x0, x1 = operands
     mixed = apply("xor", apply("xor", key0, key1), constant(_PARITY))
@@ -67,9 +68,8 @@ _UFUNCS: dict[str, Any] = {
 def _impl(*operands: NDArray) -> list[NDArray]:
     _shape(*(ShapedArray(x.shape, x.dtype) for x in operands))
     with np.errstate(over="ignore"):  # 0-dimensional sums warn
-        return list(
-            _threefry(operands, lambda name, x, y: _UFUNCS[name](x, y), np.dtype(UINT32).type)
-        )
+        uint32: Any = UINT32.type
+        return list(_threefry(operands, lambda name, x, y: _UFUNCS[name](x, y), uint32))
 
 
 def _shape(*operands: ShapedArray) -> list[ShapedArray]:
@@ -103,7 +103,7 @@ def _lower(
 ) -> int:
     # The builder shares equal values, so the second output costs nothing.
     outs = _threefry(values, builder.elementwise, lambda value: builder.const(value, UINT32))
-    return outs[output]  # type: ignore[no-any-return]
+    return outs[output]
 
 
 def _samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]:

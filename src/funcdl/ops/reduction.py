@@ -194,8 +194,10 @@ registry.add(Op(reduce_prod, registry.NUMBERS, _prod_samples))
 def _extreme(name: str, op: ReduceOp, ufunc: np.ufunc, lowest: bool) -> Primitive:
     def numpy(x: NDArray, axes: Axes) -> NDArray:
         if x.size:
-            return ufunc.reduce(x, axes)  # type: ignore[no-any-return]
-        return ufunc.reduce(x, axes, initial=extreme_identity(x.dtype, lowest))  # type: ignore[no-any-return]
+            out: NDArray = ufunc.reduce(x, axes)
+        else:
+            out = ufunc.reduce(x, axes, initial=extreme_identity(x.dtype, lowest))
+        return out
 
     # Complex numbers are ordered by their real parts, then by the imaginary ones.
     primitive = _reduction(name, op, registry.ALL, numpy)

@@ -174,12 +174,12 @@ def elementwise(
     if lower is not None:
         kernel_dtypes = KERNEL_DTYPES - HALF if native_half else KERNEL_DTYPES
         primitive.lower = Pointwise(_first_output(lower), lambda: cost, kernel_dtypes)
-    ranges = [domain] * arity if isinstance(domain[0], int | float) else list(domain)
+    ranges: Any = [domain] * arity if isinstance(domain[0], int | float) else domain
     registry.add(
         Op(
             primitive,
             accepts,
-            samples or _default_samples(arity, ranges, _differentiable(derivative)),  # type: ignore[arg-type]
+            samples or _default_samples(arity, ranges, _differentiable(derivative)),
             _missing_columns(derivative, lower, c, triton),
             order,
         )

@@ -83,7 +83,9 @@ class Sliding:
         )
         if not any(map(any, config)):
             return x
-        return pad.impl(x, np.asarray(fill, x.dtype), padding_config=config)  # type: ignore[misc,no-any-return]
+        assert pad.impl is not None
+        padded: NDArray = pad.impl(x, np.asarray(fill, x.dtype), padding_config=config)
+        return padded
 
     def elements(self) -> Iterator[tuple[slice, ...]]:
         """For each element of the window, in row-major order: where it is in the padded operand.

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from _cffi_backend import FFI  # type: ignore[import-untyped]
+from _cffi_backend import FFI
 
 from funcdl.config import config
 from funcdl.core.dispatch import dispatch

@@ -98,7 +98,9 @@ def load(
 
 def address_of(function: Callable[..., Any]) -> int:
     """Return the address of an entry point's function."""
-    return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]  # a function of ctypes, which its stubs do not let cast
+    # The stubs of ctypes do not let one of its functions be cast.
+    foreign: Any = function
+    return ctypes.cast(foreign, ctypes.c_void_p).value or 0
 
 
 def num_threads() -> int:

@@ -62,16 +62,17 @@ def _shape(*avals: ShapedArray, call: CustomCall, jaxpr: ClosedJaxpr | None) -> 
 
 def _stage(trace: JaxprTrace, args: Values, params: dict[str, Any]) -> list[Any]:
     call: CustomCall = params["call"]
+    outs: list[Any]
     if params["jaxpr"] is not None:
-        return trace.record(custom_call, args, params)  # type: ignore[no-any-return]
+        outs = trace.record(custom_call, args, params)
+        return outs
     avals = [trace.atom(x).aval for x in args]
     with current_trace(trace):
         jaxpr, consts = trace_to_jaxpr(call.fun, avals, name=call.name)
     program, captured = hoist_consts(jaxpr, consts)
     staged = _with_captured(replace(call, fun=closed_fun(program)), captured)
-    return trace.record(  # type: ignore[no-any-return]
-        custom_call, [*captured, *args], {"call": staged, "jaxpr": program}
-    )
+    outs = trace.record(custom_call, [*captured, *args], {"call": staged, "jaxpr": program})
+    return outs
 
 
 def _with_captured(call: CustomCall, tracers: Values) -> CustomCall:

@@ -153,7 +153,8 @@ def _batch(
 
 
 def _call(args: Sequence[Any], program: ClosedJaxpr, name: str) -> list[Any]:
-    return jit_call.bind(*args, **_params(program, name))  # type: ignore[no-any-return]
+    outs: list[Any] = jit_call.bind(*args, **_params(program, name))
+    return outs
 
 
 def _params(program: ClosedJaxpr, name: str) -> dict[str, Any]:

@@ -35,7 +35,8 @@ class JVPTracer(Tracer):
 
     @property
     def aval(self) -> ShapedArray:
-        return self.primal.aval  # type: ignore[no-any-return]
+        aval: ShapedArray = self.primal.aval
+        return aval
 
     def inner(self) -> Any:
         return self.primal

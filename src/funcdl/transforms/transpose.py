@@ -85,12 +85,14 @@ def _transpose_eqn(eqn: Eqn, outs: list[Any], values: list[Any]) -> Sequence[Cot
             + (f" (at {eqn.source.describe()})" if eqn.source else "")
         )
     if primitive.multiple_results:
-        cts = [
+        cts: Any = [
             Zero(var.aval.to_tangent()) if ct is None else ct
             for var, ct in zip(eqn.outvars, outs, strict=True)
         ]
-        return primitive.transpose(cts, *values, **eqn.params)  # type: ignore[no-any-return]
-    return primitive.transpose(outs[0], *values, **eqn.params)  # type: ignore[no-any-return]
+    else:
+        cts = outs[0]
+    found: Sequence[Cotangent] = primitive.transpose(cts, *values, **eqn.params)
+    return found
 
 
 @cached_on_first

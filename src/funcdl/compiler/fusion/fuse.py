@@ -21,7 +21,14 @@ import numpy as np
 
 from funcdl.compiler.fusion.by_parts import pieces, shifted, stored_by_parts
 from funcdl.compiler.fusion.dependencies import Dependencies, bits
-from funcdl.compiler.fusion.groups import Group, Parts, Refusal, buffer_names, domain_axes
+from funcdl.compiler.fusion.groups import (
+    Group,
+    GroupKind,
+    Parts,
+    Refusal,
+    buffer_names,
+    domain_axes,
+)
 from funcdl.compiler.fusion.reads import leaf_vars, operand_position, reads_at
 from funcdl.compiler.fusion.recompute import Recomputer, drop_dead_members
 from funcdl.core.avals import Shape
@@ -392,13 +399,13 @@ class _Fuser:
 
     def _open(
         self,
-        kind: str,
+        kind: GroupKind,
         axes: tuple[tuple[str, int], ...] = (),
         shape: Shape = (),
         position: Position = (),
         reasons: list[Refusal] | None = None,
     ) -> Group:
-        group = Group(len(self._groups), kind, axes, shape, position, why_not=reasons or [])  # type: ignore[arg-type]
+        group = Group(len(self._groups), kind, axes, shape, position, why_not=reasons or [])
         self._groups.append(group)
         self._dependencies.open()
         return group

@@ -129,9 +129,8 @@ def _patch_lang(patch: Callable[..., Any]) -> Callable[..., Any]:
 
 def _values(handle: Any) -> Array:
     """A block's numbers, where the interpreter may hold bits."""
-    if handle.dtype.scalar.name == "bf16":
-        return handle.data.view(ml_dtypes.bfloat16)  # type: ignore[no-any-return]
-    return handle.data  # type: ignore[no-any-return]
+    data: Array = handle.data
+    return data.view(ml_dtypes.bfloat16) if handle.dtype.scalar.name == "bf16" else data
 
 
 def _cast(interpreter: Any) -> Callable[..., Any]:
