@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 
 from funcdl.errors import DeviceError
 from funcdl.kernels.triton import compile_pool, compile_server, compile_workers
-from funcdl.kernels.triton.compile import Cubin
+from funcdl.kernels.triton.compile import OLDEST_TRITON, Cubin, check_version
 from funcdl.kernels.triton.compile_pool import compile_all
 from funcdl.kernels.triton.cubin_cache import cache_key, find_cubin, keep_cubin
 from funcdl.kernels.triton.triton_kernel import TritonKernel
@@ -101,6 +102,28 @@ def test_kernels_that_do_not_compile_are_named(tmp_path: Path) -> None:
     bad = kernel("bad", "tl.store(y_ptr, 1.0)")
     with pytest.raises(DeviceError, match=r"(?s)kernel bad could not be compiled: .*y_ptr"):
         compile_all([bad], 90, cache=CacheDir(tmp_path))
+
+
+@pytest.mark.parametrize("version", ["2.3.1", "3.2.0", "3.5.1+git0123abcd"])
+def test_triton_that_is_too_old_is_named_before_a_process_starts(
+    version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compile_pool, "triton_version", lambda: version)
+    monkeypatch.setattr(compile_workers, "start_process", None)
+    with pytest.raises(DeviceError) as caught:
+        compile_all([kernel()], 90, cache=CacheDir(tmp_path))
+    assert str(caught.value) == (
+        f"Triton {version} is too old: funcdl compiles GPU kernels with Triton 3.6 or later; "
+        "pip install 'triton>=3.6'"
+    )
+
+
+def test_range_of_triton_is_that_of_the_package() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    oldest = ".".join(map(str, OLDEST_TRITON))
+    assert f"triton>={oldest}" in project["optional-dependencies"]["gpu"]
+    for version in (oldest, f"{oldest}.0", "3.10.1", "4.0.0", ""):
+        check_version(version)
 
 
 def test_a_process_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

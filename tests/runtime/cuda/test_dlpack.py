@@ -11,6 +11,7 @@ import pytest
 from tests.runtime.cuda.environment import StubGpu
 
 import funcdl as fd
+import funcdl.numpy as fnp
 from funcdl.dlpack import from_dlpack
 from funcdl.errors import ArgumentError
 from funcdl.runtime.cuda import dlpack
@@ -19,9 +20,12 @@ from funcdl.runtime.cuda import dlpack
 class External:
     """Another library's array: it hands on what it has taken from us."""
 
-    def __init__(self, array: fd.Array, strides: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self, array: fd.Array, strides: tuple[int, ...] | None = None, skipped: int = 0
+    ) -> None:
         self.array = array
         self.strides = strides
+        self.skipped = skipped  # bytes before the first element
         self.streams: list[int] = []
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -30,8 +34,11 @@ class External:
     def __dlpack__(self, stream: int) -> Any:
         self.streams.append(stream)
         capsule = self.array.__dlpack__(stream=-1)
+        managed = dlpack._Managed.from_address(dlpack._get_pointer(id(capsule), b"dltensor"))
+        managed.tensor.byte_offset = self.skipped
+        if self.skipped:
+            managed.tensor.shape[0] -= -(-self.skipped // self.array.dtype.itemsize)
         if self.strides is not None:
-            managed = dlpack._Managed.from_address(dlpack._get_pointer(id(capsule), b"dltensor"))
             self.kept = (dlpack.ctypes.c_int64 * len(self.strides))(*self.strides)
             managed.tensor.strides = self.kept
         return capsule
@@ -98,6 +105,37 @@ def test_producers_are_told_our_stream(gpu: StubGpu) -> None:
     external = External(fd.device_put(np.ones(4, np.float32), "gpu"))
     from_dlpack(external)
     assert external.streams == [int(gpu.platform.open(0).stream.handle)]
+
+
+def test_views_that_are_not_aligned(gpu: StubGpu) -> None:
+    """Code for unaligned pointers runs, in launches and in graphs; the stub checks alignment."""
+    values = np.arange(24, dtype=np.float32)
+    x = fd.device_put(values, "gpu")
+    step = fd.jit(lambda x: (fnp.cumsum(x), fnp.exp(-x)))
+    for call in range(6):
+        skipped = 4 * (call % 5)
+        view = from_dlpack(External(x, skipped=skipped))
+        assert view.unsafe_buffer_pointer() % 16 == skipped % 16
+        assert view.shape == (24 - call % 5,)
+        total, small = fd.jit(lambda x: (fnp.sum(x * 2), x + 1))(view)
+        assert float(total) == 2 * values[call % 5 :].sum()
+        np.testing.assert_array_equal(np.asarray(small), values[call % 5 :] + 1)
+    for shift in (0, 4, 8, 0):  # of 20 elements each, so that one program is replayed
+        part = from_dlpack(External(from_dlpack(External(x))[:21], skipped=4)) if shift else x[:20]
+        running, small = step(part)
+        wanted = np.asarray(part)
+        np.testing.assert_allclose(np.asarray(running), np.cumsum(wanted), 1e-6)
+        np.testing.assert_allclose(np.asarray(small), np.exp(-wanted), 1e-6)
+    assert gpu.stub.calls["cuGraphLaunch"] >= 2
+    assert {aligned for _, aligned in gpu.compiled} == {True, False}
+
+
+def test_views_that_begin_within_an_element_are_refused(gpu: StubGpu) -> None:
+    x = fd.device_put(np.ones(8, np.float32), "gpu")
+    with pytest.raises(ArgumentError, match=r"of float32 at a multiple of 4 bytes, got address 0x"):
+        from_dlpack(External(x, skipped=2))
+    whole = fd.device_put(np.ones(8, np.int8), "gpu")
+    assert from_dlpack(External(whole, skipped=3)).shape == (5,)
 
 
 def test_what_cannot_be_exchanged(gpu: StubGpu) -> None:

@@ -239,6 +239,18 @@ def test_operands_on_two_devices_are_refused() -> None:
         assert gpu.stub.used[0] > 0 and gpu.stub.used[1] > 0
 
 
+def test_devices_that_are_too_old_are_refused() -> None:
+    with installed(StubGpu(StubDriver(capabilities=(75, 80)))):
+        x = fd.device_put(X, "gpu:0")  # memory it has
+        np.testing.assert_array_equal(np.asarray(x), X)
+        with pytest.raises(DeviceError) as caught:
+            fd.jit(lambda x: x + 1)(x)
+        assert str(caught.value) == (
+            "gpu:0 (Stub GPU) has compute capability 7.5, but kernels are compiled for 8.0 or "
+            "later; use another GPU, or the CPU (FUNCDL_BACKEND=cpu)"
+        )
+
+
 def test_eager_operations_stay_on_the_device_and_are_compiled_once(gpu: StubGpu) -> None:
     x = fd.device_put(X, "gpu")
     results = [x + 1, 2 * x, x @ x.T, fnp.tanh(x)[1:, ::2], fnp.sum(x, 0), -x, x[0, 1]]

@@ -24,7 +24,7 @@ from funcdl.core import profiler
 from funcdl.core.backend import DeviceExecutable, MemoryAnalysis
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn
 from funcdl.core.profiler import Work
-from funcdl.errors import ArgumentError
+from funcdl.errors import ArgumentError, DeviceError
 from funcdl.kernels.triton.blocks import UnsupportedKernel
 from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.compile_pool import compile_all
@@ -36,6 +36,9 @@ from funcdl.kir.schedule import Schedule
 from funcdl.runtime.cuda.buffer import CudaBuffer
 from funcdl.runtime.cuda.device import CudaDevice
 from funcdl.runtime.cuda.platform import CudaPlatform, installed_platform
+
+OLDEST_CAPABILITY = 80
+"""The first compute capability (8.0) with bfloat16 and all instructions that kernels use."""
 
 Renderer = Callable[[Kernel, Schedule], TritonKernel]
 
@@ -109,7 +112,7 @@ class CudaProgram:
             and use no graph.
 
         Raises:
-          DeviceError: there is no driver or no GPU, or Triton is missing.
+          DeviceError: there is no driver or no GPU, it is too old, or Triton is missing.
         """
         pipeline = self._pipeline
         if config.dump:
@@ -193,8 +196,18 @@ class CudaExecutable(DeviceExecutable):
             return self.prepare(gpu)(args)
 
     def _compile(self, gpu: CudaDevice) -> list[CompiledKernel]:
-        """Each kernel's machine code, or the reason why it runs on the host."""
+        """Each kernel's machine code, or the reason why it runs on the host.
+
+        Raises:
+          DeviceError: the GPU is too old.
+        """
         backend, arch, kernels = self._backend, gpu.capability, self._commands.kernels
+        if arch < OLDEST_CAPABILITY:
+            raise DeviceError(
+                f"{gpu.device} ({gpu.device.device_kind}) has compute capability "
+                f"{arch / 10}, but kernels are compiled for {OLDEST_CAPABILITY / 10} or later; "
+                "use another GPU, or the CPU (FUNCDL_BACKEND=cpu)"
+            )
         schedules = backend.tuner.schedules(kernels, gpu)
         all_rendered = [
             _try_render(backend.render, kernel, schedule)

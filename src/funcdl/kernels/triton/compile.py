@@ -16,8 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from funcdl.errors import DeviceError
 from funcdl.kernels.triton.cubin_elf import resources
 from funcdl.kernels.triton.triton_kernel import TritonKernel
+
+OLDEST_TRITON = (3, 6)
+"""The first release whose compiler is called as here; `pyproject.toml` asks for it, too."""
 
 ALIGNMENT = 16
 """Bytes to which pointers are aligned for a kernel compiled with ``aligned=True``."""
@@ -77,9 +81,12 @@ def compile_cubin(
 
     Raises:
         ImportError: Triton is not installed.
+        DeviceError: it is too old.
         RuntimeError: Triton runs as its interpreter (``TRITON_INTERPRET`` is set).
     """
     import triton
+
+    check_version(triton.__version__)
     from triton.backends.compiler import GPUTarget
     from triton.backends.nvidia.compiler import get_ptxas
     from triton.compiler import ASTSource
@@ -114,6 +121,21 @@ def compile_cubin(
     if report:
         metadata |= _resources(compiled.asm["ptx"], ptxas.path, fp_fusion)
     return Cubin(compiled.asm["cubin"], metadata)
+
+
+def check_version(found: str) -> None:
+    """Let pass what funcdl can compile with.
+
+    Raises:
+        DeviceError: `found` is the version of a Triton that is too old.
+    """
+    numbers = re.match(r"(\d+)\.(\d+)", found)
+    if numbers and tuple(map(int, numbers.groups())) < OLDEST_TRITON:
+        wanted = ".".join(map(str, OLDEST_TRITON))
+        raise DeviceError(
+            f"Triton {found} is too old: funcdl compiles GPU kernels with Triton {wanted} or "
+            f"later; pip install 'triton>={wanted}'"
+        )
 
 
 def load_function(kernel: TritonKernel) -> Callable[..., Any]:

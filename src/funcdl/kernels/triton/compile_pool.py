@@ -14,9 +14,9 @@ import time
 from collections.abc import Sequence
 
 from funcdl.errors import DeviceError
-from funcdl.kernels.triton.compile import Cubin
+from funcdl.kernels.triton.compile import Cubin, check_version
 from funcdl.kernels.triton.compile_workers import WorkerError, borrowed_worker
-from funcdl.kernels.triton.cubin_cache import find_cubin, keep_cubin
+from funcdl.kernels.triton.cubin_cache import find_cubin, keep_cubin, triton_version
 from funcdl.kernels.triton.triton_kernel import TritonKernel
 from funcdl.runtime.disk_cache import CacheDir
 
@@ -42,11 +42,13 @@ def compile_all(
       workers: processes at most; by default one for each core.
 
     Raises:
-      DeviceError: Triton is not installed, or cannot compile a kernel; with its message.
+      DeviceError: Triton is not installed, is too old, or cannot compile a kernel; with its
+        message.
     """
     found = [find_cubin(kernel, arch, aligned, cache) for kernel in kernels]
     missing = [i for i, cubin in enumerate(found) if cubin is None]
     if missing:
+        check_version(triton_version())
         limit = workers or len(os.sched_getaffinity(0))
         count = max(1, min(limit, -(-len(missing) // KERNELS_PER_WORKER)))
         job = _Job([kernels[i] for i in missing], arch, aligned)

@@ -145,7 +145,7 @@ def adopt(gpu: CudaDevice, external: Any) -> CudaBuffer:
     """Another library's array on a GPU; nobody may write to it as long as it is used.
 
     Raises:
-      ArgumentError: it is not in row-major order.
+      ArgumentError: it is not in row-major order, or begins within an element.
       DtypeError: its element type is not supported.
     """
     capsule = external.__dlpack__(stream=int(gpu.stream.handle))
@@ -163,8 +163,14 @@ def adopt(gpu: CudaDevice, external: Any) -> CudaBuffer:
                 f"from_dlpack requires a GPU array in row-major order, got shape {shape} with "
                 f"strides {strides} elements; make it contiguous first"
             )
+    address = (tensor.data or 0) + tensor.byte_offset
+    if address % dtype.alignment:  # which a GPU would answer with a fault that ends the process
+        raise ArgumentError(
+            f"from_dlpack requires a GPU array of {dtype} at a multiple of {dtype.alignment} "
+            f"bytes, got address {address:#x}; copy it first"
+        )
     _set_name(capsule, _USED)
-    borrowed: Any = _Borrowed(gpu, managed, (tensor.data or 0) + tensor.byte_offset)
+    borrowed: Any = _Borrowed(gpu, managed, address)
     buffer = CudaBuffer(gpu, borrowed, shape, dtype)
     buffer.shared = True
     return buffer
