@@ -344,6 +344,22 @@ def dot(
     return b.build()
 
 
+def dot_update(name: str, m: int, n: int, k: int) -> Kernel:
+    """``p -= scale * (x.T @ y)`` in place, where `scale` is an array that is only read."""
+    b = KernelBuilder(name)
+    at_m, at_n, at_k = b.axis("m", m), b.axis("n", n), b.axis("k", k)
+    b.buffer("x", F32, k * m, "in")
+    b.buffer("y", F32, k * n, "in")
+    b.buffer("scale", F32, m * n, "in")
+    b.buffer("p", F32, m * n, "in", may_alias=True)
+    b.buffer("out0", F32, m * n, "out", may_alias=True)
+    product = b.dot(b.load("x", at_k * m + at_m), b.load("y", at_k * n + at_n), "m", "n", "k")
+    at = at_m * n + at_n
+    step = b.elementwise("mul", b.load("scale", at), product)
+    b.store("out0", at, b.elementwise("sub", b.load("p", at), step))
+    return b.build()
+
+
 def _dots() -> Iterator[Example]:
     both: list[tuple[bool, bool]] = [(a, b) for a in (False, True) for b in (False, True)]
     make: list[Kernel] = []
@@ -363,6 +379,7 @@ def _dots() -> Iterator[Example]:
     make.append(dot("dot_many", 9, 10, 50, batch=40, prologue="y"))
     make.append(dot("dot_shared_rhs", 9, 10, 11, batch=3, batched_rhs=False))
     make.append(dot("dot_many_shared_rhs", 9, 10, 50, batch=40, batched_rhs=False))
+    make.append(dot_update("dot_update", 41, 130, 12))
     yield from ((kernel, random_buffers(kernel)) for kernel in make)
 
 

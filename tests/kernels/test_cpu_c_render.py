@@ -13,12 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.golden import assert_golden
-from tests.kernels.cpu_c_kernels import all_cases, dot, reduction, softmax, transpose
+from tests.kernels.cpu_c_kernels import (
+    all_cases,
+    dot,
+    dot_update,
+    reduction,
+    softmax,
+    transpose,
+)
 
 from funcdl.compiler.cpu import convolutions
 from funcdl.compiler.cpu import schedule as heuristics
 from funcdl.compiler.cpu.schedule import schedule_cpu
 from funcdl.core import dtypes
+from funcdl.kernels.cpu_c import render_dot
 from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
 from funcdl.kernels.cpu_c.render import ENTRY_POINT, render_kernel, render_program
 from funcdl.kir.builder import KernelBuilder
@@ -128,7 +136,12 @@ def libraries() -> dict[str, ctypes.CDLL]:
     for variant in VARIANTS:
         plan = schedules(variant)
         program = one_program({name: (CASES[name][0], plan[name]) for name in CASES})
-        sources[variant] = render_program(program)
+        with pytest.MonkeyPatch.context() as patch:
+            if variant == "tiny":
+                patch.setattr(render_dot, "FETCHED_BYTES", 0)
+                patch.setattr(render_dot, "FETCHED_TERMS", 0)
+            sources[variant] = render_program(program)
+    assert "fd_gemm_ahead" in sources["tiny"]
     paths = build(list(sources.values()))
     return {variant: ctypes.CDLL(str(path)) for variant, path in zip(sources, paths, strict=True)}
 
@@ -213,6 +226,7 @@ GOLDEN_KERNELS: dict[str, Kernel] = {
     "dot_epilogue": dot("dot_epilogue", 128, 512, 784, epilogue=True),
     "dot_prologue": dot("dot_prologue", 512, 100, 512, prologue="xy", transposed=(True, False)),
     "dot_batch": dot("dot_batch", 64, 64, 32, batch=128, transposed=(False, True)),
+    "dot_update": dot_update("dot_update", 784, 512, 128),
     "matrix_vector": dot("matrix_vector", 1000, 1, 1000),
 }
 

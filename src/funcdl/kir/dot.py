@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from funcdl.kir.builder import renumber
@@ -28,12 +29,16 @@ PACKED_ROWS = 1024
 def is_strided(kernel: Kernel, dot: Dot, operand: int) -> bool:
     """Whether an operand is a load with fixed strides along the product's axes."""
     load = kernel.body[operand]
-    if not isinstance(load, Load) or load.mask is not None or load.index.values():
+    if not isinstance(load, Load) or load.mask is not None:
         return False
-    axes = {dot.m, dot.n, dot.k}
-    return not any(
-        axes.intersection(Index(((atom, 1),)).axes())
-        for atom, _ in load.index.terms
+    return has_strides(load.index, {dot.m, dot.n, dot.k})
+
+
+def has_strides(index: Index, axes: Collection[str]) -> bool:
+    """Whether an index has fixed strides along some axes, and depends on no computed values."""
+    return not index.values() and not any(
+        Index(((atom, 1),)).axes().intersection(axes)
+        for atom, _ in index.terms
         if not isinstance(atom, AxisAtom)
     )
 

@@ -11,8 +11,11 @@ static void dot_epilogue(const float *restrict x, const float *restrict y,
     for (int64_t n_tile = 0; n_tile < 512; n_tile += 128) {
       const int64_t m_end = m_tile + chunk_m < n_m ? m_tile + chunk_m : n_m;
       _Alignas(64) float product[128 * tile_columns];
-      fd_gemm_f32(m_end - m_tile, 128, 784, &x[m_tile * 784], 784, 1, &y[n_tile], 512, FD_NR_F32,
-                  product, tile_columns, 0);
+      const fd_ahead tile_arrays[] = {
+        {&out0[m_tile * 512 + n_tile], 512 * sizeof(float), sizeof(float)},
+      };
+      fd_gemm_ahead_f32(m_end - m_tile, 128, 784, &x[m_tile * 784], 784, 1, &y[n_tile], 512,
+                        FD_NR_F32, product, tile_columns, 0, 1, tile_arrays);
       for (int64_t m = m_tile; m < m_end; ++m) {
         #pragma omp simd
         for (int64_t n = n_tile; n < n_tile + 128; ++n) {

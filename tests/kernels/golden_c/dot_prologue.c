@@ -50,9 +50,13 @@ static void dot_prologue(const float *restrict x, const float *restrict y,
             lhs_values[(k - k_tile) * 64 + m - m_tile] = v3;
           }
         }
-        fd_gemm_f32(64, (100 + FD_LANES_F32 - 1) / FD_LANES_F32 * FD_LANES_F32, k_end - k_tile,
-                    lhs_values, 1, 64, rhs_panels + k_tile * rhs_columns, FD_NR_F32,
-                    FD_NR_F32 * (k_end - k_tile), product, tile_columns, k_tile > 0);
+        const fd_ahead tile_arrays[] = {
+          {&out0[m_tile * 100], 100 * sizeof(float), sizeof(float)},
+        };
+        fd_gemm_ahead_f32(64, (100 + FD_LANES_F32 - 1) / FD_LANES_F32 * FD_LANES_F32,
+                          k_end - k_tile, lhs_values, 1, 64, rhs_panels + k_tile * rhs_columns,
+                          FD_NR_F32, FD_NR_F32 * (k_end - k_tile), product, tile_columns,
+                          k_tile > 0, 1, tile_arrays);
       }
       for (int64_t m = m_tile; m < m_tile + 64; ++m) {
         #pragma omp simd

@@ -6,6 +6,9 @@ contiguous; else the operand is packed first, for all of n, into panels of a few
 operand is never packed. What is no plain load is evaluated into a small array first, in vectors,
 one block of k after the other.
 
+Rows of a tile are short and far apart in memory, so that the processor does not see what the
+epilogue will read and write. The product's loops have the cache fetch it meanwhile.
+
 Threads share the tiles. With many batch elements of small matrices, they share these instead, and
 each thread packs for itself.
 """
@@ -15,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
@@ -22,7 +26,7 @@ from funcdl.kernels.cpu_c.loops import PARALLEL, Action, Loop, Nest, share
 from funcdl.kernels.cpu_c.memory import heap_array
 from funcdl.kernels.cpu_c.parameters import Number, Parameters, generic_parameters
 from funcdl.kernels.cpu_c.text import POSITION, Writer, factor
-from funcdl.kir.dot import VECTOR_BYTES, is_strided, reads_in_place
+from funcdl.kir.dot import VECTOR_BYTES, has_strides, is_strided, reads_in_place
 from funcdl.kir.ir import Dot, Effect, Kernel, Load, Store, operands
 from funcdl.kir.schedule import Schedule
 
@@ -35,6 +39,10 @@ PACKED_COLUMNS = 3 * COLUMN_UNIT
 # What arrays on the stack have room for along a generic axis: rows of a tile, terms of a block.
 MOST_ROWS = 128
 MOST_TERMS = 256
+# With less than this, in bytes, what the epilogue reads and writes is near anyway; with fewer terms
+# there is no time to fetch it.
+FETCHED_BYTES = 128 * 1024
+FETCHED_TERMS = 64
 
 
 def is_blocked(kernel: Kernel, schedule: Schedule) -> bool:
@@ -273,6 +281,10 @@ class _DotRenderer:
         """One tile of the product, and what follows from it."""
         size = f"{self.m.most} * tile_columns"
         self.writer.line(f"_Alignas(64) {self.type} product[{size}];")
+        axes = self.dot.type.axes
+        row = factor(self.m.inside) if self.m.axis in axes else "0"
+        column = self.n.inside if self.n.axis in axes else "0"
+        self.expressions.elements[self.id] = f"product[{row} * tile_columns + {column}]"
         self.nest.write(self.k.tiles(), inside=self.multiply)
         self.epilogue()
 
@@ -291,7 +303,50 @@ class _DotRenderer:
         accumulate = "0" if self.k.single else f"{self.k.first} > 0"
         arguments = [self.m.count, columns, self.k.count, lhs, *strides]
         arguments += [rhs, *rhs_strides, "product", "tile_columns", accumulate]
-        self.writer.call(f"fd_gemm_{self.short}", arguments)
+        function = f"fd_gemm_{self.short}"
+        accesses = self.fetched()
+        if accesses:
+            function = f"fd_gemm_ahead_{self.short}"
+            arguments += [str(len(accesses)), self.ahead(accesses)]
+        self.writer.call(function, arguments)
+
+    def fetched(self) -> list[Load | Store]:
+        """What the epilogue reads and writes row by row; what may be one array is named once."""
+        if self.k.extent < FETCHED_TERMS and not self.k.generic:
+            return []
+        body = self.kernel.body
+        effects = [i for i in body if isinstance(i, Effect)]
+        values = self.nest.needed(id for effect in effects for id in operands(effect))
+        found: list[Load | Store] = []
+        for access in (*effects, *(body[id] for id in values)):
+            if not isinstance(access, Load | Store) or access.mask is not None:
+                continue
+            alias = self.kernel.buffer(access.buffer).may_alias
+            index, rows, columns = access.index, self.m.axis, self.n.axis
+            if (
+                index.coefficient(columns) == 1
+                and index.coefficient(rows) != 0
+                and has_strides(index, {rows, columns})
+                and not (alias and isinstance(access, Load))
+            ):
+                found.append(access)
+        return found if sum(self.bytes(access) for access in found) >= FETCHED_BYTES else []
+
+    def bytes(self, access: Load | Store) -> int:
+        """The size of what an access reads or writes; a generic axis counts as if it were short."""
+        sizes = {axis.name: axis.extent for axis in self.kernel.axes}
+        sizes[self.expressions.parameters.axis] = MOST_ROWS
+        itemsize = self.kernel.buffer(access.buffer).dtype.itemsize
+        return itemsize * prod(sizes[axis] for axis in access.index.axes())
+
+    def ahead(self, accesses: list[Load | Store]) -> str:
+        """Declare the tiles of some arrays; the declaration's name."""
+        with self.writer.block("const fd_ahead tile_arrays[] =", end="};"):
+            for access in accesses:
+                item = f"sizeof({text.type_name(self.kernel.buffer(access.buffer).dtype)})"
+                row = f"{self.stride(access, self.m)} * {item}"
+                self.writer.line(f"{{{self.element(access, self.m, self.n)}, {row}, {item}}},")
+        return "tile_arrays"
 
     def whole_vectors(self, count: str) -> str:
         lanes = f"FD_LANES_{self.short.upper()}"
@@ -349,11 +404,7 @@ class _DotRenderer:
     def epilogue(self) -> None:
         """Loops over the tile that compute from the product and store."""
         effects = [i for i in self.kernel.body if isinstance(i, Effect)]
-        axes = self.dot.type.axes
-        row = factor(self.m.inside) if self.m.axis in axes else "0"
-        column = self.n.inside if self.n.axis in axes else "0"
         self.expressions.vector_axis = self.n.axis
-        self.expressions.elements[self.id] = f"product[{row} * tile_columns + {column}]"
         self.nest.write(
             [self.m.positions(), self.n.positions("#pragma omp simd")],
             self.nest.needed(id for effect in effects for id in operands(effect)),

@@ -68,6 +68,21 @@ FD_INLINE fd_vector_f64 fd_vector_fma_f64(fd_vector_f64 a, fd_vector_f64 b, fd_v
 #undef FD_FMA_F32
 #undef FD_FMA_F64
 
+/* A tile of an array that is read or written once its product is there: element (i, j) is at
+ * first + i * row + j * column, in bytes. */
+typedef struct {
+  const void *first;
+  int64_t row, column;
+} fd_ahead;
+
+/* Have the cache fetch some rows and columns of the tile. */
+FD_INLINE void fd_fetch(const fd_ahead *tile, int64_t i, int rows, int64_t j, int columns) {
+  const char *at = (const char *)tile->first + i * tile->row + j * tile->column;
+  const int64_t bytes = columns * tile->column;
+  for (int row = 0; row < rows; row++, at += tile->row)
+    for (int64_t byte = 0; byte < bytes; byte += 64) __builtin_prefetch(at + byte, 0, 2);
+}
+
 #define FD_T float
 #define FD_NAME(name) name##_f32
 #define FD_NR FD_NR_F32

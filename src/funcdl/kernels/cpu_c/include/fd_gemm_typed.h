@@ -63,17 +63,19 @@ FD_INLINE void FD_NAME(fd_prefetch)(int64_t rows, const FD_T *b, int64_t b_k) {
 }
 
 /* Rows of A times some vectors of columns, for FD_DEPTH terms or fewer. With each micro-tile the
- * cache fetches `share` rows of B from `next` on: far rows are found by no prefetcher. */
+ * cache fetches `share` rows of B from `next` on: far rows are found by no prefetcher. It also
+ * fetches the part of the arrays `ahead` that belongs to the micro-tile. */
 #define FD_ROWS(rows)                                                                             \
   (wide ? FD_NAME(fd_gemm_##rows##_rows_wide) : FD_NAME(fd_gemm_##rows##_rows_narrow))(           \
       kc, a + i * a_row, a_row, a_k, b, b_k, c + i * c_row, c_row, accumulate)
 FD_INLINE void FD_NAME(fd_gemm_strip)(int wide, int64_t mc, int64_t kc, const FD_T *a,
                                       int64_t a_row, int64_t a_k, const FD_T *b, int64_t b_k,
                                       FD_T *c, int64_t c_row, int accumulate, const FD_T *next,
-                                      int64_t share) {
+                                      int64_t share, int arrays, const fd_ahead *ahead, int64_t j) {
   int64_t i = 0;
   for (; i + FD_MR <= mc; i += FD_MR, next += share * b_k) {
     FD_NAME(fd_prefetch)(share, next, b_k);
+    for (int at = 0; at < arrays; at++) fd_fetch(&ahead[at], i, FD_MR, j, FD_NR);
 #if FD_MR == 8
     FD_ROWS(8);
 #else
@@ -92,9 +94,10 @@ FD_INLINE void FD_NAME(fd_gemm_strip)(int wide, int64_t mc, int64_t kc, const FD
  *
  * A block of FD_DEPTH columns of A meets all of B before the next one does, so that it stays in the
  * second cache, even with rows a power of two apart, which share few of its sets. */
-static __attribute__((noinline, unused)) void FD_NAME(fd_gemm)(
+FD_INLINE void FD_NAME(fd_gemm_tile)(
     int64_t mc, int64_t nc, int64_t kc, const FD_T *a, int64_t a_row, int64_t a_k, const FD_T *b,
-    int64_t b_k, int64_t b_strip, FD_T *c, int64_t c_row, int accumulate) {
+    int64_t b_k, int64_t b_strip, FD_T *c, int64_t c_row, int accumulate, int arrays,
+    const fd_ahead *ahead) {
   enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T) };
   const int64_t wide = nc / FD_NR * FD_NR;
   /* In place, and with time to fetch. */
@@ -103,11 +106,15 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_gemm)(
   do {
     const int64_t count = kc - k < FD_DEPTH ? kc - k : FD_DEPTH;
     const FD_T *const rows = b + k * b_k;
+    const int more = accumulate || k > 0;
     for (int64_t j = 0; j < wide; j += FD_NR) {
       const FD_T *strip = rows + j / FD_NR * b_strip;
-      const FD_T *next = j + FD_NR < wide ? strip + b_strip : rows + FD_DEPTH * b_k;
+      /* After the last strip come those of the next terms, and then, as a rule, the next tile's. */
+      const FD_T *next = j + FD_NR < wide    ? strip + b_strip
+                         : k + FD_DEPTH < kc ? rows + FD_DEPTH * b_k
+                                             : b + wide / FD_NR * b_strip;
       FD_NAME(fd_gemm_strip)(1, mc, count, a + k * a_k, a_row, a_k, strip, b_k, c + j, c_row,
-                             accumulate || k > 0, next, share);
+                             more, next, share, more ? 0 : arrays, ahead, j);
     }
   } while ((k += FD_DEPTH) < kc);
   for (int64_t j = wide; j < nc; j += lanes) {
@@ -117,9 +124,23 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_gemm)(
       const int64_t count = kc - k < FD_DEPTH ? kc - k : FD_DEPTH;
       FD_NAME(fd_gemm_strip)(0, mc, count, a + k * a_k, a_row, a_k,
                              b + at / FD_NR * b_strip + at % FD_NR + k * b_k, b_k, c + at, c_row,
-                             accumulate || k > 0, b, 0);
+                             accumulate || k > 0, b, 0, 0, ahead, 0);
     } while ((k += FD_DEPTH) < kc);
   }
+}
+static __attribute__((noinline, unused)) void FD_NAME(fd_gemm)(
+    int64_t mc, int64_t nc, int64_t kc, const FD_T *a, int64_t a_row, int64_t a_k, const FD_T *b,
+    int64_t b_k, int64_t b_strip, FD_T *c, int64_t c_row, int accumulate) {
+  FD_NAME(fd_gemm_tile)(mc, nc, kc, a, a_row, a_k, b, b_k, b_strip, c, c_row, accumulate, 0, 0);
+}
+/* The same, while the cache fetches the tile of some arrays, unless it has before, for the terms
+ * that this product is added to. */
+static __attribute__((noinline, unused)) void FD_NAME(fd_gemm_ahead)(
+    int64_t mc, int64_t nc, int64_t kc, const FD_T *a, int64_t a_row, int64_t a_k, const FD_T *b,
+    int64_t b_k, int64_t b_strip, FD_T *c, int64_t c_row, int accumulate, int arrays,
+    const fd_ahead *ahead) {
+  FD_NAME(fd_gemm_tile)(mc, nc, kc, a, a_row, a_k, b, b_k, b_strip, c, c_row, accumulate, arrays,
+                        ahead);
 }
 
 /* to[k][c] = from[k * k_stride + c * n_stride] for c from `begin` on, rows of `to` FD_NR wide. */
@@ -153,10 +174,15 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_pack)(FD_T *to, const F
     } else if (k_stride == 1) {
       /* A cache line of every column in turn: columns a power of two apart share few cache sets. */
       const int64_t whole = kc / block * block;
-      for (int64_t k = 0; k < whole; k += line)
+      for (int64_t k = 0; k < whole; k += line) {
+        /* No prefetcher follows so many columns: fetch the line after next, or the next panel's. */
+        const int64_t later = k + 2 * line;
+        const FD_T *next = from + (later < kc ? later : width * n_stride + later - kc);
+        for (int c = 0; c < present; c++) __builtin_prefetch(next + c * n_stride, 0, 2);
         for (int c = 0; c < blocks; c += block)
           for (int64_t d = k; d < k + line && d < whole; d += block)
             FD_NAME(fd_transpose)(to + d * width + c, width, from + c * n_stride + d, n_stride);
+      }
       FD_NAME(fd_pack_rest)(to, from, 1, n_stride, kc, blocks, present);
       FD_NAME(fd_pack_rest)(to + whole * width, from + whole, 1, n_stride, kc - whole, 0, blocks);
     } else {
