@@ -15,7 +15,7 @@ from funcdl.core import dtypes
 from funcdl.core.avals import Shape
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax.operands import ArrayLike
-from funcdl.numpy import creation, joining, shaping
+from funcdl.numpy import creation, repetition, shaping
 from funcdl.numpy.creation import DTypeLike, ShapeLike, canonical, shape_of
 from funcdl.numpy.promotion import array, convert
 from funcdl.numpy.promotion import operand as to_operand
@@ -116,7 +116,7 @@ def tile(operand: ArrayLike, reps: Sequence[int]) -> Any:
         raise ShapeError(
             f"tile: reps must have one entry for each dimension of {x.aval}, got {tuple(reps)}"
         )
-    return joining.tile(x, _dims(reps))
+    return repetition.tile(x, _dims(reps))
 
 
 def broadcast_in_dim(

@@ -29,15 +29,18 @@ from funcdl.numpy import (
     nan_reductions,
     number_parts,
     operators,
+    padding,
     polynomials,
     products,
     quantiles,
     reductions,
+    repetition,
     searching,
     sets,
     shaping,
     signals,
     sorting,
+    splitting,
     statistics,
     types,
     ufunc_methods,
@@ -59,15 +62,18 @@ from funcdl.numpy.logic import *
 from funcdl.numpy.matrices import *
 from funcdl.numpy.nan_reductions import *
 from funcdl.numpy.number_parts import *
+from funcdl.numpy.padding import *
 from funcdl.numpy.polynomials import *
 from funcdl.numpy.products import *
 from funcdl.numpy.quantiles import *
 from funcdl.numpy.reductions import *
+from funcdl.numpy.repetition import *
 from funcdl.numpy.searching import *
 from funcdl.numpy.sets import *
 from funcdl.numpy.shaping import *
 from funcdl.numpy.signals import *
 from funcdl.numpy.sorting import *
+from funcdl.numpy.splitting import *
 from funcdl.numpy.statistics import *
 from funcdl.numpy.types import *
 from funcdl.numpy.vectorization import *
@@ -92,15 +98,18 @@ __all__ += logic.__all__
 __all__ += matrices.__all__
 __all__ += nan_reductions.__all__
 __all__ += number_parts.__all__
+__all__ += padding.__all__
 __all__ += polynomials.__all__
 __all__ += products.__all__
 __all__ += quantiles.__all__
 __all__ += reductions.__all__
+__all__ += repetition.__all__
 __all__ += searching.__all__
 __all__ += sets.__all__
 __all__ += shaping.__all__
 __all__ += signals.__all__
 __all__ += sorting.__all__
+__all__ += splitting.__all__
 __all__ += statistics.__all__
 __all__ += types.__all__
 __all__ += vectorization.__all__

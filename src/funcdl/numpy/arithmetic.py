@@ -9,7 +9,7 @@ import numpy as np
 from funcdl.core import dtypes
 from funcdl.errors import ArgumentError
 from funcdl.numpy.promotion import ArrayLike, array, convert, promote_inexact
-from funcdl.numpy.ufunc import Rule, binary, inexact, kinds, numeric, unary
+from funcdl.numpy.ufunc import Rule, binary, inexact, kinds, numeric, refuse, unary
 from funcdl.ops import arithmetic as ops
 from funcdl.ops import bits, comparison, rounding
 from funcdl.ops.complex_parts import complex_, imag, real
@@ -301,7 +301,5 @@ def clip(arr: ArrayLike, /, min: ArrayLike | None = None, max: ArrayLike | None 
     if max is not None:
         out = minimum(max, out)
     if dtypes.is_complex(out.aval.dtype):
-        from funcdl.numpy.ufunc import refuse
-
         refuse("clip", out.aval.dtype, kinds("biuf", clamp))
     return out

@@ -18,11 +18,11 @@ from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeE
 from funcdl.numpy.arithmetic import clip
 from funcdl.numpy.creation import ShapeLike, arange, array, full, shape_of, zeros
 from funcdl.numpy.indexing import take, where
-from funcdl.numpy.joining import tile
 from funcdl.numpy.logic import truth
 from funcdl.numpy.promotion import ArrayLike, convert
 from funcdl.numpy.promotion import array as as_operand
 from funcdl.numpy.reductions import cumsum, normalize_axes, normalize_axis
+from funcdl.numpy.repetition import tile
 from funcdl.numpy.searching import nonzero
 from funcdl.numpy.shaping import broadcast_to, moveaxis, ravel, reshape
 from funcdl.numpy.sorting import argsort, sort

@@ -126,9 +126,11 @@ radians, degrees = deg2rad, rad2deg
 
 
 def _log_add(x: Any, y: Any, exp: Primitive, log1p: Any) -> Any:
-    larger = ops.max_(x, y)
     distance = ops.sub(x, y)
-    out = ops.add(larger, log1p(exp(ops.neg(ops.abs_(distance)))))
+    first = comparison.gt(x, y)
+    # By choices: either branch has every derivative, also where x is y; max and abs have not.
+    below = select_n(first, distance, ops.neg(distance))
+    out = ops.add(select_n(first, y, x), log1p(exp(below)))
     # inf - inf is NaN: there the sum is the result, infinite or NaN as it should be.
     return select_n(comparison.ne(distance, distance), out, ops.add(x, y))
 
@@ -163,9 +165,15 @@ logaddexp2 = binary(
 )
 
 
+def _bessel_i0(x: Any) -> Any:
+    # Not abs, whose derivative at 0 is 1: that of the product would be 1 there, too, in place of 0.
+    size = ops.mul(x, ops.sign(x))
+    return ops.mul(bessel_i0e(x), exponential.exp(size))
+
+
 i0 = unary(
     "i0",
-    _real_rules(lambda x: ops.mul(bessel_i0e(x), exponential.exp(ops.abs_(x)))),
+    _real_rules(_bessel_i0),
     "The modified Bessel function of the first kind, of order 0.",
 )
 

@@ -14,6 +14,7 @@ from funcdl.numpy import reductions
 from funcdl.numpy.arithmetic import clip
 from funcdl.numpy.creation import asarray, linspace
 from funcdl.numpy.indexing import where
+from funcdl.numpy.joining import stack
 from funcdl.numpy.promotion import (
     ArrayLike,
     array,
@@ -226,8 +227,6 @@ def histogram2d(
 
 
 def _columns(xs: Sequence[Any]) -> Any:
-    from funcdl.numpy.joining import stack
-
     return stack(xs, axis=1)
 
 

@@ -14,8 +14,8 @@ from funcdl.numpy.arithmetic import abs, clip, trunc
 from funcdl.numpy.creation import arange
 from funcdl.numpy.functions import copysign, imag, nextafter, sin
 from funcdl.numpy.indexing import where
-from funcdl.numpy.joining import pad
 from funcdl.numpy.logic import isfinite, isinf, truth
+from funcdl.numpy.padding import pad
 from funcdl.numpy.promotion import (
     ArrayLike,
     array,

@@ -22,8 +22,8 @@ from funcdl.numpy import (
 )
 from funcdl.numpy.creation import astype, canonical
 from funcdl.numpy.indexing import getitem, take
-from funcdl.numpy.joining import repeat
 from funcdl.numpy.matrices import diagonal, trace
+from funcdl.numpy.repetition import repeat
 from funcdl.numpy.updates import IndexUpdateHelper
 from funcdl.ops.convert import bitcast_convert_type
 

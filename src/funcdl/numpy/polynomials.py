@@ -12,8 +12,9 @@ from funcdl.core import dtypes
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.creation import arange, asarray, ones, zeros
 from funcdl.numpy.functions import sqrt
-from funcdl.numpy.joining import concatenate, pad, stack
+from funcdl.numpy.joining import concatenate, stack
 from funcdl.numpy.matrices import diag
+from funcdl.numpy.padding import pad
 from funcdl.numpy.products import dot
 from funcdl.numpy.promotion import ArrayLike, array, promote_dtypes, promote_inexact
 from funcdl.numpy.reductions import sum

@@ -17,9 +17,12 @@ from funcdl.core.array import Array
 from funcdl.core.avals import Shape
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ConcretizationError, ShapeError
+from funcdl.numpy.joining import concatenate, stack
 from funcdl.numpy.logic import isnan, truth
 from funcdl.numpy.promotion import ArrayLike, array, convert, promote_dtypes, refuse_out
 from funcdl.numpy.reductions import cumsum, normalize_axis, sum
+from funcdl.numpy.shaping import moveaxis
+from funcdl.numpy.sorting import argsort
 from funcdl.ops.comparison import lt
 from funcdl.ops.scatter import ScatterDimensionNumbers, scatter
 from funcdl.ops.select import select_n
@@ -171,8 +174,6 @@ def flatnonzero(
 
 def argwhere(a: ArrayLike, *, size: int | None = None, fill_value: ArrayLike | None = None) -> Any:
     """The places of elements that differ from zero: a row of indices for each; see `nonzero`."""
-    from funcdl.numpy.joining import stack
-
     a = array("argwhere", a)
     fill = fill_value if fill_value is None or np.ndim(fill_value) == 0 else tuple(fill_value)
     if a.aval.ndim == 0:
@@ -222,8 +223,6 @@ def _compressed(
     size: int | None,
     fill_value: ArrayLike,
 ) -> Any:
-    from funcdl.numpy.shaping import moveaxis
-
     mask, a = mask_of(name, condition), array(name, a)
     if axis is None:
         a, axis = reshape(a, new_sizes=(a.aval.size,)), 0
@@ -313,9 +312,6 @@ def _bisect(a: Any, v: Any, side: str, unrolled: bool) -> Any:
 
 
 def _by_sorting(a: Any, v: Any, side: str) -> Any:
-    from funcdl.numpy.joining import concatenate
-    from funcdl.numpy.sorting import argsort
-
     flat = reshape(v, new_sizes=(v.aval.size,))
     # The sort is stable: what comes first among equals decides the side.
     parts = [flat, a] if side == "left" else [a, flat]

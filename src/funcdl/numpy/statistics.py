@@ -13,6 +13,7 @@ from funcdl.core.avals import Shape
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.numpy.arithmetic import clip
 from funcdl.numpy.creation import DTypeLike, canonical
+from funcdl.numpy.joining import concatenate
 from funcdl.numpy.logic import isfinite, truth
 from funcdl.numpy.promotion import ArrayLike, array, broadcast, convert, promote_inexact, strong
 from funcdl.numpy.reductions import Axis, max, min, normalize_axes, sum
@@ -210,8 +211,6 @@ def cov(
       ShapeError: an array has too many dimensions, or sizes do not fit.
       DtypeError: `fweights` are no integers.
     """
-    from funcdl.numpy.joining import concatenate
-
     parts = promote_inexact("cov", *([m] if y is None else [m, y]))
     if any(x.aval.ndim > 2 for x in parts):
         raise ShapeError(

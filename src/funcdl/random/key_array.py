@@ -11,7 +11,7 @@ from funcdl.core.array import Array
 from funcdl.core.avals import Shape
 from funcdl.core.compound import CompoundArray, apply_by_parts
 from funcdl.errors import DtypeError, ShapeError
-from funcdl.numpy import indexing, joining, shaping
+from funcdl.numpy import indexing, repetition, shaping
 from funcdl.numpy.promotion import broadcast
 from funcdl.ops.bits import not_
 from funcdl.ops.reduction import reduce_and
@@ -157,7 +157,7 @@ class KeyArray(CompoundArray):
 
     def repeat(self, repeats: Any, axis: int | None = None) -> KeyArray:
         """Each key several times (see `funcdl.numpy.repeat`)."""
-        return self._apply(joining.repeat, repeats, axis)
+        return self._apply(repetition.repeat, repeats, axis)
 
     def copy(self) -> KeyArray:
         """The keys themselves: arrays are immutable."""
