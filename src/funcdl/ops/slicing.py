@@ -16,8 +16,10 @@ from funcdl.core.primitive import Primitive
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.errors import ShapeError
 from funcdl.ops import registry
+from funcdl.ops.arithmetic import sub
 from funcdl.ops.lowering import Position, Reader, View, all_of, compare
 from funcdl.ops.registry import Op, Sample, random_array
+from funcdl.ops.select import select_n
 from funcdl.ops.shape import (
     broadcast_in_dim,
     full,
@@ -168,7 +170,6 @@ def _pad_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> 
 
 
 def _pad_transpose(ct: Any, x: Any, value: Any, *, padding_config: PaddingConfig) -> list[Any]:
-    from funcdl.ops.arithmetic import sub
     from funcdl.ops.reduction import reduce_sum
 
     inside = _unpad(ct, padding_config)
@@ -202,8 +203,6 @@ def _pad_batch(
     if dims[1] is None:
         x = move_to_front(x, dims[0])
         return pad(x, value, padding_config=((0, 0, 0), *padding_config)), 0
-    from funcdl.ops.select import select_n
-
     if dims[0] is None:
         x = broadcast_in_dim(
             x, shape=(axis_size, *x.shape), broadcast_dimensions=tuple(range(1, x.ndim + 1))

@@ -21,6 +21,7 @@ from funcdl.core.staging import JaxprTrace, hoist_consts, trace_to_jaxpr
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.core.trace import context, current_trace, eval_trace
 from funcdl.errors import NotDifferentiableError, ShapeError
+from funcdl.ops.reduction import reduce_sum
 from funcdl.ops.shape import instantiate
 from funcdl.transforms.batching import batch_flat, place_batch
 from funcdl.transforms.custom_axes import may_use_axis
@@ -190,8 +191,6 @@ def _batch(
         return values[: parts[0]], values[parts[0] :]
 
     def pullback(captured: Values, residuals: Values, cts: Values) -> list[Any]:
-        from funcdl.ops.reduction import reduce_sum
-
         assert call.pullback is not None
         groups = [captured, residuals, cts]
         in_dims: list[Dims] = [

@@ -16,6 +16,7 @@ from funcdl.core.reference import run_reference
 from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.core.trace import current_trace
 from funcdl.errors import ArgumentError, ShapeError, TreeError
+from funcdl.ops.rows import broadcast_batch
 from funcdl.ops.shape import instantiate, move_to_front
 from funcdl.transforms.arguments import (
     argument_names,
@@ -273,8 +274,6 @@ def _rule_of_derivative(rule: VmapRule, count: int, nonzero: Sequence[bool]) -> 
 
 
 def _repeated(x: Any, axis_size: int) -> Any:
-    from funcdl.ops.rows import broadcast_batch
-
     return broadcast_batch(x, axis_size)
 
 

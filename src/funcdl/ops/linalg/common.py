@@ -18,7 +18,7 @@ from funcdl.core import dtypes
 from funcdl.core.avals import Shape, ShapedArray
 from funcdl.core.primitive import Primitive, never_weak
 from funcdl.errors import DtypeError, ShapeError
-from funcdl.ops.arithmetic import add, scaled, sub
+from funcdl.ops.arithmetic import add, div, scaled, sub
 from funcdl.ops.comparison import eq, ge
 from funcdl.ops.complex_parts import conj, real
 from funcdl.ops.convert import convert_element_type
@@ -328,8 +328,6 @@ def differences(values: Any, product: Any) -> Any:
 
     Infinite where a difference is 0.
     """
-    from funcdl.ops.arithmetic import div
-
     size = values.shape[-1]
     gaps = product(rows_of(values, size), columns_of(values, size))
     one = identity_like(gaps)
