@@ -180,3 +180,12 @@ def all_library_calls(program: KernelProgram) -> list[LibraryCall]:
         for body in bodies(call):
             found += all_library_calls(body.program)
     return found
+
+
+def all_scans(program: KernelProgram) -> list[ScanCall]:
+    """The scans of a program, and of the programs that it calls."""
+    found = [call for call in program.calls if isinstance(call, ScanCall)]
+    for call in program.calls:
+        for body in bodies(call):
+            found += all_scans(body.program)
+    return found

@@ -5,7 +5,8 @@
  * records of a list stand one after the other, up to a word FD_END:
  *
  *   FD_KERNEL  function, number of pointers, number of numbers, label, places..., numbers...
- *   FD_SCAN    words in all, length, reverse, position of the body, copies if the length is 0
+ *   FD_SCAN    words in all, length, reverse, number of shares, positions of the body and of the
+ *              shares, copies if the length is 0
  *   FD_WHILE   words in all, place of the flag, positions of condition and body and of the copies
  *              after no step, after an odd and after an even number of steps
  *   FD_BRANCH  words in all, place of the index, number of branches, their positions
@@ -15,10 +16,16 @@
  * A binding: a stride in bytes, and five places, of which all but the first may be absent (slot -1):
  * the base, that of the first step, of the last, of even steps and of odd ones.
  *
+ * A share is a way to run a scan in parts that do not touch each other, which threads work on at the
+ * same time: a number of parts, for each slot of the body the bytes from one part's memory to the
+ * next one's, then the list of records that every part runs in place of the body's.
+ *
  * A function that misses memory (fd_memory.h) says so, and no record after its own is run: what
  * they would read is undefined, and a loop might never end.
  */
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -32,6 +39,22 @@ struct failure {
   _Atomic int64_t missing;
   int64_t label;
 };
+
+typedef void fd_member_function(void *context, int member, int members);
+typedef void fd_pool_function(fd_member_function *function, void *context, int members);
+
+static _Atomic int fd_threads = 1;
+static fd_pool_function *_Atomic fd_pool_run = NULL;
+
+/* As in fd_runtime.h. */
+__attribute__((visibility("default"))) void fd_set_num_threads(int count);
+void fd_set_num_threads(int count) { fd_threads = count; }
+
+#ifndef __clang__
+/* clang's kernels have the threads of its own library, which do not know the pool's. */
+__attribute__((visibility("default"))) void fd_set_pool(fd_pool_function *run);
+void fd_set_pool(fd_pool_function *run) { fd_pool_run = run; }
+#endif
 
 static char *place(void **slots, const int64_t *words) { return (char *)slots[words[0]] + words[1]; }
 
@@ -67,15 +90,60 @@ static bool run_body(void **inner, const int64_t *body, struct failure *failure)
   return run(inner, body + 1 + body[0] * BINDING_WORDS, failure);
 }
 
-static bool run_scan(void **slots, const int64_t *words, struct failure *failure) {
-  const int64_t length = words[2], *body = words + words[4];
-  void *inner[body[0] + 1];
-  if (length == 0) copy_all(slots, words + 5);
+/* All steps of a scan, with the records of its body, or those of a share and the part's number. */
+static bool run_steps(void **slots, const int64_t *scan, const int64_t *share, int64_t part,
+                      struct failure *failure) {
+  const int64_t length = scan[2], *body = scan + scan[5], count = body[0];
+  const int64_t *strides = share == NULL ? NULL : share + 1;
+  const int64_t *calls = share == NULL ? body + 1 + count * BINDING_WORDS : strides + count;
+  void *bound[count + 1], *inner[count + 1];
   for (int64_t step = 0; step < length; ++step) {
-    bind(slots, body, inner, step, words[3] ? length - 1 - step : step, length);
-    if (!run_body(inner, body, failure)) return false;
+    bind(slots, body, bound, step, scan[3] ? length - 1 - step : step, length);
+    for (int64_t i = 0; i < count; ++i)
+      inner[i] = share == NULL ? bound[i] : (char *)bound[i] + part * strides[i];
+    if (!run(inner, calls, failure)) return false;
   }
   return true;
+}
+
+struct shared_scan {
+  void **slots;
+  const int64_t *scan, *share;
+  atomic_flag failed;
+  struct failure *failure; /* of the first part that fails */
+};
+
+static void run_part(void *context, int member, int members) {
+  struct shared_scan *all = context;
+  struct failure failure = {0, 0};
+  (void)members;
+  if (run_steps(all->slots, all->scan, all->share, member, &failure)) return;
+  if (atomic_flag_test_and_set(&all->failed)) return;
+  all->failure->label = failure.label;
+  all->failure->missing = failure.missing;
+}
+
+/* The share with the fewest parts that leaves threads idle for at most a fifth of the time, or NULL
+ * where threads better work together on every kernel. */
+static const int64_t *choose_share(const int64_t *scan) {
+  const int64_t threads = fd_threads;
+  if (threads < 2 || fd_pool_run == NULL) return NULL;
+  for (int64_t i = 0; i < scan[4]; ++i) {
+    const int64_t *share = scan + scan[6 + i], parts = share[0];
+    const int64_t turns = (parts + threads - 1) / threads;
+    if (5 * parts >= 4 * turns * threads) return share;
+  }
+  return NULL;
+}
+
+static bool run_scan(void **slots, const int64_t *words, struct failure *failure) {
+  const int64_t *share = choose_share(words);
+  if (words[2] == 0) copy_all(slots, words + 6 + words[4]);
+  if (share == NULL) return run_steps(slots, words, NULL, 0, failure);
+  struct shared_scan all = {slots, words, share, ATOMIC_FLAG_INIT, failure};
+  fd_pool_function *const pool = fd_pool_run;
+  pool(run_part, &all, (int)share[0]);
+  return failure->missing == 0;
 }
 
 static bool run_while(void **slots, const int64_t *words, struct failure *failure) {

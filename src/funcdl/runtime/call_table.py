@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
+from funcdl.runtime.shared_object import SharedObject
 from funcdl.runtime.toolchain import Compiler
 
 SOURCE = Path(__file__).with_name("call_table.c")
@@ -32,7 +33,7 @@ def runner(compiler: Compiler) -> Runner:
     """
     flags = ("-O2", "-std=gnu11", "-fvisibility=hidden")
     path = compiler.build(SOURCE.read_text(), flags=flags, name="call_table")
-    function = ctypes.CDLL(str(path)).fd_run_calls
+    function = SharedObject(path).function("fd_run_calls")
     function.argtypes = (ctypes.c_char_p, ctypes.c_void_p)
     function.restype = ctypes.c_void_p
     run: Runner = function
@@ -81,9 +82,24 @@ def copies(moves: Sequence[tuple[Place, Place, int]]) -> Words:
     return [len(moves), *(word for a, b, nbytes in moves for word in (*a, *b, nbytes))]
 
 
-def scan(length: int, reverse: bool, step: Words, if_empty: Words) -> Words:
-    """A fixed number of steps."""
-    return _record(_SCAN, [length, int(reverse)], [step], if_empty)
+def scan(
+    length: int, reverse: bool, step: Words, if_empty: Words, shares: Sequence[Words] = ()
+) -> Words:
+    """A fixed number of steps.
+
+    Args:
+        shares: ways to run it in parts at the same time, by rising numbers of parts.
+    """
+    return _record(_SCAN, [length, int(reverse), len(shares)], [step, *shares], if_empty)
+
+
+def share(parts: int, strides: Sequence[int], calls: Sequence[Words]) -> Words:
+    """A scan in so many parts, which run these calls in place of the step's.
+
+    Args:
+        strides: for each slot of the step, the bytes from one part's memory to the next one's.
+    """
+    return [parts, *strides, *program(calls)]
 
 
 def while_loop(flag: Place, condition: Words, step: Words, results: Sequence[Words]) -> Words:

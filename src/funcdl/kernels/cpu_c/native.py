@@ -7,11 +7,12 @@ from pathlib import Path
 
 from funcdl.core.records import record
 from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
+from funcdl.kernels.cpu_c.loop_parts import loop_parts
 from funcdl.kernels.cpu_c.render import render_function
 from funcdl.kernels.cpu_c.standalone import standalone, standalone_library_call, unit_source
 from funcdl.kernels.cpu_c.tabulate_calls import Target, tabulate
 from funcdl.kir.ir import Kernel
-from funcdl.kir.program import KernelProgram, all_kernels, all_library_calls
+from funcdl.kir.program import KernelProgram, all_kernels, all_library_calls, all_scans
 from funcdl.kir.schedule import Schedule
 from funcdl.runtime import kernel_store
 from funcdl.runtime.call_table import Words
@@ -75,6 +76,8 @@ def load_program(compiler: Compiler, program: KernelProgram, name: str) -> Loade
         name=name,
     )
 
+    shares = {call.name: loop_parts(call) for call in all_scans(program)}
+
     def table(addresses: Iterable[int]) -> Words:
         targets = {
             name: Target(address, function.target.numbers, function.target.pointers, label)
@@ -82,7 +85,7 @@ def load_program(compiler: Compiler, program: KernelProgram, name: str) -> Loade
                 zip(functions.items(), addresses, strict=True)
             )
         }
-        return tabulate(program, targets)
+        return tabulate(program, targets, shares)
 
     # Only addresses differ between two tables.
     numbered, others = table(range(len(found))), table(range(1, len(found) + 1))

@@ -6,8 +6,10 @@ The twin of `render_calls`, which spells the same calls in C.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from funcdl.core.records import record
+from funcdl.kernels.cpu_c.loop_parts import LoopParts
 from funcdl.kernels.cpu_c.parameters import Number
 from funcdl.kir.program import (
     Address,
@@ -41,18 +43,20 @@ class Target:
 
 
 Targets = Mapping[str, Target]
+Shares = Mapping[str, Sequence[LoopParts]]
 
 
-def tabulate(program: KernelProgram, targets: Targets) -> Words:
+def tabulate(program: KernelProgram, targets: Targets, shares: Shares) -> Words:
     """The calls of a program; see `runtime.call_table`.
 
     Args:
         targets: by the names of kernels and of calls of libraries.
+        shares: the ways to share scans among threads, by the names of the scans.
     """
-    return call_table.program([_call(program, call, targets) for call in program.calls])
+    return call_table.program([_call(program, call, targets, shares) for call in program.calls])
 
 
-def _call(program: KernelProgram, call: AnyCall, targets: Targets) -> Words:
+def _call(program: KernelProgram, call: AnyCall, targets: Targets, shares: Shares) -> Words:
     match call:
         case Call():
             target = targets[program.kernels[call.kernel][0].name]
@@ -60,15 +64,24 @@ def _call(program: KernelProgram, call: AnyCall, targets: Targets) -> Words:
         case LibraryCall():
             return _function_call(targets[call.name], targets[call.name].pointers)
         case ScanCall():
-            step = _body(call.body, targets)
-            return call_table.scan(call.length, call.reverse, step, _copies(call.if_empty))
+            step = _body(call.body, targets, shares)
+            parts = [_share(share, targets) for share in shares.get(call.name, ())]
+            return call_table.scan(call.length, call.reverse, step, _copies(call.if_empty), parts)
         case WhileCall():
-            condition, step = _body(call.condition, targets), _body(call.body, targets)
+            condition, step = (_body(body, targets, shares) for body in (call.condition, call.body))
             results = [_copies(copies) for copies in call.results]
             return call_table.while_loop(_place(call.flag), condition, step, results)
         case BranchCall():
-            branches = [_body(body, targets) for body in call.branches]
+            branches = [_body(body, targets, shares) for body in call.branches]
             return call_table.branch(_place(call.index), branches)
+
+
+def _share(share: LoopParts, targets: Targets) -> Words:
+    calls = [
+        _function_call(replace(targets[name], numbers=numbers), addresses)
+        for name, addresses, numbers in share.calls
+    ]
+    return call_table.share(share.count, share.strides, calls)
 
 
 def _function_call(target: Target, addresses: Sequence[Address]) -> Words:
@@ -76,9 +89,9 @@ def _function_call(target: Target, addresses: Sequence[Address]) -> Words:
     return call_table.kernel(target.function, list(map(_place, addresses)), numbers, target.label)
 
 
-def _body(body: Body, targets: Targets) -> Words:
+def _body(body: Body, targets: Targets, shares: Shares) -> Words:
     program = body.program
-    calls = [_call(program, call, targets) for call in program.calls]
+    calls = [_call(program, call, targets, shares) for call in program.calls]
     return call_table.body([_binding(binding) for binding in body.slots], calls)
 
 
