@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
+from funcdl.core.dtypes import HALF
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Literal, Var
-from funcdl.ops.lowering import HALF
 
 NDArray = np.ndarray[Any, Any]
 

@@ -13,10 +13,10 @@ from tests.compiler.writer import BOOL, F32, NDArray, P, Writer, broadcasts
 from funcdl.core import dtypes
 from funcdl.core.array import Array
 from funcdl.core.avals import Shape, ShapedArray
+from funcdl.core.dtypes import HALF
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var
 from funcdl.ops import registry
 from funcdl.ops.gather import GatherDimensionNumbers
-from funcdl.ops.lowering import HALF
 from funcdl.ops.scatter import ScatterDimensionNumbers
 from funcdl.ops.windows import GatherScatterMode
 from funcdl.transforms.jit_primitive import jit_call

@@ -15,7 +15,7 @@ from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Eqn, Var
 from funcdl.kir.cost import Cost
 from funcdl.kir.program import Address, LibraryCall, Pointer, Record, Value
-from funcdl.ops.lowering import HALF, compute_dtype
+from funcdl.ops.lowering import compute_dtype
 
 HEADER = "fd_attention.h"
 
@@ -49,7 +49,7 @@ def attention_scratch(eqn: Eqn) -> dict[str, Var]:
         scratch["sums"] = _array(rows * -(-size // _LANES) * _LANES, wide)
     for kind, atoms in (("in", eqn.invars), ("out", eqn.outvars)):
         for number, atom in enumerate(atoms):
-            if atom.aval.dtype in HALF:
+            if atom.aval.dtype in dtypes.HALF:
                 scratch[f"{kind}{number}"] = _array(atom.aval.size, wide)
     return scratch
 

@@ -61,6 +61,8 @@ _SHORT_NAMES: dict[DType, str] = {
     ]
 }
 SUPPORTED: tuple[DType, ...] = tuple(_SHORT_NAMES)
+HALF = frozenset({np.dtype(float16), np.dtype(bfloat16)})
+"""Dtypes that are stored, and computed with in float32."""
 _SHORT_NAMES[float0] = "float0"
 _FROM_SHORT_NAME = {name: dtype for dtype, name in _SHORT_NAMES.items()}
 # Equal dtypes can be different objects (long and long long): the values are the ones to keep.

@@ -9,6 +9,7 @@ from typing import cast as typing_cast
 import numpy as np
 from numpy.typing import DTypeLike
 
+from funcdl.core import dtypes
 from funcdl.kir import index as ix
 from funcdl.kir.conversion import convert
 from funcdl.kir.index import Index
@@ -44,7 +45,6 @@ from funcdl.kir.ir import (
     operands,
 )
 from funcdl.kir.rules import (
-    HALF_DTYPES,
     INDEX_DTYPES,
     KernelError,
     canonical_scalar,
@@ -199,7 +199,7 @@ class KernelBuilder:
         instruction = self._body[arg]
         if self.type_of(arg).dtype == dtype:
             return arg
-        if isinstance(instruction, Const) and dtype not in HALF_DTYPES and dtype.kind != "c":
+        if isinstance(instruction, Const) and dtype not in dtypes.HALF and dtype.kind != "c":
             value = np.asarray(instruction.value, instruction.type.dtype)
             return self.const(convert(value, dtype).item(), dtype)
         if isinstance(instruction, IndexValue) and dtype in INDEX_DTYPES:

@@ -11,7 +11,7 @@ from funcdl.core import dtypes
 from funcdl.kir.index import AxisAtom, DivAtom, Index, ModAtom, ValueAtom
 from funcdl.kir.ir import Axis, Buffer, Kernel, Scalar, ValueType
 from funcdl.kir.printer import format_instruction
-from funcdl.kir.rules import HALF_DTYPES, KernelError
+from funcdl.kir.rules import KernelError
 
 
 class Facts:
@@ -76,7 +76,7 @@ class Facts:
 
     def refuse_half(self, dtype: np.dtype) -> None:
         """Check that a dtype is one to compute with."""
-        if dtype in HALF_DTYPES:
+        if dtype in dtypes.HALF:
             self.fail(f"{dtypes.short_name(dtype)} must be cast to f32 before it is computed with")
 
     def require_scalar(self, value: Scalar, dtype: np.dtype) -> None:

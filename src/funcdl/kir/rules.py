@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 
-import ml_dtypes
 import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.kir.ir import Scalar
-
-HALF_DTYPES = frozenset({np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)})
-"""Element types of memory only: values are cast before arithmetic."""
 
 INDEX_DTYPES = frozenset({np.dtype(np.int32), np.dtype(np.int64)})
 """Element types of positions."""

@@ -17,7 +17,7 @@ from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.errors import DtypeError
 from funcdl.kir.conversion import convert, reinterpret
 from funcdl.ops import registry
-from funcdl.ops.lowering import HALF, Pointwise, compute_dtype
+from funcdl.ops.lowering import Pointwise, compute_dtype
 from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.rows import elementwise_batch, zero_jvp
 from funcdl.ops.shape import linear_unary_jvp
@@ -59,7 +59,7 @@ def _convert_lower(
     params: dict[str, Any],
 ) -> int:
     (value,), dtype = values, params["new_dtype"]
-    if dtype in HALF and avals[0].dtype != dtype:
+    if dtype in dtypes.HALF and avals[0].dtype != dtype:
         # The rounding is what was asked for, so it must not get lost in a fused kernel.
         value = builder.cast(value, dtype)
     return builder.cast(value, compute_dtype(dtype))

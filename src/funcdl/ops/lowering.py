@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 Position = tuple[Index, ...]
 
-HALF = frozenset({np.dtype(np.float16), np.dtype(dtypes.bfloat16)})
-"""Dtypes that kernels load and store, but compute with in float32."""
-
 KERNEL_DTYPES = frozenset(dtype for dtype in dtypes.SUPPORTED if not dtypes.is_complex(dtype))
 """Dtypes that elementwise kernel operations know."""
 
@@ -173,4 +170,4 @@ def all_of(builder: KernelBuilder, checks: Sequence[int]) -> int:
 
 def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The element type in which kernels compute with values of `dtype`."""
-    return np.dtype(np.float32) if dtype in HALF else dtype
+    return np.dtype(np.float32) if dtype in dtypes.HALF else dtype

@@ -20,7 +20,7 @@ from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.errors import DtypeError, NotDifferentiableError, ShapeError
 from funcdl.kir import elementwise as kernel_table
 from funcdl.ops import registry
-from funcdl.ops.lowering import HALF, KERNEL_DTYPES, Pointwise
+from funcdl.ops.lowering import KERNEL_DTYPES, Pointwise
 from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.shape import broadcast_in_dim, instantiate, move_to_front
 
@@ -153,7 +153,7 @@ def elementwise(
                 shape(*(ShapedArray(a.shape, a.dtype) for a in arrays), **params)
         if dtype not in accepted or check is not None:
             shape(ShapedArray(first.shape, dtype), **params)
-        if dtype in HALF and not native_half:
+        if dtype in dtypes.HALF and not native_half:
             widened: NDArray = quietly(in_float32, *arrays, **params)
             return widened
         result: NDArray = quietly(numpy, *arrays, **params)
@@ -172,7 +172,7 @@ def elementwise(
         kernel_table.define(kernel_table.ElementwiseOp(name, arity, numpy, c, triton, cost))
         lower = lower or _by_name(name)
     if lower is not None:
-        kernel_dtypes = KERNEL_DTYPES - HALF if native_half else KERNEL_DTYPES
+        kernel_dtypes = KERNEL_DTYPES - dtypes.HALF if native_half else KERNEL_DTYPES
         primitive.lower = Pointwise(_first_output(lower), lambda: cost, kernel_dtypes)
     ranges: Any = [domain] * arity if isinstance(domain[0], int | float) else domain
     registry.add(

@@ -22,11 +22,12 @@ from functools import cached_property
 from funcdl.compiler.prices import ADDITIONS_PER_BYTE
 from funcdl.control.programs import split
 from funcdl.control.scan_primitive import scan_loop
+from funcdl.core import dtypes
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Var
 from funcdl.core.pruning import live_eqns
 from funcdl.core.records import record
-from funcdl.ops.lowering import HALF, Pointwise, Reduction, reason_for_host
+from funcdl.ops.lowering import Pointwise, Reduction, reason_for_host
 from funcdl.ops.shape import broadcast_in_dim, reshape
 from funcdl.ops.slicing import slice_
 
@@ -306,7 +307,7 @@ def _is_cheap(eqn: Eqn) -> bool:
     values may differ.
     """
     types = {atom.aval.dtype for atom in (*eqn.invars, *eqn.outvars)}
-    if types & HALF or len(eqn.outvars) != 1 or reason_for_host(eqn.primitive.lower, types):
+    if types & dtypes.HALF or len(eqn.outvars) != 1 or reason_for_host(eqn.primitive.lower, types):
         return False
     return eqn.primitive in _VIEWS or (
         isinstance(eqn.primitive.lower, Pointwise) and _cost(eqn) <= DEAREST

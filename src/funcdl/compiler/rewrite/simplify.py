@@ -20,6 +20,7 @@ from funcdl.compiler.rewrite.scan_motion import move_products
 from funcdl.compiler.rewrite.scan_residuals import drop_residuals
 from funcdl.compiler.rewrite.transposed_products import absorb_transposes
 from funcdl.control.scan_primitive import scan_loop
+from funcdl.core import dtypes
 from funcdl.core.array import Array
 from funcdl.core.effects import eqn_effect
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var, last_uses
@@ -28,7 +29,7 @@ from funcdl.core.pruning import live_eqns
 from funcdl.ops.attention import attention_tangent, composed
 from funcdl.ops.convert import convert_element_type
 from funcdl.ops.gather import gather
-from funcdl.ops.lowering import HALF, Loop, compute_dtype, reason_for_host
+from funcdl.ops.lowering import Loop, compute_dtype, reason_for_host
 from funcdl.ops.shape import broadcast_in_dim, reshape
 from funcdl.ops.slicing import slice_
 from funcdl.ops.sort import order, take_params
@@ -298,7 +299,7 @@ def _half_update(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
     """Kernels have no arithmetic in half precision, so the whole scatter is done in float32."""
     target, indices, updates = eqn.invars
     dtype = target.aval.dtype
-    if dtype not in HALF:
+    if dtype not in dtypes.HALF:
         return None
 
     def convert(x: Atom, new: np.dtype[Any]) -> Atom:

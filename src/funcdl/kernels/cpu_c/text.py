@@ -133,12 +133,12 @@ def cast(argument: str, source: np.dtype, target: np.dtype) -> str:
     if source == target:
         return argument
     if dtypes.is_bool(target):
-        if _is_half(source):
+        if source in dtypes.HALF:
             return f"({argument} & 0x7fff) != 0"
         return f"{argument} != 0"
     if dtypes.is_complex(source) and not dtypes.is_complex(target):
         return cast(f"(__real__ {argument})", dtypes.real_dtype(source), target)
-    if _is_half(source) or _is_half(target):
+    if source in dtypes.HALF or target in dtypes.HALF:
         return _cast_half(argument, source, target)
     if dtypes.is_float(source) and dtypes.is_integer(target):
         return f"fd_{short_name(source)}_to_{short_name(target)}({argument})"
@@ -147,7 +147,7 @@ def cast(argument: str, source: np.dtype, target: np.dtype) -> str:
 
 def _cast_half(argument: str, source: np.dtype, target: np.dtype) -> str:
     wide = np.dtype(np.float32)
-    if _is_half(source):
+    if source in dtypes.HALF:
         through = target if target == np.dtype(np.float64) else wide
         widened = f"fd_{short_name(source)}_to_{short_name(through)}({argument})"
         return cast(widened, through, target)
@@ -166,10 +166,6 @@ def bitcast(argument: str, source: np.dtype, target: np.dtype) -> str:
         unsigned = f"uint{8 * target.itemsize}_t"
         return f"fd_from_bits_{short_name(target)}(({unsigned}){argument})"
     return f"({type_name(target)}){argument}"
-
-
-def _is_half(dtype: np.dtype) -> bool:
-    return dtype.itemsize == 2 and dtypes.is_float(dtype)
 
 
 def index_text(index: Index, axis: Callable[[str], str], value: Callable[[int], str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from funcdl.core import dtypes
 from funcdl.kernels.triton import special, text
 from funcdl.kernels.triton.blocks import BlockWriter
 from funcdl.kir import elementwise
@@ -66,7 +67,7 @@ class InstructionWriter(BlockWriter, ABC):
         instruction = self.kernel.body[id]
         match instruction:
             case Const(type=type, value=value):
-                if text.is_half(type.dtype):
+                if type.dtype in dtypes.HALF:
                     number = text.literal(value, np.dtype(np.float32))
                     full = f"tl.full([], {number}, tl.float32).to({text.type_name(type.dtype)})"
                 else:
@@ -157,7 +158,7 @@ class InstructionWriter(BlockWriter, ABC):
         if template is None:
             self._refuse(id, f"operation {instruction.name!r} has no Triton spelling")
         names = [self._value(arg) for arg in instruction.args]
-        short = text.SHORT_NAMES[dtype.name]
+        short = dtypes.short_name(dtype)
         expression = template.format(*names, t=short)
         self.helpers |= special.sources(expression)
         self._define(id, instruction.name, expression)
@@ -166,7 +167,7 @@ class InstructionWriter(BlockWriter, ABC):
         name = self._value(arg)
         if type.dtype == np.bool_:
             return f"{name} != 0"
-        if type.dtype.kind in "iu" and text.is_float(self.kernel.value_type(arg).dtype):
+        if type.dtype.kind in "iu" and dtypes.is_float(self.kernel.value_type(arg).dtype):
             helper, source = text.saturating_cast(type.dtype)
             self.helpers[helper] = source
             return f"{helper}({name})"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from funcdl.core import dtypes
 from funcdl.kernels.triton import text
 from funcdl.kernels.triton.blocks import UnsupportedKernel, block_name, pointer_name
 from funcdl.kernels.triton.online import OnlineSum, online_sums
@@ -309,7 +310,7 @@ class Renderer(RunningWriter):
         narrow = []
         for id in (dot.lhs, dot.rhs):
             factor = self.kernel.body[id]
-            if isinstance(factor, Cast) and text.is_half(self.kernel.value_type(factor.arg).dtype):
+            if isinstance(factor, Cast) and self.kernel.value_type(factor.arg).dtype in dtypes.HALF:
                 narrow.append(factor.arg)
         if len(narrow) == 2 and dot.type.dtype == np.float32:
             lhs, rhs = narrow

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import ml_dtypes
 import numpy as np
 
 from funcdl.kernels.index_text import sum_text
@@ -27,14 +26,6 @@ _TYPES: dict[str, tuple[str, str]] = {
     "bfloat16": ("bfloat16", "bf16"),
     "float32": ("float32", "fp32"),
     "float64": ("float64", "fp64"),
-}
-
-SHORT_NAMES: dict[str, str] = {
-    "bool": "bool",
-    **{f"int{n}": f"i{n}" for n in (8, 16, 32, 64)},
-    **{f"uint{n}": f"u{n}" for n in (8, 16, 32, 64)},
-    **{f"float{n}": f"f{n}" for n in (16, 32, 64)},
-    "bfloat16": "bf16",
 }
 
 # Combining functions that Triton's standard library lacks or has with another meaning of NaN.
@@ -84,16 +75,6 @@ def literal(value: Scalar, dtype: np.dtype) -> str:
         return repr(int(value))
     number = float(value)
     return repr(number) if math.isfinite(number) else f'float("{number}")'
-
-
-def is_half(dtype: np.dtype) -> bool:
-    """Whether the type is one of 16 bits that is widened for arithmetic."""
-    return dtype in (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
-
-
-def is_float(dtype: np.dtype) -> bool:
-    """Whether the type is a real floating-point one; NumPy has no kind for bfloat16."""
-    return dtype.kind == "f" or is_half(dtype)
 
 
 def saturating_cast(dtype: np.dtype) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from funcdl.core import dtypes
 from funcdl.kernels.triton import text
 from funcdl.kernels.triton.library.template import Estimate, Tiles, tiles
 from funcdl.kernels.triton.sorting import names
@@ -107,7 +108,7 @@ def loads(value: str, stem: str, problem: Sort, offset: str, mask: str = "") -> 
     """Lines that load a value of each key, as keys are compared: half types as float32."""
     lines = []
     for n, dtype in enumerate(problem.dtypes):
-        wide = ".to(tl.float32)" if text.is_half(dtype) else ""
+        wide = ".to(tl.float32)" if dtype in dtypes.HALF else ""
         masked = f", mask={mask}" if mask else ""
         lines.append(f"{value}_{n} = tl.load({stem}_{n}_ptr + {offset}{masked}){wide}")
     return lines
@@ -117,7 +118,7 @@ def stores(value: str, stem: str, problem: Sort, offset: str, mask: str) -> list
     """Lines that store a value of each key."""
     lines = []
     for n, dtype in enumerate(problem.dtypes):
-        narrow = f".to({text.type_name(dtype)})" if text.is_half(dtype) else ""
+        narrow = f".to({text.type_name(dtype)})" if dtype in dtypes.HALF else ""
         lines.append(f"tl.store({stem}_{n}_ptr + {offset}, {value}_{n}{narrow}, mask={mask})")
     return lines
 
