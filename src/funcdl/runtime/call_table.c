@@ -44,7 +44,7 @@ typedef void fd_member_function(void *context, int member, int members);
 typedef void fd_pool_function(fd_member_function *function, void *context, int members);
 
 static _Atomic int fd_threads = 1;
-static fd_pool_function *_Atomic fd_pool_run = NULL;
+static fd_pool_function *_Atomic fd_pool_run; /* NULL: older clangs take no initializer here */
 
 /* As in fd_runtime.h. */
 __attribute__((visibility("default"))) void fd_set_num_threads(int count);
