@@ -9,10 +9,9 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.primitive import Primitive
-from funcdl.numpy.arithmetic import maximum, minimum
 from funcdl.numpy.logic import signbit
 from funcdl.numpy.promotion import ArrayLike, array, convert, promote_inexact
-from funcdl.numpy.ufunc import Rule, Unary, binary, inexact, kinds, refuse, unary
+from funcdl.numpy.ufunc import Rule, Unary, binary, inexact, kinds, unary
 from funcdl.ops import arithmetic as ops
 from funcdl.ops import comparison, complex_parts, exponential, rounding, trigonometric
 from funcdl.ops.select import select_n
@@ -180,19 +179,25 @@ i0 = unary(
 
 def hypot(x: ArrayLike, y: ArrayLike, /) -> Any:
     """Length of the hypotenuse, ``sqrt(x**2 + y**2)``, without overflow."""
-    x, y = promote_inexact("hypot", x, y)
-    if dtypes.is_complex(x.aval.dtype):
-        refuse("hypot", x.aval.dtype, _real_rules(exponential.sqrt))
+    return _hypot(*promote_inexact("hypot", x, y))
+
+
+def _length(x: Any, y: Any) -> Any:
     x, y = ops.abs_(x), ops.abs_(y)
-    larger, smaller = maximum(x, y), minimum(x, y)
+    # Choices, since extremes have half of each derivative where both are the same.
+    first = comparison.gt(x, y)
+    larger, smaller = select_n(first, y, x), select_n(first, x, y)
     zero, one = full_like(larger, 0), full_like(larger, 1)
     usable = comparison.gt(larger, zero)
     ratio = ops.div(smaller, select_n(usable, one, larger))
     length = ops.mul(larger, exponential.sqrt(ops.add(one, ops.square(ratio))))
     infinite = full_like(larger, np.inf)
     # inf / inf is NaN; the hypotenuse is infinite even if the other side is NaN.
-    either = comparison.eq(maximum(_no_nan(x), _no_nan(y)), infinite)
-    return select_n(either, select_n(usable, larger, length), infinite)
+    either = comparison.eq(ops.max_(_no_nan(x), _no_nan(y)), infinite)
+    return select_n(either, select_n(usable, ops.max_(x, y), length), infinite)
+
+
+_hypot = binary("hypot", _real_rules(_length), "The length of the hypotenuse.")
 
 
 def _no_nan(x: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from funcdl.core import dtypes
 from funcdl.core.primitive import Primitive
 from funcdl.ops import registry
-from funcdl.ops.arithmetic import REAL_OR_COMPLEX, add, div, mul, one_minus, scaled
+from funcdl.ops.arithmetic import REAL_OR_COMPLEX, add, div, mul, one_minus, scaled, square
 from funcdl.ops.rows import Jvp, NDArray, elementwise
 from funcdl.ops.shape import full_like
 
@@ -48,7 +48,7 @@ cbrt = elementwise(
     "cbrt",
     np.cbrt,
     accepts=registry.FLOATS,
-    derivative=Jvp((lambda t, out, x: mul(t, div(scaled(out, 1 / 3), x)),)),
+    derivative=Jvp((lambda t, out, x: div(scaled(t, 1 / 3), square(out)),)),
     c="fd_cbrt_{t}({0})",
     triton="libdevice.cbrt({0})",
     cost=20,

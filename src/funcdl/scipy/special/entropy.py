@@ -79,7 +79,15 @@ def kl_div(p: Any, q: Any) -> Any:
 @analytic
 def logit(x: Any) -> Any:
     """``log(x / (1 - x))``, the inverse of `expit`."""
+    return _logit(x)
+
+
+@custom_jvp
+def _logit(x: Any) -> Any:
     return fnp.log(x / (1 - x))
+
+
+_logit.defjvps(lambda t, out, x: t / (x * (1 - x)))
 
 
 @analytic

@@ -78,7 +78,8 @@ def _stirling_rest(x: Any) -> Any:
 
 def _log_beta(a: Any, b: Any) -> Any:
     """The large parts of ``lgamma(b) - lgamma(a + b)`` cancel, so they are taken out by hand."""
-    small, large = fnp.minimum(a, b), fnp.maximum(a, b)
+    # Choices, since extremes have half of each derivative where both are the same.
+    small, large = fnp.where(a < b, a, b), fnp.where(a < b, b, a)
     apart = (large >= _LARGE) & (small > 0)
     s, t = fnp.where(apart, small, 1), fnp.where(apart, large, _LARGE)
     difference = s - (t - 0.5) * fnp.log1p(s / t) - s * fnp.log(s + t)
@@ -121,8 +122,9 @@ def comb(N: Any, k: Any, *, repetition: bool = False) -> Any:
 @elementwise
 def poch(z: Any, m: Any) -> Any:
     """Pochhammer's symbol, ``gamma(z + m) / gamma(z)``."""
-    ratio = fnp.exp(lax.lgamma(z + m) - lax.lgamma(z)) * _sign(z + m) * _sign(z)
-    return fnp.where(m == 0, 1, ratio)
+    one = (m == 0) & ~fnp.isfinite(lax.lgamma(z))  # 1 at the poles of gamma as well
+    z = fnp.where(one, 1, z)
+    return fnp.exp(lax.lgamma(z + m) - lax.lgamma(z)) * _sign(z + m) * _sign(z)
 
 
 def multigammaln(a: Any, d: int) -> Any:

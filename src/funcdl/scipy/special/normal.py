@@ -80,7 +80,8 @@ def _log_ndtr(x: Any) -> Any:
 
 def _hazard(x: Any) -> Any:
     """The density over the distribution function."""
-    left, right = fnp.minimum(x, 0), fnp.maximum(x, 0)
+    # Choices, since extremes have half a derivative at 0 and so would both branches.
+    left, right = fnp.where(x < 0, x, 0), fnp.where(x < 0, 0, x)
     below = math.sqrt(2 / math.pi) / _erfcx(-left / _ROOT_2)
     above = fnp.exp(-right * right / 2) / (math.sqrt(2 * math.pi) * ndtr(right))
     return fnp.where(x < 0, below, above)
