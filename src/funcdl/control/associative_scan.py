@@ -9,7 +9,7 @@ from funcdl.core import tree
 from funcdl.core.avals import ShapedArray
 from funcdl.errors import ArgumentError, ShapeError, TreeError
 from funcdl.ops.shape import normalize_axis, reshape, rev
-from funcdl.ops.slicing import concatenate, slice_
+from funcdl.ops.slicing import concatenate, slice_along
 from funcdl.transforms.arguments import (
     as_arrays,
     describe_trees,
@@ -84,7 +84,7 @@ def _prefixes(
         return xs
 
     def part(values: Leaves, start: int, stop: int, step: int = 1) -> Leaves:
-        return [_take(x, a, start, stop, step) for x, a in zip(values, axes, strict=True)]
+        return [slice_along(x, a, start, stop, step) for x, a in zip(values, axes, strict=True)]
 
     pairs = combine(part(xs, 0, count - 1, 2), part(xs, 1, count, 2))
     odd = _prefixes(combine, pairs, axes)
@@ -98,23 +98,17 @@ def _prefixes(
     return [_interleave(x, y, a) for x, y, a in zip(even, odd, axes, strict=True)]
 
 
-def _take(x: Any, axis: int, start: int, stop: int, step: int) -> Any:
-    starts, stops, steps = [0] * x.ndim, list(x.shape), [1] * x.ndim
-    starts[axis], stops[axis], steps[axis] = start, stop, step
-    return slice_(x, start_indices=tuple(starts), limit_indices=tuple(stops), strides=tuple(steps))
-
-
 def _interleave(even: Any, odd: Any, axis: int) -> Any:
     """``even[0], odd[0], even[1], …``; `even` may have one more."""
     count = odd.shape[axis]
     shape = list(odd.shape)
     wide = (*shape[: axis + 1], 1, *shape[axis + 1 :])
-    halves = [reshape(x, new_sizes=wide) for x in (_take(even, axis, 0, count, 1), odd)]
+    halves = [reshape(x, new_sizes=wide) for x in (slice_along(even, axis, 0, count, 1), odd)]
     shape[axis] = 2 * count
     mixed = reshape(concatenate(*halves, dimension=axis + 1), new_sizes=tuple(shape))
     if even.shape[axis] == count:
         return mixed
-    return concatenate(mixed, _take(even, axis, count, count + 1, 1), dimension=axis)
+    return concatenate(mixed, slice_along(even, axis, count, count + 1, 1), dimension=axis)
 
 
 def _check_outputs(

@@ -30,7 +30,7 @@ from funcdl.numpy.reductions import normalize_axes
 from funcdl.ops import arithmetic, bits, reduction, window_reduction
 from funcdl.ops.reduction import extreme_identity
 from funcdl.ops.shape import broadcast_to, reshape, transpose
-from funcdl.ops.slicing import concatenate, pad, slice_
+from funcdl.ops.slicing import concatenate, pad, slice_along
 from funcdl.ops.sliding import dilated_size
 from funcdl.transforms import vmap
 
@@ -209,20 +209,14 @@ def _in_pairs(combine: Combine, xs: Leaves, axis: int) -> Leaves:
     """The elements along an axis combined with their neighbours until one is left."""
     while (count := xs[0].shape[axis]) > 1:
         paired = count - count % 2
-        left = [_every(x, axis, 0, paired, 2) for x in xs]
-        right = [_every(x, axis, 1, paired, 2) for x in xs]
+        left = [slice_along(x, axis, 0, paired, 2) for x in xs]
+        right = [slice_along(x, axis, 1, paired, 2) for x in xs]
         outs = combine(left, right)
         if count % 2:
-            rest = [_every(x, axis, paired, count, 1) for x in xs]
+            rest = [slice_along(x, axis, paired, count, 1) for x in xs]
             outs = [concatenate(x, y, dimension=axis) for x, y in zip(outs, rest, strict=True)]
         xs = outs
     return xs
-
-
-def _every(x: Any, axis: int, start: int, stop: int, step: int) -> Any:
-    starts, stops, steps = [0] * x.ndim, list(x.shape), [1] * x.ndim
-    starts[axis], stops[axis], steps[axis] = start, stop, step
-    return slice_(x, start_indices=tuple(starts), limit_indices=tuple(stops), strides=tuple(steps))
 
 
 def reduce_xor(operand: ArrayLike, axes: Sequence[int]) -> Any:
@@ -331,7 +325,7 @@ def _any_windows(combine: Combine, xs: Leaves, starts: Leaves, params: dict[str,
         spread = params["window_dilation"][axis]
         reach = dilated_size(counts[axis], stride)
         parts = [
-            [_every(x, axis, k * spread, k * spread + reach, stride) for x in xs]
+            [slice_along(x, axis, k * spread, k * spread + reach, stride) for x in xs]
             for k in range(size)
         ]
         while len(parts) > 1:

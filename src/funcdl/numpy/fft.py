@@ -23,13 +23,13 @@ from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.numpy.creation import DTypeLike, asarray, canonical
 from funcdl.numpy.promotion import ArrayLike, array, convert
 from funcdl.numpy.reductions import normalize_axis
-from funcdl.numpy.shaping import cut_axis, moveaxis, roll
+from funcdl.numpy.shaping import moveaxis, roll
 from funcdl.ops.arithmetic import mul
 from funcdl.ops.complex_parts import conj
 from funcdl.ops.fft import FftType
 from funcdl.ops.fft import fft as transform
 from funcdl.ops.shape import full, full_like
-from funcdl.ops.slicing import pad
+from funcdl.ops.slicing import pad, slice_along
 
 __all__ = [
     "fft",
@@ -88,7 +88,7 @@ def _resized(x: Any, axis: int, size: int) -> Any:
     """Cut an axis, or pad it with zeros at the end."""
     old = x.shape[axis]
     if size < old:
-        return cut_axis(x, axis, 0, size)
+        return slice_along(x, axis, 0, size)
     if size == old:
         return x
     padding = [(0, 0, 0)] * x.ndim

@@ -20,7 +20,7 @@ from funcdl.numpy.reductions import normalize_axes, normalize_axis
 from funcdl.ops import shape as ops
 from funcdl.ops.dynamic import dynamic_slice
 from funcdl.ops.shape import full_like
-from funcdl.ops.slicing import concatenate, slice_
+from funcdl.ops.slicing import concatenate, slice_along
 
 __all__ = [
     "atleast_1d",
@@ -352,7 +352,7 @@ def roll(
             continue
         cut = -operator.index(places) % count if count else 0
         if cut:
-            parts = (cut_axis(a, d, cut, count), cut_axis(a, d, 0, cut))
+            parts = (slice_along(a, d, cut, count), slice_along(a, d, 0, cut))
             a = concatenate(*parts, dimension=d)
     return a
 
@@ -367,11 +367,3 @@ def _rolled(a: Any, shift: Any, axis: int) -> Any:
     zero = full_like(start, 0)
     starts = [start if d == axis else zero for d in range(a.aval.ndim)]
     return dynamic_slice(twice, *starts, slice_sizes=a.aval.shape)
-
-
-def cut_axis(a: Any, axis: int, start: int, limit: int) -> Any:
-    """The elements from `start` up to `limit` along one axis."""
-    sizes = a.aval.shape
-    starts = tuple(start if d == axis else 0 for d in range(len(sizes)))
-    limits = tuple(limit if d == axis else size for d, size in enumerate(sizes))
-    return slice_(a, start_indices=starts, limit_indices=limits, strides=None)

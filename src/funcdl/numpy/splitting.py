@@ -10,7 +10,8 @@ from typing import Any
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.promotion import ArrayLike, array
 from funcdl.numpy.reductions import normalize_axis
-from funcdl.numpy.shaping import cut_axis, reshape
+from funcdl.numpy.shaping import reshape
+from funcdl.ops.slicing import slice_along
 
 __all__ = [
     "array_split",
@@ -27,7 +28,7 @@ def unstack(x: ArrayLike, /, *, axis: int = 0) -> tuple[Any, ...]:
     x = array("unstack", x)
     axis = normalize_axis("unstack", axis, x.ndim)
     shape = x.aval.shape[:axis] + x.aval.shape[axis + 1 :]
-    return tuple(reshape(cut_axis(x, axis, i, i + 1), shape) for i in range(x.aval.shape[axis]))
+    return tuple(reshape(slice_along(x, axis, i, i + 1), shape) for i in range(x.aval.shape[axis]))
 
 
 Places = int | Sequence[int] | ArrayLike
@@ -75,7 +76,7 @@ def array_split(ary: ArrayLike, indices_or_sections: Places, axis: int = 0) -> l
     results = []
     for start, limit in bounds:
         first, last, _ = slice(start, limit).indices(size)
-        results.append(cut_axis(ary, axis, first, max(first, last)))
+        results.append(slice_along(ary, axis, first, max(first, last)))
     return results
 
 

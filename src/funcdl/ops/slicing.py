@@ -124,6 +124,18 @@ def _slice_samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[S
 registry.add(Op(slice_, registry.ALL, _slice_samples))
 
 
+def slice_along(x: Any, axis: int, start: int, limit: int, stride: int | None = None) -> Any:
+    """The elements from `start` up to `limit` along one axis, or every `stride`-th of them."""
+    starts, limits, strides = [0] * x.ndim, list(x.shape), [1] * x.ndim
+    starts[axis], limits[axis], strides[axis] = start, limit, stride or 1
+    return slice_(
+        x,
+        start_indices=tuple(starts),
+        limit_indices=tuple(limits),
+        strides=None if stride is None else tuple(strides),
+    )
+
+
 pad = Primitive("pad")
 
 PaddingConfig = tuple[tuple[int, int, int], ...]
@@ -300,11 +312,7 @@ def _concatenate_transpose(ct: Any, *xs: Any, dimension: int) -> list[Any]:
     for x in xs:
         limit = start + x.aval.shape[dimension]
         if is_linear(x):
-            starts, limits = [0] * ct.ndim, list(ct.shape)
-            starts[dimension], limits[dimension] = start, limit
-            cts.append(
-                slice_(ct, start_indices=tuple(starts), limit_indices=tuple(limits), strides=None)
-            )
+            cts.append(slice_along(ct, dimension, start, limit))
         else:
             cts.append(None)
         start = limit

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from funcdl.errors import ArgumentError
-from funcdl.lax.linalg.operands import range_of_subset, symmetrized, taken
+from funcdl.lax.linalg.operands import range_of_subset, symmetrized
 from funcdl.lax.operands import ArrayLike
 from funcdl.numpy.linalg.operands import square_matrices
 from funcdl.ops import linalg as ops
+from funcdl.ops.slicing import slice_along
 
 
 def eig(
@@ -80,7 +81,7 @@ def eigh(
     if subset_by_index is None:
         return vectors, values
     start, end = range_of_subset("eigh", subset_by_index, values.aval.shape[-1])
-    return taken(vectors, -1, start, end), taken(values, -1, start, end)
+    return slice_along(vectors, -1, start, end), slice_along(values, -1, start, end)
 
 
 def hessenberg(a: ArrayLike) -> tuple[Any, Any]:

@@ -6,11 +6,12 @@ import operator
 from typing import Any, Literal, overload
 
 from funcdl.errors import ArgumentError
-from funcdl.lax.linalg.operands import range_of_subset, symmetrized, taken
+from funcdl.lax.linalg.operands import range_of_subset, symmetrized
 from funcdl.lax.operands import ArrayLike
 from funcdl.numpy.linalg.operands import square_matrices
 from funcdl.numpy.promotion import array, promote_inexact
 from funcdl.ops import linalg as ops
+from funcdl.ops.slicing import slice_along
 
 
 def cholesky(x: ArrayLike, *, symmetrize_input: bool = True) -> Any:
@@ -172,6 +173,8 @@ def svd(
     )
     if subset_by_index is not None:
         start, end = range_of_subset("svd", subset_by_index, values.aval.shape[-1])
-        values = taken(values, -1, start, end)
-        vectors = [taken(v, axis, start, end) for v, axis in zip(vectors, (-1, -2), strict=False)]
+        values = slice_along(values, -1, start, end)
+        vectors = [
+            slice_along(v, axis, start, end) for v, axis in zip(vectors, (-1, -2), strict=False)
+        ]
     return (vectors[0], values, vectors[1]) if compute_uv else values

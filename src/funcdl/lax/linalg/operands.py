@@ -8,7 +8,6 @@ from typing import Any
 from funcdl.errors import ArgumentError
 from funcdl.ops.arithmetic import add, scaled
 from funcdl.ops.linalg.common import adjoint
-from funcdl.ops.slicing import slice_
 
 
 def symmetrized(x: Any) -> Any:
@@ -25,10 +24,3 @@ def range_of_subset(name: str, subset: tuple[int, int], size: int) -> tuple[int,
             f"({start}, {end})"
         )
     return start, end
-
-
-def taken(x: Any, axis: int, start: int, end: int) -> Any:
-    """The elements from `start` on, before `end`, along an axis."""
-    starts, ends = [0] * x.ndim, list(x.aval.shape)
-    starts[axis], ends[axis] = start, end
-    return slice_(x, start_indices=tuple(starts), limit_indices=tuple(ends), strides=None)

@@ -20,7 +20,7 @@ from funcdl.ops.linalg import common
 from funcdl.ops.linalg.common import adjoint, cast, dot
 from funcdl.ops.reduction import reduce_max, reduce_sum
 from funcdl.ops.shape import broadcast_to, full, full_like
-from funcdl.ops.slicing import concatenate, slice_
+from funcdl.ops.slicing import concatenate, slice_along
 
 __all__ = ["qdwh"]
 
@@ -83,7 +83,7 @@ def qdwh(
         a, b, c = _halley_weights(bound)
         stacked = concatenate(_times(u, sqrt(c)), one, dimension=0)
         q, _ = ops.qr(stacked, pivoting=False, full_matrices=False)
-        top, bottom = _rows(q, 0, m), _rows(q, m, m + n)
+        top, bottom = slice_along(q, 0, 0, m), slice_along(q, 0, m, m + n)
         ratio = div(b, c)
         weight = div(sub(a, ratio), sqrt(c))
         found = add(_times(u, ratio), _times(dot(top, adjoint(bottom)), weight))
@@ -104,10 +104,6 @@ def _not_zero(x: Any) -> Any:
     """The scalar, if it is not too small to divide by."""
     tiny = full_like(x, float(dtypes.finfo(x.aval.dtype).tiny))
     return max_(x, tiny)
-
-
-def _rows(x: Any, start: int, end: int) -> Any:
-    return slice_(x, start_indices=(start, 0), limit_indices=(end, x.aval.shape[1]), strides=None)
 
 
 def _times(x: Any, factor: Any) -> Any:
