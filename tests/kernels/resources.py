@@ -13,7 +13,7 @@ SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
 
 def assert_fits(kernel: TritonKernel, arch: int) -> dict[str, Any]:
     """Compile; neither may registers be spilled nor shared memory exceeded. Returns metadata."""
-    report: dict[str, Any] = compile_cubin(kernel, arch, report=True).metadata
+    report: dict[str, Any] = compile_cubin(kernel, arch).metadata
     assert report["spill_bytes"] == 0
     assert report["shared"] <= SHARED_LIMIT[arch]
     return report

@@ -67,7 +67,7 @@ def compiled(kernel: Any) -> dict[str, Any]:
     """What ptxas says of the kernel, for each architecture."""
     from funcdl.kernels.triton.compile import compile_cubin
 
-    cubins = {arch: compile_cubin(kernel, arch, report=True) for arch in (80, 90)}
+    cubins = {arch: compile_cubin(kernel, arch) for arch in (80, 90)}
     return {str(a): {**c.metadata, "elf": c.data[:4] == b"\x7fELF"} for a, c in cubins.items()}
 
 

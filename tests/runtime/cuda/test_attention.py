@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.kernels.attention_cases import problem
 from tests.process import answer
-from tests.runtime.cuda.environment import StubGpu
+from tests.runtime.cuda.environment import StubGpu, installed
 
 import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl import lax
+from funcdl.kernels.triton.compile import Cubin
+from funcdl.kernels.triton.library import attention_forward
 from funcdl.ops.attention import attention
 
 FORWARD, BACKWARD = "attention_forward", {"attention_query_gradient", "attention_key_gradient"}
@@ -68,6 +71,36 @@ def test_programs_compute_what_the_cpu_does(name: str, gpu: StubGpu) -> None:
     launched = {name for name, _ in gpu.compiled}
     assert FORWARD in launched
     assert (launched >= BACKWARD) == (name in ("gradient", "scan"))
+
+
+class Spilling(StubGpu):
+    """Code of attention spills unless it is the one of so many that is compiled."""
+
+    lean = 1
+
+    def _compile(self, kernels: Any, arch: int, *, aligned: bool = True) -> list[Cubin]:
+        cubins = super()._compile(kernels, arch, aligned=aligned)
+        for kernel, cubin in zip(kernels, cubins, strict=True):
+            tried = [name for name, _ in self.compiled].count(kernel.name)
+            cubin.metadata["spill_bytes"] = 8 * (tried - 1 != self.lean)
+        return cubins
+
+
+@pytest.mark.parametrize("lean", [0, 1, 2, 9])
+def test_tiles_whose_registers_do_not_suffice_give_way(lean: int) -> None:
+    with installed(Spilling()) as gpu:
+        gpu.lean = lean
+        arrays = inputs()
+        wanted = np.asarray(fd.jit(attend)(*arrays))
+        function = fd.jit(attend)
+        for _ in range(2):
+            found = function(*(fd.device_put(x, "gpu") for x in arrays))
+            np.testing.assert_allclose(np.asarray(found), wanted, 1e-4, 1e-4)
+        tried = [name for name, _ in gpu.compiled].count(FORWARD)
+        options = len(attention_forward.candidates(problem(9, 9, groups=2, heads=4)))
+        assert tried == min(lean + 1, options) and options > 2
+        launched = {image.metadata["source"] for image in gpu.stub.images.values()}
+        assert len(launched) == tried
 
 
 def test_donated_inputs_are_not_overwritten_while_they_are_read(gpu: StubGpu) -> None:

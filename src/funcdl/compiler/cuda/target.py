@@ -28,6 +28,7 @@ from funcdl.errors import ArgumentError, DeviceError
 from funcdl.kernels.triton.blocks import UnsupportedKernel
 from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.compile_pool import compile_all
+from funcdl.kernels.triton.library import kernels as library
 from funcdl.kernels.triton.render import render_kernel
 from funcdl.kernels.triton.triton_kernel import TritonKernel
 from funcdl.kir.ir import Kernel
@@ -216,14 +217,33 @@ class CudaExecutable(DeviceExecutable):
         sources = [k for k in all_rendered if isinstance(k, TritonKernel)]
         cubins = iter(backend.compile(sources, arch))
         compiled = []
-        for (kernel, _), rendered in zip(kernels, all_rendered, strict=True):
+        for (kernel, _), schedule, rendered in zip(kernels, schedules, all_rendered, strict=True):
             if isinstance(rendered, UnsupportedKernel):
                 compiled.append(CompiledKernel(kernel, 0, None, None, str(rendered)))
                 continue
+            cubin = next(cubins)
+            if kernel.library is not None and library.tiles_of(schedule) is None:
+                rendered, cubin = self._without_spills(kernel, rendered, cubin, arch)
             (programs,) = rendered.grid
             unaligned = self._compile_unaligned(rendered, arch)
-            compiled.append(CompiledKernel(kernel, programs, next(cubins), unaligned, ""))
+            compiled.append(CompiledKernel(kernel, programs, cubin, unaligned, ""))
         return compiled
+
+    def _without_spills(
+        self, kernel: Kernel, rendered: TritonKernel, cubin: Cubin, arch: int
+    ) -> tuple[TritonKernel, Cubin]:
+        """A hand-written kernel with the first of its tiles whose registers suffice.
+
+        Whether they do depends on the shape, on options and on Triton's release; where they never
+        do, the default stays.
+        """
+        assert kernel.library is not None
+        others = iter(library.candidates(kernel.library)[1:])
+        found, code = rendered, cubin
+        while code.metadata.get("spill_bytes") and (tiles := next(others, None)) is not None:
+            found = self._backend.render(kernel, library.schedule_of(tiles))
+            (code,) = self._backend.compile([found], arch)
+        return (rendered, cubin) if code.metadata.get("spill_bytes") else (found, code)
 
     def _compile_unaligned(self, kernel: TritonKernel, arch: int) -> UnaryCompiler:
         return lambda: self._backend.compile([kernel], arch, aligned=False)[0]

@@ -11,7 +11,7 @@ import re
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,8 @@ class Cubin:
     ``shared`` (bytes of shared memory for each program), ``num_warps``, ``num_ctas``, the sizes and
     alignments of the two scratch buffers whose pointers follow the parameters, ``arch``, and
     ``alignment`` (what every pointer must be divisible by) and ``cuda`` (the assembler's release: a
-    driver of an older major release may refuse its code), and a thread's ``registers`` and
-    ``stack_bytes``. With ``report=True`` also ``spill_bytes``.
+    driver of an older major release may refuse its code), and a thread's ``registers``,
+    ``stack_bytes`` and ``spill_bytes``, what of its registers went into memory.
     """
 
     data: bytes
@@ -69,7 +69,6 @@ def compile_cubin(
     *,
     aligned: bool = True,
     fp_fusion: bool = True,
-    report: bool = False,
 ) -> Cubin:
     """Compile for compute capability `arch` (80, 90, …).
 
@@ -77,7 +76,6 @@ def compile_cubin(
         aligned: promise that every pointer is divisible by 16 (wider loads); the launcher must
             check it, and use another cubin where it does not hold.
         fp_fusion: let a multiplication and an addition become one rounding.
-        report: add spills to the metadata, at the price of a second run of ptxas.
 
     Raises:
         ImportError: Triton is not installed.
@@ -113,13 +111,12 @@ def compile_cubin(
             # chose by itself; it does not where it is given one.
             options["maxnreg"] = min(MAX_REGISTERS, REGISTERS // (32 * kernel.num_warps))
             again = triton.compile(source, target=target, options=options)
-            if _spilled(again.asm, ptxas.path, fp_fusion) < spilled:
-                compiled = again
+            left = _spilled(again.asm, ptxas.path, fp_fusion)
+            if left < spilled:
+                compiled, spilled = again, left
     metadata = {name: getattr(compiled.metadata, name, None) for name in _KEPT_METADATA}
     metadata |= {"arch": arch, "alignment": ALIGNMENT if aligned else 1, "cuda": ptxas.version}
-    metadata |= resources(compiled.asm["cubin"])
-    if report:
-        metadata |= _resources(compiled.asm["ptx"], ptxas.path, fp_fusion)
+    metadata |= {**resources(compiled.asm["cubin"]), "spill_bytes": spilled}
     return Cubin(compiled.asm["cubin"], metadata)
 
 
@@ -155,16 +152,25 @@ def load_function(kernel: TritonKernel) -> Callable[..., Any]:
 
 def _spilled(asm: Mapping[str, Any], ptxas: str, fp_fusion: bool) -> int:
     """Bytes that a kernel spills; without a stack there are none, and ptxas need not be asked."""
-    if not resources(asm["cubin"]).get("stack_bytes"):
+    made = resources(asm["cubin"])
+    if not made.get("stack_bytes"):
         return 0
-    return _resources(asm["ptx"], ptxas, fp_fusion).get("spill_bytes", 0)
+    # Some releases of Triton ask for this allocation of registers: as the code was made.
+    found = {}
+    for options in ([], ["--regAllocOptLevel=2"]):
+        found = ptxas_report(asm["ptx"], ptxas, fp_fusion, options)
+        if all(found.get(name) == value for name, value in made.items()):
+            break
+    return found.get("spill_bytes", 0)
 
 
-def _resources(ptx: str, ptxas: str, fp_fusion: bool) -> dict[str, int]:
+def ptxas_report(
+    ptx: str, ptxas: str, fp_fusion: bool = True, options: Sequence[str] = ()
+) -> dict[str, int]:
     """What ptxas says of a kernel: registers and stack of a thread, and bytes that it spills."""
     target = re.search(r"^\.target (\w+)", ptx, re.MULTILINE)
     assert target is not None
-    command = [ptxas, "-v", f"--gpu-name={target[1]}", "--regAllocOptLevel=2"]
+    command = [ptxas, "-v", f"--gpu-name={target[1]}", *options]
     command += [] if fp_fusion else ["--fmad=false"]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "kernel.ptx")

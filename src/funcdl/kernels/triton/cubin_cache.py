@@ -16,7 +16,7 @@ from funcdl.kernels.triton.triton_kernel import TritonKernel
 from funcdl.runtime.disk_cache import CacheDir, default_cache
 
 _SUFFIX = ".cubin"
-_FORMAT = 2  # of an entry, and of what `compile_cubin` makes of a source
+_FORMAT = 3  # of an entry, and of what `compile_cubin` makes of a source
 
 
 def cache_key(kernel: TritonKernel, arch: int, aligned: bool) -> str:
