@@ -36,17 +36,15 @@ FD_INLINE int fd_is_finite_f32(float x) { return __builtin_fabsf(x) < FD_INF_F32
 FD_INLINE float fd_power_of_two_f32(int32_t n) {
   return fd_from_bits_f32(((uint32_t)n + 127u) << 23);
 }
-/* x * 2^n in two steps, so that a subnormal result is rounded once and 2^128 need not exist. */
-FD_INLINE float fd_scale_f32(float x, int32_t n) {
-  int32_t half = n >> 1;
-  return x * fd_power_of_two_f32(half) * fd_power_of_two_f32(n - half);
-}
+/* The same from n + 127 in the low bits of `biased`, whatever the high ones hold. */
+FD_INLINE float fd_power_of_biased_f32(uint32_t biased) { return fd_from_bits_f32(biased << 23); }
 
-/* 2^n (1 + em1), whose first factor is exact. */
-FD_INLINE float fd_scale_rest_f32(float em1, int32_t n) {
-  int32_t half = n >> 1;
-  float scale = fd_power_of_two_f32(half);
-  return FD_FMA(scale, em1, scale) * fd_power_of_two_f32(n - half);
+/* 2^n (1 + em1) from n + 254 in the low 9 bits of `biased`, in two steps, so that a subnormal result
+ * is rounded once and 2^128 need not exist. The first factor is exact. */
+FD_INLINE float fd_scale_f32(float em1, uint32_t biased) {
+  uint32_t half = biased >> 1;
+  float scale = fd_power_of_biased_f32(half);
+  return FD_FMA(scale, em1, scale) * fd_power_of_biased_f32(biased - half);
 }
 
 /* The lesser of x and bound > 0, and the greater of x and bound < 0, by their bits; NaN becomes a
@@ -61,48 +59,52 @@ FD_INLINE float fd_at_least_f32(float x, float bound) {
   return fd_from_bits_f32(a < b ? a : b);
 }
 
-/* x = n ln 2 + r with |r| <= ln 2 / 2. Returns e^r - 1 = r + r^2 P(r), within 0.2 ulp of e^r. */
-FD_INLINE float fd_exp_reduced_f32(float x, int32_t *n) {
-  float shifted = FD_FMA(x, 0x1.715476p0f, FD_ROUNDER_F32);
-  float k = shifted - FD_ROUNDER_F32;
-  *n = (int32_t)(fd_bits_f32(shifted) - fd_bits_f32(FD_ROUNDER_F32));
+/* x = n ln 2 + r with |r| <= ln 2 / 2. Returns e^r - 1 = r + r^2 P(r), within 0.2 ulp of e^r. The
+ * low bits of `biased` are those of n + bias: what rounds to n adds the bias on the way. P in pairs
+ * of terms, since others wait for the result. */
+FD_INLINE float fd_exp_reduced_f32(float x, uint32_t bias, uint32_t *biased) {
+  const float rounder = FD_ROUNDER_F32 + (float)bias;
+  float shifted = FD_FMA(x, 0x1.715476p0f, rounder);
+  float k = shifted - rounder;
+  *biased = fd_bits_f32(shifted);
   float r = FD_FMA(k, -FD_LN2_LOW_F32, FD_FMA(k, -FD_LN2_HIGH_F32, x));
-  float p = FD_FMA(0x1.a6ac24p-13f, r, 0x1.6d45dap-10f);
-  p = FD_FMA(p, r, 0x1.110ceap-7f);
-  p = FD_FMA(p, r, 0x1.5554eep-5f);
-  p = FD_FMA(p, r, 0x1.555558p-3f);
-  p = FD_FMA(p, r, 0.5f);
-  return FD_FMA(r * r, p, r);
+  float square = r * r;
+  float low = FD_FMA(0x1.555492p-3f, r, 0x1.fffffcp-2f);
+  float high = FD_FMA(0x1.12398ep-7f, r, 0x1.5558bp-5f);
+  high = FD_FMA(0x1.6a4d6p-10f, square, high);
+  return FD_FMA(square, FD_FMA(high, square, low), r);
 }
 
 /* e^x = 2^n (1 + (e^r - 1)). The ends of the clamp already give Inf and 0. 1.0 ulp. */
 FD_INLINE float fd_exp_f32(float x) {
-  int32_t n;
-  float em1 = fd_exp_reduced_f32(fd_at_least_f32(fd_at_most_f32(x, 89.0f), -105.0f), &n);
-  float y = fd_scale_rest_f32(em1, n);
+  uint32_t n;
+  float bounded = fd_at_least_f32(fd_at_most_f32(x, 89.0f), -105.0f);
+  float em1 = fd_exp_reduced_f32(bounded, 254, &n);
+  float y = fd_scale_f32(em1, n);
   return x != x ? x : y;
 }
 
 /* 2^x = 2^n 2^r, |r| <= 1/2 exactly; 2^r = 1 + r P(r). 1.1 ulp. */
 FD_INLINE float fd_exp2_f32(float x) {
+  const float rounder = FD_ROUNDER_F32 + 254.0f;
   float bounded = fd_at_least_f32(fd_at_most_f32(x, 129.0f), -151.0f);
-  float shifted = bounded + FD_ROUNDER_F32;
-  float r = bounded - (shifted - FD_ROUNDER_F32);
-  int32_t n = (int32_t)(fd_bits_f32(shifted) - fd_bits_f32(FD_ROUNDER_F32));
+  float shifted = bounded + rounder;
+  float r = bounded - (shifted - rounder);
   float p = FD_FMA(0x1.4705aep-13f, r, 0x1.5f0ee8p-10f);
   p = FD_FMA(p, r, 0x1.3b25fap-7f);
   p = FD_FMA(p, r, 0x1.c6af7p-5f);
   p = FD_FMA(p, r, 0x1.ebfbe6p-3f);
   p = FD_FMA(p, r, 0x1.62e43p-1f);
-  float y = fd_scale_f32(FD_FMA(p, r, 1.0f), n);
+  float y = fd_scale_f32(p * r, fd_bits_f32(shifted));
   return x != x ? x : y;
 }
 
-/* e^x - 1 = 2^n (e^r - 1) + (2^n - 1), halved so that n = 128 does not overflow early. 1.5 ulp. */
+/* e^x - 1 = 2^n (e^r - 1) + (2^n - 1), halved so that n = 128 does not overflow early. 1.6 ulp. */
 FD_INLINE float fd_expm1_f32(float x) {
-  int32_t n;
-  float em1 = fd_exp_reduced_f32(fd_at_least_f32(fd_at_most_f32(x, 89.0f), -18.0f), &n);
-  float half = fd_power_of_two_f32(n - 1);
+  uint32_t n;
+  float bounded = fd_at_least_f32(fd_at_most_f32(x, 89.0f), -18.0f);
+  float em1 = fd_exp_reduced_f32(bounded, 126, &n);
+  float half = fd_power_of_biased_f32(n);
   float y = 2.0f * FD_FMA(half, em1, half - 0.5f);
   return fd_abs_f32(x) >= 0x1p-26f ? y : x; /* keeps -0, half a subnormal, and NaN */
 }
@@ -173,36 +175,37 @@ FD_INLINE float fd_log1p_f32(float x) {
 /* |x| < 1/2: x + x^3 P(x^2). Above: (e^2|x| - 1) / (e^2|x| + 1), which rounds to 1 from 9.02 on.
  * 1.5 ulp. */
 FD_INLINE float fd_tanh_f32(float x) {
-  int32_t n;
+  uint32_t n;
   float a = fd_abs_f32(x), z = x * x;
   float p = FD_FMA(-0x1.b5eccap-8f, z, 0x1.5d5092p-6f);
   p = FD_FMA(p, z, -0x1.b99590p-5f);
   p = FD_FMA(p, z, 0x1.110f62p-3f);
   p = FD_FMA(p, z, -0x1.555552p-2f);
   float small = FD_FMA(p * z, x, x);
-  float em1 = fd_exp_reduced_f32(2.0f * fd_at_most_f32(a, 9.5f), &n);
-  float scale = fd_power_of_two_f32(n);
+  float em1 = fd_exp_reduced_f32(2.0f * fd_at_most_f32(a, 9.5f), 127, &n);
+  float scale = fd_power_of_biased_f32(n);
   em1 = FD_FMA(scale, em1, scale - 1.0f);
   return fd_copysign_f32(a >= 0.5f ? em1 / (em1 + 2.0f) : small, x); /* of NaN, the small one */
 }
 
-/* By e^-|x|, which cannot overflow: 1 / (1 + e^-x) right of 0, e^x / (1 + e^x) left of it. The last
- * step makes up for the rounding of the denominator d, with 1 / d from a line (4 % is enough).
- * 1.9 ulp. */
+/* By e = e^-|x|, which cannot overflow: 1 / (1 + e) right of 0, e / (1 + e) left of it. 2^64 e, which
+ * is no subnormal, is scaled down at last. The last step makes up for the rounding of the
+ * denominator d, with 1 in place of 1 / d, which it is where that matters most. 1.9 ulp. */
 FD_INLINE float fd_logistic_f32(float x) {
-  int32_t n;
-  float em1 = fd_exp_reduced_f32(-fd_at_most_f32(fd_abs_f32(x), 105.0f), &n);
-  float e = fd_scale_rest_f32(em1, n);
+  uint32_t n;
+  float em1 = fd_exp_reduced_f32(-fd_at_most_f32(fd_abs_f32(x), 105.0f), 127 + 64, &n);
+  float scale = fd_power_of_biased_f32(n);
+  float e = FD_FMA(scale, em1, scale) * 0x1p-64f;
   float d = 1.0f + e, rest = e - (d - 1.0f);
   float y = (x < 0 ? e : 1.0f) / d;
-  y = FD_FMA(-y, rest * FD_FMA(-0.5f, d, 1.46f), y);
+  y = FD_FMA(-y, rest, y);
   return x != x ? x : y;
 }
 
 /* |x| < 0.9: x + x P(x^2). Above: 1 - e^Q(|x|) with Q = log erfc, up to 4, where erf rounds to 1.
  * 1.2 ulp. */
 FD_INLINE float fd_erf_f32(float x) {
-  int32_t n;
+  uint32_t n;
   float a = fd_abs_f32(x), z = x * x;
   float p = FD_FMA(0x1.600796p-14f, z, -0x1.aaff0ap-11f);
   p = FD_FMA(p, z, 0x1.54d5cap-8f);
@@ -218,8 +221,8 @@ FD_INLINE float fd_erf_f32(float x) {
   q = FD_FMA(q, b, -0x1.4623f4p-1f);
   q = FD_FMA(q, b, -0x1.20b6b2p0f);
   q = FD_FMA(q, b, -0x1.61a13ap-13f);
-  float em1 = fd_exp_reduced_f32(q, &n);
-  float scale = fd_power_of_two_f32(n);
+  float em1 = fd_exp_reduced_f32(q, 127, &n);
+  float scale = fd_power_of_biased_f32(n);
   float large = (1.0f - scale) - scale * em1;
   return a < 0.9f ? small : fd_copysign_f32(large, x);
 }
