@@ -20,6 +20,8 @@ Array = np.ndarray[Any, Any]
 F32 = np.dtype(np.float32)
 BF16 = np.dtype(ml_dtypes.bfloat16)
 
+MODULES = (attention_forward, attention_query_gradient, attention_key_gradient)
+
 ALL = {"mask": True, "bias": True, "query_lengths": True, "key_lengths": True}
 
 
@@ -98,7 +100,7 @@ def run(given: Attention, bt: int, bs: int) -> dict[str, Array]:
 
     memory = arrays(given)
     chosen = tiles(4, 2, BT=bt, BS=bs, BH=given.padded_size)
-    for module in (attention_forward, attention_query_gradient, attention_key_gradient):
+    for module in MODULES:
         rendered = module.kernel(given, chosen)
         names = [parameter.removesuffix("_ptr") for parameter in rendered.signature]
         interpret(rendered, {name: memory[name] for name in names})

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from tests.golden import assert_golden
 from tests.kernels.attention_cases import F32, QUICK, SLOW, problem
-from tests.kernels.resources import assert_fits
+from tests.kernels.resources import SHARED_LIMIT, assert_fits
 from tests.process import answer
 
+from funcdl.kernels.triton.compile import compile_cubin
 from funcdl.kernels.triton.library import (
     attention_forward,
     attention_key_gradient,
@@ -81,6 +82,41 @@ def test_first_candidates_fit_without_spills(
     for options in ({"after": 0}, {"before": 256, "after": 0, "mask": True, "bias": True}):
         given = problem(2048, 2048, **shape, **options, precision=precision)
         check(given, MODULES[kind], arch)
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "causal": {"after": 0},
+    "extras": {"before": 256, "after": 0, "mask": True, "bias": True},
+    "dropout": {"before": 256, "after": 0, "mask": True, "bias": True, "dropout": 0.1},
+    "lengths": {"query_lengths": True, "key_lengths": True},
+}
+
+
+@pytest.mark.triton
+@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize("options", ODD)
+@pytest.mark.parametrize("dtype", [BF16, F32])
+@pytest.mark.parametrize("kind", MODULES)
+def test_a_candidate_spills_nothing_whatever_the_options(
+    kind: str, dtype: np.dtype[Any], options: str, arch: int
+) -> None:
+    """The first that does not is the one that is launched."""
+    precision = "tf32" if dtype == F32 else "ieee"
+    for size in (40, 64, 128, 256):
+        if size * dtype.itemsize <= MAX_BYTES:
+            shape: dict[str, Any] = {"batch": 4, "heads": 8, "groups": 2, "size": size}
+            given = problem(2047, 2047, **shape, dtype=dtype, **ODD[options], precision=precision)
+            module = MODULES[kind]
+            cubins = (
+                compile_cubin(module.kernel(given, tiles), arch)
+                for tiles in module.candidates(given)
+            )
+            fitting = (cubin for cubin in cubins if not cubin.metadata["spill_bytes"])
+            chosen = next(fitting, None)
+            assert chosen is not None, (kind, size)
+            assert chosen.metadata["shared"] <= SHARED_LIMIT[arch]
 
 
 @pytest.mark.parametrize("kind", MODULES)

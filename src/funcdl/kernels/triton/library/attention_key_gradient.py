@@ -40,6 +40,7 @@ def attention_key_gradient(
     DROPOUT: Constant,
     LONELY: Constant,
     PRECISION: Constant,
+    OFFSETS: Constant,
     BT: Constant,
     BS: Constant,
     BH: Constant,
@@ -67,10 +68,10 @@ def attention_key_gradient(
     keys_in = (keys < KEYS)[:, None]
     dims_in = dims < SIZE
     key_in = keys_in & dims_in[None, :]
-    at_key = batch * KEYS * GROUPS * SIZE + group * SIZE
-    at_key = at_key + keys[:, None] * (GROUPS * SIZE) + dims[None, :]
-    key = tl.load(key_ptr + at_key, mask=key_in, other=0.0)
-    value = tl.load(value_ptr + at_key, mask=key_in, other=0.0)
+    of_key = batch * KEYS * GROUPS * SIZE + group * SIZE
+    at_key = keys[:, None] * (GROUPS * SIZE) + dims[None, :]
+    key = tl.load(key_ptr + of_key + at_key, mask=key_in, other=0.0)
+    value = tl.load(value_ptr + of_key + at_key, mask=key_in, other=0.0)
     if QUERY_LENGTHS:
         query_length = tl.load(query_lengths_ptr + batch)
     if KEY_LENGTHS:
@@ -90,15 +91,20 @@ def attention_key_gradient(
     value_acc = tl.zeros([BS, BH], tl.float32)
     for member in range(HEADS // GROUPS):
         head = group * (HEADS // GROUPS) + member
+        wide_head = head.to(tl.int64)
         of_query = batch * QUERIES * HEADS * SIZE + head * SIZE
         of_row = (batch * HEADS + head) * QUERIES
+        if BIAS is not None:
+            of_bias = batch * BIAS[0] + wide_head * BIAS[1]
+        if MASK is not None:
+            of_mask = batch * MASK[0] + wide_head * MASK[1]
         for start in range(begin, end, BT):
             rows = start + tl.arange(0, BT)
             rows_in = rows < QUERIES
-            at_query = of_query + rows[:, None] * (HEADS * SIZE) + dims[None, :]
+            at_query = rows[:, None] * (HEADS * SIZE) + dims[None, :]
             query_in = rows_in[:, None] & dims_in[None, :]
-            query = tl.load(query_ptr + at_query, mask=query_in, other=0.0)
-            cotangent = tl.load(cotangent_ptr + at_query, mask=query_in, other=0.0)
+            query = tl.load(query_ptr + of_query + at_query, mask=query_in, other=0.0)
+            cotangent = tl.load(cotangent_ptr + of_query + at_query, mask=query_in, other=0.0)
             # Rows out of range get weights of zero.
             largest = tl.load(largest_ptr + of_row + rows, mask=rows_in, other=0.0)
             total = tl.load(total_ptr + of_row + rows, mask=rows_in, other=float("inf"))
@@ -106,10 +112,10 @@ def attention_key_gradient(
             turned = tl.dot(key, tl.trans(query), input_precision=PRECISION)
             logits = turned * (SCALE * LOG2_E)
             if BIAS is not None:
-                at_bias = batch * BIAS[0] + head * BIAS[1] + rows[None, :] * BIAS[2]
-                at_bias += keys[:, None] * BIAS[3]
+                at_bias = rows.to(OFFSETS)[None, :] * BIAS[2]
+                at_bias += keys.to(OFFSETS)[:, None] * BIAS[3]
                 bias_in = keys_in & rows_in[None, :]
-                logits += tl.load(bias_ptr + at_bias, mask=bias_in, other=0.0) * LOG2_E
+                logits += tl.load(bias_ptr + of_bias + at_bias, mask=bias_in, other=0.0) * LOG2_E
             denominator = largest * LOG2_E + tl.log2(total)
             weights = tl.exp2(logits - denominator[None, :])
             # Hidden keys have a weight only where a query sees none at all.
@@ -124,10 +130,12 @@ def attention_key_gradient(
             if KEY_LENGTHS:
                 visible = visible & keys_count[:, None]
             if MASK is not None:
-                at_mask = batch * MASK[0] + head * MASK[1] + rows[None, :] * MASK[2]
-                at_mask += keys[:, None] * MASK[3]
+                at_mask = rows.to(OFFSETS)[None, :] * MASK[2]
+                at_mask += keys.to(OFFSETS)[:, None] * MASK[3]
                 mask_in = keys_in & rows_in[None, :]
-                visible = visible & (tl.load(mask_ptr + at_mask, mask=mask_in, other=0) != 0)
+                visible = visible & (
+                    tl.load(mask_ptr + of_mask + at_mask, mask=mask_in, other=0) != 0
+                )
             weights = tl.where(visible, weights, hidden)
             pulled = tl.dot(value, tl.trans(cotangent), input_precision=PRECISION)
             dropped = weights
@@ -149,14 +157,16 @@ def attention_key_gradient(
                 largest = tl.load(largest_ptr + of_row + rows, mask=rows_in, other=0.0)
                 lonely = largest <= HIDDEN
                 if tl.max(lonely.to(tl.int32), 0) > 0:
-                    at_query = of_query + rows[:, None] * (HEADS * SIZE) + dims[None, :]
+                    at_query = rows[:, None] * (HEADS * SIZE) + dims[None, :]
                     query_in = lonely[:, None] & dims_in[None, :]
-                    cotangent = tl.load(cotangent_ptr + at_query, mask=query_in, other=0.0)
+                    cotangent = tl.load(
+                        cotangent_ptr + of_query + at_query, mask=query_in, other=0.0
+                    )
                     value_acc += tl.sum(cotangent.to(tl.float32), 0)[None, :] / KEYS
 
     gradient = (key_acc * SCALE).to(key.dtype)
-    tl.store(key_gradient_ptr + at_key, gradient, mask=key_in)
-    tl.store(value_gradient_ptr + at_key, value_acc.to(value.dtype), mask=key_in)
+    tl.store(key_gradient_ptr + of_key + at_key, gradient, mask=key_in)
+    tl.store(value_gradient_ptr + of_key + at_key, value_acc.to(value.dtype), mask=key_in)
 
 
 def candidates(problem: Attention) -> list[Tiles]:
@@ -165,10 +175,10 @@ def candidates(problem: Attention) -> list[Tiles]:
     extra = (
         problem.bias is not None or problem.mask is not None
     )  # which need registers of their own
-    if extra and problem.dtype.itemsize == 4:
-        found = [(16, 32, 4, 1), (32, 32, 4, 1)]
-        if problem.size < size:  # the mask of dimensions takes registers, too
-            found = found[::-1]
+    if problem.dropout:  # whose random bits need more than all else
+        found = [(32, 32, 8, 2), (32, 32, 8, 1), (16, 32, 8, 2)]
+    elif extra and problem.dtype.itemsize == 4:
+        found = [(32, 32, 8, 1), (32, 32, 8, 2), (16, 32, 4, 1), (32, 32, 4, 1)]
     elif extra and size <= 64:
         found = [(32, 64, 8, 2), (32, 64, 4, 2), (64, 64, 8, 2)]
     elif extra and size <= 128:
@@ -182,7 +192,7 @@ def candidates(problem: Attention) -> list[Tiles]:
     elif size <= 128:
         found = [(32, 64, 8, 2), (64, 64, 8, 2), (32, 64, 4, 2), (32, 128, 8, 2)]
     else:
-        found = [(32, 32, 8, 1), (32, 64, 8, 1)]
+        found = [(32, 32, 8, 2), (32, 32, 8, 1), (32, 64, 8, 1)]
     return [tiles(warps, stages, BT=t, BS=s, BH=size) for t, s, warps, stages in found]
 
 

@@ -106,6 +106,8 @@ class Attention:
         """The constants that all kernels of attention have, but for the sides of their tiles."""
         windowed = self.before is not None or self.after is not None
         hides = self.mask is not None or self.query_lengths or self.key_lengths
+        per_head = [strides for strides in (self.bias, self.mask) if strides is not None]
+        far = any(s[2] * self.queries + s[3] * self.keys >= 2**31 for s in per_head)
         outside = self.queries > self.keys or min(self.before or 0, self.after or 0) < 0
         return {
             "QUERIES": self.queries,
@@ -124,4 +126,6 @@ class Attention:
             # Whether a query may see no key at all, and not be compared with all of them.
             "LONELY": windowed and (hides or outside),
             "PRECISION": self.precision,
+            # What positions in bias and mask of one head are counted in.
+            "OFFSETS": np.dtype(np.int64 if far else np.int32),
         }
