@@ -6,7 +6,9 @@ groups, and each set is asked for again and again.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from heapq import heappop, heappush
 
 from funcdl.core.jaxpr import Atom, Var
 
@@ -67,21 +69,26 @@ class Dependencies:
                 self._sources[var] = new
 
     def order(self) -> list[int]:
-        """All groups such that each follows those it depends on, otherwise by number."""
+        """All groups such that each follows those it depends on, otherwise by number.
+
+        A group that must wait runs as soon as it can, and nothing is brought forward for it: values
+        are read while they are still in caches, and their memory is free again soon.
+        """
         done = 0
         order: list[int] = []
+        waiting: dict[int, list[int]] = defaultdict(list)
         for number in range(len(self._ancestors)):
-            pending = [number]
-            while pending:
-                current = pending[-1]
+            ready = [number]
+            while ready:
+                current = heappop(ready)
                 missing = self._ancestors[current] & ~done
                 if missing:
-                    pending.append(next(bits(missing)))
+                    waiting[missing.bit_length() - 1].append(current)
                     continue
-                pending.pop()
-                if not done >> current & 1:
-                    done |= 1 << current
-                    order.append(current)
+                done |= 1 << current
+                order.append(current)
+                for other in waiting.pop(current, ()):
+                    heappush(ready, other)
         return order
 
 
