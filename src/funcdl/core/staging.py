@@ -18,16 +18,16 @@ from funcdl.core.trace import Trace, Tracer, check_alive, context, new_trace, ra
 class JaxprTracer(Tracer):
     """A variable of the program being recorded."""
 
-    __slots__ = ("var",)
+    __slots__ = ("_var",)
 
     def __init__(self, trace: JaxprTrace, var: Var, where: source.SourceLine | None) -> None:
         self._trace = trace
-        self.var = var
+        self._var = var
         self.source = where
 
     @property
     def aval(self) -> ShapedArray:
-        return self.var.aval
+        return self._var.aval
 
 
 class JaxprTrace(Trace):
@@ -56,7 +56,7 @@ class JaxprTrace(Trace):
     def atom(self, x: Any) -> Atom:
         """The variable or literal that stands for a value in the program."""
         if isinstance(x, JaxprTracer) and x._trace is self:
-            return x.var
+            return x._var
         if not isinstance(x, Array | Tracer):
             x = as_array(x)
         if isinstance(x, Array):
@@ -96,7 +96,7 @@ class JaxprTrace(Trace):
     def arguments_behind(self, x: Any) -> list[str]:
         if self._names is None:
             return []
-        needed = {x.var}
+        needed = {x._var}
         for eqn in reversed(self._eqns):
             if not needed.isdisjoint(eqn.outvars):
                 needed.update(atom for atom in eqn.invars if isinstance(atom, Var))
@@ -104,7 +104,7 @@ class JaxprTrace(Trace):
         return [name for name, var in pairs if var in needed]
 
     def is_argument(self, x: Any) -> bool:
-        return x.var in self._invars
+        return x._var in self._invars
 
     def to_jaxpr(
         self, outs: Sequence[Any], names: Sequence[str] | None = None
