@@ -80,8 +80,9 @@ DOT_DEPTH = 256
 MANY_TILES = 8
 TILE_WORK = 128 * 1024
 MIN_TILE = (8, 32)
-# There are about this many tiles of columns, where tiles of the sizes above allow it.
-COLUMN_TILES = 4
+# There are about this many tiles of columns, where tiles of the sizes above allow it: few columns
+# and many rows read the right operand, the larger one as a rule, fewer times.
+COLUMN_TILES = 8
 # Rows of a tile that is as wide as it can be, where the left operand's terms are far apart.
 FAR_ROWS = 64
 

@@ -55,11 +55,13 @@ FD_MICROS(8)
 #undef FD_MICROS
 #undef FD_MICRO
 
-/* Have the cache fetch FD_NR columns of rows of B that are needed next. */
+/* Have the cache fetch FD_NR columns of rows of B that are needed next: the lines of the last element
+ * of each 64 bytes. If rows are not aligned, that of the first one has come with the strip before. */
 FD_INLINE void FD_NAME(fd_prefetch)(int64_t rows, const FD_T *b, int64_t b_k) {
+  enum { line = 64 / sizeof(FD_T) };
   for (; rows > 0; rows--, b += b_k)
 #pragma GCC unroll 4
-    for (int at = 0; at < FD_NR; at += 64 / sizeof(FD_T)) __builtin_prefetch(b + at, 0, 2);
+    for (int at = line - 1; at < FD_NR; at += line) __builtin_prefetch(b + at, 0, 2);
 }
 
 /* Rows of A times some vectors of columns, for FD_DEPTH terms or fewer. With each micro-tile the
