@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,9 @@ from hypothesis.extra import numpy as hnp
 
 import funcdl as fd
 import funcdl.numpy as fnp
+from funcdl.core.trace import Tracer
 from funcdl.errors import DtypeError, LeafTypeError, ShapeError
+from funcdl.numpy import operators
 
 A = np.array([[1.5, -2.0], [0.5, 3.0]], np.float32)
 B = np.array([[2.0, 1.0], [-0.5, 1.5]], np.float32)
@@ -152,6 +155,26 @@ def test_methods_are_the_functions() -> None:
     assert [row.shape for row in x] == [(2,), (2,)]
     assert len(x) == 2
     assert (x.ndim, x.size, x.nbytes, x.itemsize) == (2, 4, 16, 4)
+
+
+@pytest.mark.parametrize("transform", [fd.jit, fd.vmap, fd.jacfwd, fd.jacrev, fd.checkpoint])
+def test_traced_values_have_the_methods_of_arrays(transform: Callable[..., Any]) -> None:
+    """No attribute of a tracer's own hides one."""
+    seen: list[type[Tracer]] = []
+
+    def see(x: Any) -> Any:
+        seen.append(type(x))
+        return x
+
+    transform(see)(fnp.ones((2, 3)))
+    for name in (*operators._METHODS, *operators._PROPERTIES):
+        wanted = inspect.getattr_static(Tracer, name)
+        assert all(inspect.getattr_static(kind, name) is wanted for kind in seen), name
+
+
+def test_variance_of_a_traced_value() -> None:
+    x = np.array([1.0, 2.0, 6.0])
+    assert float(fd.jit(lambda x: x.var())(x)) == x.var()
 
 
 def test_weak_types_give_way() -> None:
