@@ -11,12 +11,12 @@ from tests.ops.structural.reader import run_kernel
 
 from funcdl.core import dtypes
 from funcdl.core.avals import ShapedArray
+from funcdl.core.dtypes import HALF
 from funcdl.ops import registry
 from funcdl.ops.arg_reduction import argmax, argmin
 from funcdl.ops.dot import dot_general
 from funcdl.ops.dynamic import dynamic_slice, dynamic_update_slice
 from funcdl.ops.gather import gather
-from funcdl.ops.lowering import HALF
 from funcdl.ops.reduction import (
     reduce_and,
     reduce_max,
