@@ -99,6 +99,7 @@ def same(window: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
 TABLE: dict[str, Case] = {
     "3x3": Case(2, 5, 10, (9, 7), (3, 3), padding=same((3, 3))),
     "3x3, many features": Case(2, 16, 200, (6, 8), (3, 3), padding=same((3, 3))),
+    "3x3, odd tiles": Case(3, 70, 130, (5, 4), (3, 3), padding=same((3, 3))),
     "first layer": Case(3, 3, 64, (8, 8), (3, 3), padding=same((3, 3))),
     "last layer": Case(3, 32, 4, (9, 8), (3, 3), (2, 1), same((3, 3))),
     "one feature": Case(2, 16, 1, (9, 8), (5, 2), padding=same((5, 2)), layout=1),

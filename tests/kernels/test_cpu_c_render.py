@@ -76,6 +76,8 @@ TINY_CONV = {
     "RESULT_BYTES": 1000,
     "POSITIONS": 10,
     "SUM_BYTES": 1 << 16,
+    "TILE_BYTES": 1000,
+    "FEWEST_FEATURES": 2,
     "PARALLEL_WORK": 0,
 }
 

@@ -174,7 +174,8 @@ def test_integers_and_wider_results() -> None:
 
 @needs_compiler
 @pytest.mark.parametrize(
-    "name", ["3x3", "strided", "spread", "depthwise", "1-D, long", "3x3, many features"]
+    "name",
+    ["3x3", "strided", "spread", "depthwise", "1-D, long", "3x3, many features", "3x3, odd tiles"],
 )
 def test_the_same_bits_on_any_number_of_threads(name: str) -> None:
     case = TABLE[name]
@@ -217,6 +218,31 @@ def test_what_follows_is_computed_in_the_same_kernel(name: str) -> None:
         found = f(*args)
     assert kernels.count("kernel k") == 1 and " conv %" in kernels
     assert error(found, np.maximum(out * scale + shift, 0) + residual, case) <= MOST
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["3x3", "3x3, odd tiles", "depthwise", "first layer"])
+def test_a_step_against_the_gradient_is_in_its_kernel(name: str) -> None:
+    """With momentum: the sums of one task or of several, and two arrays as large as the kernel."""
+    case = TABLE[name]
+    lhs, rhs, ct = arguments(case)
+    momentum = np.random.default_rng(1).normal(size=rhs.shape).astype(np.float32)
+
+    def step(lhs: Any, rhs: Any, ct: Any, momentum: Any) -> tuple[Any, Any]:
+        gradient = vjp(lambda k: case(lhs, k), rhs)[1](ct)[0]
+        momentum = 0.5 * momentum + gradient
+        return momentum, rhs - 2 * momentum
+
+    args = [Array(x) for x in (lhs, rhs, ct, momentum)]
+    with config.override(backend="cpu"):
+        f = jit(step)
+        kernels = f.lower(*args).as_text("kernels")
+        new, moved = f(*args)
+    assert kernels.count("kernel k") == 1 and " conv %" in kernels
+    gradient = wanted(case, (lhs, rhs, ct))[2]
+    found = np.asarray(new.value, np.float64) - 0.5 * momentum
+    np.testing.assert_allclose(found, gradient, rtol=1e-4, atol=1e-4 * np.abs(gradient).max())
+    np.testing.assert_array_equal(np.asarray(moved.value), rhs - 2 * np.asarray(new.value))
 
 
 @needs_compiler

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from math import prod
 
 from funcdl.kir.convolution import batch_axes, find_conv, needed, plain_store
@@ -24,10 +25,10 @@ FEATURE_UNIT = 64
 POSITIONS = 256
 SUM_BYTES = 8 << 20
 FEW_PLACES = 16
-# Rows of taps are tasks of their own if all taps have more features than the first number, and
-# images, which each task reads, no more places than the second.
-MANY_FEATURES = 512
-SMALL_IMAGE = 1024
+# The sums of a task, in the second-level cache beside what they are of; tiles of input features
+# are no narrower than this.
+TILE_BYTES = 256 * 1024
+FEWEST_FEATURES = 32
 # Threads share so many blocks at least, where there is enough work.
 MANY_BLOCKS = 8
 PARALLEL_WORK = 32 * 1024
@@ -143,9 +144,11 @@ def _is_kernel_gradient(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> 
 
 
 def _schedule_gradient(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> Schedule | None:
-    """Rows of taps and chunks of images, each with a sum; in a chunk, blocks of rows or of images.
+    """Tiles of input by output features and chunks of images, each with a sum; in these, blocks.
 
-    Sums are written, added and read once more, so that there are no more chunks than tasks take.
+    Of the ways to cut the work into enough tasks, that which reads and writes least: each tile of
+    output features reads the image once, each tile of input features packs the other factor, and
+    the sums of chunks are cleared, added to and added up.
     """
     item = conv.type.dtype.itemsize
     images, features, o = extents[conv.c], extents[conv.n], extents[conv.o]
@@ -155,31 +158,49 @@ def _schedule_gradient(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> S
     if width > MOST_WINDOWS or windows > MOST_TAPS:
         return None
     groups = prod(extents[axis] for axis in batch_axes(kernel, conv))
-    size = groups * windows * features * _round_up(o, FEATURE_UNIT) * item
     outer: Kind = "parallel" if conv_work(kernel, conv) >= PARALLEL_WORK else "tile"
-    tasks, chunks = groups, max(1, min(images, MANY_BLOCKS, SUM_BYTES // size))
-    split = outer == "parallel" and windows * features > MANY_FEATURES
-    split = split and rows * width <= SMALL_IMAGE
-    tasks *= extents[conv.windows[0]] if split else chunks
-    tile = o
-    if tasks < MANY_BLOCKS:
-        tile = min(o, _round_up(-(-o * tasks // MANY_BLOCKS), FEATURE_UNIT))
-    if split:
-        chunks = min(chunks, max(1, MANY_BLOCKS // (tasks * -(-o // tile))))
-    chunk = -(-images // chunks)
+    wanted = MANY_BLOCKS if outer == "parallel" else 1
+    elements = groups * images * prod(extents[slide.lhs] for slide in conv.slides) * features
+    positions = groups * images * rows * width * _round_up(o, FEATURE_UNIT)
+    sums = groups * windows * features * _round_up(o, FEATURE_UNIT)
+
+    def chunks_of(tile: tuple[int, int]) -> int:
+        tasks = groups * -(-features // tile[0]) * -(-o // tile[1])
+        return max(1, min(images, -(-wanted // tasks), SUM_BYTES // (sums * item)))
+
+    def cost(tile: tuple[int, int]) -> tuple[int, int, int]:
+        chunks, across, along = chunks_of(tile), -(-o // tile[1]), -(-features // tile[0])
+        moved = elements * across + 2 * positions * along + (3 * chunks * sums if chunks > 1 else 0)
+        tasks = min(groups * across * along * chunks, wanted)
+        size = max(windows * tile[0], POSITIONS) * tile[1] * item
+        return max(size, TILE_BYTES), -tasks, moved
+
+    tiles = product(_tiles(features, FEWEST_FEATURES, 2), _tiles(o, FEATURE_UNIT, FEATURE_UNIT))
+    tile = min(tiles, key=cost)
+    chunk = -(-images // chunks_of(tile))
     height = min(rows, max(1, POSITIONS // width))
     block = min(chunk, max(1, POSITIONS // (rows * width))) if height == rows else 1
     return Schedule(
         (
             *(Step(axis, outer) for axis in batch_axes(kernel, conv)),
             Step(conv.c, outer, chunk),
-            *([Step(conv.windows[0], outer)] if split else []),
-            Step(conv.o, outer, tile),
+            Step(conv.n, outer, tile[0]),
+            Step(conv.o, outer, tile[1]),
             Step(conv.c, "tile", block),
             Step(conv.slides[0].rhs, "tile", height),
             Step(conv.o, "vector"),
         )
     )
+
+
+def _tiles(features: int, least: int, unit: int) -> list[int]:
+    """Sizes of tiles of an equal number of features: multiples of a unit, the largest first."""
+    sizes = [features]
+    for count in range(2, -(-features // least) + 1):
+        size = _round_up(-(-features // count), unit)
+        if least <= size < sizes[-1]:
+            sizes.append(size)
+    return sizes
 
 
 def _schedule_windows(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> Schedule | None:

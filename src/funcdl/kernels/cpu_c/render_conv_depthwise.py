@@ -87,6 +87,9 @@ class DepthwiseGradientRenderer(GradientRenderer):
         """How far the rows of rhs are apart."""
         return self.position if self.unpacked else self.features
 
+    def ahead(self) -> None:
+        """Nothing: a position has few terms, and the prefetchers of the processor keep up."""
+
     def call_outer(self, arguments: list[str], target: str) -> None:
         arguments[1] = str(self.sum_rows)
         arguments += [str(self.group_step()), target, "tile_columns", str(self.features)]

@@ -1,14 +1,15 @@
 """Kernels with a `Conv` whose windows are large and few: the gradient of a convolution's kernel.
 
 Each tap of the kernel is a product of two matrices, elements of the image by output features,
-summed over the positions that the tap meets. Threads share chunks of images, each with a sum of its
-own, rows of taps where features are many, and tiles of the output features. A chunk goes through
-its images in blocks that stay in the cache for all taps. The sums are added in one order for any
-number of threads.
+summed over the positions that the tap meets. Threads share tiles of input by output features; where
+these are few, also chunks of images, each with a sum of its own. A task goes through its images in
+blocks that stay in the cache for all taps, and has the cache fetch the next block meanwhile. The
+sums are added in one order for any number of threads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 from math import prod
 
@@ -16,6 +17,7 @@ from funcdl.kernels.cpu_c.conv_writer import WIDEST, ConvWriter
 from funcdl.kernels.cpu_c.loops import PARALLEL, Loop, share
 from funcdl.kernels.cpu_c.render_dot import Tiled
 from funcdl.kernels.cpu_c.text import POSITION, Writer, factor
+from funcdl.kir.convolution import needed
 from funcdl.kir.ir import Effect, Kernel, Load, operands
 from funcdl.kir.schedule import Schedule
 
@@ -23,6 +25,9 @@ from funcdl.kir.schedule import Schedule
 TILE_ROWS = 6
 # A multiple of the lanes of every instruction set.
 WHOLE_VECTORS = 16
+# How many streams a micro-tile fetches (FD_CONV_STREAMS), and how many bytes of each at most.
+STREAMS = 2
+MOST_AHEAD = 4096
 # Features of all taps that are listed one by one.
 MOST_TOGETHER = 512
 
@@ -34,6 +39,7 @@ class GradientRenderer(ConvWriter):
         super().__init__(kernel, schedule, writer)
         conv = self.conv
         self.feature = conv.n
+        self.n = self.tiled(conv.n)
         chunk, block = schedule.of(conv.c)
         images = self.extents[conv.c]
         name = self.expressions.axis_name(conv.c)
@@ -45,23 +51,24 @@ class GradientRenderer(ConvWriter):
         self.k = self.tiled(conv.slides[0].rhs)
         self.width = self.extents[conv.slides[1].rhs] if len(conv.slides) > 1 else 1
         self.windows = [self.extents[axis] for axis in conv.windows]
-        self.split = bool(conv.windows) and bool(schedule.of(conv.windows[0]))
         # With zeros as padding all taps meet elements in the same windows.
-        self.merged = not self.split and self._merges()
+        self.merged = self.n.single and self._merges()
         self.in_place = not self.merged and self.load is not None
         if self.features > 1 and self.stride(self.load, conv.n) != 1:
             self.in_place = False
-        # Packing the other factor does not pay for the few features of a first layer.
+        # Packing the other factor does not pay for the few features of a first layer, nor where it
+        # would be a mere copy.
         rhs = self.plain_load(conv.rhs)
         self.position = self.stride(rhs, conv.slides[-1].rhs)
         self.unpacked = (
-            self.merged
+            (self.merged or self.position == self.extents[conv.o] <= WIDEST)
             and self.stride(rhs, conv.o) == 1
             and self.extents[conv.o] % WHOLE_VECTORS == 0
             and self.dense(rhs)
         )
-        # Rows of the sums, beside the output features.
-        self.sum_rows = prod(self.windows) * self.features
+        # Rows of the sums of a task, beside the output features.
+        self.sum_rows = prod(self.windows) * self.n.size
+        self.beside = self._beside()
         lows, extents = [], []
         for dim, places in ((0, self.k.size), (1, self.width)):
             slide = conv.slides[dim] if dim < len(conv.slides) else None
@@ -78,10 +85,23 @@ class GradientRenderer(ConvWriter):
             return False
         return not any(self.stride(rhs, axis) % self.position for axis in outer)
 
+    def _beside(self) -> list[Load]:
+        """What the epilogue reads beside the sums, as large as they are."""
+        conv = self.conv
+        own = {*needed(self.kernel, conv.lhs), *needed(self.kernel, conv.rhs)}
+        loads = (self.plain_load(id) for id in range(len(self.kernel.body)) if id not in own)
+        axes = (conv.n, *conv.windows)
+        return [
+            load
+            for load in loads
+            if load is not None
+            and self.stride(load, conv.o) == 1
+            and all(self.stride(load, axis) for axis in axes if self.extents[axis] > 1)
+        ][:STREAMS]
+
     def _merges(self) -> bool:
         count = prod(self.windows)
-        apart = count * -(-self.features // TILE_ROWS)
-        together = -(-count * self.features // TILE_ROWS)
+        apart, together = count * _computed(self.features), _computed(count * self.features)
         return count * self.features <= MOST_TOGETHER and 10 * together < 9 * apart
 
     def first_row(self) -> str:
@@ -92,75 +112,81 @@ class GradientRenderer(ConvWriter):
         return position if not slide.low else f"{position} - ({slide.low})"
 
     def render(self) -> None:
-        conv, suffix = self.conv, self.short.upper()
-        groups = prod(self.extents[axis] for axis in self.batch)
-        rows = self.sum_rows
-        columns = -(-self.o.extent // WIDEST) * WIDEST
+        columns = -(-self.o.size // WIDEST) * WIDEST
         self.writer.line(f"enum {{ tile_columns = {columns} }};")
-        self.writer.line(f"enum {{ tile_size = {rows} * tile_columns }};")
+        self.writer.line(f"enum {{ tile_size = {self.sum_rows} * tile_columns }};")
         depth = self.images.size * self.k.size * self.width
         if not self.unpacked:
             self.writer.line(f"enum {{ rhs_depth = {depth} }};")
         if self.merged:
             self.table()
-        total = f"{self.chunks * groups} * tile_size"
-        with self.array("tile_sums", total, self.chunks * groups * rows * columns * self.itemsize):
-            self.writer.comment(f"v{self.id}: a sum for each chunk of {conv.c}")
-            taps = [self.whole(conv.windows[0])] if self.split else []
-            loops = [*self.batch_loops(), self.chunk_loop(), *taps, *self.o.tiles()]
-            loops = share(loops, PARALLEL) if self.shared else loops
-            self.nest.write(loops, inside=lambda: self.chunk_sum(suffix))
+        size = self.sum_rows * columns * self.itemsize
+        loops = [*self.n.tiles(), *self.o.tiles()]
+        if self.chunks == 1:
+            self.write([*self.batch_loops(), *loops], lambda: self.whole_sum(size))
+            return
+        tasks = prod(self.extents[axis] for axis in self.batch)
+        tasks *= self.chunks * prod(-(-tiled.extent // tiled.size) for tiled in (self.n, self.o))
+        with self.array("tile_sums", f"{tasks} * tile_size", tasks * size):
+            self.writer.comment(f"v{self.id}: a sum for each chunk of {self.conv.c}")
+            self.write([*self.batch_loops(), self.chunk_loop(), *loops], self.chunk_sum)
             self.writer.comment("their total, and what follows from it")
-            self.epilogue()
+            loops = [*self.batch_loops(), *loops, *self.taps_loops()]
+            rows = [self.n.positions()]
+            if self.n.single:
+                loops, rows = [*loops, *rows], []
+            self.epilogue(share(loops, PARALLEL) if self.shared else loops, rows)
+
+    def write(self, loops: list[Loop], inside: Callable[[], None]) -> None:
+        """Loops over tasks."""
+        self.nest.write(share(loops, PARALLEL) if self.shared else loops, inside=inside)
+
+    def taps_loops(self) -> list[Loop]:
+        return [self.whole(axis) for axis in self.conv.windows]
 
     def chunk_loop(self) -> Loop:
         return Loop(self.conv.c, "tile", "tile_chunk", "0", str(self.chunks), whole=False)
 
+    def whole_sum(self, size: int) -> None:
+        """The sum over all images for one tile of features, and what follows from it."""
+        with self.array("tile_sum", "tile_size", size):
+            self.sum("0", str(self.images.extent))
+            self.epilogue([], [*self.taps_loops(), self.n.positions()])
+
+    def chunk_sum(self) -> None:
+        """The sum over a chunk of images for one tile of features."""
+        self.writer.line(f"{self.type} *const tile_sum = {self.sums('tile_chunk')};")
+        begin, extent = f"tile_chunk * {self.chunk}", self.images.extent
+        limit = f"{begin} + {self.chunk}"
+        self.writer.line(f"const {POSITION} tile_last = {limit} < {extent} ? {limit} : {extent};")
+        self.sum(begin, "tile_last")
+
     def sums(self, chunk: str) -> str:
-        """The sum of one chunk, at the batch element that the loops are at."""
-        number = f"{self.group()} * {self.chunks} + {chunk}" if self.batch else chunk
+        """The sum of one chunk for the tile of features that the loops are at."""
+        number = self.group()
+        for tiled in (self.n, self.o):
+            if not tiled.single:
+                at, count = f"{tiled.first} / {tiled.size}", -(-tiled.extent // tiled.size)
+                number = f"({number} * {count} + {at})" if number else f"({at})"
+        number = f"{number} * {self.chunks} + {chunk}" if number else chunk
         return f"tile_sums + {factor(number)} * tile_size"
 
-    def chunk_sum(self, suffix: str) -> None:
-        writer = self.writer
-        writer.line(f"{self.type} *const tile_sum = {self.sums('tile_chunk')};")
-        width = f"FD_CONV_ROUNDED_{suffix}({self.o.count})"
-        first = "" if self.o.single else f" + {self.o.first}"
-        begin, end = "0", str(self.sum_rows)
-        if self.split:
-            name = self.expressions.axis_name(self.conv.windows[0])
-            rows = self.sum_rows // self.windows[0]
-            begin, end = f"{name} * {rows}", f"({name} + 1) * {rows}"
-        with writer.block(f"for ({POSITION} tile_row = {begin}; tile_row < {end}; ++tile_row)"):
-            target = f"tile_sum + tile_row * tile_columns{first}"
-            writer.line(f"memset({target}, 0, {width} * sizeof({self.type}));")
-        limit = f"tile_chunk * {self.chunk} + {self.chunk}"
-        end = str(self.images.extent)
-        if self.chunks > 1:
-            writer.line(f"const {POSITION} tile_last = {limit} < {end} ? {limit} : {end};")
-            end = "tile_last"
-        loops = [self.image_loop(end), *self.k.tiles()]
-        self.nest.write(loops, inside=self.block)
+    def sum(self, begin: str, end: str) -> None:
+        """The sum over images from `begin` to `end`."""
+        self.writer.line(f"memset(tile_sum, 0, tile_size * sizeof({self.type}));")
+        self.nest.write([self.image_loop(begin, end), *self.k.tiles()], inside=self.block)
 
-    def image_loop(self, end: str) -> Loop:
-        """Blocks of images of the chunk, under the names that their tile goes by."""
+    def image_loop(self, begin: str, end: str) -> Loop:
+        """Blocks of images, under the names that their tile goes by."""
         first, size = f"{self.images.position}_tile", self.images.size
         last = f"{first} + {size}"
         lines = (f"const {POSITION} {self.images.position}_end = {last} < {end} ? {last} : {end};",)
-        begin = f"tile_chunk * {self.chunk}"
         return Loop(self.conv.c, "tile", first, begin, end, size, first=lines, whole=False)
 
     def block(self) -> None:
         self.images = _Block(self.images)
         if self.unpacked:
-            load = self.plain_load(self.conv.rhs)
-            assert load is not None
-            at = {self.images.axis: self.images.first, self.k.axis: self.k.first}
-            at |= {slide.rhs: "0" for slide in self.conv.slides[1:]}
-            at[self.o.axis] = self.o.first
-            index = self.expressions.index(load.index, narrow=False, at=at)
-            source = f"&{self.expressions.buffer_name(load.buffer)}[{index}]"
-            self.writer.line(f"const {self.type} *const rhs_panels = {source};")
+            self.writer.line(f"const {self.type} *const rhs_panels = {self.rhs_first()};")
             self.block_of_lhs()
             return
         size = f"rhs_depth * FD_CONV_ROUNDED_{self.short.upper()}({self.o.size})"
@@ -169,16 +195,28 @@ class GradientRenderer(ConvWriter):
             self.pack()
             self.block_of_lhs()
 
+    def rhs_first(self) -> str:
+        """The address of the block's first element of rhs."""
+        load = self.plain_load(self.conv.rhs)
+        assert load is not None
+        at = {self.images.axis: self.images.first, self.k.axis: self.k.first}
+        at |= {slide.rhs: "0" for slide in self.conv.slides[1:]}
+        at[self.o.axis] = self.o.first
+        index = self.expressions.index(load.index, narrow=False, at=at)
+        return f"&{self.expressions.buffer_name(load.buffer)}[{index}]"
+
     def block_of_lhs(self) -> None:
         if self.in_place:
             load = self.load
             assert load is not None
             self.writer.line(f"const {self.type} *const lhs_band = {self.first_element(load)};")
+            self.ahead()
             self.taps()
             return
         band = self.images.size * self.band_rows * self.band_columns * self.features
         with self.array("lhs_band", str(band), band * self.itemsize):
             self.fill()
+            self.ahead()
             self.taps()
 
     def pack(self) -> None:
@@ -211,11 +249,80 @@ class GradientRenderer(ConvWriter):
 
         self.nest.write(loops, inside=pack_row)
 
+    def ahead(self) -> None:
+        """What the next block reads, which is fetched while this one is computed."""
+        found = [
+            self.stream(*of, self.sum_rows) for of in (self.lhs_ahead(), self.rhs_ahead()) if of
+        ]
+        streams = [stream for stream in found if stream]
+        name = "fd_ahead tile_ahead[FD_CONV_STREAMS] ="
+        self.writer.call(f"{name} ", streams or ["{0}"], brackets="{}")
+
+    def stream(self, start: str, rows: int, features: int, step: int, tile_rows: int) -> str:
+        """What micro-tiles of so many rows of sums share, where that is not too much for each."""
+        tiles = -(-tile_rows // TILE_ROWS) * -(-self.o.size // WIDEST)
+        width = features * self.itemsize
+        if rows * width > tiles * MOST_AHEAD:
+            return ""
+        return f"fd_conv_ahead({start}, {rows}, {width}, {step * self.itemsize}, {tiles})"
+
+    def epilogue_ahead(self) -> None:
+        """What the epilogue reads for a tap, in the last block."""
+        at = {self.n.axis: self.n.first, self.o.axis: self.o.first}
+        at |= {axis: self.expressions.axis_name(axis) for axis in (*self.batch, *self.conv.windows)}
+        streams = []
+        for load in self.beside:
+            index = self.expressions.index(load.index, narrow=False, at=at)
+            start = f"&{self.expressions.buffer_name(load.buffer)}[{index}]"
+            step = self.stride(load, self.n.axis)
+            stream = self.stream(start, self.n.size, self.o.size, step, self.n.size)
+            if stream:
+                streams.append(stream)
+        if not streams:
+            return
+        last = f"{self.images.end} == {self.images.extent}"
+        if not self.k.single:
+            last += f" && {self.k.end} == {self.k.extent}"
+        with self.writer.block(f"if ({last})"):
+            for number, stream in enumerate(streams):
+                self.writer.line(f"tile_ahead[{number}] = {stream};")
+
+    def lhs_ahead(self) -> tuple[str, int, int, int] | None:
+        """Where the elements of the next block begin; how many of how many features, how far apart.
+
+        None where they are not in order in memory.
+        """
+        slides = self.conv.slides
+        rows, columns = (*(self.extents[slide.lhs] for slide in slides), 1)[:2]
+        step = self.column_stride if len(slides) > 1 else self.row_stride
+        if not self.in_place or self.row_stride != columns * step:
+            return None
+        if self.image_stride != rows * self.row_stride:
+            return None
+        first = "" if self.n.single else f" + {self.n.first}"
+        if self.k.single:
+            count = self.images.size * rows * columns
+            return f"lhs_band + {count * step}{first}", count, self.n.size, step
+        height = self.k.size * slides[0].dilation
+        begin = f"({self.k.end}) * {slides[0].dilation * self.row_stride}"
+        return f"lhs_band + {begin}{first}", height * columns, self.n.size, step
+
+    def rhs_ahead(self) -> tuple[str, int, int, int] | None:
+        """The same for the other factor."""
+        rhs = self.plain_load(self.conv.rhs)
+        if rhs is None or self.stride(rhs, self.o.axis) != 1:
+            return None
+        row = self.width * self.position
+        if len(self.conv.slides) > 1 and self.stride(rhs, self.k.axis) != row:
+            return None
+        if self.stride(rhs, self.images.axis) != self.k.extent * row:
+            return None
+        count = self.images.size * self.k.size * self.width
+        return f"{self.rhs_first()} + {count * self.position}", count, self.o.size, self.position
+
     def taps(self) -> None:
         """Add the block to the sums of all taps."""
-        conv = self.conv
-        axes = () if self.merged else conv.windows[self.split :]
-        self.nest.write([self.whole(axis) for axis in axes], inside=self.tap)
+        self.nest.write([] if self.merged else self.taps_loops(), inside=self.tap)
 
     def table(self) -> None:
         """Where the features of all taps are in the band, from that of the first."""
@@ -264,18 +371,21 @@ class GradientRenderer(ConvWriter):
         arguments = [*meetings, self.images.count, str(self.image_stride)]
         arguments += [str(image), str(row_panel)]
         self.writer.call("fd_outer tile_outer = fd_conv_contributors", arguments)
-        first = "" if self.o.single else f" + {self.o.first}"
-        target = f"tile_sum + {row} * {self.features} * tile_columns{first}"
-        features, places, origin = self.features, "NULL", self.origin()
+        target = f"tile_sum + {row} * {self.n.size} * tile_columns"
+        features, places, origin = self.n.count, "NULL", self.origin()
+        if not self.n.single:
+            origin += f" + {self.n.first}"
         if self.merged:
-            target, origin, places = f"tile_sum{first}", "lhs_band", "lhs_places"
-            features *= prod(self.windows)
-        self.call_outer(["tile_outer", str(features), places, origin, "rhs_panels"], target)
+            target, origin, places = "tile_sum", "lhs_band", "lhs_places"
+            features = str(self.sum_rows)
+        elif self.chunks == 1:
+            self.epilogue_ahead()
+        self.call_outer(["tile_outer", features, places, origin, "rhs_panels"], target)
 
     def call_outer(self, arguments: list[str], target: str) -> None:
         """The call for the number of output features in this tile, which must be constant."""
         arguments += ["0", str(self.position)] if self.unpacked else ["rhs_depth", "0"]
-        arguments += [target, "tile_columns"]
+        arguments += [target, "tile_columns", "tile_ahead"]
         function = f"fd_conv_outer_{self.short}"
         if self.o.single or self.o.whole:
             self.writer.call(function, [*arguments, str(self.o.size)])
@@ -285,34 +395,31 @@ class GradientRenderer(ConvWriter):
         with self.writer.block("else"):
             self.writer.call(function, [*arguments, str(self.o.extent % self.o.size)])
 
-    def epilogue(self) -> None:
+    def epilogue(self, outer: list[Loop], inner: list[Loop]) -> None:
         """Loops that add the chunks' sums, and compute from them and store."""
         conv = self.conv
         effects = [i for i in self.kernel.body if isinstance(i, Effect)]
-        varies = set(conv.type.axes)
         row = "0"
         for axis, count in zip(conv.windows, self.windows, strict=True):
-            name = self.expressions.axis_name(axis) if axis in varies else "0"
+            name = self.expressions.axis_name(axis) if axis in conv.type.axes else "0"
             row = f"({row} * {count} + {name})" if row != "0" else name
-        if self.sum_rows > prod(self.windows):
-            name = self.expressions.axis_name(conv.n) if conv.n in varies else "0"
-            row = f"({row} * {self.features} + {name})"
-        column = self.expressions.axis_name(self.o.axis) if self.o.axis in varies else "0"
-        parts = [
-            f"({self.sums(str(chunk))})[{row} * tile_columns + {column}]"
-            for chunk in range(self.chunks)
-        ]
+        if self.n.size > 1:
+            row = f"({row} * {self.n.size} + {self.inside(self.n)})"
+        place = f"[{row} * tile_columns + {self.inside(self.o)}]"
+        chunks = range(self.chunks)
+        sums = [f"({self.sums(str(chunk))})" if self.chunks > 1 else "tile_sum" for chunk in chunks]
         self.expressions.vector_axis = self.o.axis
-        self.expressions.elements[self.id] = " + ".join(parts)
-        loops = [*self.batch_loops(), *(self.whole(axis) for axis in conv.windows)]
-        loops.append(self.whole(conv.n))
-        loops = share(loops, PARALLEL) if self.shared else loops
-        loops.append(self.whole(self.o.axis, "#pragma omp simd"))
+        self.expressions.elements[self.id] = " + ".join(name + place for name in sums)
         self.nest.write(
-            loops,
+            [*outer, *inner, self.o.positions("#pragma omp simd")],
             self.nest.needed(id for effect in effects for id in operands(effect)),
             [self.nest.effect(effect) for effect in effects],
         )
+
+
+def _computed(rows: int) -> int:
+    """How many rows micro-tiles of six and of four compute for so many."""
+    return max(rows + rows % 2, 4)
 
 
 class _Block(Tiled):

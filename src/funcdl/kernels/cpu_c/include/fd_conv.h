@@ -26,6 +26,8 @@
 #define FD_CONV_ROWS_2 6
 #define FD_CONV_SUMS 10
 #endif
+/* What is left of a number of rows is computed four at a time where fewer are wasted so. */
+#define FD_CONV_FOUR(left, rows) ((left) <= 4 || ((left) > (rows) && (left) <= 8))
 /* Terms that a panel passes through the windows of a block at a time: it stays in the second-level
  * cache meanwhile. */
 #define FD_CONV_TERMS 768
@@ -117,6 +119,34 @@ typedef struct {
   int64_t images, rows, columns, from, panel;
   int64_t image_from, row_from, column_from, image_panel, row_panel;
 } fd_outer;
+
+/* Memory that is read after what is computed now: rows of cache lines, `step` bytes apart, of which
+ * every micro-tile has the cache fetch a share. A tile has FD_CONV_STREAMS of these. */
+#define FD_CONV_STREAMS 2
+typedef struct {
+  const char *at;
+  int64_t step, lines, line, left, share;
+} fd_ahead;
+
+/* Rows of some bytes, which so many micro-tiles share. */
+static inline __attribute__((unused)) fd_ahead fd_conv_ahead(const void *at, int64_t rows,
+                                                             int64_t bytes, int64_t step,
+                                                             int64_t tiles) {
+  int64_t lines = (bytes + 63) / 64, left = rows * lines;
+  return (fd_ahead){(const char *)at, step, lines, 0, left, (left + tiles - 1) / tiles};
+}
+
+static inline __attribute__((unused)) void fd_conv_fetch(fd_ahead *ahead) {
+  int64_t count = ahead->share < ahead->left ? ahead->share : ahead->left;
+  ahead->left -= count;
+  for (; count > 0; count--) {
+    __builtin_prefetch(ahead->at + ahead->line * 64, 0, 2);
+    if (++ahead->line == ahead->lines) {
+      ahead->line = 0;
+      ahead->at += ahead->step;
+    }
+  }
+}
 
 static inline __attribute__((unused)) void fd_conv_meet(fd_meeting *m) {
   int64_t first = m->offset < 0 ? (m->step - 1 - m->offset) / m->step : 0;

@@ -59,51 +59,65 @@ static __attribute__((noinline, unused)) void FD_CONV_NAME(fd_conv_tiles, FD_CON
   }
 }
 
+/* c[r][columns] += the sum over all positions of x[position + row[r]] * panel[position], for the
+ * first `valid` of some rows, a constant number. */
+FD_INLINE void FD_CONV_NAME(fd_conv_outer_rows, FD_CONV_TILE)(
+    const int rows, int64_t valid, const fd_outer *at, const int64_t *row, const FD_T *x,
+    const FD_T *panel, int64_t step, FD_T *c, int64_t ldc) {
+  typedef FD_NAME(fd_vector) vector;
+  typedef FD_NAME(fd_unaligned) unaligned;
+  enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T) };
+  vector sum[FD_ROWS][FD_CONV_TILE] = {{{0}}};
+  for (int64_t i = 0; i < at->images; i++)
+    for (int64_t y = 0; y < at->rows; y++) {
+      const FD_T *a = x + i * at->image_from + y * at->row_from;
+      const FD_T *b = panel + (i * at->image_panel + y * at->row_panel) * step;
+      for (int64_t p = 0; p < at->columns; p++, a += at->column_from, b += step) {
+        vector right[FD_CONV_TILE];
+#pragma GCC unroll 16
+        for (int j = 0; j < FD_CONV_TILE; j++) right[j] = *(const unaligned *)(b + j * lanes);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
+          vector left = a[row[r]] - (vector){0};
+#pragma GCC unroll 16
+          for (int j = 0; j < FD_CONV_TILE; j++)
+            sum[r][j] = FD_NAME(fd_vector_fma)(left, right[j], sum[r][j]);
+        }
+      }
+    }
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; r++)
+    if (r < valid) {
+#pragma GCC unroll 16
+      for (int j = 0; j < FD_CONV_TILE; j++)
+        *(unaligned *)(c + r * ldc + j * lanes) += sum[r][j];
+    }
+}
+
 /* c[f][columns] += the sum over all positions of x[position + place[f]] * panel[position], for all
  * features f: the gradient of a tap of a kernel, or of several. Without `place`, features lie
  * together. Rows of the panel are `step` elements apart, those of c ldc, with room for the panel.
  */
 static __attribute__((noinline, unused)) void FD_CONV_NAME(fd_conv_outer_tiles, FD_CONV_TILE)(
     const fd_outer *at, int64_t features, const int64_t *place, const FD_T *x, const FD_T *panel,
-    int64_t step, FD_T *c, int64_t ldc) {
-  typedef FD_NAME(fd_vector) vector;
-  typedef FD_NAME(fd_unaligned) unaligned;
-  enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T), width = FD_CONV_TILE * lanes };
+    int64_t step, FD_T *c, int64_t ldc, fd_ahead *ahead) {
   x += at->from;
   panel += at->panel * step;
-  for (int64_t f = 0; f < features; f += FD_ROWS, c += FD_ROWS * ldc) {
-    vector sum[FD_ROWS][FD_CONV_TILE] = {{{0}}};
-    const int64_t rows = features - f < FD_ROWS ? features - f : FD_ROWS;
+  for (int64_t f = 0, rows; f < features; f += rows, c += rows * ldc) {
+    const int64_t left = features - f;
     int64_t row[FD_ROWS];
+    rows = FD_CONV_FOUR(left, FD_ROWS) ? 4 : FD_ROWS;
+    for (int i = 0; i < FD_CONV_STREAMS; i++) fd_conv_fetch(&ahead[i]);
 #pragma GCC unroll 16
     for (int r = 0; r < FD_ROWS; r++) {
-      int64_t last = r < rows ? f + r : features - 1;
+      int64_t last = r < left ? f + r : features - 1;
       row[r] = place ? place[last] : last;
     }
-    for (int64_t i = 0; i < at->images; i++)
-      for (int64_t y = 0; y < at->rows; y++) {
-        const FD_T *a = x + i * at->image_from + y * at->row_from;
-        const FD_T *b = panel + (i * at->image_panel + y * at->row_panel) * step;
-        for (int64_t p = 0; p < at->columns; p++, a += at->column_from, b += step) {
-          vector right[FD_CONV_TILE];
-#pragma GCC unroll 16
-          for (int j = 0; j < FD_CONV_TILE; j++) right[j] = *(const unaligned *)(b + j * lanes);
-#pragma GCC unroll 16
-          for (int r = 0; r < FD_ROWS; r++) {
-            vector left = a[row[r]] - (vector){0};
-#pragma GCC unroll 16
-            for (int j = 0; j < FD_CONV_TILE; j++)
-              sum[r][j] = FD_NAME(fd_vector_fma)(left, right[j], sum[r][j]);
-          }
-        }
-      }
-#pragma GCC unroll 16
-    for (int r = 0; r < FD_ROWS; r++)
-      if (r < rows) {
-#pragma GCC unroll 16
-        for (int j = 0; j < FD_CONV_TILE; j++)
-          *(unaligned *)(c + r * ldc + j * lanes) += sum[r][j];
-      }
+    if (rows == 4)
+      FD_CONV_NAME(fd_conv_outer_rows, FD_CONV_TILE)(4, left, at, row, x, panel, step, c, ldc);
+    else
+      FD_CONV_NAME(fd_conv_outer_rows, FD_CONV_TILE)(FD_ROWS, left, at, row, x, panel, step, c,
+                                                     ldc);
   }
 }
 #undef FD_ROWS

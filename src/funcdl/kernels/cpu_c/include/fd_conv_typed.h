@@ -163,30 +163,31 @@ FD_INLINE void FD_NAME(fd_conv_few)(const fd_block *block, const FD_T *x, const 
  * `step` elements apart. `columns` is constant. */
 FD_INLINE void FD_NAME(fd_conv_outer)(fd_outer at, int64_t features, const int64_t *place,
                                       const FD_T *x, const FD_T *panels, int64_t depth,
-                                      int64_t step, FD_T *c, int64_t ldc, const int64_t columns) {
+                                      int64_t step, FD_T *c, int64_t ldc, fd_ahead *ahead,
+                                      const int64_t columns) {
   const int64_t rest = columns % FD_WIDTH;
   int64_t j = 0;
   if (at.images <= 0 || at.rows <= 0) return;
   for (; j + FD_WIDTH <= columns; j += FD_WIDTH)
     FD_CONV_NAME(fd_conv_outer_tiles, FD_CONV_VECTORS)(
         &at, features, place, x, panels + j * (depth ? depth : 1), depth ? FD_WIDTH : step, c + j,
-        ldc);
+        ldc, ahead);
   if (rest == 0) return;
   if (depth) step = FD_ROUNDED(rest);
   panels += j * (depth ? depth : 1);
   switch (FD_ROUNDED(rest) / (FD_VECTOR_BYTES / sizeof(FD_T))) {
     case 1:
-      FD_NAME(fd_conv_outer_tiles_1)(&at, features, place, x, panels, step, c + j, ldc);
+      FD_NAME(fd_conv_outer_tiles_1)(&at, features, place, x, panels, step, c + j, ldc, ahead);
       break;
     case 2:
-      FD_NAME(fd_conv_outer_tiles_2)(&at, features, place, x, panels, step, c + j, ldc);
+      FD_NAME(fd_conv_outer_tiles_2)(&at, features, place, x, panels, step, c + j, ldc, ahead);
       break;
 #if FD_CONV_VECTORS > 2
     case 3:
-      FD_NAME(fd_conv_outer_tiles_3)(&at, features, place, x, panels, step, c + j, ldc);
+      FD_NAME(fd_conv_outer_tiles_3)(&at, features, place, x, panels, step, c + j, ldc, ahead);
       break;
     case 4:
-      FD_NAME(fd_conv_outer_tiles_4)(&at, features, place, x, panels, step, c + j, ldc);
+      FD_NAME(fd_conv_outer_tiles_4)(&at, features, place, x, panels, step, c + j, ldc, ahead);
       break;
 #endif
   }
