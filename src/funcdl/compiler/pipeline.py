@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -14,6 +13,7 @@ from funcdl.compiler.fusion.fuse import Grouping, fuse
 from funcdl.compiler.fusion.groups import format_groups
 from funcdl.compiler.loops import LoopStep
 from funcdl.compiler.memory import format_memory
+from funcdl.compiler.naming import program_name
 from funcdl.compiler.program import (
     Divide,
     FindLibrary,
@@ -64,7 +64,7 @@ class Pipeline:
         join: Join | None = None,
     ) -> None:
         self.closed = closed
-        self.name = re.sub(r"\W+", "_", name).strip("_") or "program"
+        self.name = program_name(name)
         self._donated = tuple(donated)
         self._scheduler = scheduler
         self._composed = composed

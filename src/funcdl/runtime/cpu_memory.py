@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from _cffi_backend import FFI
 
 from funcdl.config import config
@@ -23,7 +22,8 @@ from funcdl.core.dispatch import dispatch
 from funcdl.core.records import record
 
 _UINT8 = np.dtype(np.uint8)
-Bytes = npt.NDArray[np.uint8]
+NDArray = np.ndarray[Any, Any]
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 ALIGNMENT = 64  # a cache line, and the widest vector
 # Below, malloc reuses memory by itself, and the pool would cost more than it saves.
@@ -89,7 +89,7 @@ class Pool:
         """Return an array u8[nbytes] with undefined content, 64-byte aligned from 4 KiB on."""
         return self.empty_array((nbytes,), np.uint8)
 
-    def empty_array(self, shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    def empty_array(self, shape: Sequence[int], dtype: Any) -> NDArray:
         """Return a C-contiguous array with undefined content, 64-byte aligned from 4 KiB on.
 
         Raises:
@@ -217,7 +217,7 @@ _from_buffer = _ffi.from_buffer
 _UINTPTR = _ffi.typeof("uintptr_t")
 
 
-def address(array: npt.NDArray[Any] | bytearray | mmap.mmap) -> int:
+def address(array: NDArray | bytearray | mmap.mmap) -> int:
     """Return the address of the first element of a C-contiguous array, read-only ones included.
 
     In 0.3 microseconds; ``array.ctypes.data`` takes 1.0.
@@ -237,7 +237,7 @@ def _make_pool(max_cached_bytes: int) -> Any:
 
 pool: Any = _make_pool(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
 empty: Callable[[int], Bytes] = pool.empty
-empty_array: Callable[[Sequence[int], npt.DTypeLike], npt.NDArray[Any]] = pool.empty_array
+empty_array: Callable[[Sequence[int], Any], NDArray] = pool.empty_array
 
 
 def stats() -> PoolStats:

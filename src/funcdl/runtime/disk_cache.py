@@ -12,7 +12,6 @@ import fcntl
 import os
 import shutil
 import stat
-import tempfile
 import time
 import warnings
 import zlib
@@ -48,22 +47,13 @@ class CacheDir:
 
     def get(self, key: str, suffix: str) -> Path | None:
         """Return the file of this entry; None where there is none or it is damaged."""
-        for path in self._versions(key, suffix):
-            with suppress(OSError):
-                data = path.read_bytes()
-                if data and path.name == _file_name(key, suffix, data):
-                    os.utime(path)  # the time of last use, for `prune`
-                    return path
-                path.unlink()
-        return None
+        found = self._read(key, suffix)
+        return None if found is None else found[0]
 
     def get_bytes(self, key: str, suffix: str) -> bytes | None:
         """Return the content of this entry; None where there is none or it is damaged."""
-        path = self.get(key, suffix)
-        if path is not None:
-            with suppress(OSError):
-                return path.read_bytes()
-        return None
+        found = self._read(key, suffix)
+        return None if found is None else found[1]
 
     def get_text(self, key: str, suffix: str) -> str | None:
         """Return the content of this entry as text; None where there is none."""
@@ -112,7 +102,10 @@ class CacheDir:
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """Give a temporary folder on the cache's own file system, deleted at the end."""
-        with tempfile.TemporaryDirectory(
+        # Imported where it is used, since it takes 3 ms, and who only reads needs none.
+        from tempfile import TemporaryDirectory
+
+        with TemporaryDirectory(
             prefix=_TEMPORARY, dir=self.root, ignore_cleanup_errors=True
         ) as folder:
             yield Path(folder)
@@ -150,6 +143,16 @@ class CacheDir:
 
     def _folder(self, key: str) -> Path:
         return self.root / key[:2]
+
+    def _read(self, key: str, suffix: str) -> tuple[Path, bytes] | None:
+        for path in self._versions(key, suffix):
+            with suppress(OSError):
+                data = path.read_bytes()
+                if data and path.name == _file_name(key, suffix, data):
+                    os.utime(path)  # the time of last use, for `prune`
+                    return path, data
+                path.unlink()
+        return None
 
     def _versions(self, key: str, suffix: str) -> list[Path]:
         try:
@@ -205,14 +208,18 @@ def _why_not_usable(root: Path) -> str | None:
             return f"it belongs to user {status.st_uid}, and this process runs as {os.geteuid()}"
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             return f"others can write to it (mode {stat.S_IMODE(status.st_mode):03o})"
-        with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=root):
-            return None
+        probe = root / f"{_TEMPORARY}{os.getpid():x}-{time.time_ns():x}"
+        probe.mkdir(mode=0o700)
+        probe.rmdir()
+        return None
     except OSError as error:
         return f"{error.strerror}"
 
 
 @cache
 def _private_folder() -> Path:
+    import tempfile
+
     folder = tempfile.mkdtemp(prefix="funcdl-")
     owner = os.getpid()
 

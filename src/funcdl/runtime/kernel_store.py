@@ -35,6 +35,11 @@ class Loaded:
     path: Path
     key: str
 
+    @property
+    def part_key(self) -> str:
+        """The key of the shared object."""
+        return self.path.name.partition(".")[0]
+
 
 @dataclass
 class Statistics:
@@ -93,23 +98,26 @@ def find(
             for group in groups
         ]
         for group, path in zip(groups, compiler.build_all(units), strict=True):
-            part_key = path.name.partition(".")[0]
             for key in group:
-                _functions[store.root, key] = _load(path, key)
+                loaded = _functions[store.root, key] = _load(path, key)
                 with suppress(OSError):  # at worst another process compiles it again
-                    store.put(key, ".kernel", part_key)
+                    store.put(key, ".kernel", loaded.part_key)
         statistics.compiled += len(missing)
     return [_functions[store.root, key] for key in keys]
 
 
-def load(keys: Sequence[str]) -> list[Loaded] | None:
-    """The functions with these keys; None where one is neither in this process nor on disk."""
+def load(keys: Sequence[tuple[str, str]]) -> list[Loaded] | None:
+    """Functions that were loaded before, by their keys and those of their parts.
+
+    None where one is no longer to be found. The entries of the functions are not read, since a
+    program has fifty functions and two parts.
+    """
     store = default_cache()
     parts: dict[str, Path | None] = {}
-    for key in keys:
-        if (store.root, key) not in _functions and not _look_up(store, key, parts):
+    for key, part_key in keys:
+        if (store.root, key) not in _functions and not _load_from(store, key, part_key, parts):
             return None
-    return [_functions[store.root, key] for key in keys]
+    return [_functions[store.root, key] for key, _ in keys]
 
 
 def share_out(texts: dict[str, str], parts: int) -> list[list[str]]:
@@ -126,13 +134,22 @@ def share_out(texts: dict[str, str], parts: int) -> list[list[str]]:
 
 
 def _look_up(store: CacheDir, key: str, parts: dict[str, Path | None]) -> bool:
-    """Load the function from the disk cache, if it has it.
-
-    `parts` are those looked up so far: each is read once, to compare it with its checksum.
-    """
+    """Load the function from the disk cache, if it has it."""
     part_key = store.get_text(key, ".kernel")
     if part_key is None:
         return False
+    if _load_from(store, key, part_key, parts):
+        return True
+    with suppress(OSError):
+        store.remove(key, ".kernel")
+    return False
+
+
+def _load_from(store: CacheDir, key: str, part_key: str, parts: dict[str, Path | None]) -> bool:
+    """Load the function from a part of the disk cache, if that has it.
+
+    `parts` are those looked up so far: each is read once, to compare it with its checksum.
+    """
     if part_key not in parts:
         parts[part_key] = store.get(part_key, ".so")
     path = parts[part_key]
@@ -141,8 +158,6 @@ def _look_up(store: CacheDir, key: str, parts: dict[str, Path | None]) -> bool:
             _functions[store.root, key] = _load(path, key)
             statistics.loaded += 1
             return True
-    with suppress(OSError):
-        store.remove(key, ".kernel")
     return False
 
 

@@ -15,10 +15,10 @@ from tests.compiler.run import interpret, pipeline_of
 from tests.kernels.c_harness import OTHERS
 
 import funcdl.numpy as fnp
-from funcdl.compiler.cpu import target
 from funcdl.config import config
 from funcdl.control.scan import scan
 from funcdl.core.array import Array
+from funcdl.kernels.cpu_c import native as native_programs
 from funcdl.kernels.cpu_c.isa import compile_flags
 from funcdl.kir.convolution import conv_as_dot, find_conv
 from funcdl.runtime.toolchain import find_compiler
@@ -192,7 +192,9 @@ def test_the_same_bits_on_any_number_of_threads(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", OTHERS)
 def test_other_instruction_sets(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(target, "compile_flags", lambda **kinds: compile_flags(isa, **kinds))
+    monkeypatch.setattr(
+        native_programs, "compile_flags", lambda **kinds: compile_flags(isa, **kinds)
+    )
     for case, args, found in compiled.__wrapped__(None).values():
         check(case, args, found)
 

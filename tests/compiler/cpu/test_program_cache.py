@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -178,12 +181,52 @@ def test_checks_and_dumps_see_the_passes(tmp_path: Path) -> None:
         assert key(*VARIANTS[0]) is None
 
 
-def test_a_program_whose_function_is_gone_is_compiled_again(
+def test_a_program_whose_functions_are_gone_is_compiled_again(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = fd.jit(gradients)(X)
     monkeypatch.setattr(kernel_store, "_functions", {})
-    for path in own_cache.glob("*/*.kernel"):
+    for path in own_cache.glob("*/*.so"):
         path.unlink()
+    before = kernel_store.statistics.compiled
     np.testing.assert_array_equal(fd.jit(lambda x: gradients(x))(X), wanted)
-    assert list(own_cache.glob("*/*.kernel"))
+    assert kernel_store.statistics.compiled > before
+    assert entries(own_cache) == 1
+    # What was compiled again serves the next process.
+    monkeypatch.setattr(kernel_store, "_functions", {})
+    monkeypatch.setattr(Pipeline, "program", property(lambda self: pytest.fail("passes ran")))
+    np.testing.assert_array_equal(fd.jit(lambda x: gradients(x))(X), wanted)
+
+
+STEP = """
+import sys
+import funcdl as fd
+import funcdl.numpy as fnp
+
+@fd.jit
+def step(w, x):
+    return w - 0.1 * fd.grad(lambda w: fnp.mean(fnp.tanh(x @ w) ** 2))(w)
+
+step(fnp.ones((4, 2)), fnp.ones((3, 4))).block_until_ready()
+print(*sys.modules)
+"""
+
+
+def test_a_new_process_with_a_full_cache_imports_no_compiler(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("FUNCDL_")}
+    environment |= {"FUNCDL_BACKEND": "cpu", "FUNCDL_CACHE_DIR": str(tmp_path)}
+    loaded = []
+    for _ in range(2):
+        command = [sys.executable, "-c", STEP]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        loaded.append(set(result.stdout.split()))
+    cold, warm = loaded
+    compiler = {"funcdl.compiler.cpu.build", "funcdl.compiler.pipeline", "funcdl.kir.ir"}
+    assert compiler < cold
+    allowed = {"compiler", "compiler.cpu", "compiler.naming", "kernels", "kernels.cpu_c"}
+    allowed |= {f"compiler.cpu.{name}" for name in ("target", "executable", "program_cache")}
+    allowed |= {"kernels.cpu_c.isa"}
+    of_compiler = {name for name in warm if name.startswith(("funcdl.compiler", "funcdl.kernels"))}
+    assert of_compiler == {f"funcdl.{name}" for name in allowed}
+    assert warm.isdisjoint({*compiler, "concurrent.futures", "logging", "scipy", "tempfile"})

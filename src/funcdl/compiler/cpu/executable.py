@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from funcdl.compiler.program import Program
-from funcdl.compiler.steps import HostStep
 from funcdl.core import backend
 from funcdl.core.jaxpr import ClosedJaxpr, Literal, Var
 from funcdl.core.records import record
 from funcdl.errors import ArgumentError, WorkingMemoryError
-from funcdl.kir.program import Address
 from funcdl.runtime import call_table, cpu_memory, shared_object
+
+if TYPE_CHECKING:  # a program from the disk cache needs neither passes nor kernel IR
+    from funcdl.compiler.program import Program
+    from funcdl.compiler.steps import HostStep
+    from funcdl.kir.program import Address
 
 NDArray = np.ndarray[Any, Any]
 
@@ -59,17 +61,7 @@ def memory_of(closed: ClosedJaxpr, program: Program) -> Memory:
 class CpuExecutable:
     """A loaded program: fills the table of addresses, runs the steps, returns the outputs."""
 
-    def __init__(self, closed: ClosedJaxpr, program: Program, steps: Sequence[Step]) -> None:
-        self._load(memory_of(closed, program), steps)
-
-    @classmethod
-    def loaded(cls, memory: Memory, steps: Sequence[Step]) -> CpuExecutable:
-        """One whose memory is known without its program."""
-        made = cls.__new__(cls)
-        made._load(memory, steps)
-        return made
-
-    def _load(self, memory: Memory, steps: Sequence[Step]) -> None:
+    def __init__(self, memory: Memory, steps: Sequence[Step]) -> None:
         first_out = memory.num_inputs + len(memory.consts)
         arena_slot = first_out + len(memory.outputs)
         self._consts = list(memory.consts)
@@ -138,6 +130,14 @@ class CpuExecutable:
         for result in results:
             result.flags.writeable = False
         return results
+
+
+@record
+class Loaded:
+    """An executable, and the size of its shared objects."""
+
+    executable: CpuExecutable
+    code_bytes: int
 
 
 class NativeStep:

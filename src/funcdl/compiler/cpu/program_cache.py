@@ -18,23 +18,25 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from funcdl.compiler.cpu.executable import CpuExecutable, Memory, NativeStep
+from funcdl.compiler.cpu.executable import CpuExecutable, Loaded, Memory, NativeStep
 from funcdl.config import FLAGS, config
+from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Jaxpr, Literal, Var
 from funcdl.core.primitive import Primitive
-from funcdl.core.records import record
-from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
-from funcdl.kernels.cpu_c.native import LoadedProgram
+from funcdl.kernels.cpu_c.isa import compile_flags
 from funcdl.ops import registry
 from funcdl.ops.lowering import Loop
 from funcdl.runtime import call_table, kernel_store
 from funcdl.runtime.disk_cache import default_cache
 from funcdl.runtime.toolchain import Compiler, Unit
 from funcdl.transforms.jit_primitive import jit_call
+
+if TYPE_CHECKING:
+    from funcdl.kernels.cpu_c.native import LoadedProgram
 
 NDArray = np.ndarray[Any, Any]
 
@@ -43,14 +45,6 @@ MOST_CONST_BYTES = 1 << 20
 _SUFFIX = ".program"
 # What a program does not depend on.
 _OTHER_FLAGS = {"cache_dir", "num_threads", "keep_source", "traceback_filtering", "dispatch"}
-
-
-@record
-class Found:
-    """An executable from the disk, and the size of its shared objects."""
-
-    executable: CpuExecutable
-    code_bytes: int
 
 
 class _NoKeyError(Exception):
@@ -64,17 +58,16 @@ def program_key(compiler: Compiler, closed: ClosedJaxpr, donated: Sequence[bool]
     if sum(const.aval.nbytes for const in closed.consts) > MOST_CONST_BYTES:
         return None
     flags = tuple((name, getattr(config, name)) for name in FLAGS if name not in _OTHER_FLAGS)
-    # Which of the flags the compiler refuses depends on its version, which the key has as well.
-    unit = Unit("", compile_flags(), "", (include_dir(),))
+    # Which of the flags the compiler refuses depends on its version, which the key has as well. The
+    # headers are among the package's files.
+    unit = Unit("", compile_flags())
     settings = sys.version, flags, tuple(donated), compiler.key(unit), package_digest()
-    digest = hashlib.sha256(repr(settings).encode())
+    parts = [repr(settings)]
     try:
-        for part in _program(closed):
-            digest.update(part.encode() if isinstance(part, str) else part)
-            digest.update(b"\0")
+        _write_program(closed, parts)
     except _NoKeyError:
         return None
-    return digest.hexdigest()
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def store(key: str, memory: Memory, program: LoadedProgram) -> None:
@@ -88,7 +81,7 @@ def store(key: str, memory: Memory, program: LoadedProgram) -> None:
         content = (
             words,
             program.places,
-            [function.key for function in program.functions],
+            [(function.key, function.part_key) for function in program.functions],
             program.names,
             memory.num_inputs,
             [_written(const) for const in memory.consts],
@@ -100,10 +93,12 @@ def store(key: str, memory: Memory, program: LoadedProgram) -> None:
     except (_NoKeyError, ValueError):
         return
     with suppress(OSError):
+        # An entry that was no use, since the disk lacked one of its functions, would stay.
+        default_cache().remove(key, _SUFFIX)
         default_cache().put(key, _SUFFIX, data)
 
 
-def find(key: str, compiler: Compiler, name: str) -> Found | None:
+def find(key: str, compiler: Compiler, name: str) -> Loaded | None:
     """Load a program; None where the disk does not have it, or lacks one of its functions.
 
     Args:
@@ -132,7 +127,7 @@ def find(key: str, compiler: Compiler, name: str) -> Found | None:
     )
     paths = {function.path for function in functions}
     step = NativeStep(call_table.runner(compiler), words, names, name)
-    return Found(CpuExecutable.loaded(memory, [step]), sum(path.stat().st_size for path in paths))
+    return Loaded(CpuExecutable(memory, [step]), sum(path.stat().st_size for path in paths))
 
 
 @cache
@@ -155,39 +150,46 @@ def _sources(folder: str) -> Iterator[tuple[str, int, int]]:
                 yield entry.path, status.st_size, status.st_mtime_ns
 
 
-def _program(closed: ClosedJaxpr) -> Iterator[str | bytes]:
-    yield from _jaxpr(closed.jaxpr)
+def _write_program(closed: ClosedJaxpr, parts: list[str]) -> None:
+    _write_jaxpr(closed.jaxpr, parts)
     for const in closed.consts:
-        yield from _array(const.value)
+        parts.append(_array(const.value))
 
 
-def _jaxpr(jaxpr: Jaxpr) -> Iterator[str | bytes]:
+def _write_jaxpr(jaxpr: Jaxpr, parts: list[str]) -> None:
+    # A training step has thousands of equations: what runs for each is written out here.
     numbers: dict[Var, int] = {}
+    write = parts.append
 
-    def binders(variables: Sequence[Var]) -> str:
+    def bind(variables: Sequence[Var]) -> None:
         for var in variables:
             numbers[var] = len(numbers)
-        return " ".join(map(_aval, variables))
+            write(_aval(var.aval))
 
-    def reads(atoms: Sequence[Atom]) -> Iterator[str | bytes]:
+    def read(atoms: Sequence[Atom]) -> None:
         for atom in atoms:
-            if isinstance(atom, Literal):
-                yield "literal " + _aval(atom)
-                yield from _array(atom.value.value)
+            if type(atom) is Literal:
+                write(f"literal {_aval(atom.aval)} {_array(atom.value.value)}")
             else:
-                yield str(numbers[atom])
+                write(str(numbers[atom]))  # type: ignore[index]  # a Var, if it is no Literal
 
-    yield f"program {binders(jaxpr.constvars)}; {binders(jaxpr.invars)}"
+    write("program")
+    bind(jaxpr.constvars)
+    write("inputs")
+    bind(jaxpr.invars)
     for eqn in jaxpr.eqns:
         if not _is_own(eqn.primitive):
             raise _NoKeyError
-        yield eqn.primitive.name
-        yield from reads(eqn.invars)
-        yield from _value(eqn.params)
-        yield "to " + binders(eqn.outvars)
-    yield "return"
-    yield from reads(jaxpr.outvars)
-    yield "end"
+        write(eqn.primitive.name)
+        read(eqn.invars)
+        for name, value in eqn.params.items():
+            write(name)
+            _write_value(value, parts)
+        write("to")
+        bind(eqn.outvars)
+    write("return")
+    read(jaxpr.outvars)
+    write("end")
 
 
 @cache
@@ -198,50 +200,54 @@ def _is_own(primitive: Primitive) -> bool:
     return primitive is jit_call or isinstance(primitive.lower, Loop)
 
 
-def _aval(atom: Atom) -> str:
-    aval = atom.aval
+def _aval(aval: ShapedArray) -> str:
     return f"{_name(aval.dtype)}{'~' if aval.weak_type else ''}{aval.shape}"
 
 
-def _value(value: Any) -> Iterator[str | bytes]:
-    """A parameter of an equation, with its type: 1, 1.0 and True differ."""
+_PLAIN = frozenset([type(None), bool, int, float, complex, str, bytes])
+_INTS = {int}
+
+
+def _write_value(value: Any, parts: list[str]) -> None:
+    """A parameter of an equation, such that values of two types differ, as 1, 1.0 and True."""
     kind = type(value)
-    yield kind.__qualname__
-    if value is None or kind in (bool, int, float, complex, str, bytes):
-        yield repr(value)
-    elif isinstance(value, tuple | list):
-        yield str(len(value))
+    if kind in _PLAIN or (kind is tuple and set(map(type, value)) == _INTS):
+        parts.append(repr(value))
+        return
+    parts.append(kind.__qualname__)
+    if isinstance(value, tuple | list):
+        parts.append(str(len(value)))
         for item in value:
-            yield from _value(item)
+            _write_value(item, parts)
     elif kind is dict:
-        yield str(len(value))
+        parts.append(str(len(value)))
         for name, item in value.items():
-            yield from _value(name)
-            yield from _value(item)
+            _write_value(name, parts)
+            _write_value(item, parts)
     elif isinstance(value, np.dtype):
-        yield _name(value)
+        parts.append(_name(value))
     elif isinstance(value, ClosedJaxpr):
-        yield from _program(value)
+        _write_program(value, parts)
     elif isinstance(value, Jaxpr):
-        yield from _jaxpr(value)
+        _write_jaxpr(value, parts)
     elif isinstance(value, Enum):
-        yield f"{kind.__module__} {value.name}"
+        parts.append(f"{kind.__module__} {value.name}")
     elif isinstance(value, np.generic) or kind is np.ndarray:
-        yield from _array(np.asarray(value))
+        parts.append(_array(np.asarray(value)))
     elif is_dataclass(kind) and kind.__module__.startswith("funcdl."):
-        yield kind.__module__
+        parts.append(kind.__module__)
         for field in fields(kind):
-            yield from _value(getattr(value, field.name))
+            _write_value(getattr(value, field.name), parts)
     else:
         raise _NoKeyError
 
 
-def _array(value: NDArray) -> Iterator[str | bytes]:
+def _array(value: NDArray) -> str:
     shape, name, data = _written(value)
     if len(data) > MOST_CONST_BYTES:
         raise _NoKeyError
-    yield f"{name}{shape}"
-    yield hashlib.sha256(data).digest()
+    text = data.hex() if len(data) < 64 else hashlib.sha256(data).hexdigest()
+    return f"{name}{shape}{text}"
 
 
 def _written(value: NDArray) -> tuple[tuple[int, ...], str, bytes]:
@@ -253,16 +259,11 @@ def _read(written: tuple[tuple[int, ...], str, bytes]) -> NDArray:
     return np.ndarray(shape, np.dtype(name), data)
 
 
+@cache
 def _name(dtype: np.dtype[Any]) -> str:
     """A dtype's name, if it can be made of it again: not that of bytes, records or objects."""
-    if not _is_from_name(dtype):
-        raise _NoKeyError
-    return dtype.name
-
-
-@cache
-def _is_from_name(dtype: np.dtype[Any]) -> bool:
-    try:
-        return np.dtype(dtype.name) == dtype
-    except TypeError:
-        return False
+    name = dtype.name
+    with suppress(TypeError):
+        if np.dtype(name) == dtype:
+            return name
+    raise _NoKeyError

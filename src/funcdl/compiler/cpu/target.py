@@ -1,39 +1,30 @@
-"""Glue: the passes, the C renderer and the runtime make the back end "cpu"."""
+"""The back end "cpu": a program comes from the disk cache, or from the passes and a C compiler.
+
+A new process whose programs are all in the cache runs no pass and renders nothing. So what does is
+in `compiler.cpu.build`, and imported when a program is compiled or looked at.
+"""
 
 from __future__ import annotations
 
-import ctypes
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, cached_property
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from funcdl.compiler.cost import cost_analysis, memory_analysis
 from funcdl.compiler.cpu import program_cache
-from funcdl.compiler.cpu.executable import CpuExecutable, NativeStep, Step, host_step, memory_of
-from funcdl.compiler.cpu.profiled import (
-    ProfiledExecutable,
-    profiled_host_step,
-    profiled_native_step,
-)
-from funcdl.compiler.cpu.schedule import schedule_cpu
-from funcdl.compiler.pipeline import Pipeline, native_segments
-from funcdl.compiler.program import Program
-from funcdl.compiler.steps import HostStep
-from funcdl.config import config
+from funcdl.compiler.naming import program_name
 from funcdl.core import backend, source
 from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.errors import CompilerWarning
-from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
-from funcdl.kernels.cpu_c.native import LoadedProgram, load_program
-from funcdl.kernels.cpu_c.render import render_program
-from funcdl.kernels.cpu_c.render_profile import PROFILED_ENTRY_POINT, render_profiled_program
-from funcdl.kir.program import all_kernels
-from funcdl.runtime import call_table, shared_object
+from funcdl.kernels.cpu_c.isa import compile_flags
+from funcdl.runtime import call_table
 from funcdl.runtime.thread_pool import thread_pool
-from funcdl.runtime.toolchain import Compiler, CompilerError, Unit, find_compiler
+from funcdl.runtime.toolchain import Compiler, CompilerError, find_compiler
+
+if TYPE_CHECKING:
+    from funcdl.compiler.pipeline import Pipeline
 
 
 class CpuBackend:
@@ -51,20 +42,23 @@ class CpuProgram:
 
     def __init__(self, closed: ClosedJaxpr, name: str, donated: Sequence[bool]) -> None:
         self._closed = closed
+        self._name = program_name(name)
         self._donated = tuple(donated)
         self._code_bytes = 0
-        self._pipeline = Pipeline(
-            closed,
-            name=name,
-            donated=donated,
-            scheduler=schedule_cpu,
-            renderer=("c", render_program),
-        )
+
+    @cached_property
+    def _pipeline(self) -> Pipeline:
+        # Importing all passes takes 60 ms, as long as NumPy.
+        from funcdl.compiler.cpu import build
+
+        return build.pipeline(self._closed, self._name, self._donated)
 
     def as_text(self, stage: str) -> str:
         """The program as a stage left it; ``"triton"`` shows its kernels as Triton source."""
         if stage == "triton":
-            return _triton_text(self._pipeline.program)
+            from funcdl.compiler.cpu import build
+
+            return build.triton_text(self._pipeline.program)
         return self._pipeline.as_text(stage)
 
     def compile(self, *, profiled: bool = False) -> backend.Executable:
@@ -72,91 +66,45 @@ class CpuProgram:
         compiler = find_compiler()
         if compiler is None:
             _warn_of_missing_compiler()
-            return backend.ReferenceProgram(self._closed, self._pipeline.name)
+            return backend.ReferenceProgram(self._closed, self._name)
         try:
-            return self._build(compiler, profiled)
+            return self._load(compiler, profiled)
         except CompilerError as error:
             warnings.warn(
                 f"{error}\nThis program runs on the NumPy reference back end instead.",
                 CompilerWarning,
                 stacklevel=source.stacklevel(),
             )
-            return backend.ReferenceProgram(self._closed, self._pipeline.name)
+            return backend.ReferenceProgram(self._closed, self._name)
 
     def cost_analysis(self) -> dict[str, Any]:
         """Operations and bytes of a run, by JAX's names, and those of each kernel."""
+        from funcdl.compiler.cost import cost_analysis
+
         return cost_analysis(self._pipeline.program)
 
     def memory_analysis(self) -> backend.MemoryAnalysis:
         """The sizes of the memory that a run uses."""
+        from funcdl.compiler.cost import memory_analysis
+
         pipeline = self._pipeline
         return memory_analysis(pipeline.simplified, pipeline.program, self._code_bytes)
 
-    def _build(self, compiler: Compiler, profiled: bool) -> backend.Executable:
+    def _load(self, compiler: Compiler, profiled: bool) -> backend.Executable:
         preparation = _preparation(compiler)
-        pipeline = self._pipeline
         key = None if profiled else program_cache.program_key(compiler, self._closed, self._donated)
-        found = None if key is None else program_cache.find(key, compiler, pipeline.name)
-        if found is not None:
+        found = None if key is None else program_cache.find(key, compiler, self._name)
+        if found is None:
+            from funcdl.compiler.cpu import build
+
+            _ = self._pipeline.program  # the passes run while the preparation goes on
             preparation.join()
-            self._code_bytes = found.code_bytes
-            return found.executable
-        program = pipeline.program
+            if profiled:
+                return build.profiled_executable(self._pipeline, compiler)
+            found = build.executable(self._pipeline, compiler, key)
         preparation.join()
-        if profiled:
-            run_native = self._profiled_steps(compiler)
-        else:
-            loaded = self._load(compiler)
-            run_native = _native_steps(compiler, loaded, pipeline.name)
-            if key is not None and len(loaded) == len(program.segments) == 1:
-                program_cache.store(key, memory_of(pipeline.simplified, program), loaded[0])
-        steps: list[Step] = []
-        for segment in program.segments:
-            if isinstance(segment, HostStep):
-                step = host_step(segment, program.addresses)
-                steps.append(profiled_host_step(step, segment, pipeline.name) if profiled else step)
-            else:
-                steps.append(next(run_native))
-        executable = CpuExecutable(pipeline.simplified, program, steps)
-        return ProfiledExecutable(executable, pipeline.name) if profiled else executable
-
-    def _load(self, compiler: Compiler) -> list[LoadedProgram]:
-        """Kernels found or compiled one by one, and a table of calls for each segment."""
-        pipeline = self._pipeline
-        if config.dump:
-            _ = pipeline.sources
-        loaded = [
-            load_program(compiler, segment, pipeline.name)
-            for segment in native_segments(pipeline.program)
-        ]
-        paths = frozenset(path for part in loaded for path in part.paths)
-        self._code_bytes = sum(path.stat().st_size for path in paths)
-        return loaded
-
-    def _profiled_steps(self, compiler: Compiler) -> Iterator[Step]:
-        """Each segment as one C file, with clocks around the calls."""
-        pipeline = self._pipeline
-        program = pipeline.program
-        segments = native_segments(program)
-        flags = compile_flags(accepts=compiler.accepts)
-        units = [
-            Unit(render_profiled_program(segment), flags, pipeline.name, (include_dir(),))
-            for segment in segments
-        ]
-        num_slots = program.arena_slot + 2
-        entries = [
-            shared_object.load(path, PROFILED_ENTRY_POINT, num_slots, ctypes.c_int64).function
-            for path in compiler.build_all(units)
-        ]
-        pairs = zip(entries, segments, strict=True)
-        return iter([profiled_native_step(entry, segment, program) for entry, segment in pairs])
-
-
-def _native_steps(
-    compiler: Compiler, loaded: Sequence[LoadedProgram], program: str
-) -> Iterator[Step]:
-    run = call_table.runner(compiler)
-    return iter([NativeStep(run, part.words, part.names, program) for part in loaded])
+        self._code_bytes = found.code_bytes
+        return found.executable
 
 
 @cache
@@ -191,15 +139,3 @@ def _warn_of_missing_compiler() -> None:
         CompilerWarning,
         stacklevel=source.stacklevel(),
     )
-
-
-def _triton_text(program: Program) -> str:
-    from funcdl.compiler.cuda.schedule import schedule_gpu
-    from funcdl.kernels.triton.render import render_kernel
-
-    sources = [
-        render_kernel(kernel, schedule_gpu(kernel)).source
-        for segment in native_segments(program)
-        for kernel, _ in all_kernels(segment)
-    ]
-    return "\n\n".join(sources)

@@ -1,0 +1,131 @@
+"""Compiles what the disk cache lacks: the passes, the renderer and the C compiler in a row.
+
+Apart from `compiler.cpu.target`, which imports this module when the first program needs it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Sequence
+
+from funcdl.compiler.cpu import program_cache
+from funcdl.compiler.cpu.executable import (
+    CpuExecutable,
+    Loaded,
+    NativeStep,
+    Step,
+    host_step,
+    memory_of,
+)
+from funcdl.compiler.cpu.profiled import (
+    ProfiledExecutable,
+    profiled_host_step,
+    profiled_native_step,
+)
+from funcdl.compiler.cpu.schedule import schedule_cpu
+from funcdl.compiler.pipeline import Pipeline, native_segments
+from funcdl.compiler.program import Program
+from funcdl.compiler.steps import HostStep
+from funcdl.config import config
+from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
+from funcdl.kernels.cpu_c.native import LoadedProgram, load_program
+from funcdl.kernels.cpu_c.render import render_program
+from funcdl.kernels.cpu_c.render_profile import PROFILED_ENTRY_POINT, render_profiled_program
+from funcdl.kir.program import all_kernels
+from funcdl.runtime import call_table, shared_object
+from funcdl.runtime.toolchain import Compiler, Unit
+
+
+def pipeline(closed: ClosedJaxpr, name: str, donated: Sequence[bool]) -> Pipeline:
+    """The passes that lead to C."""
+    return Pipeline(
+        closed,
+        name=name,
+        donated=donated,
+        scheduler=schedule_cpu,
+        renderer=("c", render_program),
+    )
+
+
+def executable(pipeline: Pipeline, compiler: Compiler, key: str | None) -> Loaded:
+    """Compile and load.
+
+    Args:
+        key: what the program cache is to know the program by, where it can keep it.
+
+    Raises:
+        CompilerError: the compiler refused a unit.
+    """
+    program = pipeline.program
+    memory = memory_of(pipeline.simplified, program)
+    parts = _load(pipeline, compiler)
+    if key is not None and len(parts) == len(program.segments) == 1:
+        program_cache.store(key, memory, parts[0])
+    run = call_table.runner(compiler)
+    native = iter([NativeStep(run, part.words, part.names, pipeline.name) for part in parts])
+    steps: list[Step] = [
+        host_step(segment, program.addresses) if isinstance(segment, HostStep) else next(native)
+        for segment in program.segments
+    ]
+    paths = frozenset(path for part in parts for path in part.paths)
+    return Loaded(CpuExecutable(memory, steps), sum(path.stat().st_size for path in paths))
+
+
+def profiled_executable(pipeline: Pipeline, compiler: Compiler) -> ProfiledExecutable:
+    """Compile and load with clocks around the calls.
+
+    Raises:
+        CompilerError: the compiler refused a unit.
+    """
+    program = pipeline.program
+    native = _profiled_steps(pipeline, compiler)
+    steps = [
+        profiled_host_step(host_step(segment, program.addresses), segment, pipeline.name)
+        if isinstance(segment, HostStep)
+        else next(native)
+        for segment in program.segments
+    ]
+    executable = CpuExecutable(memory_of(pipeline.simplified, program), steps)
+    return ProfiledExecutable(executable, pipeline.name)
+
+
+def triton_text(program: Program) -> str:
+    """The kernels of a program as Triton source."""
+    from funcdl.compiler.cuda.schedule import schedule_gpu
+    from funcdl.kernels.triton.render import render_kernel
+
+    sources = [
+        render_kernel(kernel, schedule_gpu(kernel)).source
+        for segment in native_segments(program)
+        for kernel, _ in all_kernels(segment)
+    ]
+    return "\n\n".join(sources)
+
+
+def _load(pipeline: Pipeline, compiler: Compiler) -> list[LoadedProgram]:
+    """Kernels found or compiled one by one, and a table of calls for each segment."""
+    if config.dump:
+        _ = pipeline.sources
+    return [
+        load_program(compiler, segment, pipeline.name)
+        for segment in native_segments(pipeline.program)
+    ]
+
+
+def _profiled_steps(pipeline: Pipeline, compiler: Compiler) -> Iterator[Step]:
+    """Each segment as one C file, with clocks around the calls."""
+    program = pipeline.program
+    segments = native_segments(program)
+    flags = compile_flags(accepts=compiler.accepts)
+    units = [
+        Unit(render_profiled_program(segment), flags, pipeline.name, (include_dir(),))
+        for segment in segments
+    ]
+    num_slots = program.arena_slot + 2
+    entries = [
+        shared_object.load(path, PROFILED_ENTRY_POINT, num_slots, ctypes.c_int64).function
+        for path in compiler.build_all(units)
+    ]
+    pairs = zip(entries, segments, strict=True)
+    return iter([profiled_native_step(entry, segment, program) for entry, segment in pairs])
