@@ -336,7 +336,7 @@ def as_array(x: Any, dtype: Any = None) -> Any:
         if isinstance(x, base):  # such as a member of an IntEnum
             return as_array(base(x), dtype)
     raise LeafTypeError(
-        f"expected an array or a scalar, got {type(x).__name__}: {_shorten(x)}.\n"
+        f"expected an array or a scalar, got {type(x).__name__}: {shortened(x)}.\n"
         "Arrays, NumPy arrays, and Python or NumPy scalars are valid leaves; for other static "
         "data use static_argnums or close over it."
     )
@@ -383,6 +383,7 @@ def aval_of(x: Any) -> ShapedArray:
     return aval if isinstance(aval, ShapedArray) else as_array(x).aval
 
 
-def _shorten(x: Any, limit: int = 60) -> str:
+def shortened(x: Any, limit: int = 60) -> str:
+    """The text of a value in a message, cut off where it is long."""
     text = repr(x)
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -243,6 +243,11 @@ def is_inexact(dtype: Any) -> bool:
 
 
 @lru_cache(maxsize=512)
+def index_dtype(size: int) -> DType:
+    """The dtype of positions among so many elements."""
+    return np.dtype(int32 if size < 2**31 else int64)
+
+
 def issubdtype(a: Any, b: Any) -> bool:
     """``numpy.issubdtype`` where bfloat16 counts as floating, as ``jax.numpy.issubdtype``."""
     scalar = a if isinstance(a, type) and issubclass(a, np.generic) else np.dtype(a).type

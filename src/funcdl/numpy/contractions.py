@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
-from funcdl.core.avals import Shape
 from funcdl.core.records import record
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.creation import DTypeLike, canonical
@@ -25,7 +24,7 @@ from funcdl.numpy.promotion import array, convert, promote_dtypes, refuse_out, s
 from funcdl.ops.arithmetic import mul
 from funcdl.ops.dot import dot_general
 from funcdl.ops.reduction import reduce_sum
-from funcdl.ops.shape import broadcast_in_dim, reshape, transpose
+from funcdl.ops.shape import broadcast_in_dim, reshape, reshape_to, transpose
 from funcdl.ops.slicing import slice_
 
 __all__ = ["einsum", "einsum_path"]
@@ -232,7 +231,7 @@ def _without_broadcasting(terms: list[_Term]) -> list[_Term]:
     for term in terms:
         shape = term.value.aval.shape
         kept = [d for d, n in enumerate(shape) if n == sizes[term.labels[d]]]
-        value = _reshaped(term.value, tuple(shape[d] for d in kept))
+        value = reshape_to(term.value, tuple(shape[d] for d in kept))
         result.append(_Term(value, tuple(term.labels[d] for d in kept)))
     return result
 
@@ -400,7 +399,3 @@ def _diagonal(term: _Term) -> _Term:
 
 def _transposed(x: Any, order: list[int]) -> Any:
     return x if order == list(range(len(order))) else transpose(x, permutation=tuple(order))
-
-
-def _reshaped(x: Any, shape: Shape) -> Any:
-    return x if x.aval.shape == shape else reshape(x, new_sizes=shape)

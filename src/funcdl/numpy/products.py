@@ -19,7 +19,7 @@ from funcdl.numpy.promotion import ArrayLike, convert, promote_dtypes, refuse_ou
 from funcdl.numpy.reductions import normalize_axis
 from funcdl.numpy.shaping import moveaxis, ravel, transpose
 from funcdl.ops.dot import dot_general
-from funcdl.ops.shape import reshape
+from funcdl.ops.shape import reshape, reshape_to
 from funcdl.ops.slicing import concatenate
 
 __all__ = [
@@ -151,7 +151,7 @@ def _batched(x: Any, y: Any, preferred: DTypeLike, precision: Any) -> Any:
     contract: list[Dims] = []
     for side, z in enumerate((x, y)):
         kept = [d for d in range(rank) if d in shared or d in alone[side]]
-        operands.append(_reshaped(z, (*(sizes[side][d] for d in kept), *z.aval.shape[-2:])))
+        operands.append(reshape_to(z, (*(sizes[side][d] for d in kept), *z.aval.shape[-2:])))
         batch.append(tuple(kept.index(d) for d in shared))
         contract.append((len(kept) + 1 - side,))
     left, right = operands
@@ -160,10 +160,6 @@ def _batched(x: Any, y: Any, preferred: DTypeLike, precision: Any) -> Any:
     # The output has the shared dimensions, those of x alone, m, those of y alone, n.
     found = [*shared, *alone[0], rank, *alone[1], rank + 1]
     return transpose(out, [found.index(d) for d in sorted(found)])
-
-
-def _reshaped(x: Any, shape: Dims) -> Any:
-    return x if x.aval.shape == shape else reshape(x, new_sizes=shape)
 
 
 def dot(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
-from funcdl.core.array import Array, ArrayOperators, as_array
+from funcdl.core.array import Array, ArrayOperators, as_array, shortened
 from funcdl.core.avals import Shape
 from funcdl.errors import ArgumentError, LeafTypeError, ShapeError
 from funcdl.ops.convert import convert_element_type
@@ -46,7 +46,7 @@ def operand(name: str, x: ArrayLike, position: int = 0) -> Any:
         fix = "convert it with funcdl.numpy.array" if isinstance(x, list | tuple) else "pass those"
         raise LeafTypeError(
             f"{name} requires arrays or scalars, got {type(x).__name__} as argument "
-            f"{position}: {_shorten(x)}; {fix}"
+            f"{position}: {shortened(x)}; {fix}"
         ) from None
 
 
@@ -175,8 +175,3 @@ def broadcast_shapes(*shapes: Shape, name: str = "broadcast_shapes") -> Shape:
             )
         result.append(sizes.pop() if sizes else 1)
     return tuple(result)
-
-
-def _shorten(x: Any, limit: int = 60) -> str:
-    text = repr(x)
-    return text if len(text) <= limit else text[: limit - 1] + "…"

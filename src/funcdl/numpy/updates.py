@@ -9,7 +9,6 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.array import Array, ArrayOperators, aval_of
-from funcdl.core.avals import Shape
 from funcdl.core.primitive import Primitive
 from funcdl.core.trace import Tracer
 from funcdl.errors import DtypeError, ShapeError
@@ -28,7 +27,7 @@ from funcdl.ops.scatter import (
     scatter_mul,
 )
 from funcdl.ops.select import select_n
-from funcdl.ops.shape import broadcast_to, full, full_like, reshape, rev
+from funcdl.ops.shape import broadcast_to, full, full_like, reshape, reshape_to, rev
 from funcdl.ops.slicing import pad
 from funcdl.ops.windows import GatherScatterMode
 
@@ -92,7 +91,7 @@ class IndexUpdateRef:
         shape, index = with_axes_for_bools(self._array.aval.shape, self._index)
         plan = plan_index(shape, index, wrap_negative_indices)
         return read(
-            _in_shape(self._array, shape),
+            reshape_to(self._array, shape),
             plan,
             mode=GatherScatterMode.PROMISE_IN_BOUNDS if mode is None else mode,
             fill_value=fill_value,
@@ -166,7 +165,7 @@ class IndexUpdateRef:
         shape, index = with_axes_for_bools(x.aval.shape, self._index)
         plan = plan_index(shape, index, wrap_negative_indices)
         if unique_indices or _are_distinct(plan):
-            old = read(_in_shape(x, shape), plan, mode="clip")
+            old = read(reshape_to(x, shape), plan, mode="clip")
             return self.set(
                 self._converted("apply", func(old)),
                 mode=mode,
@@ -176,7 +175,7 @@ class IndexUpdateRef:
             )
         from funcdl.lax import scatter_apply
 
-        whole = _in_shape(x, shape)
+        whole = reshape_to(x, shape)
         numbers, _ = plan.window_numbers()
         updated = scatter_apply(
             read_region(whole, plan),
@@ -187,7 +186,7 @@ class IndexUpdateRef:
             indices_are_sorted=indices_are_sorted,
             mode=mode,
         )
-        return _in_shape(_write_region(whole, plan, updated, "set"), x.aval.shape)
+        return reshape_to(_write_region(whole, plan, updated, "set"), x.aval.shape)
 
     def _results(self, func: Callable[[Any], Any], elements: Any) -> Any:
         return broadcast_to(self._converted("apply", func(elements)), elements.aval.shape)
@@ -229,11 +228,11 @@ class IndexUpdateRef:
                 return updated
         shape, index = with_axes_for_bools(x.aval.shape, self._index)
         if shape != x.aval.shape:
-            within = IndexUpdateRef(_in_shape(x, shape), index)
+            within = IndexUpdateRef(reshape_to(x, shape), index)
             updated = within._update(
                 method, value, mode=mode, wrap_negative_indices=wrap_negative_indices
             )
-            return _in_shape(updated, x.aval.shape)
+            return reshape_to(updated, x.aval.shape)
         plan = plan_index(shape, index, wrap_negative_indices)
         value = broadcast_update(value, plan)
         if not plan.arrays:
@@ -261,10 +260,6 @@ def _are_distinct(plan: Plan) -> bool:
         return True
     vectors = np.stack([np.broadcast_to(i.value, plan.batch).ravel() for i in arrays], axis=1)
     return len(np.unique(vectors, axis=0)) == len(vectors)
-
-
-def _in_shape(x: Any, shape: Shape) -> Any:
-    return x if x.aval.shape == shape else reshape(x, new_sizes=shape)
 
 
 def _is_mask(index: Any) -> bool:

@@ -96,6 +96,13 @@ convert_element_type.lower = Pointwise(_convert_lower, lambda: 1)
 registry.add(Op(convert_element_type, registry.ALL, _convert_samples))
 
 
+def cast(x: Any, dtype: np.dtype[Any]) -> Any:
+    """The array in another dtype."""
+    if x.dtype == dtype:
+        return x
+    return convert_element_type(x, new_dtype=dtype, weak_type=False)
+
+
 bitcast_convert_type = Primitive("bitcast_convert_type")
 
 

@@ -28,7 +28,7 @@ from funcdl.core.primitive import Primitive
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.errors import DtypeError
 from funcdl.ops import registry
-from funcdl.ops.convert import convert_element_type
+from funcdl.ops.convert import cast
 from funcdl.ops.convolution_dimensions import (
     ConvDimensionNumbers,
     Convolution,
@@ -186,15 +186,9 @@ def _conv_transpose(ct: Any, lhs: Any, rhs: Any, **params: Any) -> list[Any]:
         dtype = product_dtype(dtype, ct.dtype)
     conv = convolution_of(lhs.aval, rhs.aval, params)
     pull = _lhs_cotangent if first else _rhs_cotangent
-    out = pull(conv, _convert(ct, dtype), _convert(other, dtype), params)
-    out = _convert(out, found.aval.dtype)
+    out = pull(conv, cast(ct, dtype), cast(other, dtype), params)
+    out = cast(out, found.aval.dtype)
     return [out, None] if first else [None, out]
-
-
-def _convert(x: Any, dtype: np.dtype[Any]) -> Any:
-    if x.dtype == dtype:
-        return x
-    return convert_element_type(x, new_dtype=dtype, weak_type=False)
 
 
 def _lhs_cotangent(conv: Convolution, ct: Any, rhs: Any, params: dict[str, Any]) -> Any:

@@ -20,7 +20,7 @@ from funcdl.core.records import record
 from funcdl.core.symbolic_zero import is_linear, is_zero
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.ops import registry
-from funcdl.ops.convert import convert_element_type
+from funcdl.ops.convert import cast
 from funcdl.ops.lowering import Contraction, compute_dtype
 from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.rows import add_tangents
@@ -232,21 +232,15 @@ def _cotangent(
     """``ct · other``, whose dimensions are those called `found` of the operand of type `aval`."""
     dtype = product_dtype(aval.dtype, ct.dtype) if ct.dtype != aval.dtype else aval.dtype
     product = dot_general(
-        _convert(ct, dtype),
-        _convert(other, dtype),
+        cast(ct, dtype),
+        cast(other, dtype),
         dimension_numbers=numbers,
         preferred_element_type=None,
         precision=precision,
     )
     if found != tuple(range(len(found))):
         product = transpose(product, permutation=inverse_permutation(found))
-    return _convert(product, aval.dtype)
-
-
-def _convert(x: Any, dtype: np.dtype[Any]) -> Any:
-    if x.dtype == dtype:
-        return x
-    return convert_element_type(x, new_dtype=dtype, weak_type=False)
+    return cast(product, aval.dtype)
 
 
 def _dot_batch(

@@ -260,6 +260,11 @@ def broadcast_to(x: Any, shape: Shape) -> Any:
     return broadcast_in_dim(x, shape=tuple(shape), broadcast_dimensions=dimensions)
 
 
+def reshape_to(x: Any, shape: Shape) -> Any:
+    """The array in another shape of as many elements."""
+    return x if x.shape == shape else reshape(x, new_sizes=shape)
+
+
 def full(shape: Shape, value: Any, dtype: np.dtype[Any]) -> Any:
     """An array filled with one scalar."""
     return broadcast_to(Array(np.array(value, dtype)), tuple(shape))

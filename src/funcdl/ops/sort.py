@@ -66,10 +66,6 @@ def _reverse_order(keys: Sequence[NDArray], axis: int) -> NDArray:
     return np.flip(keys[0].shape[axis] - 1 - found, axis)
 
 
-def _index_dtype(size: int) -> np.dtype[Any]:
-    return np.dtype(np.int32 if size < 2**31 else np.int64)
-
-
 sort = Primitive("sort", multiple_results=True)
 
 
@@ -116,7 +112,7 @@ def _sort_jvp(
         outs = sort(*primals, **params)
         return outs, [Zero(out.aval.to_tangent()) for out in outs]
     shape = primals[0].shape
-    places = iota(dtype=_index_dtype(shape[dimension]), shape=shape, dimension=dimension)
+    places = iota(dtype=dtypes.index_dtype(shape[dimension]), shape=shape, dimension=dimension)
     *outs, order = sort(*primals, places, **params)
     return outs, [
         Zero(out.aval.to_tangent()) if is_zero(t) else take_along(t, order, dimension)
@@ -174,7 +170,7 @@ def argsort(x: Any, dimension: int) -> Any:
 
     64-bit ones where the dimension is too long for 32.
     """
-    places = iota(dtype=_index_dtype(x.shape[dimension]), shape=x.shape, dimension=dimension)
+    places = iota(dtype=dtypes.index_dtype(x.shape[dimension]), shape=x.shape, dimension=dimension)
     return sort(x, places, dimension=dimension, is_stable=True, num_keys=1)[1]
 
 
@@ -236,14 +232,14 @@ def _check_top_k(x: Any, k: int, axis: int) -> None:
 def _top_k_shape(x: ShapedArray, *, k: int, axis: int) -> list[ShapedArray]:
     _check_top_k(x, k, axis)
     shape = (*x.shape[:axis], k, *x.shape[axis + 1 :])
-    return [ShapedArray(shape, x.dtype), ShapedArray(shape, _index_dtype(x.shape[axis]))]
+    return [ShapedArray(shape, x.dtype), ShapedArray(shape, dtypes.index_dtype(x.shape[axis]))]
 
 
 def _top_k_impl(x: NDArray, *, k: int, axis: int) -> list[NDArray]:
     _check_top_k(x, k, axis)
     places = _reverse_order([x], axis)
     places = places[(slice(None),) * axis + (slice(0, k),)]
-    return [np.take_along_axis(x, places, axis), places.astype(_index_dtype(x.shape[axis]))]
+    return [np.take_along_axis(x, places, axis), places.astype(dtypes.index_dtype(x.shape[axis]))]
 
 
 def _top_k_jvp(

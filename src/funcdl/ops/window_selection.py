@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from funcdl.core import dtypes
 from funcdl.core.avals import Shape, ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.core.symbolic_zero import Zero, is_zero
@@ -73,10 +74,6 @@ def _find(operand: Any, params: Params) -> tuple[Sliding, str]:
     return windows_of("select_and_gather_add", operand.shape, **rest), select_prim
 
 
-def _number_dtype(size: int) -> np.dtype[Any]:
-    return np.dtype(np.int32 if size < 2**31 else np.int64)
-
-
 def _none(dtype: np.dtype[Any]) -> int:
     """The number that a window without elements selects."""
     return int(np.iinfo(dtype).max)
@@ -96,7 +93,7 @@ def _lower_selected(
     """
     builder = reader.builder
     position, mask = element_position(builder, windows, *at)
-    dtype = _number_dtype(int(np.prod(windows.sizes)))
+    dtype = dtypes.index_dtype(int(np.prod(windows.sizes)))
     lowest = select_prim == "ge"
     wide = compute_dtype(reader.aval(operand).dtype)
     empty = np.asarray(extreme_identity(wide, lowest)).item()
@@ -276,12 +273,12 @@ select_in_windows = Primitive("select_in_windows")
 
 def _numbers_shape(operand: ShapedArray, **params: Any) -> ShapedArray:
     windows, _ = _find(operand, params)
-    return ShapedArray(windows.counts, _number_dtype(operand.size))
+    return ShapedArray(windows.counts, dtypes.index_dtype(operand.size))
 
 
 def _numbers_impl(operand: NDArray, **params: Any) -> NDArray:
     windows, select_prim = _find(operand, params)
-    found, dtype = _selected(operand, select_prim, windows), _number_dtype(operand.size)
+    found, dtype = _selected(operand, select_prim, windows), dtypes.index_dtype(operand.size)
     return np.where(found == operand.size, _none(dtype), found).astype(dtype, copy=False)
 
 

@@ -15,9 +15,10 @@ from funcdl.numpy.promotion import promote_inexact
 from funcdl.ops import linalg as ops
 from funcdl.ops.arithmetic import abs_, add, div, max_, min_, mul, scaled, sub
 from funcdl.ops.comparison import gt
+from funcdl.ops.convert import cast
 from funcdl.ops.exponential import cbrt, sqrt
 from funcdl.ops.linalg import common
-from funcdl.ops.linalg.common import adjoint, cast, dot
+from funcdl.ops.linalg.common import adjoint, dot
 from funcdl.ops.reduction import reduce_max, reduce_sum
 from funcdl.ops.shape import broadcast_to, full, full_like
 from funcdl.ops.slicing import concatenate, slice_along

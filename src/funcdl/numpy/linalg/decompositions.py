@@ -11,6 +11,7 @@ from funcdl.numpy.promotion import ArrayLike, promote_inexact
 from funcdl.numpy.sorting import argsort
 from funcdl.ops import linalg as ops
 from funcdl.ops.arithmetic import abs_, mul, neg
+from funcdl.ops.convert import cast
 from funcdl.ops.linalg import common
 from funcdl.ops.linalg.common import adjoint
 from funcdl.ops.sort import take_along
@@ -233,7 +234,7 @@ def svd(
     n = s.aval.shape[-1]
     u = take_along(vectors, common.rows_of(places, n), vectors.ndim - 1)
     signs = take_along(sign(values), places, last)
-    signs = common.cast(common.rows_of(signs, n), u.aval.dtype)
+    signs = cast(common.rows_of(signs, n), u.aval.dtype)
     return SVDResult(u, s, adjoint(mul(u, signs)))
 
 

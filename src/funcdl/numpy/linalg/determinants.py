@@ -16,6 +16,7 @@ from funcdl.ops import linalg as ops
 from funcdl.ops.arithmetic import abs_, add, div, mul, sub
 from funcdl.ops.comparison import eq, ne
 from funcdl.ops.complex_parts import complex_, imag, real
+from funcdl.ops.convert import cast
 from funcdl.ops.linalg import common
 from funcdl.ops.linalg.lu import lu_solve, permuted
 from funcdl.ops.select import select_n
@@ -82,7 +83,7 @@ def _parity(pivots: Any) -> Any:
 
 
 def _from_factors(factors: Any, pivots: Any) -> Any:
-    parity = common.cast(_parity(pivots), factors.aval.dtype)
+    parity = cast(_parity(pivots), factors.aval.dtype)
     return mul(prod(common.diagonal(factors), -1), parity)
 
 
@@ -106,25 +107,19 @@ def _det_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]
     diagonal = common.diagonal(factors)
     start, last = (0,) * diagonal.ndim, (*diagonal.aval.shape[:-1], n - 1)
     others = prod(slice_(diagonal, start_indices=start, limit_indices=last, strides=None), -1)
-    others = mul(others, common.cast(_parity(pivots), a.aval.dtype))
+    others = mul(others, cast(_parity(pivots), a.aval.dtype))
     # The system with the last pivot replaced, and all but the last row of the right-hand side
     # multiplied by the determinant.
     row = iota(dtype=common.INDEX, shape=a.aval.shape, dimension=a.ndim - 2)
     is_last = eq(row, full_like(row, n - 1))
-    replaced = _everywhere(div(full_like(others, 1), others), a)
+    replaced = common.everywhere(div(full_like(others, 1), others), a)
     high = select_n(is_last, factors, replaced)
     side = permuted(permutation, t)
     options = {"left_side": True, "transpose_a": False, "conjugate_a": False}
     side = ops.triangular_solve(factors, side, lower=True, unit_diagonal=True, **options)
-    side = select_n(is_last, mul(side, _everywhere(value, a)), side)
+    side = select_n(is_last, mul(side, common.everywhere(value, a)), side)
     side = ops.triangular_solve(high, side, lower=False, unit_diagonal=False, **options)
     return value, sum(common.diagonal(side), -1)
-
-
-def _everywhere(values: Any, like: Any) -> Any:
-    """A number for each matrix, as matrices."""
-    n = like.aval.shape[-1]
-    return common.columns_of(common.columns_of(values, n), n)
 
 
 @custom_jvp
@@ -132,7 +127,7 @@ def _slogdet(a: Any) -> tuple[Any, Any]:
     factors, pivots, _ = ops.lu(a)
     diagonal = common.diagonal(factors)
     signs = prod(sign(diagonal), -1)
-    parity = common.cast(_parity(pivots), a.aval.dtype)
+    parity = cast(_parity(pivots), a.aval.dtype)
     return mul(signs, parity), sum(log(abs_(diagonal)), -1)
 
 

@@ -26,6 +26,7 @@ from funcdl.numpy.shaping import moveaxis
 from funcdl.ops import linalg as ops
 from funcdl.ops.arithmetic import add, div, mul, neg, scaled, sub
 from funcdl.ops.comparison import gt, lt
+from funcdl.ops.convert import cast
 from funcdl.ops.linalg import common
 from funcdl.ops.linalg.common import adjoint, dot
 from funcdl.ops.linalg.lu import lu_solve
@@ -115,7 +116,7 @@ def _pseudo_inverse_parts(a: Any, relative: Any, hermitian: bool) -> tuple[Any, 
     kept = gt(s, common.columns_of(limit, s.aval.shape[-1]))
     one = full_like(s, 1)
     inverse = select_n(kept, full_like(s, 0), div(one, select_n(kept, one, s)))
-    columns = common.cast(common.rows_of(inverse, vh.aval.shape[-1]), a.aval.dtype)
+    columns = cast(common.rows_of(inverse, vh.aval.shape[-1]), a.aval.dtype)
     return dot(mul(adjoint(vh), columns), adjoint(u)), u, s, vh
 
 

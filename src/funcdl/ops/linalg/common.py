@@ -21,7 +21,7 @@ from funcdl.errors import DtypeError, ShapeError
 from funcdl.ops.arithmetic import add, div, scaled, sub
 from funcdl.ops.comparison import eq, ge
 from funcdl.ops.complex_parts import conj, real
-from funcdl.ops.convert import convert_element_type
+from funcdl.ops.convert import cast
 from funcdl.ops.dot import dot_general
 from funcdl.ops.reduction import reduce_sum
 from funcdl.ops.rows import broadcast_batch
@@ -227,13 +227,6 @@ def real_part(x: Any) -> Any:
     return real(x) if dtypes.is_complex(x.dtype) else x
 
 
-def cast(x: Any, dtype: np.dtype[Any]) -> Any:
-    """The array in another dtype."""
-    if x.dtype == dtype:
-        return x
-    return convert_element_type(x, new_dtype=dtype, weak_type=False)
-
-
 def _places(x: Any) -> tuple[Any, Any]:
     shape = x.shape[-2:]
     return (
@@ -311,6 +304,12 @@ def rows_of(v: Any, count: int) -> Any:
 def columns_of(v: Any, count: int) -> Any:
     """Matrices of `count` columns, each of which is the vector."""
     return broadcast_in_dim(v, shape=(*v.shape, count), broadcast_dimensions=tuple(range(v.ndim)))
+
+
+def everywhere(values: Any, like: Any) -> Any:
+    """A number for each matrix, as matrices of the shape of `like`."""
+    n = like.aval.shape[-1]
+    return columns_of(columns_of(values, n), n)
 
 
 def part(x: Any, rows: int | None = None, columns: int | None = None) -> Any:

@@ -14,8 +14,9 @@ from funcdl.ops import registry
 from funcdl.ops.arg_reduction import argmax
 from funcdl.ops.arithmetic import abs_, div, mul, sub
 from funcdl.ops.complex_parts import complex_, imag, real
+from funcdl.ops.convert import cast
 from funcdl.ops.linalg import common
-from funcdl.ops.linalg.common import adjoint, cast, conjugate, dot
+from funcdl.ops.linalg.common import adjoint, conjugate, dot
 from funcdl.ops.linalg.lu import solve
 from funcdl.ops.linalg.samples import spread
 from funcdl.ops.reduction import reduce_sum

@@ -12,8 +12,9 @@ from funcdl.core.avals import ShapedArray
 from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.ops import registry
 from funcdl.ops.arithmetic import mul, sub
+from funcdl.ops.convert import cast
 from funcdl.ops.linalg import common
-from funcdl.ops.linalg.common import adjoint, cast, dot
+from funcdl.ops.linalg.common import adjoint, dot
 from funcdl.ops.linalg.samples import positive_definite, spread
 from funcdl.ops.registry import Op, Sample
 

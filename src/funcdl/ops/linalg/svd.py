@@ -13,8 +13,9 @@ from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.ops import registry
 from funcdl.ops.arithmetic import add, div, mul, neg, scaled, sub
 from funcdl.ops.comparison import eq
+from funcdl.ops.convert import cast
 from funcdl.ops.linalg import common
-from funcdl.ops.linalg.common import adjoint, cast, dot
+from funcdl.ops.linalg.common import adjoint, dot
 from funcdl.ops.linalg.samples import spread
 from funcdl.ops.registry import Op, Sample
 from funcdl.ops.select import select_n

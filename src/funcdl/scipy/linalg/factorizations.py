@@ -10,6 +10,7 @@ from funcdl.lax import linalg as factorizations
 from funcdl.numpy import linalg as matrices
 from funcdl.numpy.promotion import ArrayLike, array, broadcast_shapes, promote_inexact
 from funcdl.ops import linalg as ops
+from funcdl.ops.convert import cast
 from funcdl.ops.linalg import common
 from funcdl.ops.linalg.common import adjoint, dot
 from funcdl.ops.linalg.eig import complex_dtype
@@ -212,7 +213,7 @@ def lu(
     place = broadcast_to(common.identity_like(full((m, m), 0, real)), (*batch, m, m))
     p = common.matrix_transpose(permuted(permutation, place))
     if permute_l:
-        return dot(common.cast(p, factors.aval.dtype), low), high
+        return dot(cast(p, factors.aval.dtype), low), high
     return p, low, high
 
 
@@ -326,7 +327,7 @@ def schur(a: ArrayLike, output: str = "real") -> tuple[Any, Any]:
     (a,) = promote_inexact("schur", a)
     if output == "complex":
         common.check_dtype("schur", a.aval)
-        a = common.cast(a, complex_dtype(a.aval.dtype))
+        a = cast(a, complex_dtype(a.aval.dtype))
     form, vectors = factorizations.schur(a)
     return form, vectors
 

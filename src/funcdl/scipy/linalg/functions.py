@@ -21,6 +21,7 @@ from funcdl.numpy.linalg.operands import square_matrices
 from funcdl.numpy.promotion import ArrayLike, promote_inexact, strong
 from funcdl.numpy.reductions import any, max, sum
 from funcdl.ops.arithmetic import abs_, add, div, mul, scaled, sub
+from funcdl.ops.convert import cast
 from funcdl.ops.exponential import sqrt
 from funcdl.ops.linalg import common
 from funcdl.ops.linalg.common import adjoint, dot
@@ -88,12 +89,7 @@ def _squarings(size: Any, limit: float) -> Any:
 
 def _scaled_by(a: Any, count: Any) -> Any:
     factor = 0.5 ** count.astype(dtypes.real_dtype(a.aval.dtype))
-    return mul(a, common.cast(_everywhere(factor, a), a.aval.dtype))
-
-
-def _everywhere(values: Any, like: Any) -> Any:
-    n = like.aval.shape[-1]
-    return common.columns_of(common.columns_of(values, n), n)
+    return mul(a, cast(common.everywhere(factor, a), a.aval.dtype))
 
 
 def _pade(a: Any, coefficients: Sequence[int], triangular: bool) -> Any:
@@ -268,9 +264,9 @@ def _unitary_factor_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tupl
     n = s.aval.shape[-1]
     inside = dot(adjoint(w), dot(t, adjoint(vh)))
     sums = add(common.rows_of(s, n), common.columns_of(s, n))
-    turn = div(common.skew(inside), common.cast(sums, a.aval.dtype))
+    turn = div(common.skew(inside), cast(sums, a.aval.dtype))
     move = dot(w, turn)
     if a.aval.shape[0] > n:
         rest = sub(dot(t, adjoint(vh)), dot(w, inside))
-        move = add(move, div(rest, common.cast(common.rows_of(s, a.aval.shape[0]), a.aval.dtype)))
+        move = add(move, div(rest, cast(common.rows_of(s, a.aval.shape[0]), a.aval.dtype)))
     return u, dot(move, vh)
