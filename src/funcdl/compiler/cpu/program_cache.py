@@ -171,7 +171,7 @@ def _write_jaxpr(jaxpr: Jaxpr, parts: list[str]) -> None:
             if type(atom) is Literal:
                 write(f"literal {_aval(atom.aval)} {_array(atom.value.value)}")
             else:
-                write(str(numbers[atom]))  # type: ignore[index]  # a Var, if it is no Literal
+                write(str(numbers[atom]))
 
     write("program")
     bind(jaxpr.constvars)
