@@ -24,8 +24,8 @@ static void conv_gradient_kernel(const float *restrict x, const float *restrict 
         }
       }
       const float *const lhs_band = &x[ci_tile * 612];
-      fd_ahead tile_ahead[FD_CONV_STREAMS] = {fd_conv_ahead(lhs_band + 612, 36, 68, 68, 26),
-                                              fd_conv_ahead(&ct[ci_tile * 720] + 720, 36, 80, 80, 26)};
+      fd_stream tile_ahead[FD_CONV_STREAMS] = {fd_conv_stream(lhs_band + 612, 36, 68, 68, 26),
+                                               fd_conv_stream(&ct[ci_tile * 720] + 720, 36, 80, 80, 26)};
       for (int64_t i = 0; i < 3; ++i) {
         for (int64_t j = 0; j < 3; ++j) {
           fd_outer tile_outer = fd_conv_contributors((fd_meeting){0, 6, i - (1), 1, 6, 102},

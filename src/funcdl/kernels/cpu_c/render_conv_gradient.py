@@ -255,7 +255,7 @@ class GradientRenderer(ConvWriter):
             self.stream(*of, self.sum_rows) for of in (self.lhs_ahead(), self.rhs_ahead()) if of
         ]
         streams = [stream for stream in found if stream]
-        name = "fd_ahead tile_ahead[FD_CONV_STREAMS] ="
+        name = "fd_stream tile_ahead[FD_CONV_STREAMS] ="
         self.writer.call(f"{name} ", streams or ["{0}"], brackets="{}")
 
     def stream(self, start: str, rows: int, features: int, step: int, tile_rows: int) -> str:
@@ -264,7 +264,7 @@ class GradientRenderer(ConvWriter):
         width = features * self.itemsize
         if rows * width > tiles * MOST_AHEAD:
             return ""
-        return f"fd_conv_ahead({start}, {rows}, {width}, {step * self.itemsize}, {tiles})"
+        return f"fd_conv_stream({start}, {rows}, {width}, {step * self.itemsize}, {tiles})"
 
     def epilogue_ahead(self) -> None:
         """What the epilogue reads for a tap, in the last block."""

@@ -126,17 +126,17 @@ typedef struct {
 typedef struct {
   const char *at;
   int64_t step, lines, line, left, share;
-} fd_ahead;
+} fd_stream;
 
 /* Rows of some bytes, which so many micro-tiles share. */
-static inline __attribute__((unused)) fd_ahead fd_conv_ahead(const void *at, int64_t rows,
-                                                             int64_t bytes, int64_t step,
-                                                             int64_t tiles) {
+static inline __attribute__((unused)) fd_stream fd_conv_stream(const void *at, int64_t rows,
+                                                               int64_t bytes, int64_t step,
+                                                               int64_t tiles) {
   int64_t lines = (bytes + 63) / 64, left = rows * lines;
-  return (fd_ahead){(const char *)at, step, lines, 0, left, (left + tiles - 1) / tiles};
+  return (fd_stream){(const char *)at, step, lines, 0, left, (left + tiles - 1) / tiles};
 }
 
-static inline __attribute__((unused)) void fd_conv_fetch(fd_ahead *ahead) {
+static inline __attribute__((unused)) void fd_conv_fetch(fd_stream *ahead) {
   int64_t count = ahead->share < ahead->left ? ahead->share : ahead->left;
   ahead->left -= count;
   for (; count > 0; count--) {

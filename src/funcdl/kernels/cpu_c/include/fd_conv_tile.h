@@ -100,7 +100,7 @@ FD_INLINE void FD_CONV_NAME(fd_conv_outer_rows, FD_CONV_TILE)(
  */
 static __attribute__((noinline, unused)) void FD_CONV_NAME(fd_conv_outer_tiles, FD_CONV_TILE)(
     const fd_outer *at, int64_t features, const int64_t *place, const FD_T *x, const FD_T *panel,
-    int64_t step, FD_T *c, int64_t ldc, fd_ahead *ahead) {
+    int64_t step, FD_T *c, int64_t ldc, fd_stream *ahead) {
   x += at->from;
   panel += at->panel * step;
   for (int64_t f = 0, rows; f < features; f += rows, c += rows * ldc) {

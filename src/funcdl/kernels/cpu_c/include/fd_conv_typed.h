@@ -163,7 +163,7 @@ FD_INLINE void FD_NAME(fd_conv_few)(const fd_block *block, const FD_T *x, const 
  * `step` elements apart. `columns` is constant. */
 FD_INLINE void FD_NAME(fd_conv_outer)(fd_outer at, int64_t features, const int64_t *place,
                                       const FD_T *x, const FD_T *panels, int64_t depth,
-                                      int64_t step, FD_T *c, int64_t ldc, fd_ahead *ahead,
+                                      int64_t step, FD_T *c, int64_t ldc, fd_stream *ahead,
                                       const int64_t columns) {
   const int64_t rest = columns % FD_WIDTH;
   int64_t j = 0;
