@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -387,6 +388,19 @@ def test_results_that_share_memory_are_not_donated() -> None:
         add = fd.jit(lambda x: x + 1, donate_argnums=0)
         assert add(a).tolist() == [2, 3, 4]
         assert b.tolist() == [1, 2, 3]
+
+
+@needs_compiler
+def test_constants_of_programs_keep_their_memory(tmp_path: Path) -> None:
+    """A cold start: programs from the disk cache have copies."""
+    add = fd.jit(lambda x: x + 1, donate_argnums=0)
+    with fd.config.override(backend="cpu", cache_dir=str(tmp_path)):
+        const = fnp.asarray(np.array([1, 2, 3], np.float32)) * 1
+        closure = fd.jit(lambda x: x * const, donate_argnums=0)
+        assert closure(vector(1, 1, 1)).tolist() == [1, 2, 3]
+        assert add(const).tolist() == [2, 3, 4]
+        assert const.is_deleted()
+        assert closure(vector(1, 1, 1)).tolist() == [1, 2, 3]
 
 
 def test_disagreeing_calls_fail_as_python_does() -> None:

@@ -45,7 +45,7 @@ def memory_of(closed: ClosedJaxpr, program: Program) -> Memory:
     first_out = program.num_inputs + program.num_consts
     return Memory(
         program.num_inputs,
-        tuple(_contiguous(c.value) for c in closed.consts),
+        tuple(_kept(c.value) for c in closed.consts),
         tuple(
             (var.aval.shape, var.aval.dtype, program.donations.get(first_out + i))
             for i, var in enumerate(program.out_vars)
@@ -220,5 +220,7 @@ def host_step(step: HostStep, addresses: dict[Var, Address]) -> Step:
     return run
 
 
-def _contiguous(value: NDArray) -> NDArray:
+def _kept(value: NDArray) -> NDArray:
+    """A constant's memory, row by row; it must not be given up with the user's array."""
+    value.flags.writeable = False
     return np.ascontiguousarray(value).reshape(value.shape)
