@@ -100,6 +100,9 @@ __attribute__((visibility("default"))) void test_tile_TT(void **p) {
   shape[1] = FD_NR_UPPER;
 }
 """
+QUOTIENT = """
+FD_INLINE TYPE fd_quotient_TT(TYPE x, TYPE d) { return fd_divide_TT(x, fd_invert_TT(d)); }
+"""
 THREEFRY = """
 __attribute__((visibility("default"))) void test_threefry(void **p) {
   const int64_t n = *(const int64_t *)p[0];
@@ -121,6 +124,8 @@ def sources() -> dict[str, str]:
         t: "".join(loop(f"fd_{name}_{t}", t, t) for name in UNARY)
         + "".join(loop(f"fd_{name}_{t}", t, t, t) for name in BINARY)
         + loop(f"fd_is_finite_{t}", "u8", t)
+        + QUOTIENT.replace("TT", t).replace("TYPE", C_TYPES[t])
+        + loop(f"fd_quotient_{t}", t, t, t)
         + GEMM.replace("TT", t).replace("UPPER", t.upper())
         for t in ("f32", "f64")
     }

@@ -107,6 +107,24 @@ def test_error_of_elementary_functions(isa: str, name: str, t: str, bound: float
 
 @every_isa
 @every_float
+def test_quotients_by_an_inverse(isa: str, t: str) -> None:
+    rng, dtype = np.random.default_rng(1), DTYPES[t]
+    x, d = rng.permutation(samples(t)), rng.permutation(samples(t))
+    info = np.finfo(dtype)
+    ends = np.array([0, 1, 3, 0.1, info.tiny, info.smallest_subnormal, info.max, np.inf, np.nan])
+    ends = np.concatenate([ends, -ends, 2.0 ** np.arange(-110, 110, 7), np.arange(5, 50)])
+    pairs = np.array(list(itertools.product(ends.astype(dtype), repeat=2)))
+    x, d = np.concatenate([x, pairs[:, 0]]), np.concatenate([d, pairs[:, 1]])
+    y = apply(isa, t, f"fd_quotient_{t}", t, x, d)
+    check_ulps("quotient", t, x, y, x.astype(np.longdouble) / d, 1.0)
+    # Where neither is near an end of the range, nothing but a tie could be rounded the other way.
+    rounded, low, high = x / d, 1e-30 if t == "f32" else 1e-250, 1e30 if t == "f32" else 1e250
+    inside = [(low < np.abs(v)) & (np.abs(v) < high) for v in (rounded, d)]
+    assert (y == rounded)[inside[0] & inside[1]].mean() > 0.9999
+
+
+@every_isa
+@every_float
 def test_is_finite(isa: str, t: str) -> None:
     x = samples(t)
     np.testing.assert_array_equal(apply(isa, t, f"fd_is_finite_{t}", "u8", x), np.isfinite(x))

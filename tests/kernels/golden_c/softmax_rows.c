@@ -26,9 +26,10 @@ static void softmax_rows(const float *restrict x, float *restrict out0, const in
       keep3[j] = v3;
       acc4 += v3;
     }
+    const fd_inverse_f32 inverse4 = fd_invert_f32(acc4);
     #pragma omp simd
     for (int64_t j = 0; j < 1000; ++j) {
-      const float v5 = keep3[j] / acc4;
+      const float v5 = fd_divide_f32(keep3[j], inverse4);
       out0[i * 1000 + j] = v5;
     }
   }

@@ -37,7 +37,9 @@ class Expressions:
         self.vector_axis = ""  # of the loop that is vectorised
         self.elements: dict[int, str] = {}  # values that were computed before, into arrays
         self.accumulators: dict[int, str] = {}  # of running values that are computed step by step
+        self.divisors: frozenset[int] = frozenset()  # to be inverted where they are defined
         self._bound: dict[int, str] = {}
+        self._inverses: dict[int, str] = {}
         self._names = _names(kernel)
         self._single = frozenset(axis.name for axis in kernel.axes if axis.extent == 1)
 
@@ -71,9 +73,9 @@ class Expressions:
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Forget at the end what is bound inside."""
-        saved = dict(self._bound)
+        saved = dict(self._bound), dict(self._inverses)
         yield
-        self._bound = saved
+        self._bound, self._inverses = saved
 
     def value(self, id: int) -> str:
         """The value's name, or its literal."""
@@ -90,6 +92,14 @@ class Expressions:
         self.bind(id, name)
         return declaration
 
+    def invert(self, id: int) -> list[str]:
+        """The declaration of the value's inverse, if many numbers are divided by the value."""
+        if id not in self.divisors:
+            return []
+        t = text.short_name(self._dtype(id))
+        self._inverses[id] = f"inverse{id}"
+        return [f"const fd_inverse_{t} inverse{id} = fd_invert_{t}({self.value(id)});"]
+
     def compute(self, id: int) -> str:
         """The right-hand side of the value's definition."""
         if id in self.elements:
@@ -104,6 +114,11 @@ class Expressions:
                 if mask is None:
                     return element
                 return f"{self.value(mask)} ? {element} : {text.literal(other, type_.dtype)}"
+            case Elementwise(type_, "div", (left, right)) if right in self._inverses:
+                if self.vector_axis in type_.axes:
+                    t = text.short_name(type_.dtype)
+                    return f"fd_divide_{t}({self.value(left)}, {self._inverses[right]})"
+                return self._elementwise("div", (left, right))
             case Elementwise(_, name, args):
                 return self._elementwise(name, args)
             case Select(_, which, on_true, on_false):

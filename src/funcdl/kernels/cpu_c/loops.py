@@ -203,7 +203,7 @@ class Nest:
         def level(depth: int) -> None:
             for id in values_at[depth]:
                 self.writer.line(self.expressions.define(id))
-                for line in keep(id):
+                for line in (*self.expressions.invert(id), *keep(id)):
                     self.writer.line(line)
             for action in actions_at[depth]:
                 if not action.late:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from math import prod
 
+import numpy as np
+
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import Action, Loop, LoopMaker, Nest
@@ -33,6 +35,8 @@ KEEP_BYTES = 16 * 1024
 # A value of the lanes that follows from a reduction goes to an array at this cost already, since a
 # pass would compute it anew for each of its rows.
 LANE_COST = 4
+# From this length of a loop on, what it divides by is inverted first.
+INVERTED_LENGTH = 64
 
 
 def render_loops(kernel: Kernel, schedule: Schedule, writer: Writer) -> tuple[Number, ...]:
@@ -90,6 +94,7 @@ class _LoopsRenderer:
         self.inner = maker.loops([step for step in steps[first:] if step.axis in self.reduced])
         self.lane_loops = maker.loops(lanes)
         self.expressions.vector_axis = next((s.axis for s in steps if s.kind == "vector"), "")
+        self.expressions.divisors = self._divisors()
 
         self.varies = [self._varies(id) for id in range(len(kernel.body))]
         self.phase = self._phases()
@@ -107,6 +112,22 @@ class _LoopsRenderer:
         self.kept: dict[int, int] = {}  # a value to keep, and the pass that computes it
         self.pass_values, self.pass_reads = self._plan()
         self.accumulators: dict[int, Accumulator] = {}
+
+    def _divisors(self) -> frozenset[int]:
+        """What does not vary along the vectorised axis, and divides what does."""
+        axis = self.expressions.vector_axis
+        if not axis or self.kernel.axis(axis).extent < INVERTED_LENGTH:
+            return frozenset()
+        return frozenset(
+            i.args[1]
+            for i in self.kernel.body
+            if isinstance(i, Elementwise)
+            and i.name == "div"
+            and i.type.dtype in (np.float32, np.float64)
+            and axis in i.type.axes
+            and axis not in self.kernel.value_type(i.args[1]).axes
+            and not isinstance(self.kernel.body[i.args[1]], Const)
+        )
 
     # What stands where.
 
@@ -415,6 +436,8 @@ class _LoopsRenderer:
                     self.expressions.bind(id, f"v{id}")
             elif self.is_scalar(id):
                 self.writer.line(self.expressions.define(id))
+            if self.is_scalar(id):
+                self._lines(self.expressions.invert(id))
 
     def fill_lane_arrays(self, phase: int) -> None:
         """Compute the lane values that have become known."""

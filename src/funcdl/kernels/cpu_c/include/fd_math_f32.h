@@ -39,8 +39,8 @@ FD_INLINE float fd_power_of_two_f32(int32_t n) {
 /* The same from n + 127 in the low bits of `biased`, whatever the high ones hold. */
 FD_INLINE float fd_power_of_biased_f32(uint32_t biased) { return fd_from_bits_f32(biased << 23); }
 
-/* 2^n (1 + em1) from n + 254 in the low 9 bits of `biased`, in two steps, so that a subnormal result
- * is rounded once and 2^128 need not exist. The first factor is exact. */
+/* 2^n (1 + em1) from n + 254 in the low 9 bits of `biased`, in two steps, so that a subnormal
+ * result is rounded once and 2^128 need not exist. The first factor is exact. */
 FD_INLINE float fd_scale_f32(float em1, uint32_t biased) {
   uint32_t half = biased >> 1;
   float scale = fd_power_of_biased_f32(half);
@@ -188,9 +188,9 @@ FD_INLINE float fd_tanh_f32(float x) {
   return fd_copysign_f32(a >= 0.5f ? em1 / (em1 + 2.0f) : small, x); /* of NaN, the small one */
 }
 
-/* By e = e^-|x|, which cannot overflow: 1 / (1 + e) right of 0, e / (1 + e) left of it. 2^64 e, which
- * is no subnormal, is scaled down at last. The last step makes up for the rounding of the
- * denominator d, with 1 in place of 1 / d, which it is where that matters most. 1.9 ulp. */
+/* By e = e^-|x|, which cannot overflow: 1 / (1 + e) right of 0, e / (1 + e) left of it. e comes
+ * from 2^64 e, which is not subnormal. The last step makes up for the rounding of the denominator
+ * d, with 1 in place of 1 / d, which it is where that matters most. 2.0 ulp. */
 FD_INLINE float fd_logistic_f32(float x) {
   uint32_t n;
   float em1 = fd_exp_reduced_f32(-fd_at_most_f32(fd_abs_f32(x), 105.0f), 127 + 64, &n);
