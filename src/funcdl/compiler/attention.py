@@ -12,6 +12,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.avals import ShapedArray
+from funcdl.core.integers import round_up
 from funcdl.core.jaxpr import Eqn, Var
 from funcdl.kir.cost import Cost
 from funcdl.kir.program import Address, LibraryCall, Pointer, Record, Value
@@ -46,7 +47,7 @@ def attention_scratch(eqn: Eqn) -> dict[str, Var]:
     scratch: dict[str, Var] = {}
     if eqn.primitive.name == "attention_gradient":
         rows = batch * heads * _chunks(query) * 2 * key.shape[1]
-        scratch["sums"] = _array(rows * -(-size // _LANES) * _LANES, wide)
+        scratch["sums"] = _array(rows * round_up(size, _LANES), wide)
     for kind, atoms in (("in", eqn.invars), ("out", eqn.outvars)):
         for number, atom in enumerate(atoms):
             if atom.aval.dtype in dtypes.HALF:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from funcdl.core.integers import round_up
 from funcdl.core.jaxpr import Var
 from funcdl.core.records import record
 from funcdl.kir.program import Address
@@ -45,7 +46,7 @@ def plan_arena(lifetimes: Sequence[Lifetime]) -> ArenaPlan:
     placed = _Placed(len(lifetimes))
     offsets: dict[Var, int] = {}
     for item in sorted(lifetimes, key=lambda x: -x.nbytes):
-        size = -(-max(item.nbytes, 1) // ALIGNMENT) * ALIGNMENT
+        size = round_up(max(item.nbytes, 1), ALIGNMENT)
         offsets[item.var] = placed.add(item, size)
     return ArenaPlan(offsets, placed.end, tuple(lifetimes))
 

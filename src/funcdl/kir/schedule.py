@@ -12,6 +12,8 @@ from typing import Literal
 
 import numpy as np
 
+from funcdl.core.integers import power_of_two
+
 SORTED_BYTES = 32 << 10
 """Bytes of keys of the longest row that a block sorts (Triton): beyond, registers are spilled."""
 
@@ -63,5 +65,4 @@ def sorted_in_a_block(length: int, keys: Iterable[np.dtype]) -> bool:
 
     A block has a power of two of lanes, and a register holds four bytes of one of them.
     """
-    lanes = 1 << max(length - 1, 0).bit_length()
-    return lanes * sum(max(key.itemsize, 4) for key in keys) <= SORTED_BYTES
+    return power_of_two(length) * sum(max(key.itemsize, 4) for key in keys) <= SORTED_BYTES

@@ -19,6 +19,7 @@ from _cffi_backend import FFI
 
 from funcdl.config import config
 from funcdl.core.dispatch import dispatch
+from funcdl.core.integers import round_up
 from funcdl.core.records import record
 
 _UINT8 = np.dtype(np.uint8)
@@ -194,7 +195,7 @@ class Pool:
 def _size_class(nbytes: int) -> int:
     """Round up to one of eight sizes an octave: at most an eighth is wasted."""
     step = 1 << max((nbytes - 1).bit_length() - 4, 9)
-    return -(-nbytes // step) * step
+    return round_up(nbytes, step)
 
 
 def _allocate(size: int) -> memoryview:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 from math import prod
 
+from funcdl.core.integers import round_up
 from funcdl.kir.convolution import batch_axes, find_conv, needed, plain_store
 from funcdl.kir.ir import Conv, Kernel, Load
 from funcdl.kir.motion import cost_of_windows, motions
@@ -84,7 +85,7 @@ def _schedule_depthwise(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> 
         images = -(-images // 2)
     while height > rows.period and -(-n // images) * -(-rows.windows // height) < MANY_BLOCKS:
         height = -(-height // 2)
-    height = min(_round_up(height, rows.period), rows.windows)
+    height = min(round_up(height, rows.period), rows.windows)
     outer: Kind = "parallel" if conv_work(kernel, conv) >= PARALLEL_WORK else "tile"
     steps = [Step(conv.n, outer, images)]
     if conv.windows:
@@ -161,8 +162,8 @@ def _schedule_gradient(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> S
     outer: Kind = "parallel" if conv_work(kernel, conv) >= PARALLEL_WORK else "tile"
     wanted = MANY_BLOCKS if outer == "parallel" else 1
     elements = groups * images * prod(extents[slide.lhs] for slide in conv.slides) * features
-    positions = groups * images * rows * width * _round_up(o, FEATURE_UNIT)
-    sums = groups * windows * features * _round_up(o, FEATURE_UNIT)
+    positions = groups * images * rows * width * round_up(o, FEATURE_UNIT)
+    sums = groups * windows * features * round_up(o, FEATURE_UNIT)
 
     def chunks_of(tile: tuple[int, int]) -> int:
         tasks = groups * -(-features // tile[0]) * -(-o // tile[1])
@@ -197,7 +198,7 @@ def _tiles(features: int, least: int, unit: int) -> list[int]:
     """Sizes of tiles of an equal number of features: multiples of a unit, the largest first."""
     sizes = [features]
     for count in range(2, -(-features // least) + 1):
-        size = _round_up(-(-features // count), unit)
+        size = round_up(-(-features // count), unit)
         if least <= size < sizes[-1]:
             sizes.append(size)
     return sizes
@@ -245,7 +246,7 @@ def _schedule_windows(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> Sc
         features = min(o, max(FEATURE_UNIT, RESULT_BYTES // block // FEATURE_UNIT * FEATURE_UNIT))
     if parallel and blocks() < MANY_BLOCKS and o > FEATURE_UNIT:
         pieces = -(-MANY_BLOCKS // blocks())
-        features = max(FEATURE_UNIT, _round_up(-(-o // pieces), FEATURE_UNIT))
+        features = max(FEATURE_UNIT, round_up(-(-o // pieces), FEATURE_UNIT))
         kind = "parallel"
     outer: Kind = "parallel" if parallel else "tile"
     steps = [Step(axis, outer) for axis in batch_axes(kernel, conv)]
@@ -254,7 +255,3 @@ def _schedule_windows(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> Sc
         steps.append(Step(conv.windows[0], outer, height))
     steps.append(Step(conv.o, "parallel" if parallel and kind == "parallel" else "tile", features))
     return Schedule((*steps, Step(conv.o, "vector")))
-
-
-def _round_up(size: int, unit: int) -> int:
-    return -(-size // unit) * unit

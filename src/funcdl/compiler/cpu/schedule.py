@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from math import prod
 
 from funcdl.compiler.cpu.convolutions import conv_work, schedule_conv
+from funcdl.core.integers import round_up
 from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.dot import is_strided, reads_in_place
 from funcdl.kir.elementwise import lookup
@@ -156,7 +157,7 @@ def _schedule_pointwise(kernel: Kernel) -> Schedule:
     extent = kernel.axis(inner).extent
     if work(kernel) >= PARALLEL_WORK and len(steps) == len(outer) and chunks < MANY_CHUNKS:
         size = -(-extent * max(chunks, 1) // MANY_CHUNKS)
-        size = min(max(_round_up(size, 256), MIN_CHUNK), MAX_CHUNK)
+        size = min(max(round_up(size, 256), MIN_CHUNK), MAX_CHUNK)
         steps.append(Step(inner, "parallel", size))
     shared = {step.axis for step in steps}
     steps += [Step(axis, "loop") for axis in outer if axis not in shared]
@@ -268,7 +269,7 @@ def _schedule_dot(kernel: Kernel, dot: Dot) -> Schedule:
     tiles: Kind = "parallel" if tiles_wanted > 1 else "tile"
     depth = k
     if not is_strided(kernel, dot, dot.lhs) or not is_strided(kernel, dot, dot.rhs):
-        depth = min(_round_up(-(-k // -(-k // DOT_DEPTH)), 16), k)
+        depth = min(round_up(-(-k // -(-k // DOT_DEPTH)), 16), k)
     return Schedule(
         (
             *(Step(a.name, "parallel" if by_element else "loop") for a in batch),
@@ -301,12 +302,12 @@ def _dot_tile(kernel: Kernel, dot: Dot, wanted: int) -> tuple[int, int]:
         ):
             tile_n //= 2
     # What is evaluated from the left operand is evaluated for each tile of columns anew.
-    tile_n = min(tile_n, _round_up(n, least_n))
+    tile_n = min(tile_n, round_up(n, least_n))
     rows = -(-m // most_m)
-    tile_m = _round_up(-(-m // rows), least_m)
+    tile_m = round_up(-(-m // rows), least_m)
     while -(-m // tile_m) * -(-n // tile_n) < wanted and tile_m > least_m:
         rows *= 2
-        tile_m = _round_up(-(-m // rows), least_m)
+        tile_m = round_up(-(-m // rows), least_m)
     return tile_m, tile_n
 
 
@@ -318,10 +319,6 @@ def _schedule_updates(kernel: Kernel) -> Schedule:
     if last and all(_is_injective(kernel, update.index, last) for update in updates):
         steps[-1] = Step(last, "vector")
     return Schedule(tuple(steps))
-
-
-def _round_up(size: int, unit: int) -> int:
-    return -(-size // unit) * unit
 
 
 def _is_injective(kernel: Kernel, index: Index, axis: str) -> bool:

@@ -15,6 +15,7 @@ from math import prod
 
 import numpy as np
 
+from funcdl.core.integers import power_of_two
 from funcdl.kir import elementwise
 from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.dot import integer_dot_as_sum
@@ -116,7 +117,7 @@ def _schedule_pointwise(kernel: Kernel, knobs: Knobs) -> Schedule:
     inner = contiguous_axes(kernel)[:2]
     if len(inner) == 2:  # some buffer runs along another axis: a square tile serves both
         side = min(COALESCED, 1 << (budget.bit_length() - 1) // 2)
-        lanes = {name: min(_power_of_two(extents[name]), side) for name in inner}
+        lanes = {name: min(power_of_two(extents[name]), side) for name in inner}
     order = [*inner, *(a.name for a in reversed(kernel.axes) if a.name not in inner)]
     _fill(lanes, order, extents, knobs.lanes or budget)
     steps = [Step(a.name, "grid", lanes.get(a.name, 1)) for a in kernel.axes]
@@ -130,11 +131,11 @@ def _schedule_reduction(kernel: Kernel, reduced: set[str], knobs: Knobs) -> Sche
     inner = next(iter(contiguous_axes(kernel)), None)
     lanes: dict[str, int] = {}
     if inner is not None and inner not in reduced:  # neighbours along a column sum's columns
-        lanes[inner] = min(_power_of_two(extents[inner]), COALESCED)
+        lanes[inner] = min(power_of_two(extents[inner]), COALESCED)
     width = prod(lanes.values())
 
     looped: list[Step] = []
-    whole = {name: _power_of_two(extents[name]) for name in reduced}
+    whole = {name: power_of_two(extents[name]) for name in reduced}
     # A row of a long function is computed again sooner than held in registers.
     held = PERSISTENT_LANES if elements >= ELEMENTS // 2 else LOOPED_LANES
     persistent = held * elements // ELEMENTS
@@ -144,11 +145,11 @@ def _schedule_reduction(kernel: Kernel, reduced: set[str], knobs: Knobs) -> Sche
         # Each reduction keeps a block of partial results in registers, argmax two of them.
         kept = sum(2 if i.op.startswith("arg") else 1 for i in kernel.body if isinstance(i, Reduce))
         budget = knobs.lanes or LOOPED_LANES * elements // ELEMENTS
-        budget = budget // max(1, _power_of_two(kept) // 4) // width
+        budget = budget // max(1, power_of_two(kept) // 4) // width
         for axis in reversed(kernel.axes):
             if axis.name not in reduced:
                 continue
-            size = min(_power_of_two(axis.extent), max(budget, 1))
+            size = min(power_of_two(axis.extent), max(budget, 1))
             budget //= size
             if size >= axis.extent:
                 lanes[axis.name] = size
@@ -167,7 +168,7 @@ def _schedule_reduction(kernel: Kernel, reduced: set[str], knobs: Knobs) -> Sche
 def _schedule_running(kernel: Kernel, running: Running | Order, knobs: Knobs) -> Schedule:
     """Running results carry from block to block of a row. Rows that are sorted lie in one block."""
     extents = {axis.name: axis.extent for axis in kernel.axes}
-    axis, length = running.axis, _power_of_two(extents[running.axis])
+    axis, length = running.axis, power_of_two(extents[running.axis])
     outer = [a.name for a in kernel.axes if a.name != axis]
     if isinstance(running, Order):
         steps = [Step(name, "grid") for name in outer]
@@ -181,7 +182,7 @@ def _schedule_running(kernel: Kernel, running: Running | Order, knobs: Knobs) ->
     lanes = {}
     inner = next(iter(contiguous_axes(kernel)), None)
     if inner is not None and inner != axis:  # neighbours along the columns that run down
-        lanes[inner] = min(_power_of_two(extents[inner]), COALESCED)
+        lanes[inner] = min(power_of_two(extents[inner]), COALESCED)
     lanes[axis] = max(1, min(length, budget // prod(lanes.values())))
     moved = [Step(axis, "tile", lanes[axis])] if lanes[axis] < extents[axis] else []
     _fill(lanes, reversed(outer), extents, budget)
@@ -197,7 +198,7 @@ def _schedule_dot(kernel: Kernel, dot: Dot, knobs: Knobs) -> Schedule:
     given = {dot.m: knobs.m, dot.n: knobs.n, dot.k: knobs.k}
     for name in lanes:
         wanted = given[name] or lanes[name]
-        lanes[name] = max(16, min(wanted, _power_of_two(extents[name])))
+        lanes[name] = max(16, min(wanted, power_of_two(extents[name])))
     batch = [a.name for a in kernel.axes if a.name not in (dot.m, dot.n, dot.k)]
     copies = prod(extents[name] for name in batch)
     free = knobs.m is None and knobs.n is None
@@ -323,10 +324,10 @@ def _fill(
     for name in order:
         spare = budget // prod(lanes.values())
         if name in lanes:
-            wanted = _power_of_two(extents[name]) // lanes[name]
+            wanted = power_of_two(extents[name]) // lanes[name]
             lanes[name] *= max(1, min(wanted, spare))
         elif spare > 1 and extents[name] > 1:
-            lanes[name] = min(_power_of_two(extents[name]), spare)
+            lanes[name] = min(power_of_two(extents[name]), spare)
 
 
 def _vectors(kernel: Kernel, lanes: Mapping[str, int]) -> list[Step]:
@@ -335,11 +336,6 @@ def _vectors(kernel: Kernel, lanes: Mapping[str, int]) -> list[Step]:
 
 def _blocks(extents: Mapping[str, int], lanes: Mapping[str, int], names: tuple[str, ...]) -> int:
     return prod(-(-extents[name] // lanes[name]) for name in names)
-
-
-def _power_of_two(extent: int) -> int:
-    """The smallest power of two that is at least `extent`."""
-    return 1 << max(extent - 1, 0).bit_length()
 
 
 def _warps(lanes: Iterable[int], elements: int = ELEMENTS) -> int:

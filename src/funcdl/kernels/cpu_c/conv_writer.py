@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from funcdl.core.integers import round_up
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import Action, Loop, Nest
@@ -67,7 +68,7 @@ class ConvWriter(ABC):
     def tiled(self, axis: str, unit: int = 1) -> Tiled:
         extent = self.extents[axis]
         size = self.steps[axis].size if axis in self.steps else extent
-        size = max(1, min(-(-size // unit) * unit, extent))
+        size = max(1, min(round_up(size, unit), extent))
         return Tiled(axis, extent, size, self.expressions.axis_name(axis))
 
     def plain_load(self, id: int) -> Load | None:

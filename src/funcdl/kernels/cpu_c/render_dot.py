@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 
+from funcdl.core.integers import round_up
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import PARALLEL, Action, Loop, Nest, share
@@ -184,7 +185,7 @@ class _DotRenderer:
 
     def _tiled(self, axis: str, unit: int = 1, *, room: int = 0, looped: bool = False) -> Tiled:
         extent = self.kernel.axis(axis).extent
-        size = -(-self.sizes.get(axis, extent) // unit) * unit
+        size = round_up(self.sizes.get(axis, extent), unit)
         size = max(1, min(size, extent))
         name = self.expressions.axis_name(axis)
         if axis != self.expressions.parameters.axis:

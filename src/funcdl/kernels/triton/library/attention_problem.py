@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.kernels.triton.library.template import power_of_two
+from funcdl.core.integers import power_of_two
 from funcdl.kir.ir import DotPrecision
 
 Strides = tuple[int, int, int, int]

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from funcdl.core.integers import power_of_two
 from funcdl.kernels.triton.library.language import Constant, Pointer, tl
 from funcdl.kernels.triton.library.template import (
     Estimate,
     Tiles,
     instantiate,
-    power_of_two,
     tiles,
 )
 from funcdl.kernels.triton.triton_kernel import TritonKernel

@@ -109,8 +109,3 @@ def _literal(value: Any) -> str:
     if isinstance(value, float):
         return text.literal(value, np.dtype(np.float64))
     return repr(value)
-
-
-def power_of_two(extent: int) -> int:
-    """The smallest power of two that is at least `extent`."""
-    return 1 << max(extent - 1, 0).bit_length()
