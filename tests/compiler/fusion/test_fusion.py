@@ -14,7 +14,8 @@ from tests.compiler.run import interpret, kernels_of, pipeline_of, refusals_of
 
 import funcdl.numpy as fnp
 from funcdl import grad, make_jaxpr, value_and_grad
-from funcdl.compiler.fusion.fuse import INLINE_READS, MAX_MEMBERS, MAX_OPERANDS
+from funcdl.compiler.fusion.grouped import MAX_MEMBERS, MAX_OPERANDS
+from funcdl.compiler.fusion.inlining import INLINE_READS
 from funcdl.compiler.pipeline import Pipeline
 from funcdl.config import config
 from funcdl.core import tree
@@ -282,10 +283,11 @@ def test_refusals(reason: str, f: Function, args: tuple[Any, ...]) -> None:
 def test_every_reason_is_tested() -> None:
     import inspect
 
-    from funcdl.compiler.fusion import fuse
+    from funcdl.compiler.fusion import fuse, grouped
 
     literals = re.findall(r'(?:reason = |return |eqn, group, )f?"((?:it|a|an|its|tog)[^"]+)"',
-                          inspect.getsource(fuse))  # fmt: skip
+                          inspect.getsource(fuse) + inspect.getsource(grouped))  # fmt: skip
+    assert len(literals) > 8
     tested = " | ".join(reason for reason, *_ in REFUSALS)
     for text in literals:
         start = text.split("{")[0]

@@ -14,27 +14,20 @@ Every refusal is kept as text, beside the groups, for people and for tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from funcdl.compiler.fusion.by_parts import pieces, shifted, stored_by_parts
-from funcdl.compiler.fusion.dependencies import Dependencies, bits
-from funcdl.compiler.fusion.groups import (
-    Group,
-    GroupKind,
-    Parts,
-    Refusal,
-    buffer_names,
-    domain_axes,
-)
-from funcdl.compiler.fusion.reads import leaf_vars, operand_position, reads_at
+from funcdl.compiler.fusion.grouped import Grouped
+from funcdl.compiler.fusion.groups import Group, Refusal, buffer_names, domain_axes
+from funcdl.compiler.fusion.merging import merge_readers
+from funcdl.compiler.fusion.reads import leaf_vars
 from funcdl.compiler.fusion.recompute import Recomputer, drop_dead_members
 from funcdl.core.avals import Shape
 from funcdl.core.effects import Effect, eqn_effect
-from funcdl.core.jaxpr import Atom, Eqn, Jaxpr, Literal, Var
-from funcdl.core.printer import Names, variable_names
+from funcdl.core.jaxpr import Eqn, Jaxpr, Var
+from funcdl.core.printer import Names
 from funcdl.core.records import record
 from funcdl.kir import index as kindex
 from funcdl.ops.convolution import convolution_of
@@ -45,7 +38,6 @@ from funcdl.ops.lowering import (
     Correlation,
     Ordering,
     Pointwise,
-    Position,
     Reduction,
     Update,
     View,
@@ -54,19 +46,6 @@ from funcdl.ops.lowering import (
 )
 from funcdl.ops.shape import position_in
 from funcdl.ops.window_lowering import convolution_loops
-
-MAX_MEMBERS = 96
-MAX_OPERANDS = 32
-CLONE_COST = 6
-
-# A value that is computed where it is read may go back through so many equations, and to so many
-# stored values; beyond, it is stored itself. Without a bound, programs such as repeated rolls
-# (slice, slice, concatenate) would grow exponentially.
-INLINE_DEPTH = 24
-INLINE_READS = 16
-
-# Equations that read operands at other places than that of their output.
-_READS_ELSEWHERE = Contraction | Correlation | WindowReduction
 
 
 @record
@@ -88,41 +67,31 @@ def fuse(jaxpr: Jaxpr) -> Grouping:
 class _Fuser:
     def __init__(self, jaxpr: Jaxpr) -> None:
         self._jaxpr = jaxpr
-        self._groups: list[Group] = []
-        self._home: dict[Var, Group] = {}
-        self._inlined: dict[Var, Eqn] = {}
-        self._dependencies = Dependencies()
-        self._clone_cost: dict[Var, int] = {}
-        self._expansion: dict[Var, tuple[int, int]] = {}  # depth and reads of an inlined value
-        self._last_ordered = 0  # the last group with an ordered effect, as a bit
-        self._by_parts: dict[Var, Shape] = {}
         self._outputs = {atom for atom in jaxpr.outvars if isinstance(atom, Var)}
-        self._names = variable_names(jaxpr)
+        self._stored = self._must_store()
+        self._state = Grouped(jaxpr, self._stored)
+        self._last_ordered = 0  # the last group with an ordered effect, as a bit
 
     def run(self) -> Grouping:
-        for var in (*self._jaxpr.constvars, *self._jaxpr.invars):
-            self._dependencies.define(var, 0)
-            self._clone_cost[var] = 0
-        stored = self._must_store()
-        self._by_parts = stored_by_parts(self._jaxpr, stored)
+        state, inlined = self._state, self._state.inlined.eqns
         for eqn in self._jaxpr.eqns:
-            self._place(eqn, stored)
-        self._merge_groups()
-        Recomputer(self._groups, self._home, self._inlined, self._outputs, self._member_reads).run()
-        for group in self._groups:
+            self._place(eqn)
+        merge_readers(state)
+        Recomputer(state.groups, state.home, inlined, self._outputs, state.member_reads).run()
+        for group in state.groups:
             self._find_outputs(group)
-        for group in self._groups:
+        for group in state.groups:
             # In the order of the members: equal programs are to become equal texts.
             made = [var for eqn in group.members for var in eqn.outvars]
             group.outputs.sort(key=made.index)
             if group.kind in ("loops", "dot", "conv"):
-                drop_dead_members(group, self._inlined)
+                drop_dead_members(group, inlined)
         return Grouping(
             self._jaxpr,
             self._ordered(),
-            self._inlined,
-            self._names,
-            buffer_names(self._jaxpr, self._names),
+            inlined,
+            state.names,
+            buffer_names(self._jaxpr, state.names),
         )
 
     def _must_store(self) -> set[Var]:
@@ -133,28 +102,28 @@ class _Fuser:
                 stored.update(atom for atom in eqn.invars if isinstance(atom, Var))
         return stored
 
-    def _place(self, eqn: Eqn, stored: set[Var]) -> None:
+    def _place(self, eqn: Eqn) -> None:
         if not _runs_in_kernel(eqn):
-            group = self._open("host")
+            group = self._state.open("host")
             if eqn_effect(eqn) is Effect.ORDERED:
-                self._join(group, eqn, (), self._last_ordered)
+                self._state.join(group, eqn, (), self._last_ordered)
                 self._last_ordered = 1 << group.number
             else:
-                self._join(group, eqn, ())
+                self._state.join(group, eqn, ())
             return
-        must = any(var in stored for var in eqn.outvars)
+        must = any(var in self._stored for var in eqn.outvars)
         match eqn.primitive.lower:
-            case View() if eqn.outvars[0] in self._by_parts:
+            case View() if eqn.outvars[0] in self._state.by_parts:
                 self._place_by_parts(eqn)
             case View():
-                if self._is_short(eqn):
-                    self._inline(eqn)
-                if must or eqn.outvars[0] not in self._inlined:
+                if self._state.inlined.is_short(eqn):
+                    self._state.inline(eqn)
+                if must or eqn.outvars[0] not in self._state.inlined:
                     self._place_pointwise(eqn)
             case Pointwise():
-                if self._is_short(eqn) and self._can_clone(eqn):
-                    self._inline(eqn)
-                if must or not all(var in self._inlined for var in eqn.outvars):
+                if self._state.inlined.is_short(eqn) and self._state.inlined.can_clone(eqn):
+                    self._state.inline(eqn)
+                if must or not all(var in self._state.inlined for var in eqn.outvars):
                     self._place_pointwise(eqn)
             case Reduction():
                 self._place_reduction(eqn)
@@ -171,60 +140,16 @@ class _Fuser:
             case Update():
                 shape = eqn.invars[2].aval.shape
                 axes, position = domain_axes(shape)
-                group = self._open("update", axes, shape, position)
-                self._join(group, eqn, domain_axes(eqn.outvars[0].aval.shape)[1])
-
-    def _is_short(self, eqn: Eqn) -> bool:
-        """Whether an equation, with what is inlined into it, is small enough to be inlined."""
-        depth, reads = self._expanded(eqn)
-        return depth <= INLINE_DEPTH and reads <= INLINE_READS
-
-    def _expanded(self, eqn: Eqn) -> tuple[int, int]:
-        """How many equations deep, and from how many stored values, an equation is computed."""
-        operands = [self._expansion.get(a, (0, 1)) for a in eqn.invars if isinstance(a, Var)]
-        depth = max((depth for depth, _ in operands), default=0)
-        return depth + 1, sum(reads for _, reads in operands)
-
-    def _can_clone(self, eqn: Eqn) -> bool:
-        """Whether readers may compute a value themselves: scalars, and cheap values of inputs."""
-        if any(var.aval.size <= 1 for var in eqn.outvars):
-            return True
-        assert isinstance(eqn.primitive.lower, Pointwise)
-        cost = eqn.primitive.lower.cost()
-        reads = 0
-        for atom in set(eqn.invars):
-            if isinstance(atom, Literal):
-                continue
-            inner = self._clone_cost.get(atom)
-            if inner is None:
-                return False
-            cost += inner
-        for var in leaf_vars(eqn.invars, self._eqn_of_inlined):
-            reads += var.aval.size > 1
-        if cost > CLONE_COST or reads > 1:
-            return False
-        for var in eqn.outvars:
-            self._clone_cost[var] = cost
-        return True
-
-    def _inline(self, eqn: Eqn) -> None:
-        sources = self._dependencies.sources(eqn.invars)
-        costs = [self._clone_cost.get(a) for a in eqn.invars if isinstance(a, Var)]
-        expansion = self._expanded(eqn)
-        for var in eqn.outvars:
-            self._inlined[var] = eqn
-            self._expansion[var] = expansion
-            self._dependencies.define(var, sources)
-            if var not in self._clone_cost and None not in costs:
-                self._clone_cost[var] = sum(cost or 0 for cost in costs)
+                group = self._state.open("update", axes, shape, position)
+                self._state.join(group, eqn, domain_axes(eqn.outvars[0].aval.shape)[1])
 
     def _place_pointwise(self, eqn: Eqn) -> None:
-        self._place_at(eqn, eqn.outvars[0].aval.shape, self._candidates(eqn))
+        self._place_at(eqn, eqn.outvars[0].aval.shape, self._state.candidates(eqn))
 
     def _place_by_parts(self, eqn: Eqn) -> None:
         """In loops that compute parts of a concatenation, to store each at its place."""
-        groups = [group for group in self._candidates(eqn) if group.kind == "loops"]
-        self._place_at(eqn, self._by_parts[eqn.outvars[0]], groups)
+        groups = [group for group in self._state.candidates(eqn) if group.kind == "loops"]
+        self._place_at(eqn, self._state.by_parts[eqn.outvars[0]], groups)
 
     def _place_at(self, eqn: Eqn, shape: Shape, groups: Sequence[Group]) -> None:
         """In a group that computes elements of arrays of this shape, or in one of its own."""
@@ -232,14 +157,14 @@ class _Fuser:
         for group in groups:
             reason = f"its loops do not fit shape {shape}"
             for position in group.placements(shape):
-                reason = self._refusal(group, eqn, self._operand_reads(eqn, position))
+                reason = self._state.refusal(group, eqn, self._state.operand_reads(eqn, position))
                 if not reason:
                     group.why_not += reasons
-                    self._join(group, eqn, position)
+                    self._state.join(group, eqn, position)
                     return
-            reasons.append(self._explain(eqn, group, reason))
+            reasons.append(self._state.explain(eqn, group, reason))
         axes, position = domain_axes(shape)
-        self._join(self._open("loops", axes, shape, position, reasons), eqn, position)
+        self._state.join(self._state.open("loops", axes, shape, position, reasons), eqn, position)
 
     def _place_reduction(self, eqn: Eqn) -> None:
         shape, dims = eqn.invars[0].aval.shape, tuple(sorted(eqn.params["axes"]))
@@ -257,7 +182,7 @@ class _Fuser:
 
         group = self._choose(eqn, misfit)
         group.reduce_dims = dims
-        self._join(group, eqn, group.reduced_position)
+        self._state.join(group, eqn, group.reduced_position)
 
     def _place_accumulation(self, eqn: Eqn) -> None:
         shape = eqn.invars[0].aval.shape
@@ -274,29 +199,29 @@ class _Fuser:
 
         group = self._choose(eqn, misfit)
         group.running = way
-        self._join(group, eqn, group.position)
+        self._state.join(group, eqn, group.position)
 
     def _choose(self, eqn: Eqn, misfit: Callable[[Group], str]) -> Group:
         """The group whose loops pass over the operand: one that it is computed in, or a new one."""
         (operand,) = eqn.invars
         reasons: list[Refusal] = []
-        for group in self._candidates(eqn):
-            reason = misfit(group) or self._refusal(group, eqn, [(operand, group.position)])
+        for group in self._state.candidates(eqn):
+            reason = misfit(group) or self._state.refusal(group, eqn, [(operand, group.position)])
             if not reason:
                 group.why_not += reasons
                 return group
-            reasons.append(self._explain(eqn, group, reason))
+            reasons.append(self._state.explain(eqn, group, reason))
         axes, position = domain_axes(operand.aval.shape)
-        return self._open("loops", axes, operand.aval.shape, position, reasons)
+        return self._state.open("loops", axes, operand.aval.shape, position, reasons)
 
     def _place_ordering(self, eqn: Eqn) -> None:
         """In a group of its own: what is put in order is read from memory by the positions."""
         shape = eqn.invars[0].aval.shape
         axes, position = domain_axes(shape)
         reasons = self._explanations(eqn, "what is put in order is read at computed positions")
-        group = self._open("loops", axes, shape, position, reasons)
+        group = self._state.open("loops", axes, shape, position, reasons)
         group.running = (eqn.params["dimension"], "order")
-        self._join(group, eqn, position)
+        self._state.join(group, eqn, position)
 
     def _place_dot(self, eqn: Eqn) -> None:
         reasons = self._explanations(eqn, "a dot starts its own tiles")
@@ -309,13 +234,13 @@ class _Fuser:
         *batch, m, n, k = (kindex.axis(name, extent) for name, extent in axes)
         position = (*batch, *position_in(m, dims.m_sizes), *position_in(n, dims.n_sizes))
         if contraction_dtype(eqn).kind in "fiu":
-            group = self._open("dot", axes, dims.out_shape, position, reasons)
+            group = self._state.open("dot", axes, dims.out_shape, position, reasons)
         else:
             # Complex products are plain loops that multiply and sum.
             shape = (*dims.batch_sizes, *(extent for _, extent in axes[-3:]))
-            group = self._open("loops", axes, shape, (*batch, m, n, k), reasons)
+            group = self._state.open("loops", axes, shape, (*batch, m, n, k), reasons)
             group.reduce_dims = (len(shape) - 1,)
-        self._join(group, eqn, position)
+        self._state.join(group, eqn, position)
 
     def _place_conv(self, eqn: Eqn) -> None:
         lhs, rhs = (atom.aval for atom in eqn.invars)
@@ -323,190 +248,20 @@ class _Fuser:
         loops = convolution_loops(convolution_of(lhs, rhs, eqn.params), batch_groups)
         shape = eqn.outvars[0].aval.shape
         reasons = self._explanations(eqn, "a convolution starts its own tiles")
-        group = self._open("conv", loops.axes, shape, loops.position, reasons)
-        self._join(group, eqn, loops.position)
+        group = self._state.open("conv", loops.axes, shape, loops.position, reasons)
+        self._state.join(group, eqn, loops.position)
 
     def _place_windows(self, eqn: Eqn, form: WindowReduction) -> None:
         out = eqn.outvars[0].aval.shape
         shape = (*out, *form.window([atom.aval for atom in eqn.invars], eqn.params))
         axes, position = domain_axes(shape)
         reasons = self._explanations(eqn, "each of its elements is read by several windows")
-        group = self._open("loops", axes, shape, position, reasons)
+        group = self._state.open("loops", axes, shape, position, reasons)
         group.reduce_dims = tuple(range(len(out), len(shape)))
-        self._join(group, eqn, group.reduced_position)
+        self._state.join(group, eqn, group.reduced_position)
 
     def _explanations(self, eqn: Eqn, reason: str) -> list[Refusal]:
-        return [self._explain(eqn, group, reason) for group in self._candidates(eqn)]
-
-    def _candidates(self, eqn: Eqn) -> list[Group]:
-        """Groups that the equation reads from, latest first."""
-        found = {
-            self._home[var].number: self._home[var]
-            for var in leaf_vars(eqn.invars, self._eqn_of_inlined)
-            if var in self._home and self._home[var].kind in ("loops", "dot", "conv")
-        }
-        return [found[number] for number in sorted(found, reverse=True)]
-
-    def _operand_reads(self, eqn: Eqn, position: Position) -> list[tuple[Atom, Position]]:
-        shape = self._by_parts.get(eqn.outvars[0])
-        if shape is not None:
-            dimension = eqn.params["dimension"]
-            return [
-                (piece.operand, shifted(position, dimension, piece.start))
-                for piece in pieces(eqn, shape)
-            ]
-        if isinstance(eqn.primitive.lower, View):
-            # The equation itself is the view; ask for its output.
-            return [(eqn.outvars[0], position)]
-        return [(atom, operand_position(atom, position)) for atom in eqn.invars]
-
-    def _refusal(
-        self,
-        group: Group,
-        eqn: Eqn,
-        operands: Iterable[tuple[Atom, Position]],
-        merging: Group | None = None,
-    ) -> str:
-        """Why an equation (of a group `merging` with this one) cannot join, or an empty string."""
-        if len(group.members) >= MAX_MEMBERS:
-            return f"it has {MAX_MEMBERS} members already"
-
-        def expanded(var: Var) -> Eqn | None:
-            # A view is asked for its output, which may be stored rather than inlined.
-            return eqn if var in eqn.outvars else self._inlined.get(var)
-
-        for atom, position in operands:
-            for read in reads_at(atom, position, group.axes, expanded):
-                home = self._home.get(read.var)
-                if home is not group:
-                    continue
-                if read.masked or read.index != group.placement.get(read.var):
-                    return f"it computes {self._names[read.var]} at another index than is read"
-        # Not only what is read: a barrier makes its readers wait for more.
-        for var in leaf_vars(eqn.invars, self._eqn_of_inlined):
-            home = self._home.get(var)
-            if home is None or home is group or home is merging:
-                continue
-            if self._dependencies.depends(home.number, group.number):
-                return "another operand comes from a group that depends on it"
-        operands_read = {v for e in [*group.members, eqn] for v in e.invars if isinstance(v, Var)}
-        if len(operands_read) > MAX_OPERANDS + len(group.members):
-            return f"together they read more than {MAX_OPERANDS} arrays"
-        return ""
-
-    def _explain(self, eqn: Eqn, group: Group, reason: str) -> Refusal:
-        return Refusal(f"{eqn.primitive.name} ({self._names[eqn.outvars[0]]})", group, reason)
-
-    def _open(
-        self,
-        kind: GroupKind,
-        axes: tuple[tuple[str, int], ...] = (),
-        shape: Shape = (),
-        position: Position = (),
-        reasons: list[Refusal] | None = None,
-    ) -> Group:
-        group = Group(len(self._groups), kind, axes, shape, position, why_not=reasons or [])
-        self._groups.append(group)
-        self._dependencies.open()
-        return group
-
-    def _join(self, group: Group, eqn: Eqn, position: Position, after: int = 0) -> None:
-        """Make an equation a member; `after` are groups, as bits, that must run before it."""
-        group.members.append(eqn)
-        needed = after | self._dependencies.sources(eqn.invars)
-        if group.kind == "host":
-            for atom in eqn.invars:
-                if isinstance(atom, Var) and atom in self._home:
-                    needed |= 1 << self._home[atom].number
-        self._dependencies.add(group.number, needed)
-        for var in eqn.outvars:
-            if var in self._by_parts:
-                group.by_parts[var] = Parts(self._by_parts[var], position)
-            else:
-                group.placement[var] = position
-            self._home[var] = group
-            # Readers of a value that is both stored and inlined may take either.
-            if var not in self._inlined:
-                self._dependencies.define(var, 1 << group.number)
-
-    def _eqn_of_inlined(self, var: Var) -> Eqn | None:
-        return self._inlined.get(var)
-
-    def _merge_groups(self) -> None:
-        """Merge groups over the same loops, one of which reads the other.
-
-        The walk cannot see this coming where a group starts from the program's inputs and meets
-        the other group's values only later.
-        """
-        for group in list(self._groups):
-            for number in bits(self._direct_dependencies(group)):
-                other = self._groups[number]
-                if other.members and self._can_merge(other, group):
-                    self._merge(other, group)
-
-    def _direct_dependencies(self, group: Group) -> int:
-        found = 0
-        for eqn in group.members:
-            for var in leaf_vars(eqn.invars, self._eqn_of_inlined):
-                home = self._home.get(var)
-                if home is not None and home is not group:
-                    found |= 1 << home.number
-        return found
-
-    def _can_merge(self, first: Group, second: Group) -> bool:
-        same_loops = (
-            first.kind == second.kind == "loops"
-            and first.axes == second.axes
-            and first.position == second.position
-            and (first.reduce_dims is None or second.reduce_dims in (None, first.reduce_dims))
-            and (first.running is None or second.running in (None, first.running))
-            and (first.running is None or second.reduce_dims is None)
-            and (second.running is None or first.reduce_dims is None)
-            and len(first.members) + len(second.members) <= MAX_MEMBERS
-        )
-        if not same_loops:
-            return False
-        # What windows and integer products read of the first group is computed at other points than
-        # where it is read.
-        for eqn in second.members:
-            if isinstance(eqn.primitive.lower, _READS_ELSEWHERE):
-                for var in leaf_vars(eqn.invars, self._eqn_of_inlined):
-                    if self._home.get(var) is first:
-                        return False
-        between = self._direct_dependencies(second) & ~(1 << first.number)
-        if any(self._dependencies.depends(n, first.number) for n in bits(between)):
-            return False
-        return not any(
-            self._refusal(first, eqn, self._member_reads(second, eqn), second)
-            for eqn in second.members
-        )
-
-    def _member_reads(self, group: Group, eqn: Eqn) -> list[tuple[Atom, Position]]:
-        """The operands of a member of a group, at the indices at which it reads them."""
-        if isinstance(eqn.primitive.lower, Reduction):
-            return [(eqn.invars[0], group.position)]
-        if isinstance(eqn.primitive.lower, _READS_ELSEWHERE):
-            return []
-        out = eqn.outvars[0]
-        parts = group.by_parts.get(out)
-        return self._operand_reads(eqn, group.placement[out] if parts is None else parts.position)
-
-    def _merge(self, first: Group, second: Group) -> None:
-        """Move everything from the earlier group to the later one."""
-        second.members = first.members + second.members
-        second.placement.update(first.placement)
-        second.why_not = first.why_not + second.why_not
-        if second.reduce_dims is None:
-            second.reduce_dims = first.reduce_dims
-        if second.running is None:
-            second.running = first.running
-        second.by_parts.update(first.by_parts)
-        moved = (*first.placement, *first.by_parts)
-        self._dependencies.merge(first.number, second.number, moved)
-        for var in moved:
-            self._home[var] = second
-        first.members, first.placement, first.by_parts, first.why_not = [], {}, {}, []
-        first.merged_into = second
+        return [self._state.explain(eqn, group, reason) for group in self._state.candidates(eqn)]
 
     def _find_outputs(self, group: Group) -> None:
         """Mark what a group reads from others, and the program's results, as stored."""
@@ -514,17 +269,17 @@ class _Fuser:
             if group.kind == "host":
                 needed = {atom for atom in eqn.invars if isinstance(atom, Var)}
             else:
-                needed = leaf_vars(eqn.invars, self._eqn_of_inlined)
+                needed = leaf_vars(eqn.invars, self._state.inlined.get)
             needed |= {var for var in eqn.outvars if var in self._outputs}
             for var in needed:
-                home = self._home.get(var)
+                home = self._state.home.get(var)
                 own = var in group.placement and not (home is group and var in self._outputs)
                 if home is not None and not own and var not in home.outputs:
                     home.outputs.append(var)
 
     def _ordered(self) -> list[Group]:
         """The groups in the order in which they run, numbered by it."""
-        in_order = (self._groups[number] for number in self._dependencies.order())
+        in_order = (self._state.groups[number] for number in self._state.dependencies.order())
         order = [group for group in in_order if group.members]
         for number, group in enumerate(order):
             group.number = number
