@@ -82,9 +82,11 @@ def current() -> SourceLine | None:
     if place.line is not None:
         return place.line
     frame: FrameType | None = sys._getframe(1)
+    known = _internal.get  # written out: every equation asks this of some eight frames
     while frame is not None:
         code = frame.f_code
-        if not is_internal(code.co_filename):
-            return SourceLine(code.co_filename, frame.f_lineno, code.co_qualname, place.scope)
+        file = code.co_filename
+        if not (known(file) or is_internal(file)):
+            return SourceLine(file, frame.f_lineno, code.co_qualname, place.scope)
         frame = frame.f_back
     return None

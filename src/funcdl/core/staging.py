@@ -85,13 +85,20 @@ class JaxprTrace(Trace):
 
     def record(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         """Add one equation; returns tracers for its outputs."""
-        invars = [self.atom(arg) for arg in args]
+        # Nearly all that tracing costs is here, so the usual cases are written out.
+        invars = [
+            x._var if type(x) is JaxprTracer and x._trace is self else self.atom(x) for x in args
+        ]
         avals = primitive.output_avals([atom.aval for atom in invars], params)
-        outvars = [Var(aval) for aval in avals]
         where = source.current()
-        self._eqns.append(Eqn(primitive, invars, outvars, params, where))
-        outs = [JaxprTracer(self, var, where) for var in outvars]
-        return outs if primitive.multiple_results else outs[0]
+        if primitive.multiple_results:
+            outvars = [Var(aval) for aval in avals]
+            self._eqns.append(Eqn(primitive, invars, outvars, params, where))
+            return [JaxprTracer(self, var, where) for var in outvars]
+        (aval,) = avals
+        var = Var(aval)
+        self._eqns.append(Eqn(primitive, invars, (var,), params, where))
+        return JaxprTracer(self, var, where)
 
     def arguments_behind(self, x: Any) -> list[str]:
         if self._names is None:

@@ -158,12 +158,12 @@ broadcast_in_dim = Primitive("broadcast_in_dim")
 def _broadcast_shape(
     x: ShapedArray, *, shape: Shape, broadcast_dimensions: tuple[int, ...]
 ) -> ShapedArray:
-    fits = (
-        len(broadcast_dimensions) == x.ndim
-        and list(broadcast_dimensions) == sorted(set(broadcast_dimensions))
-        and all(0 <= d < len(shape) for d in broadcast_dimensions)
-        and all(x.shape[i] in (1, shape[d]) for i, d in enumerate(broadcast_dimensions))
-    )
+    # A loop, since programs have more broadcasts than anything else.
+    ndim, last = len(shape), -1
+    fits = len(broadcast_dimensions) == len(x.shape)
+    for size, d in zip(x.shape, broadcast_dimensions):  # noqa: B905  # lengths: see above
+        fits = fits and last < d < ndim and size in (1, shape[d])
+        last = d
     if not fits:
         raise ShapeError(
             f"broadcast_in_dim: cannot broadcast {x} to shape {shape} with "
