@@ -13,7 +13,7 @@ written is cheap and finite (`where` around what may overflow, `stop_gradient` a
 cancels), and so that the compiler can fuse it.
 
 A module of this package may import `funcdl.numpy`, `funcdl.lax`, `funcdl.random` and what stands
-below them, and never `funcdl.optim` or `funcdl.data`.
+below them, and never `funcdl.optim` or `funcdl.image`.
 
 Designs rejected:
 

@@ -105,7 +105,7 @@ def _signs_differ(x: Any, y: Any) -> Any:
 
 
 def _needs_floor(rest: Any, y: Any) -> Any:
-    """Where truncation towards zero has rounded up, given what `ops.rem` left."""
+    """Where truncation towards zero has rounded up, given what `rem` left."""
     return bits.and_(comparison.ne(rest, full_like(rest, 0)), _signs_differ(rest, y))
 
 
