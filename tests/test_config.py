@@ -74,10 +74,12 @@ BAD = [
         "'fastest'",
     ),
     ("autotune", 2, "0, 1 or 'exhaustive'"),
-    ("num_threads", -1, "an integer >= 0"),
-    ("num_threads", True, "an integer >= 0"),
-    ("num_threads", 1.0, "an integer >= 0"),
-    ("num_threads", "two", "an integer >= 0"),
+    ("num_threads", -1, "an integer from 0 to 4096"),
+    ("num_threads", 4097, "an integer from 0 to 4096"),
+    ("num_threads", "9" * 20, "an integer from 0 to 4096"),
+    ("num_threads", True, "an integer from 0 to 4096"),
+    ("num_threads", 1.0, "an integer from 0 to 4096"),
+    ("num_threads", "two", "an integer from 0 to 4096"),
 ]
 
 

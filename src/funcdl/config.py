@@ -62,9 +62,15 @@ def _autotune(value: Any) -> str:
     return _one_of("0", "1", "exhaustive")(text)
 
 
-def _count(value: Any) -> int:
-    if not isinstance(value, bool) and isinstance(value, (int, str)) and int(value) >= 0:
-        return int(value)
+# More than any machine has cores. Starting 100 000 threads takes half a minute.
+_MAX_THREADS = 4096
+
+
+def _thread_count(value: Any) -> int:
+    if not isinstance(value, bool) and isinstance(value, (int, str)):
+        number = int(value)
+        if 0 <= number <= _MAX_THREADS:
+            return number
     raise ValueError
 
 
@@ -155,7 +161,13 @@ FLAGS: dict[str, Flag] = dict(
             "0, 1 or 'exhaustive'",
             "time schedules of GPU kernels when they are compiled, and keep the best",
         ),
-        _flag("num_threads", 0, _count, "an integer >= 0", "CPU threads; 0 is one per core"),
+        _flag(
+            "num_threads",
+            0,
+            _thread_count,
+            f"an integer from 0 to {_MAX_THREADS}",
+            "CPU threads; 0 is one per core",
+        ),
         _flag(
             "traceback_filtering",
             True,
