@@ -136,6 +136,12 @@ def test_a_failure_shows_command_message_and_source(compiler: Compiler) -> None:
     assert "missing" in again.stderr
 
 
+def test_an_empty_object_is_a_failure(tmp_path: Path, compiler: Compiler) -> None:
+    empty = script(tmp_path / "empty", 'while [ "$1" != -o ]; do shift; done; : > "$2"\n')
+    with pytest.raises(CompilerError, match=r"refused 'unit' \(exit status 0\)"):
+        Compiler((str(empty),), compiler.version).build(SOURCE)
+
+
 def test_a_long_failure_is_shortened(compiler: Compiler) -> None:
     source = "".join(f"int f{i}(void) {{ return missing{i}; }}\n" for i in range(50))
     with pytest.raises(CompilerError, match=r"… \d+ more lines$") as caught:

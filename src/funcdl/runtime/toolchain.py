@@ -130,8 +130,9 @@ class Compiler:
             return path
         with store.scratch() as folder:
             result = self._run(unit, folder)
-            if result.returncode == 0:
-                return store.put(key, ".so", folder / "unit.so")
+            built = folder / "unit.so"
+            if result.returncode == 0 and built.stat().st_size:
+                return store.put(key, ".so", built)
         kept = store.put(key, ".c", unit.source)
         command = self._command(unit, [str(kept)], os.devnull)
         raise CompilerError(
