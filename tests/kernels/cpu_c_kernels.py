@@ -380,6 +380,9 @@ def _dots() -> Iterator[Example]:
     make.append(dot("dot_shared_rhs", 9, 10, 11, batch=3, batched_rhs=False))
     make.append(dot("dot_many_shared_rhs", 9, 10, 50, batch=40, batched_rhs=False))
     make.append(dot_update("dot_update", 41, 130, 12))
+    make.append(dot("dot_direct", 21, 97, 40))
+    make.append(dot("dot_direct_f64", 21, 97, 40, dtype=F64))
+    make.append(dot("dot_direct_packed", 21, 96, 40, transposed=(True, True), batch=2))
     yield from ((kernel, random_buffers(kernel)) for kernel in make)
 
 

@@ -4,7 +4,6 @@
  *   any n_b */
 static void dot_batch(const float *restrict x, const float *restrict y, float *restrict out0,
                       const int64_t n_b) {
-  enum { tile_columns = (32 + FD_NR_F32 - 1) / FD_NR_F32 * FD_NR_F32 };
   enum { rhs_columns = (64 + FD_NR_F32 - 1) / FD_NR_F32 * FD_NR_F32 };
   #pragma omp parallel for num_threads(fd_num_threads) schedule(static)
   for (int64_t b = 0; b < n_b; ++b) {
@@ -15,17 +14,9 @@ static void dot_batch(const float *restrict x, const float *restrict y, float *r
     }
     /* tiles of v2, and what follows from them */
     for (int64_t n_tile = 0; n_tile < 64; n_tile += 32) {
-      _Alignas(64) float product[64 * tile_columns];
       fd_gemm_f32(64, (32 + FD_LANES_F32 - 1) / FD_LANES_F32 * FD_LANES_F32, 32, &x[b * 2048], 32,
-                  1, rhs_panels + n_tile * 32, FD_NR_F32, FD_NR_F32 * (32), product, tile_columns,
-                  0);
-      for (int64_t m = 0; m < 64; ++m) {
-        #pragma omp simd
-        for (int64_t n = n_tile; n < n_tile + 32; ++n) {
-          const float v2 = product[m * tile_columns + n - n_tile];
-          out0[b * 4096 + m * 64 + n] = v2;
-        }
-      }
+                  1, rhs_panels + n_tile * 32, FD_NR_F32, FD_NR_F32 * (32),
+                  &out0[b * 4096 + n_tile], 64, 0);
     }
   }
 }

@@ -76,10 +76,10 @@ DOT_SMALL = 4096
 # second-level cache. Terms of a block, where operands are evaluated block by block.
 DOT_TILE = (128, 256)
 DOT_DEPTH = 256
-# Tiles are made smaller, down to a limit, until there are this many for threads to share, unless
-# each would be less work than this.
+# Tiles are made smaller, down to a limit, until there are this many for threads to share. Products
+# of less work than this, in additions, are done before a second thread has begun.
 MANY_TILES = 8
-TILE_WORK = 128 * 1024
+DOT_PARALLEL_WORK = 640 * 1024
 MIN_TILE = (8, 32)
 # There are about this many tiles of columns, where tiles of the sizes above allow it: few columns
 # and many rows read the right operand, the larger one as a rule, fewer times.
@@ -259,7 +259,7 @@ def _schedule_dot(kernel: Kernel, dot: Dot) -> Schedule:
     k = kernel.axis(dot.k).extent
     batch = [a for a in kernel.axes if a.name not in (dot.m, dot.n, dot.k) and a.extent != 1]
     elements = prod(axis.extent for axis in batch)
-    tiles_wanted = min(work(kernel) // TILE_WORK, MANY_TILES)
+    tiles_wanted = MANY_TILES if work(kernel) >= DOT_PARALLEL_WORK else 1
     # What is packed is packed for all tiles of an element: then threads share one or the other.
     in_place = reads_in_place(kernel, dot)
     by_element = elements >= (2 if in_place else MANY_CHUNKS) and tiles_wanted > 1

@@ -44,6 +44,9 @@ MOST_TERMS = 256
 # there is no time to fetch it.
 FETCHED_BYTES = 128 * 1024
 FETCHED_TERMS = 64
+# A product that is stored as it is goes to its place at once, where it has no more terms than this:
+# fd_gemm adds those of later blocks to what it has stored, which is far apart there.
+DIRECT_TERMS = 256
 
 
 def is_blocked(kernel: Kernel, schedule: Schedule) -> bool:
@@ -182,6 +185,7 @@ class _DotRenderer:
         self.share_tiles = bool(parallel) and not self.share_batch and several
         rhs_axes = kernel.value_type(self.dot.rhs).axes
         self.pack_once = not any(axis in rhs_axes for axis in self.batch)
+        self.direct = self._direct()
 
     def _tiled(self, axis: str, unit: int = 1, *, room: int = 0, looped: bool = False) -> Tiled:
         extent = self.kernel.axis(axis).extent
@@ -201,9 +205,31 @@ class _DotRenderer:
         wide = narrowest * self.dot.type.dtype.itemsize >= VECTOR_BYTES
         return wide and self.k.single and reads_in_place(self.kernel, self.dot)
 
+    def _direct(self) -> Store | None:
+        """The store of the product, if that is all the kernel does, in rows of whole vectors."""
+        effects = [i for i in self.kernel.body if isinstance(i, Effect)]
+        store = effects[0]
+        if len(effects) > 1 or not isinstance(store, Store) or store.value != self.id:
+            return None
+        rows, columns = self.m.axis, self.n.axis
+        index, itemsize = store.index, self.dot.type.dtype.itemsize
+        whole = all(size * itemsize % VECTOR_BYTES == 0 for size in (self.n.size, self.n.extent))
+        short = self.k.single and not self.k.generic and self.k.extent <= DIRECT_TERMS
+        fits = (
+            (whole or self.in_place)
+            and short
+            and store.mask is None
+            and not self.kernel.buffer(store.buffer).may_alias
+            and index.coefficient(columns) == 1
+            and has_strides(index, {rows, columns})
+            and {rows, columns, *self.batch} <= set(index.axes())
+        )
+        return store if fits else None
+
     def render(self) -> None:
         strip = f"FD_NR_{self.short.upper()}"
-        self.writer.line(f"enum {{ tile_columns = {_round_up(self.n.size, strip)} }};")
+        if self.direct is None:
+            self.writer.line(f"enum {{ tile_columns = {_round_up(self.n.size, strip)} }};")
         if self.in_place:
             loops = [*self.batch_loops(), *self.m.tiles(), *self.n.tiles()]
             self.nest.write(share(loops, PARALLEL) if self.parallel else loops, inside=self.tile)
@@ -280,6 +306,9 @@ class _DotRenderer:
 
     def tile(self) -> None:
         """One tile of the product, and what follows from it."""
+        if self.direct is not None:
+            self.nest.write(self.k.tiles(), inside=self.multiply)
+            return
         size = f"{self.m.most} * tile_columns"
         self.writer.line(f"_Alignas(64) {self.type} product[{size}];")
         axes = self.dot.type.axes
@@ -303,7 +332,11 @@ class _DotRenderer:
             rhs, rhs_strides = self.panel(self.n), (strip, f"{strip} * ({self.k.count})")
         accumulate = "0" if self.k.single else f"{self.k.first} > 0"
         arguments = [self.m.count, columns, self.k.count, lhs, *strides]
-        arguments += [rhs, *rhs_strides, "product", "tile_columns", accumulate]
+        result = ["product", "tile_columns"]
+        if self.direct is not None:
+            place = self.element(self.direct, self.m, self.n)
+            result = [place, str(self.stride(self.direct, self.m))]
+        arguments += [rhs, *rhs_strides, *result, accumulate]
         function = f"fd_gemm_{self.short}"
         accesses = self.fetched()
         if accesses:
