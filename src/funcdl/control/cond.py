@@ -92,6 +92,11 @@ def switch(
       index: an integer scalar; out of range means the first or the last branch.
       branches: functions that return pytrees of the same structure, shapes and dtypes.
       operands, operand: as for `cond`.
+
+    Raises:
+      ArgumentError: there are no branches.
+      DtypeError: `index` is no integer scalar.
+      TreeError, ShapeError: the branches return different structures or types.
     """
     if not branches:
         raise ArgumentError("switch requires at least one branch, got none")

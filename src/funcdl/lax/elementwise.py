@@ -242,6 +242,10 @@ def select_n(which: ArrayLike, *cases: ArrayLike) -> Any:
     Args:
       which: int32 numbers from 0, or bools for two cases; of the cases' shape or a scalar.
       cases: arrays of one shape and dtype.
+
+    Raises:
+      ShapeError: there are no cases, or they differ in shape or dtype.
+      DtypeError: `which` is of another type.
     """
     if not cases:
         raise ShapeError("select_n: at least one case is needed")

@@ -89,7 +89,19 @@ def dynamic_slice_in_dim(
     *,
     allow_negative_indices: bool = True,
 ) -> Any:
-    """As `dynamic_slice`, along one dimension; the others are kept whole."""
+    """As `dynamic_slice`, along one dimension; the others are kept whole.
+
+    Args:
+      operand: the array.
+      start_index: an integer, which may be traced.
+      slice_size: a Python integer.
+      axis: the dimension.
+      allow_negative_indices: as for `dynamic_slice`.
+
+    Raises:
+      ArgumentError: there is no such axis.
+      ShapeError: the size does not fit, or the start is no scalar.
+    """
     x = array("dynamic_slice_in_dim", operand)
     axis = normalize_axis("dynamic_slice_in_dim", axis, x.ndim)
     sizes = list(x.aval.shape)
@@ -110,7 +122,18 @@ def dynamic_index_in_dim(
     *,
     allow_negative_indices: bool = True,
 ) -> Any:
-    """The elements at a computed place along one dimension."""
+    """The elements at a computed place along one dimension.
+
+    Args:
+      operand: the array.
+      index: the place, an integer, which may be traced.
+      axis: the dimension.
+      keepdims: whether it stays, with size 1.
+      allow_negative_indices: as for `dynamic_slice`.
+
+    Raises:
+      ArgumentError: there is no such axis.
+    """
     out = dynamic_slice_in_dim(
         operand, index, 1, axis, allow_negative_indices=allow_negative_indices
     )
@@ -124,7 +147,17 @@ def dynamic_update_slice(
     *,
     allow_negative_indices: Negative = True,
 ) -> Any:
-    """The array with a slice at computed starts replaced (see `dynamic_slice`)."""
+    """The array with a slice at computed starts replaced (see `jax.lax.dynamic_update_slice`).
+
+    Args:
+      operand: the array.
+      update: what to write, of as many dimensions, each at most as large.
+      start_indices, allow_negative_indices: as for `dynamic_slice`.
+
+    Raises:
+      ShapeError: update or starts do not fit.
+      DtypeError: the dtypes differ.
+    """
     x = array("dynamic_update_slice", operand)
     value = convert_scalar("dynamic_update_slice", update, x)
     starts = _starts("dynamic_update_slice", x, start_indices, allow_negative_indices)
@@ -139,7 +172,19 @@ def dynamic_update_slice_in_dim(
     *,
     allow_negative_indices: bool = True,
 ) -> Any:
-    """As `dynamic_update_slice`, along one dimension."""
+    """As `dynamic_update_slice`, along one dimension.
+
+    Args:
+      operand: the array.
+      update: what to write, of as many dimensions, each at most as large.
+      start_index: an integer, which may be traced.
+      axis: the dimension; along others the update begins at 0.
+      allow_negative_indices: as for `dynamic_slice`.
+
+    Raises:
+      ArgumentError: there is no such axis.
+      ShapeError, DtypeError: the update does not fit.
+    """
     x = array("dynamic_update_slice_in_dim", operand)
     axis = normalize_axis("dynamic_update_slice_in_dim", axis, x.ndim)
     return dynamic_update_slice(
@@ -158,7 +203,19 @@ def dynamic_update_index_in_dim(
     *,
     allow_negative_indices: bool = True,
 ) -> Any:
-    """The array with the elements at a computed place along one dimension replaced."""
+    """The array with the elements at a computed place along one dimension replaced.
+
+    Args:
+      operand: the array.
+      update: what to write; it may lack the dimension, or have it with size 1.
+      index: the place, an integer, which may be traced.
+      axis: the dimension.
+      allow_negative_indices: as for `dynamic_slice`.
+
+    Raises:
+      ArgumentError: there is no such axis.
+      ShapeError, DtypeError: the update does not fit.
+    """
     x = array("dynamic_update_index_in_dim", operand)
     axis = normalize_axis("dynamic_update_index_in_dim", axis, x.ndim)
     value = convert_scalar("dynamic_update_index_in_dim", update, x)

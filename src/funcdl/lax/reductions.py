@@ -39,12 +39,23 @@ reduce_or = _reduction("reduce_or", reduction.reduce_or, "Disjunction, bit by bi
 
 
 def argmax(operand: ArrayLike, axis: int, index_dtype: DTypeLike) -> Any:
-    """Where the largest element is along an axis: the first of equal ones, NaN before all."""
+    """Where the largest element is along an axis: the first of equal ones, NaN before all.
+
+    Args:
+      operand: the array.
+      axis: the dimension, which the result does not keep.
+      index_dtype: an integer dtype, of the result.
+
+    Raises:
+      ArgumentError: there is no such axis.
+      ShapeError: there are no elements along it.
+      DtypeError: `index_dtype` is no integer type, or the operand has no order.
+    """
     return _find("argmax", arg_reduction.argmax, operand, axis, index_dtype)
 
 
 def argmin(operand: ArrayLike, axis: int, index_dtype: DTypeLike) -> Any:
-    """Where the smallest element is along an axis: the first of equal ones, NaN before all."""
+    """Where the smallest element is along an axis; arguments and errors are those of `argmax`."""
     return _find("argmin", arg_reduction.argmin, operand, axis, index_dtype)
 
 
@@ -150,7 +161,16 @@ def dot(
 
 
 def batch_matmul(lhs: ArrayLike, rhs: ArrayLike, precision: Any = None) -> Any:
-    """Products of matrices in the last two dimensions; the leading dimensions are equal."""
+    """Products of matrices (see `jax.lax.batch_matmul`).
+
+    Args:
+      lhs: matrices ``[..., m, k]``.
+      rhs: matrices ``[..., k, n]``, with the same leading dimensions.
+      precision: as for `dot_general`.
+
+    Raises:
+      ShapeError: there are fewer than two dimensions, or the shapes do not fit.
+    """
     x, y = array("batch_matmul", lhs), array("batch_matmul", rhs)
     if x.ndim < 2 or x.ndim != y.ndim:
         raise ShapeError(

@@ -27,7 +27,11 @@ full_like = creation.full_like
 
 
 def full(shape: ShapeLike, fill_value: ArrayLike, dtype: DTypeLike = None) -> Any:
-    """An array full of one scalar."""
+    """An array full of one scalar.
+
+    Raises:
+      ShapeError: `fill_value` is no scalar.
+    """
     value = array("full", fill_value)
     if value.aval.shape:
         raise ShapeError(f"full: fill_value must be a scalar, got {value.aval}")
@@ -122,7 +126,17 @@ def tile(operand: ArrayLike, reps: Sequence[int]) -> Any:
 def broadcast_in_dim(
     operand: ArrayLike, shape: ShapeLike, broadcast_dimensions: Sequence[int]
 ) -> Any:
-    """Repeated along all dimensions of `shape` but those named, where the operand's go."""
+    """An array repeated along new dimensions (see `jax.lax.broadcast_in_dim`).
+
+    Args:
+      operand: the array.
+      shape: the shape of the result.
+      broadcast_dimensions: for each dimension of the operand, its place in the result, where it has
+        the same size, or any other if it is 1.
+
+    Raises:
+      ShapeError: the shapes or places do not fit.
+    """
     return ops.broadcast_in_dim(
         array("broadcast_in_dim", operand),
         shape=shape_of(shape),
@@ -146,7 +160,12 @@ def squeeze(array: ArrayLike, dimensions: Sequence[int]) -> Any:
 
 
 def collapse(operand: ArrayLike, start_dimension: int, stop_dimension: int | None = None) -> Any:
-    """The dimensions from start up to, but without, stop made one."""
+    """The dimensions from start up to, but without, stop made one (see `jax.lax.collapse`).
+
+    Args:
+      operand: the array.
+      start_dimension, stop_dimension: negative numbers count from the end; None is the end.
+    """
     x = array("collapse", operand)
     start, stop = _bounds(start_dimension, stop_dimension, x.ndim)
     shape = x.aval.shape
@@ -160,7 +179,17 @@ def slice(
     limit_indices: Sequence[int],
     strides: Sequence[int] | None = None,
 ) -> Any:
-    """Every stride-th element from start up to, but without, limit, along each dimension."""
+    """A part of an array (see `jax.lax.slice`).
+
+    Args:
+      operand: the array.
+      start_indices, limit_indices: for each dimension the first element, and the end, which is not
+        taken; negative numbers are refused.
+      strides: for each dimension how far apart the elements taken are, by default 1.
+
+    Raises:
+      ShapeError: a part that reaches out of the array, or not one number for each dimension.
+    """
     return slicing.slice_(
         array("slice", operand),
         start_indices=_dims(start_indices),
@@ -176,7 +205,19 @@ def slice_in_dim(
     stride: int = 1,
     axis: int = 0,
 ) -> Any:
-    """As `slice`, along one dimension; None is its end, negative numbers count from there."""
+    """As `slice`, along one dimension (see `jax.lax.slice_in_dim`).
+
+    Args:
+      operand: the array.
+      start_index, limit_index: the first element, and the end, which is not taken; None is the
+        dimension's bound, negative numbers count from its end, and what is beyond it is moved there.
+      stride: how far apart the elements taken are.
+      axis: the dimension.
+
+    Raises:
+      ArgumentError: there is no such axis.
+      ShapeError: `stride` is not positive.
+    """
     x = array("slice_in_dim", operand)
     axis = normalize_axis("slice_in_dim", axis, x.ndim)
     starts, limits, strides = [0] * x.ndim, list(x.aval.shape), [1] * x.ndim
@@ -186,7 +227,18 @@ def slice_in_dim(
 
 
 def index_in_dim(operand: ArrayLike, index: int, axis: int = 0, keepdims: bool = True) -> Any:
-    """The elements at one place along a dimension."""
+    """The elements at one place along a dimension (see `jax.lax.index_in_dim`).
+
+    Args:
+      operand: the array.
+      index: the place; negative numbers count from the end.
+      axis: the dimension.
+      keepdims: whether it stays, with size 1.
+
+    Raises:
+      ArgumentError: there is no such axis.
+      IndexError: there is no such place.
+    """
     x = array("index_in_dim", operand)
     axis = normalize_axis("index_in_dim", axis, x.ndim)
     size = x.aval.shape[axis]

@@ -184,7 +184,16 @@ def astype(x: ArrayLike, dtype: DTypeLike, /, *, copy: bool = False) -> Any:
 
 
 def full(shape: ShapeLike, fill_value: ArrayLike, dtype: DTypeLike = None) -> Any:
-    """An array full of one value; without `dtype`, of the value's own (weak) type."""
+    """An array full of one value (see `jax.numpy.full`).
+
+    Args:
+      shape: the shape of the result.
+      fill_value: a scalar, or an array that broadcasts to `shape`.
+      dtype: the element type; by default the value's own (weak) type.
+
+    Raises:
+      ShapeError: `fill_value` does not broadcast to `shape`.
+    """
     sizes = shape_of(shape)
     value = asarray(fill_value, dtype)
     if type(value) is Array and context.trace is eval_trace:
@@ -212,7 +221,16 @@ def empty(shape: ShapeLike, dtype: DTypeLike = None) -> Any:
 def full_like(
     a: ArrayLike, fill_value: ArrayLike, dtype: DTypeLike = None, shape: ShapeLike = None
 ) -> Any:
-    """An array full of one value, of the type and shape of `a` unless others are given."""
+    """An array full of one value (see `jax.numpy.full_like`).
+
+    Args:
+      a: gives shape and type, a weak one too, where these are not given.
+      fill_value: a scalar, or an array that broadcasts to the shape.
+      dtype, shape: those of the result, in place of the ones of `a`.
+
+    Raises:
+      ShapeError: `fill_value` does not broadcast to the shape.
+    """
     a = as_array(operand("full_like", a))
     sizes = a.aval.shape if shape is None else shape_of(shape)
     if dtype is not None:
@@ -373,6 +391,10 @@ def meshgrid(
       copy: must be true, since arrays share no memory that anybody writes.
       sparse: whether to leave dimensions along which nothing changes at size 1.
       indexing: "xy": the first array runs along the second dimension; "ij": along the first.
+
+    Raises:
+      ArgumentError: `copy` is false, or `indexing` unknown.
+      ShapeError: an array has two dimensions or more.
     """
     if not copy:
         raise ArgumentError("meshgrid: copy must be true, since arrays are immutable")

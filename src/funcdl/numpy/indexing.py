@@ -295,7 +295,17 @@ def where(
 
 
 def select(condlist: Any, choicelist: Any, default: ArrayLike = 0) -> Any:
-    """For each element, the first choice whose condition is true (see `numpy.select`)."""
+    """For each element, the first choice whose condition is true (see `numpy.select`).
+
+    Args:
+      condlist: bool arrays.
+      choicelist: as many arrays; all broadcast with the conditions, and their dtypes are promoted.
+      default: the elements for which no condition is true.
+
+    Raises:
+      ArgumentError: there are no conditions, or not as many choices.
+      ShapeError: the shapes do not broadcast.
+    """
     if len(condlist) != len(choicelist) or not condlist:
         raise ArgumentError(
             f"select: each condition needs a choice, got {len(condlist)} and {len(choicelist)}"

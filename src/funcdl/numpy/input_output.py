@@ -70,6 +70,9 @@ def savez(file: Any, *args: Any, allow_pickle: bool = False, **kwds: Any) -> Non
       file: a path or an open binary file.
       args, kwds: the arrays.
       allow_pickle: has no effect.
+
+    Raises:
+      ArgumentError: a name such as ``arr_0`` is given where an array without a name has it.
     """
     named = {f"arr_{i}": x for i, x in enumerate(args)}
     if shared := sorted(named.keys() & kwds.keys()):

@@ -198,7 +198,18 @@ def inner(
     precision: Any = None,
     preferred_element_type: DTypeLike = None,
 ) -> Any:
-    """The last dimensions of both multiplied and added up (see `numpy.inner`)."""
+    """The last dimensions of both multiplied and added up (see `numpy.inner`).
+
+    Args:
+      a, b: arrays ``[..., n]``, or a scalar, which multiplies the other.
+      precision, preferred_element_type: as for `matmul`.
+
+    Returns:
+      An array of the other dimensions of `a`, then those of `b`.
+
+    Raises:
+      ShapeError: the last dimensions differ.
+    """
     x, y = promote_dtypes("inner", a, b)
     if x.ndim == 0 or y.ndim == 0:
         return dot(x, y, precision=precision, preferred_element_type=preferred_element_type)
@@ -237,7 +248,16 @@ def vecdot(
     precision: Any = None,
     preferred_element_type: DTypeLike = None,
 ) -> Any:
-    """Inner products along an axis, the other dimensions broadcast; ``x1`` is conjugated."""
+    """Inner products of vectors, the first of them conjugated (see `jax.numpy.vecdot`).
+
+    Args:
+      x1, x2: arrays of equal size along `axis`; their other dimensions broadcast.
+      axis: the dimension of the vectors.
+      precision, preferred_element_type: as for `matmul`.
+
+    Raises:
+      ShapeError: a scalar, vectors of different sizes, or shapes that do not broadcast.
+    """
     x, y = promote_dtypes("vecdot", x1, x2)
     if x.ndim == 0 or y.ndim == 0:
         raise ShapeError(f"vecdot: vectors are needed, got {x.aval} and {y.aval}")

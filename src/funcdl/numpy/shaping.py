@@ -140,7 +140,11 @@ permute_dims = transpose
 
 
 def matrix_transpose(x: ArrayLike, /) -> Any:
-    """The last two dimensions swapped."""
+    """The last two dimensions swapped.
+
+    Raises:
+      ShapeError: there are not two dimensions.
+    """
     if ndim(x) < 2:
         raise ShapeError(f"matrix_transpose: two dimensions are needed, got shape {shape(x)}")
     return swapaxes(x, -1, -2)
@@ -307,7 +311,16 @@ def fliplr(m: ArrayLike) -> Any:
 
 
 def rot90(m: ArrayLike, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
-    """Turned by `k` times 90 degrees, from the first of `axes` towards the second."""
+    """An array turned by `k` times 90 degrees (see `numpy.rot90`).
+
+    Args:
+      m: the array.
+      k: how often; negative numbers turn the other way.
+      axes: the two dimensions of the plane; the first turns towards the second.
+
+    Raises:
+      ArgumentError: the axes are equal, or there are no such ones.
+    """
     m = array("rot90", m)
     first, second = (normalize_axis("rot90", axis, m.aval.ndim) for axis in axes)
     if first == second:
@@ -333,6 +346,9 @@ def roll(
       a: the array.
       shift: by how many places; one number, or one for each axis. It may be traced.
       axis: the axis or axes; None: along all elements in row-major order.
+
+    Raises:
+      ArgumentError: there are not as many shifts as axes, or no such axis.
     """
     a = array("roll", a)
     if axis is None:

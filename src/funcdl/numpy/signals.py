@@ -252,6 +252,9 @@ def unwrap(
       discont: the least jump to take out, by default half a period.
       axis: the axis.
       period: what full turns add to an angle.
+
+    Raises:
+      DtypeError: the angles are complex.
     """
     p = array("unwrap", p)
     if dtypes.is_complex(p.aval.dtype):

@@ -24,7 +24,11 @@ __all__ = [
 
 
 def unstack(x: ArrayLike, /, *, axis: int = 0) -> tuple[Any, ...]:
-    """The parts of an array along a dimension, without that dimension."""
+    """The parts of an array along a dimension, without that dimension (see `jax.numpy.unstack`).
+
+    Raises:
+      ArgumentError: there is no such axis.
+    """
     x = array("unstack", x)
     axis = normalize_axis("unstack", axis, x.ndim)
     shape = x.aval.shape[:axis] + x.aval.shape[axis + 1 :]
@@ -59,7 +63,11 @@ def split(ary: ArrayLike, indices_or_sections: Places, axis: int = 0) -> list[An
 
 
 def array_split(ary: ArrayLike, indices_or_sections: Places, axis: int = 0) -> list[Any]:
-    """As `split`; parts may differ in size by one, the larger ones first."""
+    """As `split`; parts may differ in size by one, the larger ones first.
+
+    Raises:
+      ArgumentError: fewer than one part is asked for, or there is no such axis.
+    """
     ary = array("array_split", ary)
     axis = normalize_axis("array_split", axis, ary.ndim)
     size = ary.aval.shape[axis]

@@ -49,7 +49,17 @@ def stateless(function: Callable[[Updates, Params], Updates]) -> GradientTransfo
 
 
 def chain(*transformations: GradientTransformation) -> GradientTransformation:
-    """Apply transformations one after the other (see `optax.chain`); the state is a tuple."""
+    """Apply transformations one after the other (see `optax.chain`).
+
+    Args:
+      transformations: each gets the updates that the one before it returned.
+
+    Returns:
+      A transformation whose state is a tuple of theirs.
+
+    Raises:
+      ArgumentError: `update` is given a state of another number of parts.
+    """
 
     def init(params: Params) -> tuple[State, ...]:
         return tuple(transformation.init(params) for transformation in transformations)

@@ -49,7 +49,19 @@ def key(
 
 
 def PRNGKey(seed: int | ArrayLike, *, impl: str | None = None) -> Any:
-    """As `key`, as raw data: a uint32 array of shape (2,) (see `jax.random.PRNGKey`)."""
+    """As `key`, as raw data (see `jax.random.PRNGKey`).
+
+    Args:
+      seed: an integer of 64 bits, or an integer array without dimensions.
+      impl: must be None or ``"threefry2x32"``.
+
+    Returns:
+      A uint32 array of shape ``(2,)``.
+
+    Raises:
+      ArgumentError: the seed does not fit in 64 bits, or another generator is asked for.
+      ShapeError, DtypeError: the seed is no scalar, or no integer.
+    """
     _check_impl(impl)
     if type(seed) is int:
         if not -(2**63) <= seed < 2**63:

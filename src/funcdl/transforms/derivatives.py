@@ -79,8 +79,18 @@ def jvp(
 def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """The value of a function and its derivative as a linear function (see `jax.linearize`).
 
-    The returned function maps tangents of `primals` to the output's tangent, without computing
-    `fun` again.
+    Args:
+      fun: a function of pytrees of arrays.
+      primals: its arguments.
+      has_aux: whether `fun` returns a pair, of which the second part is not differentiated.
+
+    Returns:
+      The output and a function from tangents of `primals` to the output's tangent, which does not
+      compute `fun` again; with `has_aux`, the second part comes third.
+
+    Raises:
+      TreeError: the returned function is called with tangents of another structure than `primals`.
+      ShapeError, DtypeError: with a tangent that does not fit its primal.
     """
     flat, treedef, names = _flatten_args(fun, primals, "linearize")
     flat_fun = FlatFunction(fun, treedef, has_aux, "linearize")
