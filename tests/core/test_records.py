@@ -121,6 +121,23 @@ def test_own_methods_stay() -> None:
     assert (hash(Own(1)), repr(Own(1))) == (7, "own")
 
 
+def test_records_with_equally_many_fields_have_their_own_names() -> None:
+    @record
+    class Other:
+        other: int
+        own: str
+
+    x = Other(own="a", other=1)
+    assert (x.other, x.own) == (1, "a")
+    assert x == Other(1, "a") != Other(2, "a")
+    made: Any = Other
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'own'"):
+        made(1)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'first'"):
+        made(first=1)
+    assert Pair(first=1) == Pair(1, ())
+
+
 @pytest.mark.parametrize("arguments", [(), (1, 2, 3)])
 def test_a_wrong_number_of_arguments_is_an_error(arguments: tuple[int, ...]) -> None:
     made: Any = Pair
@@ -134,6 +151,13 @@ def test_what_records_do_not_have_is_refused() -> None:
         @record
         class Listed:
             items: list[int] = field(default_factory=list)
+
+    with pytest.raises(TypeError, match="Mixed has a field with a default before one without"):
+
+        @record
+        class Mixed:
+            first: int = 0
+            second: int
 
     with pytest.raises(TypeError, match="Checked has a __post_init__"):
 

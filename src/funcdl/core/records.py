@@ -2,15 +2,18 @@
 
 ``dataclass(frozen=True, slots=True)`` compiles six methods one by one (0.35 ms for each class, a
 third of the time of ``import funcdl``), and its instances set their fields through
-``object.__setattr__``. `record` compiles three methods at once and shares the others.
+``object.__setattr__``. `record` compiles three methods once for all classes of so many fields, puts
+each class's names into their code, and shares the other methods.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, fields
+from functools import cache
 from inspect import get_annotations
 from reprlib import recursive_repr
+from types import CodeType, FunctionType
 from typing import Any, TypeVar, cast, dataclass_transform
 
 _Class = TypeVar("_Class", bound=type[Any])
@@ -24,8 +27,8 @@ def record(cls: _Class) -> _Class:
     alike. Defaults are plain values: ``field()`` and ``__post_init__`` need a dataclass.
 
     Raises:
-      TypeError: a default is a ``field()``, the class has a ``__post_init__``, or it inherits from
-        a frozen dataclass.
+      TypeError: a default is a ``field()``, a field without default follows one with a default, the
+        class has a ``__post_init__``, or it inherits from a frozen dataclass.
     """
     if hasattr(cls, "__post_init__"):
         raise TypeError(f"record: {cls.__name__} has a __post_init__; make it a dataclass instead")
@@ -39,42 +42,61 @@ def record(cls: _Class) -> _Class:
         cls.__doc__ = cls.__name__  # else dataclass looks for its signature, which takes as long
     made: Any = dataclass(init=False, repr=False, eq=False, slots=True)(cls)
     found = fields(made)
-    for name, method in _compiled(made, found).items():
+    for name, method in _written(made, found).items():
         if name not in cls.__dict__:
             method.__qualname__ = f"{made.__qualname__}.{name}"
             setattr(made, name, method)
-    for name, method in _SHARED.items():
+    for name, shared in _SHARED.items():
         if name not in cls.__dict__:
-            setattr(made, name, method)
+            setattr(made, name, shared)
     made.__init__.__annotations__ = {field.name: field.type for field in found} | {"return": None}
     return cast("_Class", made)  # the class anew, with slots
 
 
-def _compiled(cls: Any, found: tuple[Field[Any], ...]) -> dict[str, Callable[..., Any]]:
+def _written(cls: Any, found: tuple[Field[Any], ...]) -> dict[str, FunctionType]:
     """The methods that run often, written out for these fields."""
-    names = [field.name for field in found]
-    scope: dict[str, Any] = {f"set_{name}": getattr(cls, name).__set__ for name in names}
-    arguments = ["self"]
-    for field in found:
-        if field.default is MISSING:
-            arguments.append(field.name)
-        else:
-            scope[f"default_{field.name}"] = field.default
-            arguments.append(f"{field.name}=default_{field.name}")
-    own = "".join(f"self.{name}," for name in names)
-    theirs = "".join(f"other.{name}," for name in names)
+    names = tuple(field.name for field in found)
+    own = {_place(i): name for i, name in enumerate(names)}
+    scope = {_setter(i): getattr(cls, name).__set__ for i, name in enumerate(names)}
+    defaults = tuple(field.default for field in found if field.default is not MISSING)
+    if any(field.default is MISSING for field in found[len(found) - len(defaults) :]):
+        raise TypeError(f"record: {cls.__name__} has a field with a default before one without")
+    methods: dict[str, FunctionType] = {}
+    for code in _templates(len(names)):
+        code = code.replace(
+            co_varnames=tuple(own.get(name, name) for name in code.co_varnames),
+            co_names=tuple(own.get(name, name) for name in code.co_names),
+        )
+        methods[code.co_name] = FunctionType(code, scope)
+    methods["__init__"].__defaults__ = defaults
+    return methods
+
+
+@cache
+def _templates(count: int) -> list[CodeType]:
+    """The code of these methods for so many fields, which are called `_place`."""
+    places = [_place(i) for i in range(count)]
+    own = "".join(f"self.{name}," for name in places)
+    theirs = "".join(f"other.{name}," for name in places)
     text = f"""
-def __init__({", ".join(arguments)}):
-    {"; ".join(f"set_{name}(self, {name})" for name in names) or "pass"}
+def __init__({", ".join(["self", *places])}):
+    {"; ".join(f"{_setter(i)}(self, {name})" for i, name in enumerate(places)) or "pass"}
 def __eq__(self, other):
     return ({own}) == ({theirs}) if other.__class__ is self.__class__ else NotImplemented
 def __hash__(self):
     return hash(({own}))
 """
-    methods: dict[str, Callable[..., Any]] = {}
     # This file's name, so that these methods count as the library's in tracebacks.
-    exec(compile(text, __file__, "exec"), scope, methods)
-    return methods
+    module = compile(text, __file__, "exec")
+    return [part for part in module.co_consts if isinstance(part, CodeType)]
+
+
+def _place(number: int) -> str:
+    return f"_field_{number}"
+
+
+def _setter(number: int) -> str:
+    return f"set_field_{number}"
 
 
 @recursive_repr()
