@@ -89,6 +89,25 @@ def test_a_failing_compiler_is_shown_and_the_result_is_right(tmp_path: Path) -> 
     assert err.count("the C compiler refused") == 3, "the step, its gradient, and the doubling"
 
 
+UNLOADABLE = """\
+if [ "$1" = --version ]; then echo "odd cc 1.0"; exit 0; fi
+while [ "$1" != -o ]; do shift; done
+echo no code > "$2" """
+
+
+def test_code_that_cannot_be_loaded(tmp_path: Path) -> None:
+    """As from a file system that is mounted with noexec."""
+    out, err = run(tmp_path, FUNCDL_CC=script(tmp_path, UNLOADABLE))
+    assert out == "done 24.0\n"
+    assert err.count("cannot be loaded: ") == 3
+    assert re.search(
+        r"user\.py:11: CompilerWarning: the code of 'step' cannot be loaded: .*: file too short\. "
+        r"Set FUNCDL_CACHE_DIR to a folder from whose file system code may run\n"
+        r"This program runs on the NumPy reference back end instead\.\n",
+        err,
+    ), err
+
+
 def test_the_warning_points_at_the_users_line(tmp_path: Path) -> None:
     _, err = run(tmp_path, FUNCDL_CC=script(tmp_path, BROKEN))
     assert err.startswith(f"{tmp_path / 'user.py'}:11: CompilerWarning: "), err

@@ -69,9 +69,15 @@ class CpuProgram:
             return backend.ReferenceProgram(self._closed, self._name)
         try:
             return self._load(compiler, profiled)
-        except CompilerError as error:
+        except (CompilerError, OSError) as error:
+            reason = str(error)
+            if isinstance(error, OSError):
+                reason = (
+                    f"the code of {self._name!r} cannot be loaded: {error}. Set FUNCDL_CACHE_DIR "
+                    "to a folder from whose file system code may run"
+                )
             warnings.warn(
-                f"{error}\nThis program runs on the NumPy reference back end instead.",
+                f"{reason}\nThis program runs on the NumPy reference back end instead.",
                 CompilerWarning,
                 stacklevel=source.stacklevel(),
             )
