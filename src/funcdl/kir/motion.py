@@ -15,12 +15,11 @@ from math import gcd, prod
 from funcdl.core.records import record
 from funcdl.kir.ir import Conv, Kernel, Slide
 
-# Windows that share a class are computed so many at a time, those of different images together.
-TOGETHER = 6
+# Windows that share a class are computed six or four at a time, those of different images together.
 WINDOWS = 512
-# What a micro-tile and a class cost beside their products.
-TILE_COST = 30
-CLASS_COST = 100
+# What a window and a class cost beside their products.
+WINDOW_COST = 5
+CLASS_COST = 600
 MANY_FEATURES = 512
 
 
@@ -169,11 +168,16 @@ def _motions(
 
 
 def cost_of_windows(rows: Motion, columns: Motion, images: int, features: int) -> int:
-    """The cost of all windows of some images, in terms of a micro-tile."""
+    """The cost of all windows of some images, in terms of one window."""
     return sum(
         CLASS_COST
-        + -(-images * row.count * column.count // TOGETHER)
-        * (row.taps * column.taps * features + TILE_COST)
+        + windows_computed(images * row.count * column.count)
+        * (row.taps * column.taps * features + WINDOW_COST)
         for row in rows.classes
         for column in columns.classes
     )
+
+
+def windows_computed(windows: int) -> int:
+    """How many windows micro-tiles of six and of four compute for so many."""
+    return max(windows + windows % 2, 4)

@@ -32,6 +32,8 @@ TILE_BYTES = 256 * 1024
 FEWEST_FEATURES = 32
 # Threads share so many blocks at least, where there is enough work.
 MANY_BLOCKS = 8
+# So many threads, or half as many, end at the same time if each block costs the same.
+FEW_THREADS = 4
 PARALLEL_WORK = 32 * 1024
 # Places of a kernel that are listed one by one in the C text.
 MOST_TAPS = 1024
@@ -214,6 +216,10 @@ def _schedule_windows(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> Sc
     if taps > MOST_TAPS or columns.windows > MOST_WINDOWS:
         return None
     images = 1
+    parallel = conv_work(kernel, conv) >= PARALLEL_WORK
+    groups = prod(extents[axis] for axis in batch_axes(kernel, conv))
+    # Features are split first: the fewer windows in a block, the fewer share their class.
+    pieces = max(o // FEATURE_UNIT, 1)
     height = min(max(WINDOWS // columns.windows, 1), rows.windows)
     while height > rows.period and rows.elements(height) * row_bytes > BAND_BYTES:
         height = -(-height // 2)
@@ -222,19 +228,15 @@ def _schedule_windows(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> Sc
         most = min(2 * WINDOWS // (rows.windows * columns.windows), IMAGE_BYTES // image_bytes, n)
 
         def cost(images: int) -> int:
-            whole, rest = divmod(n, images)
-            last = cost_of_windows(rows, columns, rest, c) if rest else 0
-            return whole * cost_of_windows(rows, columns, images, c) + last
+            """Of all blocks, the last one counted as whole, if so many threads share them."""
+            tasks = round_up(groups * -(-n // images) * pieces, FEW_THREADS if parallel else 1)
+            return tasks * cost_of_windows(rows, columns, images, c)
 
         images = min(range(1, most + 1), key=lambda count: (cost(count), -count), default=1)
-    parallel = conv_work(kernel, conv) >= PARALLEL_WORK
-    groups = prod(extents[axis] for axis in batch_axes(kernel, conv))
 
     def blocks() -> int:
         return groups * -(-n // images) * -(-rows.windows // height)
 
-    # Features are split first: the fewer windows in a block, the fewer share their class.
-    pieces = max(o // FEATURE_UNIT, 1)
     while parallel and images > 1 and blocks() * pieces < MANY_BLOCKS:
         images = -(-images // 2)
     while parallel and height > rows.period and blocks() * pieces < MANY_BLOCKS:

@@ -4,58 +4,78 @@
 #define FD_PASTE(a, b) FD_PASTE_(a, b)
 #define FD_ROWS FD_PASTE(FD_CONV_ROWS_, FD_CONV_TILE)
 
-/* c[to[i]][columns] = the products of window i of the block with a panel of the kernel, over at
- * most `group` runs of terms from number `first` on; later ones are added to what is there. */
-static __attribute__((noinline, unused)) void FD_CONV_NAME(fd_conv_tiles, FD_CONV_TILE)(
-    const fd_block *block, int64_t first, int64_t group, const FD_T *x, const FD_T *panel, FD_T *c,
-    int64_t columns) {
+/* c[to[i]][columns] = the products of some windows, a constant number, of which `valid` are stored,
+ * with a panel of the kernel, over runs `first` to `last`. */
+FD_INLINE void FD_CONV_NAME(fd_conv_rows, FD_CONV_TILE)(
+    const int rows, int64_t valid, const fd_block *block, const int64_t *from, const int64_t *to,
+    int64_t first, int64_t last, const FD_T *x, const FD_T *panel, FD_T *c, int64_t columns) {
   typedef FD_NAME(fd_vector) vector;
   typedef FD_NAME(fd_unaligned) unaligned;
   enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T), width = FD_CONV_TILE * lanes };
-  const int64_t count = block->count, run = block->run;
+  const int64_t run = block->run, *tap = block->tap, *place = block->place;
+  vector sum[FD_ROWS][FD_CONV_TILE] = {{{0}}};
+  const FD_T *row[FD_ROWS];
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; r++) row[r] = x + from[r];
+  for (int64_t t = first; t < last; t++) {
+    const FD_T *b = panel + place[t] * width;
+    for (int64_t k = tap[t], end = k + run; k < end; k++, b += width) {
+      vector right[FD_CONV_TILE];
+#pragma GCC unroll 16
+      for (int j = 0; j < FD_CONV_TILE; j++) right[j] = *(const unaligned *)(b + j * lanes);
+#pragma GCC unroll 16
+      for (int r = 0; r < rows; r++) {
+        vector left = row[r][k] - (vector){0}; /* to all lanes; x - 0 is x, also for -0 */
+#pragma GCC unroll 16
+        for (int j = 0; j < FD_CONV_TILE; j++)
+          sum[r][j] = FD_NAME(fd_vector_fma)(left, right[j], sum[r][j]);
+      }
+    }
+  }
+  if (valid >= rows && columns == width) {
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 16
+      for (int j = 0; j < FD_CONV_TILE; j++) {
+        unaligned *out = (unaligned *)(c + to[r] + j * lanes);
+        if (first > 0) sum[r][j] += *out;
+        *out = sum[r][j];
+      }
+  } else {
+    vector edge[FD_ROWS][FD_CONV_TILE];
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 16
+      for (int j = 0; j < FD_CONV_TILE; j++) edge[r][j] = sum[r][j];
+    for (int r = 0; r < rows && r < valid; r++) {
+      const FD_T *one = (const FD_T *)edge[r];
+      FD_T *out = c + to[r];
+      for (int64_t j = 0; j < columns; j++) out[j] = first > 0 ? out[j] + one[j] : one[j];
+    }
+  }
+}
+
+/* c[to[i]][columns] = the products of window i of the block with a panel of the kernel, over at
+ * most `group` runs of terms from number `first` on; later ones are added to what is there. Results
+ * have their cache lines fetched first, so that no store waits for one. */
+static __attribute__((noinline, unused)) void FD_CONV_NAME(fd_conv_tiles, FD_CONV_TILE)(
+    const fd_block *block, int64_t first, int64_t group, const FD_T *x, const FD_T *panel, FD_T *c,
+    int64_t columns) {
   const int64_t last = block->runs - first < group ? block->runs : first + group;
-  const int64_t *from = block->from, *to = block->to, *tap = block->tap, *place = block->place;
-  for (int64_t i = 0; i < count; i += FD_ROWS, from += FD_ROWS, to += FD_ROWS) {
-    vector sum[FD_ROWS][FD_CONV_TILE] = {{{0}}};
-    const FD_T *row[FD_ROWS];
+  const int64_t *from = block->from, *to = block->to;
+  for (int64_t left = block->count, rows; left > 0; left -= rows, from += rows, to += rows) {
+    rows = FD_CONV_FOUR(left, FD_ROWS) ? 4 : FD_ROWS;
 #pragma GCC unroll 16
-    for (int r = 0; r < FD_ROWS; r++) row[r] = x + from[r];
-    for (int64_t t = first; t < last; t++) {
-      const FD_T *b = panel + place[t] * width;
-      for (int64_t k = tap[t], end = k + run; k < end; k++, b += width) {
-        vector right[FD_CONV_TILE];
+    for (int r = 0; r < FD_ROWS; r++)
 #pragma GCC unroll 16
-        for (int j = 0; j < FD_CONV_TILE; j++) right[j] = *(const unaligned *)(b + j * lanes);
-#pragma GCC unroll 16
-        for (int r = 0; r < FD_ROWS; r++) {
-          vector left = row[r][k] - (vector){0}; /* to all lanes; x - 0 is x, also for -0 */
-#pragma GCC unroll 16
-          for (int j = 0; j < FD_CONV_TILE; j++)
-            sum[r][j] = FD_NAME(fd_vector_fma)(left, right[j], sum[r][j]);
-        }
-      }
-    }
-    if (count - i >= FD_ROWS && columns == width) {
-#pragma GCC unroll 16
-      for (int r = 0; r < FD_ROWS; r++)
-#pragma GCC unroll 16
-        for (int j = 0; j < FD_CONV_TILE; j++) {
-          unaligned *out = (unaligned *)(c + to[r] + j * lanes);
-          if (first > 0) sum[r][j] += *out;
-          *out = sum[r][j];
-        }
-    } else {
-      vector edge[FD_ROWS][FD_CONV_TILE];
-#pragma GCC unroll 16
-      for (int r = 0; r < FD_ROWS; r++)
-#pragma GCC unroll 16
-        for (int j = 0; j < FD_CONV_TILE; j++) edge[r][j] = sum[r][j];
-      for (int r = 0; r < FD_ROWS && r < count - i; r++) {
-        const FD_T *one = (const FD_T *)edge[r];
-        FD_T *out = c + to[r];
-        for (int64_t j = 0; j < columns; j++) out[j] = first > 0 ? out[j] + one[j] : one[j];
-      }
-    }
+      for (int j = 0; j < FD_CONV_TILE; j++)
+        __builtin_prefetch(c + to[r] + j * (FD_VECTOR_BYTES / sizeof(FD_T)), 1, 2);
+    if (rows == 4)
+      FD_CONV_NAME(fd_conv_rows, FD_CONV_TILE)(4, left, block, from, to, first, last, x, panel, c,
+                                               columns);
+    else
+      FD_CONV_NAME(fd_conv_rows, FD_CONV_TILE)(FD_ROWS, left, block, from, to, first, last, x,
+                                               panel, c, columns);
   }
 }
 

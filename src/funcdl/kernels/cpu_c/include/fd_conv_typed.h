@@ -67,35 +67,44 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_conv_band)(
 static __attribute__((noinline, unused)) void FD_NAME(fd_conv_pack)(
     FD_T *to, const FD_T *from, int64_t feature_stride, int64_t column_stride, int64_t features,
     int64_t columns, int64_t depth, int64_t at) {
-  for (int64_t j = 0; j < columns; j += FD_WIDTH) {
-    int64_t count = columns - j < FD_WIDTH ? columns - j : FD_WIDTH, width = FD_ROUNDED(count);
-    FD_T *panel = to + j * depth + at * width;
+  /* Rows as long as they are in memory; or a cache line of every column of a panel in turn, while
+   * the next ones are fetched. */
+  enum { line = 64 / sizeof(FD_T) };
+  const int64_t lines = feature_stride == 1 && column_stride != 1 ? features / line * line : 0;
+  for (int64_t j = 0; j < columns && lines > 0; j += FD_WIDTH) {
+    const int64_t count = columns - j < FD_WIDTH ? columns - j : FD_WIDTH;
+    const int64_t width = FD_ROUNDED(count), whole = count - count % FD_TRANSPOSED;
     const FD_T *first = from + j * column_stride;
-    int64_t done = 0;
-    if (feature_stride == 1 && column_stride != 1) {
-      /* A cache line of every column in turn. */
-      enum { line = 64 / sizeof(FD_T) };
-      const int64_t whole = count - count % FD_TRANSPOSED;
-      for (; done + line <= features; done += line) {
-        for (int64_t i = 0; i < whole; i += FD_TRANSPOSED)
-          for (int64_t k = done; k < done + line; k += FD_TRANSPOSED)
-            FD_NAME(fd_transpose)(panel + k * width + i, width, first + i * column_stride + k,
-                                  column_stride);
-        for (int64_t k = done; k < done + line; k++)
-          for (int64_t i = whole; i < width; i++)
-            panel[k * width + i] = i < count ? first[i * column_stride + k] : (FD_T)0;
+    FD_T *panel = to + j * depth + at * width;
+    for (int64_t k = 0; k < lines; k += line, panel += line * width, first += line) {
+      for (int64_t i = 0; i < whole; i += FD_TRANSPOSED) {
+        for (int64_t f = i; f < i + FD_TRANSPOSED; f++)
+          __builtin_prefetch(first + f * column_stride + 2 * line);
+        for (int64_t l = 0; l < line; l += FD_TRANSPOSED)
+          FD_NAME(fd_transpose)(panel + l * width + i, width, first + i * column_stride + l,
+                                column_stride);
       }
+      for (int64_t l = 0; l < line; l++)
+        for (int64_t i = whole; i < width; i++)
+          panel[l * width + i] = i < count ? first[i * column_stride + l] : (FD_T)0;
     }
-    panel += done * width;
-    first += done * feature_stride;
-    for (int64_t k = done; k < features; k++, panel += width, first += feature_stride) {
+  }
+  for (int64_t k = lines; k < features; k++)
+    for (int64_t j = 0; j < columns; j += FD_WIDTH) {
+      const int64_t count = columns - j < FD_WIDTH ? columns - j : FD_WIDTH;
+      const int64_t width = FD_ROUNDED(count);
+      const FD_T *first = from + k * feature_stride + j * column_stride;
+      FD_T *panel = to + j * depth + (at + k) * width;
+      if (column_stride == 1 && count == FD_WIDTH) {
+        memcpy(panel, first, FD_WIDTH * sizeof(FD_T));
+        continue;
+      }
       if (column_stride == 1)
         memcpy(panel, first, (size_t)count * sizeof(FD_T));
       else
         for (int64_t i = 0; i < count; i++) panel[i] = first[i * column_stride];
       for (int64_t i = count; i < width; i++) panel[i] = 0;
     }
-  }
 }
 
 /* Sums of products for a block of windows of x; panels have `depth` terms. `columns` is constant,
