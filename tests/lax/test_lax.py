@@ -196,3 +196,32 @@ def test_errors(call: Callable[[], Any], kind: type[Exception], message: str) ->
     with pytest.raises(kind) as caught:
         call()
     assert str(caught.value) == message
+
+
+MISFITS: list[tuple[Callable[[Any], Any], str]] = [
+    (lambda x: lax.broadcast_in_dim(x, (4, 3), (0, 1)), "broadcast_in_dim: cannot broadcast"),
+    (lambda x: lax.broadcast_in_dim(x, (2, 3), (0,)), "broadcast_in_dim: cannot broadcast"),
+    (lambda x: lax.slice(x, (-1, 0), (2, 3)), "slice: start_indices=(-1, 0)"),
+    (lambda x: lax.slice(x, (0, 0), (2, 9)), "slice: start_indices=(0, 0)"),
+    (lambda x: lax.slice(x, (0,), (2,)), "slice: start_indices=(0,)"),
+    (lambda x: lax.slice_in_dim(x, 0, 1, 0), "slice: start_indices=(0, 0)"),
+    (lambda x: lax.pad(x, 0.0, ((0, 0, 0),)), "pad: padding_config ((0, 0, 0),)"),
+    (lambda x: lax.pad(x, 0.0, ((-9, 0, 0), (0, 0, 0))), "pad: padding_config ((-9, 0, 0)"),
+    (lambda x: lax.rev(x, (5,)), "rev: dimensions (5,)"),
+    (lambda x: lax.transpose(x, (0, 0)), "transpose: permutation (0, 0)"),
+    (lambda x: lax.reshape(x, (7,)), "reshape: cannot make shape (7,)"),
+    (lambda x: lax.concatenate([x, x[:1]], 1), "concatenate: operands differ"),
+    (lambda x: lax.concatenate([x, x], 5), "concatenate: dimension 5"),
+    (lambda x: x + lax.broadcasted_iota("float32", (2, 3), 4), "iota: dimension 4"),
+    (lambda x: fnp.full((2, 5), x), "full: fill_value f32[2,3] does not broadcast to shape (2, 5)"),
+]
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize(("function", "message"), MISFITS, ids=[row[1] for row in MISFITS])
+def test_misfits_are_refused_eagerly_too(
+    function: Callable[[Any], Any], message: str, jit: bool
+) -> None:
+    with pytest.raises(ShapeError) as caught:
+        (fd.jit(function) if jit else function)(fnp.array(X))
+    assert message in str(caught.value)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from funcdl.core.array import ArrayOperators
+from funcdl.core.primitive import Primitive
+from funcdl.core.trace import context, eval_trace
 from funcdl.numpy.promotion import convert, operands, promote_dtypes
 from funcdl.ops.shape import broadcast_to
 
@@ -32,3 +34,14 @@ def fit(name: str, *xs: ArrayLike) -> list[Any]:
         else broadcast_to(convert(x, aval.dtype, aval.weak_type), aval.shape)
         for x in values
     ]
+
+
+def bind_checked(primitive: Primitive, *xs: Any, **params: Any) -> Any:
+    """Apply a primitive to parameters as a user wrote them.
+
+    What is recorded is checked by the shape rule; NumPy, which computes eagerly, gives some
+    parameters another meaning, and has other words for what is wrong with others.
+    """
+    if context.trace is eval_trace:
+        primitive.output_avals([x.aval for x in xs], params)
+    return primitive.bind(*xs, **params)

@@ -14,7 +14,7 @@ import numpy as np
 from funcdl.core import dtypes
 from funcdl.core.avals import Shape
 from funcdl.errors import ArgumentError, ShapeError
-from funcdl.lax.operands import ArrayLike
+from funcdl.lax.operands import ArrayLike, bind_checked
 from funcdl.numpy import creation, repetition, shaping
 from funcdl.numpy.creation import DTypeLike, ShapeLike, canonical, shape_of
 from funcdl.numpy.promotion import array, convert
@@ -64,7 +64,9 @@ def iota(dtype: DTypeLike, size: int) -> Any:
 
 def broadcasted_iota(dtype: DTypeLike, shape: ShapeLike, dimension: int) -> Any:
     """The position of each element along one dimension."""
-    return ops.iota(dtype=canonical(dtype), shape=shape_of(shape), dimension=dimension)
+    return bind_checked(
+        ops.iota, dtype=canonical(dtype), shape=shape_of(shape), dimension=dimension
+    )
 
 
 def reshape(
@@ -76,13 +78,14 @@ def reshape(
     """
     x = array("reshape", operand)
     if dimensions is not None:
-        x = ops.transpose(x, permutation=_dims(dimensions))
-    return ops.reshape(x, new_sizes=shape_of(new_sizes, "new_sizes"))
+        x = bind_checked(ops.transpose, x, permutation=_dims(dimensions))
+    return bind_checked(ops.reshape, x, new_sizes=shape_of(new_sizes, "new_sizes"))
 
 
 def transpose(operand: ArrayLike, permutation: Sequence[int]) -> Any:
     """Dimensions in another order."""
-    return ops.transpose(array("transpose", operand), permutation=_dims(permutation))
+    x = array("transpose", operand)
+    return bind_checked(ops.transpose, x, permutation=_dims(permutation))
 
 
 def broadcast(operand: ArrayLike, sizes: Sequence[int]) -> Any:
@@ -137,7 +140,8 @@ def broadcast_in_dim(
     Raises:
       ShapeError: the shapes or places do not fit.
     """
-    return ops.broadcast_in_dim(
+    return bind_checked(
+        ops.broadcast_in_dim,
         array("broadcast_in_dim", operand),
         shape=shape_of(shape),
         broadcast_dimensions=_dims(broadcast_dimensions),
@@ -146,7 +150,7 @@ def broadcast_in_dim(
 
 def rev(operand: ArrayLike, dimensions: Sequence[int]) -> Any:
     """Reversed along some dimensions."""
-    return ops.rev(array("rev", operand), dimensions=_dims(dimensions))
+    return bind_checked(ops.rev, array("rev", operand), dimensions=_dims(dimensions))
 
 
 def expand_dims(array: ArrayLike, dimensions: Sequence[int]) -> Any:
@@ -190,7 +194,8 @@ def slice(
     Raises:
       ShapeError: a part that reaches out of the array, or not one number for each dimension.
     """
-    return slicing.slice_(
+    return bind_checked(
+        slicing.slice_,
         array("slice", operand),
         start_indices=_dims(start_indices),
         limit_indices=_dims(limit_indices),
@@ -210,7 +215,7 @@ def slice_in_dim(
     Args:
       operand: the array.
       start_index, limit_index: the first element, and the end, which is not taken; None is the
-        dimension's bound, negative numbers count from its end, and what is beyond it is moved there.
+        dimension's bound, negative numbers count from its end, and what is beyond is moved there.
       stride: how far apart the elements taken are.
       axis: the dimension.
 
@@ -279,7 +284,7 @@ def pad(
     x = array("pad", operand)
     value = convert(to_operand("pad", padding_value), x.aval.dtype, x.aval.weak_type)
     config = tuple((int(low), int(high), int(inner)) for low, high, inner in padding_config)
-    return slicing.pad(x, value, padding_config=config)
+    return bind_checked(slicing.pad, x, value, padding_config=config)
 
 
 def concatenate(operands: Sequence[ArrayLike], dimension: int) -> Any:
@@ -291,7 +296,9 @@ def concatenate(operands: Sequence[ArrayLike], dimension: int) -> Any:
     if not len(operands):
         raise ArgumentError("concatenate: at least one operand is needed")
     xs = [array("concatenate", x) for x in operands]
-    return slicing.concatenate(*xs, dimension=dimension) if len(xs) > 1 else xs[0]
+    if len(xs) == 1:
+        return xs[0]
+    return bind_checked(slicing.concatenate, *xs, dimension=dimension)
 
 
 def stack(operands: Sequence[ArrayLike], axis: int = 0) -> Any:

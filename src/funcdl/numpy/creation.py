@@ -196,9 +196,10 @@ def full(shape: ShapeLike, fill_value: ArrayLike, dtype: DTypeLike = None) -> An
     """
     sizes = shape_of(shape)
     value = asarray(fill_value, dtype)
+    fitted = zip(value.aval.shape[::-1], sizes[::-1], strict=False)
+    if value.ndim > len(sizes) or any(own not in (1, new) for own, new in fitted):
+        raise ShapeError(f"full: fill_value {value.aval} does not broadcast to shape {sizes}")
     if type(value) is Array and context.trace is eval_trace:
-        if value.aval.shape != ():
-            broadcast_to(value, sizes)  # for its error
         return Array(np.full(sizes, value.value, value.dtype), value.weak_type)
     return broadcast_to(value, sizes)
 
