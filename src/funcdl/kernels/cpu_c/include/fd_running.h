@@ -56,7 +56,8 @@ FD_INLINE double fd_running_pair_f64(double a, double b) {
 }
 
 /* A row of them, in blocks: exponentials relative to the largest element are added up. Where some
- * element is more than `range` below that, a block is taken one element after the other. */
+ * element is more than `range` below that, a block is taken one element after the other: up to
+ * there exponentials are normal numbers, with all of their bits. */
 #define FD_RUNNING_LOGSUMEXP(name, T, t, AT, range)                                              \
   static inline __attribute__((unused)) T name(T *x, int64_t n, T total) {                       \
     for (int64_t i = 0; i < n; i += 64) {                                                        \

@@ -29,6 +29,7 @@ FD_INLINE uint32_t fd_sort_key_u16(uint16_t x) { return x; }
 FD_INLINE uint32_t fd_sort_key_u8(uint8_t x) { return x; }
 FD_INLINE uint32_t fd_sort_key_bool(uint8_t x) { return x; }
 
+/* Up to so many pairs are inserted one by one: counting clears and adds up 1024 places. */
 enum { FD_SORT_FEW = 40 };
 
 /* Sorts by the upper 32 bits; returns the array, of the two, that holds the result. */
