@@ -21,7 +21,7 @@ import numpy as np
 
 from funcdl.compiler.fusion.grouped import Grouped
 from funcdl.compiler.fusion.groups import Group, Refusal, buffer_names, domain_axes
-from funcdl.compiler.fusion.merging import merge_readers
+from funcdl.compiler.fusion.merging import merge_readers, merge_siblings
 from funcdl.compiler.fusion.reads import leaf_vars
 from funcdl.compiler.fusion.recompute import Recomputer, drop_dead_members
 from funcdl.core.avals import Shape
@@ -77,6 +77,7 @@ class _Fuser:
         for eqn in self._jaxpr.eqns:
             self._place(eqn)
         merge_readers(state)
+        merge_siblings(state)
         Recomputer(state.groups, state.home, inlined, self._outputs, state.member_reads).run()
         for group in state.groups:
             self._find_outputs(group)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
 from funcdl.compiler.fusion.dependencies import bits
 from funcdl.compiler.fusion.grouped import MAX_MEMBERS, READS_ELSEWHERE, Grouped
 from funcdl.compiler.fusion.groups import Group
-from funcdl.compiler.fusion.reads import leaf_vars
+from funcdl.compiler.fusion.reads import leaf_vars, reads_at
+from funcdl.ops.lowering import Reduction
+
+# Each reduction keeps a row of sums, or several, in registers or in the nearest cache.
+MAX_REDUCTIONS = 6
 
 
 def merge_readers(state: Grouped) -> None:
@@ -46,4 +55,63 @@ def _can_merge(state: Grouped, first: Group, second: Group) -> bool:
         return False
     return not any(
         state.refusal(first, eqn, state.member_reads(second, eqn), second) for eqn in second.members
+    )
+
+
+def merge_siblings(state: Grouped) -> None:
+    """Merge reductions over the same loops that read what one group, or an input, holds.
+
+    The gradients of a normalisation, of its scale and of its shift are sums of what one array has
+    to do with each. None of them reads another, so the walk has a group for each. Together they
+    read that array once, and compute the rest again rather than have it stored.
+    """
+    readers: dict[Any, list[Group]] = defaultdict(list)
+    for group in state.groups:
+        if group.reduce_dims is not None and not _reads_elsewhere(group):
+            loops = group.axes, group.position, group.reduce_dims
+            for read in dict.fromkeys(_whole_reads(state, group)):
+                readers[loops, read].append(group)
+    for groups in readers.values():
+        first = _current(groups[0])
+        for group in groups[1:]:
+            second = _current(group)
+            if first is second:
+                continue
+            if first.number > second.number:
+                first, second = second, first
+            if _can_join(state, first, second):
+                state.merge(first, second)
+            first = second
+
+
+def _whole_reads(state: Grouped, group: Group) -> Iterator[Any]:
+    """Where arrays as large as the group's loops come from that it reads, and the indices."""
+    size = math.prod(group.shape)
+    for eqn in group.members:
+        for atom, position in state.member_reads(group, eqn):
+            for read in reads_at(atom, position, group.axes, state.inlined.get):
+                home = state.home.get(read.var)
+                if read.var.aval.size == size and home is not group:
+                    yield read.var if home is None else home.number, read.index
+
+
+def _reads_elsewhere(group: Group) -> bool:
+    return any(isinstance(eqn.primitive.lower, READS_ELSEWHERE) for eqn in group.members)
+
+
+def _current(group: Group) -> Group:
+    while group.merged_into is not None:
+        group = group.merged_into
+    return group
+
+
+def _can_join(state: Grouped, first: Group, second: Group) -> bool:
+    members = [*first.members, *second.members]
+    reductions = sum(isinstance(eqn.primitive.lower, Reduction) for eqn in members)
+    depends = state.dependencies.depends
+    return (
+        len(members) <= MAX_MEMBERS
+        and reductions <= MAX_REDUCTIONS
+        and not depends(first.number, second.number)
+        and not depends(second.number, first.number)
     )

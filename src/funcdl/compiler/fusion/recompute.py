@@ -151,12 +151,16 @@ class Recomputer:
         if (
             eqn is None
             or var.aval.shape != like.aval.shape
-            or self._home[var] is not self._home[like]
+            or not self._computes(self._home[like], var)
             or not isinstance(eqn.primitive.lower, Pointwise)
             or len(eqn.outvars) != 1
         ):
             return None
         return sorted(leaf_vars(eqn.invars, self._inlined.get), key=self._rank.__getitem__)
+
+    def _computes(self, group: Group, var: Var) -> bool:
+        """Whether a value is a member's, be it a clone of another group's."""
+        return self._home[var] is group or var in group.recomputed
 
     def _price(self, var: Var, wanted: Sequence[Var]) -> float:
         """Bytes moved when a value is read by others: its load, and its store if that is new."""
