@@ -114,7 +114,7 @@ def test_importing_funcdl_loads_nothing_slow_that_is_seldom_needed() -> None:
     assert result.returncode == 0, result.stderr
     slow = {"funcdl.compiler", "funcdl.kernels", "funcdl.kir.builder", "funcdl.kir.ir"}
     slow |= {"funcdl.runtime", "cffi", "fractions", "json", "logging", "numpy.random"}
-    slow |= {"opt_einsum", "scipy"}
+    slow |= {"funcdl.debug", "funcdl.profiling", "opt_einsum", "scipy"}
     assert slow.isdisjoint(result.stdout.split())
 
 

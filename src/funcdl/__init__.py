@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from funcdl.core.garbage_collection import paused
 
 with paused():
-    from funcdl import debug, numpy, tree
+    from funcdl import numpy, tree
     from funcdl.config import config
     from funcdl.core import backend, traceback_filter
     from funcdl.core.array import Array
@@ -35,7 +35,6 @@ with paused():
         device_put,
         live_arrays,
     )
-    from funcdl.profiling import memory_stats, profile
     from funcdl.settings import (
         check_tracer_leaks,
         default_device,
@@ -87,6 +86,10 @@ with paused():
     )
     from funcdl.transforms.caches import clear_caches
 
+if TYPE_CHECKING:
+    from funcdl import debug
+    from funcdl.profiling import memory_stats, profile
+
 
 def _cpu_backend() -> backend.Backend:
     # Imported when something is first compiled, so that `import funcdl` stays quick.
@@ -107,29 +110,38 @@ def _gpu_platform() -> Platform:
     return installed_platform()
 
 
+def _cpu_memory_stats(device: Device) -> dict[str, int]:
+    from funcdl.profiling import memory_stats
+
+    return memory_stats()
+
+
 _SUBMODULES = frozenset(
     {
-        *("custom_batching", "custom_derivatives", "dlpack", "dtypes", "image", "lax", "nn"),
-        *("optim", "random", "scipy", "tree_util", "typing"),
+        *("custom_batching", "custom_derivatives", "debug", "dlpack", "dtypes", "image", "lax"),
+        *("nn", "optim", "random", "scipy", "tree_util", "typing"),
     }
 )
+_OF_PROFILING = frozenset({"memory_stats", "profile"})
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     # The other layers come when they are first named, as in `funcdl.nn.relu`.
     if name in _SUBMODULES:
         return importlib.import_module(f"funcdl.{name}")
+    if name in _OF_PROFILING:
+        return getattr(importlib.import_module("funcdl.profiling"), name)
     raise AttributeError(f"module 'funcdl' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES})
+    return sorted({*globals(), *_SUBMODULES, *_OF_PROFILING})
 
 
 backend.register("cpu", _cpu_backend)
 backend.register("gpu", _gpu_backend)
 register_platform("gpu", _gpu_platform)
-register_memory_stats("cpu", lambda device: memory_stats())
+register_memory_stats("cpu", _cpu_memory_stats)
 traceback_filter.install()
 
 __version__ = "0.1.0"

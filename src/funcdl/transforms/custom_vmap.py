@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from funcdl.core import tree
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
 from funcdl.core.primitive import Primitive, own_weak
+from funcdl.core.records import record
 from funcdl.core.reference import run_reference
 from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.core.trace import current_trace
@@ -35,7 +35,7 @@ from funcdl.transforms.transpose import backward_pass
 FlatRule = Callable[[int, Sequence[bool], Sequence[Any]], tuple[list[Any], list[bool]]]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record
 class VmapRule:
     """A rule on flat arguments: ``apply(axis_size, in_batched, args)`` returns outputs, and which
     of them have the batch as their first dimension. `captured` counts the leading arguments that
@@ -44,6 +44,9 @@ class VmapRule:
     name: str
     apply: FlatRule
     captured: int
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def __str__(self) -> str:
         return self.name

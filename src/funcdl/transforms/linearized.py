@@ -10,6 +10,7 @@ from funcdl.core import dtypes, tree
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Jaxpr, eval_jaxpr
 from funcdl.core.pruning import prune_jaxpr
+from funcdl.core.records import record
 from funcdl.core.symbolic_zero import LinearInput, Zero, is_zero
 from funcdl.core.trace import context, new_trace
 from funcdl.errors import DtypeError, ShapeError, TreeError
@@ -21,12 +22,15 @@ from funcdl.transforms.partial_eval import PartialEvalTrace
 from funcdl.transforms.transpose import backward_pass
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@record
 class LinearProgram:
     """A linear function of flat tangents; the values of its constants are kept elsewhere.
 
     Inputs not flagged `varied` have no derivative; outputs not flagged `nonzero` are zero.
     """
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     jaxpr: Jaxpr
     in_avals: tuple[ShapedArray, ...]
@@ -92,9 +96,12 @@ class Linearized:
         return self.program.pull(self.consts, cotangents)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@record
 class VjpProgram:
     """A linear program with the structures of the function that it is the derivative of."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     name: str
     linear: LinearProgram
