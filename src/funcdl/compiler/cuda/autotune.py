@@ -35,7 +35,9 @@ from funcdl.kernels.triton.library import kernels as library
 from funcdl.kernels.triton.library.template import Tiles
 from funcdl.kernels.triton.triton_kernel import TritonKernel
 from funcdl.kir.canonical import canonical_kernel
-from funcdl.kir.ir import Buffer, Kernel
+from funcdl.kir.convolution import conv_as_dot
+from funcdl.kir.dot import integer_dot_as_sum
+from funcdl.kir.ir import Buffer, Dot, Kernel
 from funcdl.kir.printer import format_kernel
 from funcdl.kir.schedule import Schedule
 from funcdl.runtime.cuda.device import CudaDevice
@@ -49,6 +51,8 @@ _log = logging.getLogger("funcdl.autotune")
 SLOWER_ESTIMATE = 1.5
 """Candidates are left out that the estimate puts beyond this multiple of the best."""
 MOST_CANDIDATES = 12
+LEANER = 6
+"""How many schedules are tried in place of one that spills registers."""
 SAME = 1.02
 """Times within this factor are noise, and the first candidate of the list wins."""
 
@@ -322,6 +326,29 @@ def _option(kernel: Kernel, candidate: Candidate, model: GpuModel) -> _Option:
     seconds = estimate(kernel, candidate.schedule, model)
     shared = shared_bytes(kernel, candidate.schedule)
     return _Option(candidate.label, to_json(candidate.knobs), seconds, shared)
+
+
+def leaner_schedules(kernel: Kernel, schedule: Schedule, capability: int) -> list[Schedule]:
+    """What to take, the best first, where a thread has not the registers that a schedule needs.
+
+    A few schedules that give a thread fewer elements, by the estimate; of a hand-written kernel,
+    its other tiles.
+    """
+    if kernel.library is not None:
+        return [library.schedule_of(tiles) for tiles in library.candidates(kernel.library)[1:]]
+    held = _elements_held(kernel, schedule)
+    model = model_of(capability)
+    found = [c.schedule for c in candidates(kernel, default_knobs(kernel, capability))]
+    found = [s for s in found if _elements_held(kernel, s) < held]
+    found = [s for s in found if shared_bytes(kernel, s) <= model.shared_bytes]
+    return sorted(found, key=lambda s: estimate(kernel, s, model))[:LEANER]
+
+
+def _elements_held(kernel: Kernel, schedule: Schedule) -> float:
+    """Elements of a block for each thread; a product's factors are in shared memory."""
+    dots = {i.k for i in integer_dot_as_sum(conv_as_dot(kernel)).body if isinstance(i, Dot)}
+    sizes = [s.size for s in schedule.steps if s.kind == "vector" and s.axis not in dots]
+    return prod(sizes) / (32 * schedule.num_warps)
 
 
 def _schedule_of(kernel: Kernel, knobs: Mapping[str, int]) -> Schedule:

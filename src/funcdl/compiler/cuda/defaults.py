@@ -9,7 +9,13 @@ from importlib.resources import files
 from math import prod
 
 from funcdl.compiler.cuda.candidates import from_json, is_half_product
-from funcdl.compiler.cuda.schedule import ELEMENTS, Knobs, contiguous_axes, elements_of_thread
+from funcdl.compiler.cuda.schedule import (
+    ELEMENTS,
+    Knobs,
+    contiguous_axes,
+    elements_of_thread,
+    fits_registers,
+)
 from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.dot import integer_dot_as_sum
 from funcdl.kir.ir import AtomicUpdate, Dot, Kernel, Order, Reduce, Running
@@ -65,7 +71,7 @@ def default_knobs(kernel: Kernel, capability: int) -> Knobs:
         distance = sum(abs(a - b) for a, b in zip(sizes, wanted.sizes, strict=True))
         if distance < best:
             best, knobs = distance, row
-    return knobs
+    return knobs if fits_registers(kernel, knobs) else Knobs()
 
 
 @cache

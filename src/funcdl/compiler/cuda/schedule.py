@@ -58,6 +58,8 @@ RUNNING_LANES = 2048
 # held for each of them: where one costs more than an eighth of this (in additions), fewer fit.
 ELEMENTS = 8
 MAX_COST = 112
+TILE_REGISTERS = 192
+"""Registers of a thread, of 255, for the elements of a product's tile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,10 @@ def _schedule_dot(kernel: Kernel, dot: Dot, knobs: Knobs) -> Schedule:
     batch = [a.name for a in kernel.axes if a.name not in (dot.m, dot.n, dot.k)]
     copies = prod(extents[name] for name in batch)
     free = knobs.m is None and knobs.n is None
+    beside = _values_beside(kernel, dot)
+    while free and lanes[dot.m] * lanes[dot.n] * beside > 8 * 32 * TILE_REGISTERS:
+        larger = max((dot.m, dot.n), key=lambda name: lanes[name])
+        lanes[larger] //= 2
     while free and copies * _blocks(extents, lanes, (dot.m, dot.n)) < MANY_PROGRAMS:
         larger = max((dot.m, dot.n), key=lambda name: lanes[name])
         if lanes[larger] <= 32:
@@ -209,9 +215,30 @@ def _schedule_dot(kernel: Kernel, dot: Dot, knobs: Knobs) -> Schedule:
         lanes[larger] //= 2
     steps = [Step(name, "grid", lanes.get(name, 1)) for name in (*batch, dot.m, dot.n)]
     steps.append(Step(dot.k, "tile", lanes[dot.k]))
-    warps = 8 if lanes[dot.m] * lanes[dot.n] >= 128 * 128 else 4
+    tile = lanes[dot.m] * lanes[dot.n]
+    warps = 8 if tile >= 128 * 128 or tile * beside > 4 * 32 * TILE_REGISTERS else 4
     schedule = _schedule((*steps, *_vectors(kernel, lanes)), warps, 3, knobs)
     return replace(schedule, group=knobs.group or GROUP)
+
+
+def fits_registers(kernel: Kernel, knobs: Knobs) -> bool:
+    """Whether threads have registers for these sides of a product's blocks, and what follows it."""
+    kernel = integer_dot_as_sum(conv_as_dot(kernel))
+    dot = next((i for i in kernel.body if isinstance(i, Dot)), None)
+    if dot is None or knobs.m is None or knobs.n is None:
+        return True
+    held = knobs.m * knobs.n * _values_beside(kernel, dot)
+    return held <= (knobs.warps or 4) * 32 * TILE_REGISTERS
+
+
+def _values_beside(kernel: Kernel, dot: Dot) -> int:
+    """How many registers a thread needs for each sum: for itself, and for what is read beside.
+
+    All of a tile is read before the first element is computed. An optimizer's update reads three.
+    """
+    loads = [i for i in kernel.body if isinstance(i, Load) and dot.k not in i.index.axes()]
+    beside = sum({dot.m, dot.n} <= set(i.index.axes()) for i in loads)
+    return max(1, dot.type.dtype.itemsize // 4) * (1 + beside)
 
 
 def _schedule(steps: tuple[Step, ...], warps: int, stages: int, knobs: Knobs) -> Schedule:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from funcdl.compiler.attention import is_attention
 from funcdl.compiler.cost import cost_analysis, kernel_works, memory_analysis
 from funcdl.compiler.cuda.attention import attention_kernels, has_kernel
-from funcdl.compiler.cuda.autotune import Autotuner
+from funcdl.compiler.cuda.autotune import Autotuner, leaner_schedules
 from funcdl.compiler.cuda.column_sums import sum_columns
 from funcdl.compiler.cuda.commands import CommandList, list_commands
 from funcdl.compiler.cuda.executable import BoundProgram, CompiledKernel, UnaryCompiler
@@ -28,7 +29,6 @@ from funcdl.errors import ArgumentError, DeviceError
 from funcdl.kernels.triton.blocks import UnsupportedKernel
 from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.compile_pool import compile_all
-from funcdl.kernels.triton.library import kernels as library
 from funcdl.kernels.triton.render import render_kernel
 from funcdl.kernels.triton.triton_kernel import TritonKernel
 from funcdl.kir.ir import Kernel
@@ -216,34 +216,45 @@ class CudaExecutable(DeviceExecutable):
         ]
         sources = [k for k in all_rendered if isinstance(k, TritonKernel)]
         cubins = iter(backend.compile(sources, arch))
+        made = {
+            i: _Made(rendered, next(cubins))
+            for i, rendered in enumerate(all_rendered)
+            if isinstance(rendered, TritonKernel)
+        }
+        self._make_leaner(made, schedules, arch)
         compiled = []
-        for (kernel, _), schedule, rendered in zip(kernels, schedules, all_rendered, strict=True):
+        for i, ((kernel, _), rendered) in enumerate(zip(kernels, all_rendered, strict=True)):
             if isinstance(rendered, UnsupportedKernel):
                 compiled.append(CompiledKernel(kernel, 0, None, None, str(rendered)))
                 continue
-            cubin = next(cubins)
-            if kernel.library is not None and library.tiles_of(schedule) is None:
-                rendered, cubin = self._without_spills(kernel, rendered, cubin, arch)
-            (programs,) = rendered.grid
-            unaligned = self._compile_unaligned(rendered, arch)
-            compiled.append(CompiledKernel(kernel, programs, cubin, unaligned, ""))
+            (programs,) = made[i].rendered.grid
+            unaligned = self._compile_unaligned(made[i].rendered, arch)
+            compiled.append(CompiledKernel(kernel, programs, made[i].cubin, unaligned, ""))
         return compiled
 
-    def _without_spills(
-        self, kernel: Kernel, rendered: TritonKernel, cubin: Cubin, arch: int
-    ) -> tuple[TritonKernel, Cubin]:
-        """A hand-written kernel with the first of its tiles whose registers suffice.
+    def _make_leaner(
+        self, made: dict[int, _Made], schedules: Sequence[Schedule], arch: int
+    ) -> None:
+        """Replace code that spills registers by the first that does not, of other schedules.
 
-        Whether they do depends on the shape, on options and on Triton's release; where they never
-        do, the default stays.
+        Whether registers suffice depends on the shape, on what follows a product, and on Triton's
+        release. Where no schedule is better, the code stays. All kernels are tried side by side.
         """
-        assert kernel.library is not None
-        others = iter(library.candidates(kernel.library)[1:])
-        found, code = rendered, cubin
-        while code.metadata.get("spill_bytes") and (tiles := next(others, None)) is not None:
-            found = self._backend.render(kernel, library.schedule_of(tiles))
-            (code,) = self._backend.compile([found], arch)
-        return (rendered, cubin) if code.metadata.get("spill_bytes") else (found, code)
+        others: dict[int, list[TritonKernel]] = {}
+        for i, code in made.items():
+            if code.spilled:
+                kernel = self._commands.kernels[i][0]
+                leaner = leaner_schedules(kernel, schedules[i], arch)
+                rendered = [_try_render(self._backend.render, kernel, s) for s in leaner]
+                others[i] = [k for k in rendered if isinstance(k, TritonKernel)]
+        while others := {i: tries for i, tries in others.items() if tries}:
+            now = {i: kernels.pop(0) for i, kernels in others.items()}
+            cubins = self._backend.compile(list(now.values()), arch)
+            for (i, source), cubin in zip(now.items(), cubins, strict=True):
+                found = _Made(source, cubin)
+                if found.spilled < made[i].spilled:
+                    made[i] = found
+                    others[i] = others[i] if found.spilled else []
 
     def _compile_unaligned(self, kernel: TritonKernel, arch: int) -> UnaryCompiler:
         return lambda: self._backend.compile([kernel], arch, aligned=False)[0]
@@ -259,6 +270,19 @@ class CudaExecutable(DeviceExecutable):
             f"{self._name} got arrays on different devices ({found}); move them to one of them "
             "with funcdl.device_put(x, device)"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A kernel's source and its code."""
+
+    rendered: TritonKernel
+    cubin: Cubin
+
+    @property
+    def spilled(self) -> int:
+        """Bytes of a thread's registers that went into memory."""
+        return int(self.cubin.metadata.get("spill_bytes", 0))
 
 
 def _hand_written(eqn: Eqn, name: str) -> list[LoweredKernel] | None:
