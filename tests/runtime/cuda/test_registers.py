@@ -129,7 +129,7 @@ def test_training_steps_of_full_size_spill_nothing(model: Any, arch: int) -> Non
         with fd.default_matmul_precision("tensorfloat32"):
             step = fd.jit(model.step(framework), donate_argnums=(0, 1, 2, 3))
             lowered = step.lower(p, p, p, count, *typed(list(model.batch())))
-        pipeline = lowered._program._pipeline
+        pipeline = lowered._lowered._pipeline
         backend = CudaBackend(lambda: stub.platform)  # with the real compiler
         executable = CudaExecutable(backend, pipeline.simplified, pipeline.program, "step")
         compiled = executable._compile(stub.platform.open(0))
