@@ -14,10 +14,8 @@ from funcdl.core.dtypes import (
     float0,
     iinfo,
     issubdtype,
-    lattice_type,
-    promote_types,
-    result_type,
 )
+from funcdl.core.lattice import lattice_type, promote_types, result_type
 
 __all__ = [
     "bfloat16",

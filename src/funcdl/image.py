@@ -15,7 +15,7 @@ import numpy as np
 
 import funcdl.numpy as fnp
 from funcdl import lax
-from funcdl.core import dtypes
+from funcdl.core import lattice
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.promotion import promote_inexact
 from funcdl.numpy.reductions import normalize_axis
@@ -193,7 +193,7 @@ def _weights(
 ) -> Any:
     """The weight of each old pixel in each new one, ``[size, count]``."""
     inverse = 1 / scale
-    dtype = dtypes.result_type(scale, shift)
+    dtype = lattice.result_type(scale, shift)
     starts = (fnp.arange(count, dtype=dtype) - shift) * inverse
     centres = starts + 0.5 * inverse - 0.5
     # Kernels reach beyond the edges only where edge pixels stand for all beyond them.

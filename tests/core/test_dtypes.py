@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funcdl.config import config
-from funcdl.core import dtypes
-from funcdl.core.dtypes import SUPPORTED, LatticeType
+from funcdl.core import dtypes, lattice
+from funcdl.core.dtypes import SUPPORTED
+from funcdl.core.lattice import LatticeType
 
 MODES = ("explicit", "off", "on")
 SUPPORTED_NAMES = (
@@ -107,9 +108,9 @@ def test_python_types_stand_for_the_defaults(x64: str) -> None:
         assert dtypes.as_dtype(scalar.__name__) is D[short]
         assert dtypes.scalar_dtype(scalar) is D[short]
         assert dtypes.scalar_dtype(scalar(1)) is D[short]
-        assert dtypes.result_type(scalar) is D[short]
-        assert dtypes.result_type(scalar(1)) is D[short]
-    assert dtypes.scalar_dtype(Shade.DARK) is dtypes.result_type(Shade.DARK)
+        assert lattice.result_type(scalar) is D[short]
+        assert lattice.result_type(scalar(1)) is D[short]
+    assert dtypes.scalar_dtype(Shade.DARK) is lattice.result_type(Shade.DARK)
     assert dtypes.scalar_dtype(Shade) is D[PYTHON_TYPES[x64][int]]
     assert dtypes.default_dtype("u") is D["u64" if x64 == "on" else "u32"]
 
@@ -171,27 +172,27 @@ def test_canonicalize(x64: str) -> None:
 
 
 def test_explicit_keeps_64_bits_of_arrays_only() -> None:
-    assert dtypes.result_type(np.ones(2), 1.0) == np.float64
-    assert dtypes.result_type(np.float64(1), np.float32(1)) == np.float64
-    assert dtypes.result_type(np.arange(2, dtype=np.int64), 1) == np.int64
-    assert dtypes.result_type(np.arange(2, dtype=np.int64), 1.0) == np.float32
-    assert dtypes.result_type(np.uint32, np.int32) == np.int32
-    assert dtypes.result_type(1, 2.0) == np.float32
+    assert lattice.result_type(np.ones(2), 1.0) == np.float64
+    assert lattice.result_type(np.float64(1), np.float32(1)) == np.float64
+    assert lattice.result_type(np.arange(2, dtype=np.int64), 1) == np.int64
+    assert lattice.result_type(np.arange(2, dtype=np.int64), 1.0) == np.float32
+    assert lattice.result_type(np.uint32, np.int32) == np.int32
+    assert lattice.result_type(1, 2.0) == np.float32
 
 
 @given(st.lists(st.sampled_from(EVERY_TYPE), min_size=1, max_size=4))
 def test_off_never_gives_64_bits_and_cuts_first(types: list[LatticeType]) -> None:
     with config.override(x64="off"):
-        found = dtypes.lattice_join(*types)
+        found = lattice.lattice_join(*types)
         assert found[0] not in TO_32
-        assert found == dtypes.lattice_join(*[(TO_32.get(d, d), weak) for d, weak in types])
-        assert dtypes.result_type(*[Typed(*each) for each in types]) not in TO_32
+        assert found == lattice.lattice_join(*[(TO_32.get(d, d), weak) for d, weak in types])
+        assert lattice.result_type(*[Typed(*each) for each in types]) not in TO_32
 
 
 @given(st.lists(st.sampled_from(EVERY_TYPE), min_size=1, max_size=4))
 def test_explicit_makes_no_64_bits_out_of_32(types: list[LatticeType]) -> None:
     narrow = [(TO_32.get(dtype, dtype), weak) for dtype, weak in types]
-    assert dtypes.lattice_join(*narrow)[0] not in TO_32
+    assert lattice.lattice_join(*narrow)[0] not in TO_32
 
 
 def test_a_change_of_mode_is_not_hidden_by_the_cache() -> None:
@@ -199,7 +200,7 @@ def test_a_change_of_mode_is_not_hidden_by_the_cache() -> None:
     found = []
     for mode in ("on", "explicit", "on", "off"):
         with config.override(x64=mode):
-            found.append(dtypes.short_name(dtypes.lattice_join(*pair)[0]))
+            found.append(dtypes.short_name(lattice.lattice_join(*pair)[0]))
     assert found == ["i64", "i32", "i64", "i32"]
 
 
@@ -323,7 +324,7 @@ def test_to_inexact(x64: str) -> None:
 )
 def test_promote_types_with_64_bit_defaults(a: Any, b: Any, joined: str) -> None:
     with config.override(x64="on"):
-        assert dtypes.promote_types(a, b) is dtypes.promote_types(b, a) is D[joined]
+        assert lattice.promote_types(a, b) is lattice.promote_types(b, a) is D[joined]
 
 
 @pytest.mark.parametrize(
@@ -347,32 +348,32 @@ def test_promote_types_with_64_bit_defaults(a: Any, b: Any, joined: str) -> None
     ids=repr,
 )
 def test_lattice_type_of_an_argument(arg: Any, short: str, weak: bool) -> None:
-    assert dtypes.lattice_type(arg) == (D[short], weak)
+    assert lattice.lattice_type(arg) == (D[short], weak)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: dtypes.result_type(), "result_type needs at least one array, scalar or dtype"),
-        (lambda: dtypes.lattice_join(), "lattice_join needs at least one (dtype, weak) pair"),
+        (lambda: lattice.result_type(), "result_type needs at least one array, scalar or dtype"),
+        (lambda: lattice.lattice_join(), "lattice_join needs at least one (dtype, weak) pair"),
         (
-            lambda: dtypes.result_type(1, None),
+            lambda: lattice.result_type(1, None),
             "cannot find a dtype for None: pass an array, a scalar or a dtype",
         ),
         (
-            lambda: dtypes.result_type([1, 2]),
+            lambda: lattice.result_type([1, 2]),
             "cannot find a dtype for [1, 2]: pass an array, a scalar or a dtype",
         ),
         (
-            lambda: dtypes.result_type(np.array(["a"])),
+            lambda: lattice.result_type(np.array(["a"])),
             f"dtype 'str32' is not supported; use one of: {SUPPORTED_NAMES}",
         ),
         (
-            lambda: dtypes.promote_types(np.float32, 1.0),
+            lambda: lattice.promote_types(np.float32, 1.0),
             f"dtype 1.0 is not supported; use one of: {SUPPORTED_NAMES}",
         ),
         (
-            lambda: dtypes.lattice_join((dtypes.float0, False), (D["f32"], False)),
+            lambda: lattice.lattice_join((dtypes.float0, False), (D["f32"], False)),
             "dtype float0 takes no part in promotion",
         ),
     ],
@@ -399,22 +400,22 @@ def canonical(each: LatticeType) -> LatticeType:
 
 def test_join_is_idempotent(x64: str) -> None:
     for each in plain_types():
-        assert dtypes.lattice_join(each) == dtypes.lattice_join(each, each) == canonical(each)
+        assert lattice.lattice_join(each) == lattice.lattice_join(each, each) == canonical(each)
 
 
 def test_join_is_commutative(x64: str) -> None:
     for a, b in itertools.product(EVERY_TYPE, repeat=2):
-        assert dtypes.lattice_join(a, b) == dtypes.lattice_join(b, a)
+        assert lattice.lattice_join(a, b) == lattice.lattice_join(b, a)
 
 
 def test_join_is_associative(x64: str) -> None:
-    join = dtypes.lattice_join
+    join = lattice.lattice_join
     for a, b, c in itertools.product(plain_types(), repeat=3):
         assert join(join(a, b), c) == join(a, join(b, c)) == join(a, b, c)
 
 
 def test_join_is_an_upper_bound(x64: str) -> None:
-    join = dtypes.lattice_join
+    join = lattice.lattice_join
     for a, b in itertools.product(plain_types(), repeat=2):
         assert join(a, join(a, b)) == join(a, b)
 
@@ -425,14 +426,14 @@ def test_weak_gives_way_to_strong_of_its_kind_or_above(x64: str) -> None:
         if order.index(dtypes.kind(strong)) >= order.index(dtypes.kind(weak)) or (
             dtypes.is_integer(strong) and dtypes.is_integer(weak)
         ):
-            joined = dtypes.lattice_join((strong, False), (weak, True))
+            joined = lattice.lattice_join((strong, False), (weak, True))
             assert joined == canonical((strong, False))
 
 
 @given(st.lists(lattice_types, min_size=1, max_size=5), st.randoms(use_true_random=False))
 def test_order_of_arguments_does_not_matter(types: list[LatticeType], random: Any) -> None:
     shuffled = random.sample(types, len(types))
-    assert dtypes.lattice_join(*types) == dtypes.lattice_join(*shuffled)
+    assert lattice.lattice_join(*types) == lattice.lattice_join(*shuffled)
 
 
 @given(st.lists(lattice_types, min_size=1, max_size=5), st.sampled_from(MODES))
@@ -440,9 +441,9 @@ def test_result_type_is_the_join_with_weak_results_at_the_default(
     types: list[LatticeType], mode: str
 ) -> None:
     with config.override(x64=mode):
-        dtype, weak = dtypes.lattice_join(*types)
+        dtype, weak = lattice.lattice_join(*types)
         wanted = dtypes.default_dtype(dtypes.kind(dtype)) if weak else dtype
-        assert dtypes.result_type(*[Typed(*each) for each in types]) is wanted
+        assert lattice.result_type(*[Typed(*each) for each in types]) is wanted
 
 
 # JAX
@@ -482,7 +483,7 @@ def test_the_whole_promotion_table_is_that_of_jax(
         arguments = [jax.ShapeDtypeStruct((), d, weak_type=weak) for d, weak in types]
         sums = jax.eval_shape(lambda xs: [jax.numpy.add(xs[i], xs[j]) for i, j in pairs], arguments)
     with config.override(x64=mode):
-        ours = {(i, j): dtypes.lattice_join(types[i], types[j]) for i, j in pairs}
+        ours = {(i, j): lattice.lattice_join(types[i], types[j]) for i, j in pairs}
     theirs = {pair: (each.dtype, each.weak_type) for pair, each in zip(pairs, sums, strict=True)}
     assert ours == theirs
 
@@ -502,15 +503,15 @@ def test_the_promotion_table_of_explicit_is_that_of_jax() -> None:
 
         sums = jax.eval_shape(add_all)
     for (i, j), found in zip(pairs, sums, strict=True):
-        assert dtypes.lattice_join(types[i], types[j]) == (found.dtype, found.weak_type)
+        assert lattice.lattice_join(types[i], types[j]) == (found.dtype, found.weak_type)
 
 
 def test_explicit_is_off_where_no_64_bit_type_takes_part() -> None:
     types = [each for each in EVERY_TYPE if each[0] not in TO_32]
     for pair in itertools.product(types, repeat=2):
-        explicit = dtypes.lattice_join(*pair)
+        explicit = lattice.lattice_join(*pair)
         with config.override(x64="off"):
-            assert dtypes.lattice_join(*pair) == explicit
+            assert lattice.lattice_join(*pair) == explicit
 
 
 @pytest.mark.peers
@@ -521,7 +522,7 @@ def test_python_scalars_and_numpy_arrays_promote_as_in_jax(
     args = [True, 1, 1.0, 1j, *(np.ones((), dtype) for dtype in supported)]
     with jax_mode(mode) as jax, config.override(x64=mode):
         for pair in itertools.product(args, repeat=2):
-            assert dtypes.result_type(*pair) == jax.numpy.result_type(*pair), pair
+            assert lattice.result_type(*pair) == jax.numpy.result_type(*pair), pair
 
 
 @pytest.mark.peers

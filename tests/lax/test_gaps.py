@@ -13,7 +13,7 @@ import pytest
 import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl import lax
-from funcdl.core import dtypes
+from funcdl.core import dtypes, lattice
 from funcdl.errors import ArgumentError, DtypeError, NotDifferentiableError, ShapeError
 
 RNG = np.random.default_rng(0)
@@ -224,7 +224,7 @@ def test_preferred_element_types_as_jax(kind: str) -> None:
         numbers = (((1,), (0,)), ((), ()))
         source, target = dtypes.as_dtype(kind), dtypes.as_dtype(preferred or kind)
         floats = dtypes.is_float(source) and dtypes.is_float(target)
-        holds = dtypes.result_type(source, target) == target
+        holds = lattice.result_type(source, target) == target
         narrower = target.itemsize < source.itemsize
         if not floats and (narrower or not holds):
             with pytest.raises(DtypeError):

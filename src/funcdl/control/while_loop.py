@@ -10,7 +10,7 @@ import numpy as np
 from funcdl.config import config
 from funcdl.control.programs import eval_compiled, known_value, rearrange, select, split
 from funcdl.control.scan import check_carry, run_scan, settle_weak_types, users_part
-from funcdl.core import dtypes, tree
+from funcdl.core import dtypes, lattice, tree
 from funcdl.core.array import Array, as_array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.effects import program_effect
@@ -150,7 +150,7 @@ def fori_loop(
       TreeError, ShapeError: `body_fun` returns something else than it got.
     """
     bounds = [_bound(which, x) for which, x in (("lower", lower), ("upper", upper))]
-    dtype = dtypes.result_type(*bounds)
+    dtype = lattice.result_type(*bounds)
     weak = bounds[0].aval.weak_type and bounds[0].aval.dtype == dtype
     if all(type(x) is Array for x in bounds):
         start, stop = (int(x) for x in bounds)

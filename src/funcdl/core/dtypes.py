@@ -1,7 +1,4 @@
-"""Element types: names, the 64-bit policy, kinds, and promotion with weak types.
-
-Semantics follow JAX (``jax.dtypes`` and its type promotion document). A dtype is *weak* where it
-came from a Python scalar: a weak dtype gives way to any other dtype of its kind or of a higher one.
+"""Element types: names, the 64-bit policy, and kinds. Semantics follow JAX (``jax.dtypes``).
 
 ``config.x64`` decides about 64 bits:
 
@@ -13,7 +10,7 @@ came from a Python scalar: a weak dtype gives way to any other dtype of its kind
 
 from __future__ import annotations
 
-from functools import lru_cache, reduce
+from functools import lru_cache
 from typing import Any
 
 import ml_dtypes
@@ -22,7 +19,6 @@ import numpy as np
 from funcdl.config import config
 
 DType = np.dtype[Any]
-LatticeType = tuple[DType, bool]  # (dtype, weak)
 
 bool_ = np.bool_
 int8, int16, int32, int64 = np.int8, np.int16, np.int32, np.int64
@@ -68,8 +64,8 @@ _FROM_SHORT_NAME = {name: dtype for dtype, name in _SHORT_NAMES.items()}
 # Equal dtypes can be different objects (long and long long): the values are the ones to keep.
 _NATIVE = {dtype: dtype for dtype in SUPPORTED}
 
-_PYTHON_KINDS: dict[Any, str] = {bool: "b", int: "i", float: "f", complex: "c"}
-_PYTHON_NAMES = {scalar.__name__: kind for scalar, kind in _PYTHON_KINDS.items()}
+PYTHON_KINDS: dict[Any, str] = {bool: "b", int: "i", float: "f", complex: "c"}
+_PYTHON_NAMES = {scalar.__name__: kind for scalar, kind in PYTHON_KINDS.items()}
 # NumPy files bfloat16 under void. Scalar classes are keys as well, so that asking about one
 # answers rather than silently missing.
 _KINDS: dict[Any, str] = {
@@ -145,7 +141,7 @@ def as_dtype(x: Any) -> DType:
 
 def _python_kind(x: Any) -> str | None:
     if isinstance(x, type):
-        return _PYTHON_KINDS.get(x)
+        return PYTHON_KINDS.get(x)
     return _PYTHON_NAMES.get(x) if isinstance(x, str) else None
 
 
@@ -187,19 +183,20 @@ def scalar_dtype(x: Any) -> DType:
     Raises:
         TypeError: ``x`` is none of these.
     """
-    kind = _scalar_kind(x if isinstance(x, type) else type(x))
+    kind = scalar_kind(x if isinstance(x, type) else type(x))
     if kind is None:
         raise TypeError(f"expected a Python bool, int, float or complex, got {x!r}")
     return default_dtype(kind)
 
 
-def _scalar_kind(cls: type) -> str | None:
+def scalar_kind(cls: type) -> str | None:
+    """Return the kind of a Python scalar's class, None for other classes."""
     # Subclasses count, such as IntEnum; bool comes first, being a subclass of int.
-    if cls in _PYTHON_KINDS:
-        return _PYTHON_KINDS[cls]
+    if cls in PYTHON_KINDS:
+        return PYTHON_KINDS[cls]
     if issubclass(cls, np.generic):
         return None
-    return next((kind for base, kind in _PYTHON_KINDS.items() if issubclass(cls, base)), None)
+    return next((kind for base, kind in PYTHON_KINDS.items() if issubclass(cls, base)), None)
 
 
 def kind(dtype: Any) -> str:
@@ -290,139 +287,6 @@ def to_inexact(dtype: DType) -> DType:
     if not is_inexact(dtype):
         dtype = np.dtype(float64 if dtype.itemsize == 8 else float32)
     return canonicalize(dtype)
-
-
-# A node of the lattice is a dtype, or Python's int, float or complex for a weak dtype of that kind.
-_EDGES: dict[Any, tuple[Any, ...]] = {
-    bool_: (int,),
-    int: (uint8, int8),
-    uint8: (int16, uint16),
-    uint16: (int32, uint32),
-    uint32: (int64, uint64),
-    uint64: (float,),
-    int8: (int16,),
-    int16: (int32,),
-    int32: (int64,),
-    int64: (float,),
-    float: (bfloat16, float16, complex),
-    bfloat16: (float32,),
-    float16: (float32,),
-    float32: (float64, complex64),
-    float64: (complex128,),
-    complex: (complex64,),
-    complex64: (complex128,),
-    complex128: (),
-}
-_WEAK = frozenset([int, float, complex])
-_WEAK_NODES = {"b": bool_, "i": int, "u": int, "f": float, "c": complex}
-
-
-def _joins(edges: dict[Any, tuple[Any, ...]]) -> dict[tuple[Any, Any], Any]:
-    def above(node: Any) -> set[Any]:
-        return {node}.union(*(above(up) for up in edges[node]))
-
-    bounds = {node: above(node) for node in edges}
-    joins = {}
-    for a in edges:
-        for b in edges:
-            common = bounds[a] & bounds[b]
-            (joins[a, b],) = [node for node in common if common <= bounds[node]]
-    return joins
-
-
-_WIDE_JOINS = _joins(_EDGES)
-# Only uint32 with a signed integer would make 64 bits out of 32; int32 is JAX's answer then.
-_NARROW_JOINS = _joins(_EDGES | {uint32: (int32, uint64)})
-_NODE_JOINS = {"explicit": _NARROW_JOINS, "off": _NARROW_JOINS, "on": _WIDE_JOINS}
-# One cache a mode, so that a change of mode needs no clearing, which could race with a writer.
-_CACHES: dict[str, dict[tuple[LatticeType, ...], LatticeType]] = {m: {} for m in _NODE_JOINS}
-
-
-def lattice_join(*types: LatticeType) -> LatticeType:
-    """Return the least ``(dtype, weak)`` that all the given ones promote to.
-
-    Follows ``jax.dtypes`` (``lattice_result_type``): where all are weak, their dtypes are joined
-    and the result is weak; bool is never weak.
-
-    Raises:
-        TypeError: no argument, or a dtype that does not promote (float0).
-    """
-    cache = _CACHES[config.x64]
-    try:
-        return cache[types]
-    except KeyError:
-        pass
-    result = cache[types] = _lattice_join(types)
-    return result
-
-
-def _lattice_join(types: tuple[LatticeType, ...]) -> LatticeType:
-    if not types:
-        raise TypeError("lattice_join needs at least one (dtype, weak) pair")
-    for dtype, _ in types:
-        if dtype not in _NATIVE:
-            raise TypeError(f"dtype {_SHORT_NAMES.get(dtype, dtype)} takes no part in promotion")
-    all_weak = all(weak for _, weak in types)
-    nodes = [
-        _WEAK_NODES[kind(dtype)] if weak and not all_weak else canonicalize(dtype).type
-        for dtype, weak in types
-    ]
-    joins = _NODE_JOINS[config.x64]
-    node = reduce(lambda a, b: joins[a, b], nodes)
-    if node in _WEAK:
-        return default_dtype(_PYTHON_KINDS[node]), True
-    return np.dtype(node), all_weak and node is not bool_
-
-
-def promote_types(a: Any, b: Any) -> DType:
-    """Return the dtype of an operation between arrays of dtypes ``a`` and ``b``.
-
-    Python's ``int``, ``float`` and ``complex`` stand for weak dtypes. As ``jax.numpy``'s.
-
-    Raises:
-        TypeError: ``a`` or ``b`` is not a supported dtype.
-    """
-    for dtype in (a, b):
-        as_dtype(dtype)
-    return result_type(a, b)
-
-
-def lattice_type(x: Any) -> LatticeType:
-    """Return ``(dtype, weak)`` of one argument of ``result_type``.
-
-    Raises:
-        TypeError: ``x`` is neither an array, nor a scalar, nor a supported dtype.
-    """
-    cls = type(x)
-    if cls in _PYTHON_KINDS:
-        return default_dtype(_PYTHON_KINDS[cls]), cls is not bool
-    if isinstance(x, (np.dtype, str)):
-        return canonicalize(as_dtype(x)), False
-    if isinstance(x, type):
-        return canonicalize(as_dtype(x)), x in _WEAK
-    dtype = getattr(x, "dtype", None)
-    if dtype is not None:
-        return canonicalize(as_dtype(dtype)), bool(getattr(x, "weak_type", False))
-    scalar = _scalar_kind(cls)
-    if scalar is None:
-        raise TypeError(f"cannot find a dtype for {x!r}: pass an array, a scalar or a dtype")
-    return default_dtype(scalar), scalar != "b"
-
-
-def result_type(*args: Any) -> DType:
-    """Return the dtype of an operation between ``args``, as ``jax.numpy.result_type``.
-
-    Args:
-        args: Python scalars (weak), NumPy scalars, arrays, dtypes, or any object with ``dtype``
-            and, optionally, ``weak_type``. A weak result is the default dtype of its kind.
-
-    Raises:
-        TypeError: no argument, or one that has no supported dtype.
-    """
-    if not args:
-        raise TypeError("result_type needs at least one array, scalar or dtype")
-    dtype, weak = lattice_join(*map(lattice_type, args))
-    return default_dtype(kind(dtype)) if weak else dtype
 
 
 def check_python_int(value: int, dtype: DType) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.core import dtypes
+from funcdl.core import dtypes, lattice
 from funcdl.core.primitive import Primitive
 from funcdl.errors import ShapeError
 from funcdl.lax.naming import publish
@@ -115,7 +115,7 @@ def dot_general(
     numbers = ((tuple(contract_l), tuple(contract_r)), (tuple(batch_l), tuple(batch_r)))
     if preferred is not None:
         fits = x.dtype == y.dtype and _takes(x.dtype, preferred)
-        if not fits and dtypes.result_type(x.dtype, y.dtype, preferred) == preferred:
+        if not fits and lattice.result_type(x.dtype, y.dtype, preferred) == preferred:
             x, y = x.astype(preferred), y.astype(preferred)
     truth = dtypes.is_bool(x.dtype) and dtypes.is_bool(y.dtype)
     if truth:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.core import dtypes
+from funcdl.core import lattice
 from funcdl.core.avals import Shape
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax.operands import ArrayLike, bind_checked
@@ -49,7 +49,7 @@ def dtype(x: Any) -> Any:
     Raises:
       TypeError: `x` has none.
     """
-    return dtypes.lattice_type(x)[0]
+    return lattice.lattice_type(x)[0]
 
 
 def shape_as_value(shape: ShapeLike) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.core import dtypes
+from funcdl.core import dtypes, lattice
 from funcdl.core.records import record
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.creation import DTypeLike, canonical
@@ -77,7 +77,7 @@ def einsum(
     refuse_out("einsum", out)
     arrays, inputs, output = _read(subscripts, operands)
     values = promote_dtypes("einsum", *arrays)
-    target, weak = dtypes.lattice_join(*map(dtypes.lattice_type, arrays))
+    target, weak = lattice.lattice_join(*map(lattice.lattice_type, arrays))
     if preferred_element_type is not None:
         target, weak = canonical(preferred_element_type), False
     if dtypes.is_bool(target):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.core import dtypes
+from funcdl.core import dtypes, lattice
 from funcdl.core.array import Array, ArrayOperators, as_array
 from funcdl.core.avals import Shape
 from funcdl.core.trace import context, eval_trace
@@ -109,7 +109,7 @@ def asarray(a: Any, dtype: DTypeLike = None, order: str | None = None, *, copy: 
 def _from_sequence(a: Sequence[Any], dtype: DTypeLike) -> Any:
     leaves = list(_leaves(a))
     if dtype is None:
-        target = dtypes.result_type(*_representatives(leaves)) if leaves else _default_float()
+        target = lattice.result_type(*_representatives(leaves)) if leaves else _default_float()
     else:
         target = canonical(dtype)
     if not any(isinstance(leaf, ArrayOperators) for leaf in leaves):
@@ -268,7 +268,7 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: DTypeLike = No
     if stop is None:
         start, stop = 0, start
     bounds = (start, stop, 1 if step is None else step)
-    target = dtypes.result_type(*bounds) if dtype is None else canonical(dtype)
+    target = lattice.result_type(*bounds) if dtype is None else canonical(dtype)
     first, last, width = (_number(x) for x in bounds)
     if width == 0:
         raise ArgumentError("arange: step must not be zero")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.core import dtypes
+from funcdl.core import dtypes, lattice
 from funcdl.core.array import Array, ArrayOperators, as_array, shortened
 from funcdl.core.avals import Shape
 from funcdl.errors import ArgumentError, LeafTypeError, ShapeError
@@ -93,7 +93,7 @@ def promote_dtypes(name: str, *xs: ArrayLike) -> list[Any]:
     values = operands(name, xs)
     if _share_dtype(values):
         return values
-    dtype, weak = dtypes.lattice_join(*map(dtypes.lattice_type, values))
+    dtype, weak = lattice.lattice_join(*map(lattice.lattice_type, values))
     return [convert(x, dtype, weak) for x in values]
 
 
@@ -111,7 +111,7 @@ def promote_inexact(name: str, *xs: ArrayLike) -> list[Any]:
     if _agree(xs) and dtypes.is_inexact(xs[0].aval.dtype):
         return list(xs)
     values = operands(name, xs)
-    dtype, weak = dtypes.lattice_join(*map(dtypes.lattice_type, values))
+    dtype, weak = lattice.lattice_join(*map(lattice.lattice_type, values))
     inexact = dtypes.to_inexact(dtype)
     # What was a strong integer makes a strong float; bool is never weak.
     return [convert(x, inexact, weak) for x in values]

@@ -31,8 +31,6 @@ from funcdl.core.dtypes import (
     integer,
     issubdtype,
     number,
-    promote_types,
-    result_type,
     signedinteger,
     uint8,
     uint16,
@@ -40,6 +38,7 @@ from funcdl.core.dtypes import (
     uint64,
     unsignedinteger,
 )
+from funcdl.core.lattice import promote_types, result_type
 from funcdl.errors import ArgumentError
 
 dtype = np.dtype

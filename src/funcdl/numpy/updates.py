@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.core import dtypes
+from funcdl.core import dtypes, lattice
 from funcdl.core.array import Array, ArrayOperators, aval_of
 from funcdl.core.primitive import Primitive
 from funcdl.core.trace import Tracer
@@ -199,7 +199,7 @@ class IndexUpdateRef:
         """
         value = operand(f"at[...].{method}", values)
         target = self._array.aval.dtype
-        found = dtypes.lattice_type(value)[0]
+        found = lattice.lattice_type(value)[0]
         order = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
         if order[dtypes.kind(found)] > order[dtypes.kind(target)]:
             raise DtypeError(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import funcdl.numpy as fnp
-from funcdl.core import dtypes, tree
+from funcdl.core import lattice, tree
 from funcdl.optim.base import GradientTransformation, Params, Updates, chain, zeros_like
 from funcdl.optim.learning_rate import LearningRate, next_count, scale_by_learning_rate
 from funcdl.optim.weight_decay import Mask, add_decayed_weights
@@ -71,7 +71,7 @@ def scale_by_adam(
 def _weight(decay: float, count: Any, dtype: Any) -> Any:
     """How much weight the gradients have in a mean that began at zero: ``1 - decay**count``."""
     # At least in float32: to bfloat16, 0.999 is 1.
-    wide = dtypes.promote_types(dtype, np.float32)
+    wide = lattice.promote_types(dtype, np.float32)
     return (1 - fnp.asarray(decay, dtype=wide) ** count.astype(wide)).astype(dtype)
 
 

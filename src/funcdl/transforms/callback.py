@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.config import config
-from funcdl.core import dtypes, tree
+from funcdl.core import dtypes, lattice, tree
 from funcdl.core.array import Array, as_array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.effects import Effect
@@ -195,7 +195,7 @@ def _may_convert(found: ShapedArray, wanted: np.dtype[Any]) -> bool:
     time would be a nuisance.
     """
     if found.weak_type:
-        return dtypes.promote_types(found.dtype, wanted) == wanted or (
+        return lattice.promote_types(found.dtype, wanted) == wanted or (
             found.dtype.kind == wanted.kind
         )
     default = found.dtype.itemsize == (16 if found.dtype.kind == "c" else 8)
