@@ -380,6 +380,11 @@ def _dots() -> Iterator[Example]:
     make.append(dot("dot_shared_rhs", 9, 10, 11, batch=3, batched_rhs=False))
     make.append(dot("dot_many_shared_rhs", 9, 10, 50, batch=40, batched_rhs=False))
     make.append(dot_update("dot_update", 41, 130, 12))
+    for t in both[:2]:
+        name = f"n{'t' if t[1] else 'n'}"
+        make.append(dot(f"dot_along_{name}", 21, 11, 83, transposed=t, epilogue=True))
+        make.append(dot(f"dot_along_f64_{name}", 22, 5, 41, transposed=t, dtype=F64, batch=3))
+        make.append(dot(f"dot_along_far_{name}", 5, 7, 5000, transposed=t))
     make.append(dot("dot_direct", 21, 97, 40))
     make.append(dot("dot_direct_f64", 21, 97, 40, dtype=F64))
     make.append(dot("dot_direct_packed", 21, 96, 40, transposed=(True, True), batch=2))

@@ -228,6 +228,7 @@ GOLDEN_KERNELS: dict[str, Kernel] = {
     "dot_epilogue": dot("dot_epilogue", 128, 512, 784, epilogue=True),
     "dot_prologue": dot("dot_prologue", 512, 100, 512, prologue="xy", transposed=(True, False)),
     "dot_batch": dot("dot_batch", 64, 64, 32, batch=128, transposed=(False, True)),
+    "dot_along": dot("dot_along", 128, 10, 784, epilogue=True),
     "dot_direct": dot("dot_direct", 64, 64, 64),
     "dot_update": dot_update("dot_update", 784, 512, 128),
     "matrix_vector": dot("matrix_vector", 1000, 1, 1000),

@@ -3,8 +3,9 @@
 The product is computed in tiles of m by n positions, in a local array that stays in the cache until
 the epilogue has read it. Rows of the right operand are read where they are if their columns are
 contiguous; else the operand is packed first, for all of n, into panels of a few columns. The left
-operand is never packed. What is no plain load is evaluated into a small array first, in vectors,
-one block of k after the other.
+operand is never packed. Where columns are too few to fill a vector, vectors run along k, and what
+is packed is the right operand's transpose. What is no plain load is evaluated into a small array
+first, in vectors, one block of k after the other.
 
 Rows of a tile are short and far apart in memory, so that the processor does not see what the
 epilogue will read and write. The product's loops have the cache fetch it meanwhile.
@@ -47,6 +48,8 @@ FETCHED_TERMS = 64
 # A product that is stored as it is goes to its place at once, where it has no more terms than this:
 # fd_gemm adds those of later blocks to what it has stored, which is far apart there.
 DIRECT_TERMS = 256
+# Columns that are too few to fill a vector lie along k where these many bytes of each are there.
+DOTS_BYTES = 4 * VECTOR_BYTES
 
 
 def is_blocked(kernel: Kernel, schedule: Schedule) -> bool:
@@ -174,6 +177,7 @@ class _DotRenderer:
         self.sizes = {step.axis: step.size for step in reversed(schedule.steps)}
         self.m = self._tiled(self.dot.m, room=MOST_ROWS, looped=True)
         self.k = self._tiled(self.dot.k, room=MOST_TERMS)
+        self.dots = self._dots()
         self.in_place = self._in_place()
         self.n = self._tiled(self.dot.n, 1 if self.in_place else COLUMN_UNIT)
         product = (self.dot.m, self.dot.n, self.dot.k)
@@ -198,8 +202,27 @@ class _DotRenderer:
         step = self.expressions.chunk(axis, size) if looped or size < extent else bound
         return Tiled(axis, extent, size, name, (bound, step), room, looped)
 
+    def _dots(self) -> bool:
+        """Whether vectors run along k, since columns are too few and rows are contiguous there."""
+        loads = [self.kernel.body[id] for id in (self.dot.lhs, self.dot.rhs)]
+        itemsize = self.dot.type.dtype.itemsize
+        few = self.kernel.axis(self.dot.n).extent * itemsize <= 3 * VECTOR_BYTES // 4
+        if not (few and all(map(self.is_plain, (self.dot.lhs, self.dot.rhs)))):
+            return False
+        lhs, rhs = (load.index for load in loads if isinstance(load, Load))
+        return (
+            lhs.coefficient(self.dot.k) == 1
+            and 1 in (rhs.coefficient(self.dot.k), rhs.coefficient(self.dot.n))
+            and self.k.extent * itemsize >= DOTS_BYTES
+            and self.k.single
+            and not self.k.generic
+        )
+
     def _in_place(self) -> bool:
         """Whether the right operand is read where it is; no tile may be narrower than a vector."""
+        if self.dots:
+            rhs = self.kernel.body[self.dot.rhs]
+            return isinstance(rhs, Load) and rhs.index.coefficient(self.dot.k) == 1
         n = self._tiled(self.dot.n)
         narrowest = n.size if n.whole else n.extent % n.size
         wide = narrowest * self.dot.type.dtype.itemsize >= VECTOR_BYTES
@@ -216,8 +239,8 @@ class _DotRenderer:
         whole = all(size * itemsize % VECTOR_BYTES == 0 for size in (self.n.size, self.n.extent))
         short = self.k.single and not self.k.generic and self.k.extent <= DIRECT_TERMS
         fits = (
-            (whole or self.in_place)
-            and short
+            (whole or self.in_place or self.dots)
+            and (short or self.dots)
             and store.mask is None
             and not self.kernel.buffer(store.buffer).may_alias
             and index.coefficient(columns) == 1
@@ -234,7 +257,8 @@ class _DotRenderer:
             loops = [*self.batch_loops(), *self.m.tiles(), *self.n.tiles()]
             self.nest.write(share(loops, PARALLEL) if self.parallel else loops, inside=self.tile)
             return
-        self.writer.line(f"enum {{ rhs_columns = {_round_up(self.n.extent, strip)} }};")
+        columns = str(self.n.extent) if self.dots else _round_up(self.n.extent, strip)
+        self.writer.line(f"enum {{ rhs_columns = {columns} }};")
         if self.pack_once or not self.share_batch:
             with self.panels():
                 if self.pack_once:
@@ -321,6 +345,9 @@ class _DotRenderer:
     def multiply(self) -> None:
         """Add to the tile what one block of k gives."""
         lhs, strides = self.operand("lhs_values", self.dot.lhs, self.m, self.k)
+        if self.dots:
+            self.multiply_along_terms(lhs, strides[0])
+            return
         if self.in_place:
             load = self.kernel.body[self.dot.rhs]
             assert isinstance(load, Load)
@@ -332,17 +359,30 @@ class _DotRenderer:
             rhs, rhs_strides = self.panel(self.n), (strip, f"{strip} * ({self.k.count})")
         accumulate = "0" if self.k.single else f"{self.k.first} > 0"
         arguments = [self.m.count, columns, self.k.count, lhs, *strides]
-        result = ["product", "tile_columns"]
-        if self.direct is not None:
-            place = self.element(self.direct, self.m, self.n)
-            result = [place, str(self.stride(self.direct, self.m))]
-        arguments += [rhs, *rhs_strides, *result, accumulate]
+        arguments += [rhs, *rhs_strides, *self.result(), accumulate]
         function = f"fd_gemm_{self.short}"
         accesses = self.fetched()
         if accesses:
             function = f"fd_gemm_ahead_{self.short}"
             arguments += [str(len(accesses)), self.ahead(accesses)]
         self.writer.call(function, arguments)
+
+    def multiply_along_terms(self, lhs: str, row: str) -> None:
+        """The tile with vectors along k."""
+        rhs, column = "rhs_panels", str(self.k.extent)
+        if self.in_place:
+            load = self.kernel.body[self.dot.rhs]
+            assert isinstance(load, Load)
+            rhs, column = self.element(load, self.k, self.n), str(self.stride(load, self.n))
+        arguments = [self.m.count, self.n.count, self.k.count, lhs, row, rhs, column]
+        self.writer.call(f"fd_dots_{self.short}", [*arguments, *self.result()])
+
+    def result(self) -> list[str]:
+        """Where a tile of the product goes, and its stride from row to row."""
+        if self.direct is None:
+            return ["product", "tile_columns"]
+        place = self.element(self.direct, self.m, self.n)
+        return [place, str(self.stride(self.direct, self.m))]
 
     def fetched(self) -> list[Load | Store]:
         """What the epilogue reads and writes row by row; what may be one array is named once."""
@@ -399,6 +439,11 @@ class _DotRenderer:
     def pack(self, columns: Tiled) -> None:
         """Pack one block of k of some columns of the right operand."""
         source, strides = self.operand("rhs_values", self.dot.rhs, self.k, columns)
+        if self.dots:  # columns one after the other
+            turn = f"fd_turn_{self.dot.type.dtype.itemsize}"
+            arguments = ["rhs_panels", self.k.count, source, strides[0]]
+            self.writer.call(turn, [*arguments, self.k.count, columns.count])
+            return
         arguments = [self.panel(columns), source, *strides, self.k.count, columns.count]
         self.writer.call(f"fd_pack_{self.short}", arguments)
 

@@ -145,6 +145,96 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_gemm_ahead)(
                         ahead);
 }
 
+/* Products with vectors along k, where it is contiguous in both operands: element (i, k) of A is
+ * a[i * a_row + k], and (k, j) of B is b[j * b_column + k]. For fewer columns than make a vector. */
+
+/* Add to `sum` the products of `bytes` of some rows and columns, at most a vector of each. */
+FD_INLINE void FD_NAME(fd_dots_terms)(FD_NAME(fd_vector) (*sum)[4], int rows, int columns,
+                                      const FD_T *a, int64_t a_row, const FD_T *b,
+                                      int64_t b_column, size_t bytes) {
+  FD_NAME(fd_vector) left, right[4] = {{0}};
+#pragma GCC unroll 4
+  for (int j = 0; j < columns; j++) __builtin_memcpy(&right[j], b + j * b_column, bytes);
+#pragma GCC unroll 4
+  for (int i = 0; i < rows; i++) {
+    left = (FD_NAME(fd_vector)){0};
+    __builtin_memcpy(&left, a + i * a_row, bytes);
+#pragma GCC unroll 4
+    for (int j = 0; j < columns; j++)
+      sum[i][j] = FD_NAME(fd_vector_fma)(left, right[j], sum[i][j]);
+  }
+}
+
+/* C = or += A B for up to 4 rows and columns. */
+FD_INLINE void FD_NAME(fd_dots_tile)(int rows, int columns, int64_t kc, const FD_T *a,
+                                     int64_t a_row, const FD_T *b, int64_t b_column, FD_T *c,
+                                     int64_t c_row, int accumulate) {
+  typedef FD_T quarter __attribute__((vector_size(16)));
+  enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T), parts = FD_VECTOR_BYTES / 16 };
+  enum { each = 16 / sizeof(FD_T) };
+  FD_NAME(fd_vector) sum[4][4] = {{{0}}};
+  int64_t k = 0;
+  for (; k + lanes <= kc; k += lanes)
+    FD_NAME(fd_dots_terms)(sum, rows, columns, a + k, a_row, b + k, b_column, FD_VECTOR_BYTES);
+  if (k < kc)
+    FD_NAME(fd_dots_terms)(sum, rows, columns, a + k, a_row, b + k, b_column,
+                           (size_t)(kc - k) * sizeof(FD_T));
+#pragma GCC unroll 4
+  for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 4
+    for (int j = 0; j < columns; j++) {
+      quarter part[parts];
+      __builtin_memcpy(part, &sum[i][j], sizeof part);
+#pragma GCC unroll 4
+      for (int half = parts / 2; half > 0; half /= 2) {
+#pragma GCC unroll 4
+        for (int p = 0; p < half; p++) part[p] += part[p + half];
+      }
+      FD_T total = part[0][0] + part[0][1];
+      if (each == 4) total += part[0][each - 2] + part[0][each - 1];
+      if (accumulate) total += c[i * c_row + j];
+      c[i * c_row + j] = total;
+    }
+  }
+}
+
+#define FD_DOTS(rows, columns)                                                                    \
+  static __attribute__((noinline, unused)) void FD_NAME(fd_dots_##rows##_by_##columns)(           \
+      int64_t kc, const FD_T *a, int64_t a_row, const FD_T *b, int64_t b_column, FD_T *c,         \
+      int64_t c_row, int accumulate) {                                                            \
+    FD_NAME(fd_dots_tile)(rows, columns, kc, a, a_row, b, b_column, c, c_row, accumulate);        \
+  }
+FD_DOTS(4, 4)
+FD_DOTS(4, 2)
+FD_DOTS(4, 1)
+FD_DOTS(1, 4)
+FD_DOTS(1, 2)
+FD_DOTS(1, 1)
+#undef FD_DOTS
+
+/* C = A B. Each lane adds up FD_DEPTH terms before it moves on. */
+#define FD_DOTS(columns)                                                                          \
+  (rows == 4 ? FD_NAME(fd_dots_4_by_##columns) : FD_NAME(fd_dots_1_by_##columns))(                \
+      count, a + i * a_row + k, a_row, b + j * b_column + k, b_column, c + i * c_row + j, c_row,  \
+      k > 0)
+static __attribute__((noinline, unused)) void FD_NAME(fd_dots)(
+    int64_t mc, int64_t nc, int64_t kc, const FD_T *a, int64_t a_row, const FD_T *b,
+    int64_t b_column, FD_T *c, int64_t c_row) {
+  enum { block = FD_DEPTH * (FD_VECTOR_BYTES / sizeof(FD_T)) };
+  for (int64_t k = 0; k < kc; k += block) {
+    const int64_t count = kc - k < block ? kc - k : block;
+    int64_t rows = 4;
+    for (int64_t i = 0; i < mc; i += rows) {
+      if (mc - i < rows) rows = 1;
+      int64_t j = 0;
+      for (; j + 4 <= nc; j += 4) FD_DOTS(4);
+      for (; j + 2 <= nc; j += 2) FD_DOTS(2);
+      for (; j < nc; j++) FD_DOTS(1);
+    }
+  }
+}
+#undef FD_DOTS
+
 /* to[k][c] = from[k * k_stride + c * n_stride] for c from `begin` on, rows of `to` FD_NR wide. */
 FD_INLINE void FD_NAME(fd_pack_rest)(FD_T *to, const FD_T *from, int64_t k_stride, int64_t n_stride,
                                      int64_t kc, int begin, int end) {
