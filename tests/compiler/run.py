@@ -11,7 +11,7 @@ from funcdl.compiler.pipeline import Pipeline, native_segments
 from funcdl.compiler.program import Scheduler
 from funcdl.compiler.steps import HostStep
 from funcdl.core.jaxpr import ClosedJaxpr, Literal, Var
-from funcdl.kir.interpreter import run_program
+from funcdl.kir.program_interpreter import run_program
 from funcdl.kir.schedule import Schedule
 
 NDArray = np.ndarray[Any, Any]

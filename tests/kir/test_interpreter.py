@@ -15,9 +15,10 @@ from tests.kir.running_kernels import RUNNING_MEANINGS
 from funcdl.kir import index as ix
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.conversion import convert, reinterpret
-from funcdl.kir.interpreter import interpret, run_program
+from funcdl.kir.interpreter import interpret
 from funcdl.kir.ir import Kernel
 from funcdl.kir.program import Address, Call, KernelProgram
+from funcdl.kir.program_interpreter import run_program
 from funcdl.kir.schedule import Schedule
 
 Array = np.ndarray[Any, np.dtype[Any]]
