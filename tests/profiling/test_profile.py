@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,22 @@ def test_times_add_up() -> None:
         assert 0 <= row.min_seconds <= row.mean_seconds * (1 + 1e-9)
         assert row.mean_seconds == row.seconds / row.calls
     assert [row.seconds for row in p.rows] == sorted((r.seconds for r in p.rows), reverse=True)
+
+
+def test_writing_times_down_is_no_time_of_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fd.profile(peaks=PEAKS):
+        step(*ARGS)
+    add = profiler.add_inside
+
+    def add_slowly(*arguments: Any) -> None:
+        add(*arguments)
+        time.sleep(0.5)
+
+    monkeypatch.setattr(profiler, "add_inside", add_slowly)
+    with fd.profile(peaks=PEAKS) as p:
+        step(*ARGS)
+    (outside,) = rows(p, "python").values()
+    assert outside.seconds > 0.5 > p.seconds - outside.seconds
 
 
 def test_compilation_is_a_row_of_its_own_and_happens_once() -> None:

@@ -132,14 +132,14 @@ class Recorder:
             while self._in_blocks - len(self._blocks[0].rows) > self.max_events:
                 self._in_blocks -= len(self._blocks.popleft().rows)
 
-    def end_span(self, event: Event, own: int, depth: int) -> None:
-        """Count a span that has ended, with so many others around it."""
+    def end_span(self, event: Event, own: int, aside: int, depth: int) -> None:
+        """Count a span that has ended, with so many others around it; `aside` was left out."""
         if event.start >= self._start:
             self.add(event.work, 1, own, own)
             with self._lock:
                 self._events.append(event)
             if event.thread == self._thread and depth == self._depth:
-                self.covered += event.end - event.start
+                self.covered += event.end - event.start - aside
 
 
 active: tuple[Recorder, ...] = ()
@@ -178,6 +178,7 @@ def _set(change: Callable[[], tuple[Recorder, ...]]) -> None:
 class _Span:
     work: Work
     inside: int = 0  # nanoseconds of the spans inside it
+    aside: int = 0  # and of what `leave_out` leaves out
 
 
 class _Stack(threading.local):
@@ -206,13 +207,20 @@ def span(work: Work) -> Iterator[None]:
     finally:
         end = perf_counter_ns()
         spans.pop()
-        own = end - start - this.inside
+        counted = end - start - this.aside
         if spans:
-            spans[-1].inside += end - start
+            spans[-1].inside += counted
+            spans[-1].aside += this.aside
         if active:
             event = Event(work, start, end, threading.get_ident())
             for recorder in active:
-                recorder.end_span(event, own, len(spans))
+                recorder.end_span(event, counted - this.inside, this.aside, len(spans))
+
+
+def leave_out(start: int) -> None:
+    """Leave the time since `start` out of the current spans: that of writing other times down, which
+    takes longer than a small kernel. A profile has it outside of programs."""
+    _stack.spans[-1].aside += perf_counter_ns() - start
 
 
 def add_inside(work: Work, calls: int, total: int, least: int) -> None:

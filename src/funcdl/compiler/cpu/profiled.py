@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
@@ -69,15 +70,19 @@ def profiled_native_step(
         table[:2] = len(kernels), capacity
         with profiler.span(loops):
             missing = function(addresses + struct.pack("P", table.ctypes.data))
+            end = perf_counter_ns()
             for work, row in zip(kernels, table[_HEAD:rows].reshape(-1, _ROW), strict=True):
                 calls, total, least = row.tolist()
                 if calls:
                     profiler.add_inside(work, calls, total, least)
+            profiler.leave_out(end)
+        start = perf_counter_ns()
         happened = int(table[2])
         events = table[rows:].reshape(-1, _EVENT)[:happened]
         if happened > capacity > 0:
             events = np.roll(events, -(happened % capacity), axis=0)
         profiler.add_events(kernels, events.copy())
+        profiler.leave_out(start)
         if missing:
             raise_working_memory_error(segment.name, kernels[int(table[3])].name, missing)
 
