@@ -218,7 +218,7 @@ def span(work: Work) -> Iterator[None]:
 
 
 def leave_out(start: int) -> None:
-    """Leave the time since `start` out of the current spans: that of writing other times down, which
+    """Leave the time since `start` out of the current spans: that of writing times down, which
     takes longer than a small kernel. A profile has it outside of programs."""
     _stack.spans[-1].aside += perf_counter_ns() - start
 
