@@ -29,6 +29,26 @@ ROWS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def positive_sum(x: Any) -> Any:
+    return fnp.sum(fnp.where(x > 0, x, 0), axis=-1)
+
+
+# What takes little work for each element of a row.
+REDUCTIONS: dict[str, Callable[[Any], Any]] = {
+    "sum": lambda x: fnp.sum(x, axis=-1),
+    "prod": lambda x: fnp.prod(x, axis=-1),
+    "max": lambda x: fnp.max(x, axis=-1),
+    "min": lambda x: fnp.min(x, axis=-1),
+    "variance": lambda x: fnp.var(x, axis=-1),
+    "norm": lambda x: fnp.sqrt(fnp.sum(x * x, axis=-1)),
+    "masked": positive_sum,
+    "reversed": lambda x: fnp.sum(x[:, ::-1] * x, axis=-1),
+    "strided": lambda x: fnp.sum(x[:, ::2], axis=-1),
+    "two": lambda x: (fnp.sum(x, axis=-1), fnp.max(x, axis=-1)),
+    "all": fnp.sum,
+}
+
+
 def value_and_gradient(f: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
     return fd.value_and_grad(lambda x, w: fnp.sum(f(x) * w))
 
@@ -36,11 +56,16 @@ def value_and_gradient(f: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
 def programs() -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
     x = fnp.ones(SIZE, "float32")
     matrix = fnp.ones((40, SIZE), "float32")
+    halves, integers = fnp.ones((40, SIZE), "bfloat16"), fnp.ones((40, SIZE), "int8")
     result: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
     for name in ACTIVATIONS:
         f = getattr(nn, name)
         result[name] = (f, (x,))
         result[f"grad {name}"] = (value_and_gradient(f), (x, x))
+    for name, f in REDUCTIONS.items():
+        result[name] = (f, (matrix,))
+    result["sum of halves"] = (REDUCTIONS["sum"], (halves,))
+    result["mean of integers"] = (lambda x: fnp.mean(x, axis=-1), (integers,))
     for name, f in ROWS.items():
         result[name] = (f, (matrix,))
         weights = fnp.ones(f(matrix).shape, "float32")
@@ -49,7 +74,7 @@ def programs() -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
 
 
 def scalar_loops(source: str) -> tuple[int, list[str]]:
-    """How many loops are marked ``omp simd``, and the text of those that gcc leaves scalar."""
+    """How many loops are marked as vector loops, and the text of those that gcc leaves scalar."""
     compiler = find_compiler()
     if compiler is None or "gcc" not in compiler.version.lower():
         pytest.skip("reads gcc's reports")
@@ -59,7 +84,7 @@ def scalar_loops(source: str) -> tuple[int, list[str]]:
     # The line that gcc names is one of the loop's, often its first statement.
     found = re.findall(r"^<stdin>:(\d+):.*loop vectorized", result.stderr, re.MULTILINE)
     lines = source.splitlines()
-    marked = [i for i, line in enumerate(lines) if "omp simd" in line]
+    marked = [i for i, line in enumerate(lines) if "omp simd" in line or "GCC ivdep" in line]
     loops = [range(i, lines.index(lines[i + 1].split("for")[0] + "}", i)) for i in marked]
     done = {int(number) - 1 for number in found}
     return len(loops), ["\n".join(lines[i] for i in loop) for loop in loops if not done & {*loop}]

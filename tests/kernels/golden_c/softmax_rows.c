@@ -6,26 +6,56 @@ static void softmax_rows(const float *restrict x, float *restrict out0, const in
   #pragma omp parallel for num_threads(fd_num_threads) schedule(static)
   for (int64_t i = 0; i < n_i; ++i) {
     /* v1: max of v0 over j */
-    float acc1 = (-FD_INF_F32);
-    int nan1 = 0;
-    #pragma omp simd reduction(max:acc1) reduction(|:nan1)
-    for (int64_t j = 0; j < 1000; ++j) {
+    float part1[64];
+    uint32_t size1[64];
+    for (int lane = 0; lane < 64; ++lane) part1[lane] = (-FD_INF_F32), size1[lane] = 0;
+    #pragma omp simd
+    for (int64_t lane = 0; lane < 40; ++lane) {
+      const int64_t j = 960 + lane;
       const float v0 = x[i * 1000 + j];
-      acc1 = v0 > acc1 ? v0 : acc1;
-      nan1 |= v0 != v0;
+      part1[lane] = v0 > part1[lane] ? v0 : part1[lane];
+      const uint32_t here1 = fd_size_f32(v0);
+      size1[lane] = here1 > size1[lane] ? here1 : size1[lane];
     }
+    for (int64_t j_group = 0; j_group < 960; j_group += 64) {
+      #pragma GCC unroll 16
+      #pragma GCC ivdep
+      for (int64_t lane = 0; lane < 64; ++lane) {
+        const int64_t j = j_group + lane;
+        const float v0 = x[i * 1000 + j];
+        part1[lane] = v0 > part1[lane] ? v0 : part1[lane];
+        const uint32_t here1 = fd_size_f32(v0);
+        size1[lane] = here1 > size1[lane] ? here1 : size1[lane];
+      }
+    }
+    const float acc1 = fd_max_lanes_f32(part1, 64);
+    const int nan1 = fd_nan_in_lanes_f32(size1, 64);
     const float v1 = nan1 ? FD_NAN_F32 : acc1;
     /* v4: sum of v3 over j */
-    float acc4 = 0.0f;
+    float part4[32];
+    for (int lane = 0; lane < 32; ++lane) part4[lane] = 0.0f;
     float keep3[1000];
-    #pragma omp simd reduction(+:acc4)
-    for (int64_t j = 0; j < 1000; ++j) {
+    #pragma omp simd
+    for (int64_t lane = 0; lane < 8; ++lane) {
+      const int64_t j = 992 + lane;
       const float v0 = x[i * 1000 + j];
       const float v2 = v0 - v1;
       const float v3 = fd_exp_f32(v2);
       keep3[j] = v3;
-      acc4 += v3;
+      part4[lane] += v3;
     }
+    for (int64_t j_group = 0; j_group < 992; j_group += 32) {
+      #pragma omp simd
+      for (int64_t lane = 0; lane < 32; ++lane) {
+        const int64_t j = j_group + lane;
+        const float v0 = x[i * 1000 + j];
+        const float v2 = v0 - v1;
+        const float v3 = fd_exp_f32(v2);
+        keep3[j] = v3;
+        part4[lane] += v3;
+      }
+    }
+    const float acc4 = fd_sum_lanes_f32(part4, 32);
     const fd_inverse_f32 inverse4 = fd_invert_f32(acc4);
     #pragma omp simd
     for (int64_t j = 0; j < 1000; ++j) {

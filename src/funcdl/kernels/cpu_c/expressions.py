@@ -142,7 +142,7 @@ class Expressions:
         that gcc knows a 32-bit sum could wrap around. `at`: other positions along some axes.
         """
         if narrow is None:
-            narrow = self._scattered(index) and text.span(index) < 2**31
+            narrow = self.is_scattered(index) and text.span(index) < 2**31
         kind = "int32_t" if narrow else text.POSITION
 
         def position(axis: str) -> str:
@@ -180,7 +180,7 @@ class Expressions:
     def _dtype(self, id: int) -> np.dtype:
         return self.kernel.value_type(id).dtype
 
-    def _scattered(self, index: Index) -> bool:
+    def is_scattered(self, index: Index) -> bool:
         """Whether an index does more along the vectorised axis than advance in equal steps."""
         for atom, _ in index.terms:
             one = Index(((atom, 1),))

@@ -1,7 +1,8 @@
 """Accumulators: how a reduction starts, takes one value in, and ends, as C statements.
 
-A reduction along a row has scalar accumulators, which `omp simd reduction` spreads over the lanes
-of a vector. One down the columns has arrays of accumulators, one for each lane of a tile.
+A reduction along a row has an accumulator for each of a number of lanes (row_lanes.py), or scalar
+ones, which `omp simd reduction` spreads over the lanes of a vector. One down the columns has arrays
+of accumulators, one for each lane of a tile.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ class Accumulator:
     """The C variables of one reduction: ``acc4``, and as needed ``sum4``, ``nan4`` and ``at4``.
 
     A maximum of floats along a row is taken without regard to NaN, which vectorises, while ``nan4``
-    notes whether there was one. The position of a row's maximum is found in a second pass over it.
+    notes whether there was one. In lanes, they follow at the end from ``part4`` and ``size4``. The
+    position of a row's maximum is found in a second pass over it.
 
     Args:
         id: of the `reduce` instruction.
         source: element type of what is reduced.
         lane: this lane's subscript, such as ``[j - j_tile]``; empty for scalar accumulators.
         lanes: the length of the arrays.
+        spread: the number of lanes that a row is taken in by; 0 for scalar accumulators.
         blocked: float sums of blocks are added up in ``sum4``, for accuracy; of a row's maximum,
             ``block4`` notes in which block its first position is, so that only that is searched.
     """
@@ -40,6 +43,7 @@ class Accumulator:
         lane: str = "",
         lanes: int = 0,
         blocked: bool = False,
+        spread: int = 0,
     ) -> None:
         self.id = id
         self.reduce = reduce
@@ -49,6 +53,7 @@ class Accumulator:
         is_sum = reduce.op == "sum" and dtypes.is_inexact(source)
         self.blocked = self.notes_block or (blocked and is_sum)
         self._source = source
+        self._spread = spread
         self._beyond = ""
         self._lane = lane
         self._length = f"[{lanes}]" if lane else ""
@@ -60,6 +65,8 @@ class Accumulator:
 
     def declare(self) -> list[str]:
         """Declarations, to stand before all loops; arrays are still without values."""
+        if self._spread and not self.blocked:
+            return self._open_lanes()
         lines = []
         adds_up = self.blocked and not self.notes_block
         if adds_up:
@@ -87,6 +94,8 @@ class Accumulator:
         """What stands before each block of a blocked sum (of one lane)."""
         if self.is_array:
             return [f"{self._name('acc')} = {self._identity};"]
+        if self._spread:
+            return self._open_lanes()
         if not self.notes_block:
             return [self._declaration(self._work_type, "acc", self._identity)]
         lines = [self._declaration(self._work_type, "part", self._identity)]
@@ -95,6 +104,8 @@ class Accumulator:
     def close_block(self, begin: str) -> list[str]:
         """What stands after each block, which starts at position `begin` (of one lane)."""
         acc, part = self._name("acc"), self._name("part")
+        if self._spread:
+            return [f"{self._name('sum')} += {self._folded(self._op)};"]
         if not self.notes_block:
             return [f"{self._name('sum')} += {acc};"]
         better = f"{part} {'>' if self._op == 'argmax' else '<'} {acc}"
@@ -105,8 +116,33 @@ class Accumulator:
             sets.append(f"{nan} = {odd};")
         return [f"if ({better}) {{", *(f"  {line}" for line in sets), "}"]
 
+    def close(self) -> list[str]:
+        """What stands after the pass."""
+        if not self._spread or self.blocked:
+            return []
+        lines = [f"const {self._work_type} {self._name('acc')} = {self._folded(self._op)};"]
+        if self._flags_nan:
+            lines.append(f"const int {self._name('nan')} = {self._folded('nan_in')};")
+        return lines
+
+    def _open_lanes(self) -> list[str]:
+        part, size = self._name("part"), self._name("size")
+        lines = [f"{self._work_type} {part}[{self._spread}];"]
+        sets = f"{part}[lane] = {self._identity};"
+        if self._flags_nan:
+            lines.append(f"uint{8 * self._source.itemsize}_t {size}[{self._spread}];")
+            sets = f"{sets[:-1]}, {size}[lane] = 0;"
+        return [*lines, f"for (int lane = 0; lane < {self._spread}; ++lane) {sets}"]
+
+    def _folded(self, what: str) -> str:
+        """What the lanes come to."""
+        lanes = self._name("size" if what == "nan_in" else "part")
+        return f"fd_{what}_lanes_{text.short_name(self._source)}({lanes}, {self._spread})"
+
     def take(self, value: str, at: str) -> list[str]:
         """Take in `value`, found at position `at`."""
+        if self._spread:
+            return self._take_in_lane(value)
         acc, nan = self._taken_by
         if not self._orders:
             return [f"{acc} {_OPERATORS[self._op]}= {self._widen(value)};"]
@@ -129,8 +165,22 @@ class Accumulator:
             f"{position} = {take} ? ({self._at_type}){at} : {position};",
         ]
 
+    def _take_in_lane(self, value: str) -> list[str]:
+        part, size = f"{self._name('part')}[lane]", f"{self._name('size')}[lane]"
+        if not self._orders:
+            return [f"{part} {_OPERATORS[self._op]}= {value};"]
+        sign = ">" if self._op == "max" else "<"
+        t, here = text.short_name(self._source), f"here{self.id}"
+        return [
+            f"{part} = {value} {sign} {part} ? {value} : {part};",
+            f"const uint{8 * self._source.itemsize}_t {here} = fd_size_{t}({value});",
+            f"{size} = {here} > {size} ? {here} : {size};",
+        ]
+
     def clauses(self) -> list[str]:
         """For the `simd` loop that takes values into scalar accumulators."""
+        if self._spread:
+            return []
         operator = _OPERATORS.get(self._op) or ("max" if "max" in self._op else "min")
         acc, nan = self._taken_by
         clauses = [f"reduction({operator}:{acc})"]

@@ -16,7 +16,7 @@ from math import prod
 
 import numpy as np
 
-from funcdl.kernels.cpu_c import text
+from funcdl.kernels.cpu_c import row_lanes, text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import Action, Loop, LoopMaker, Nest
 from funcdl.kernels.cpu_c.parameters import Number, Parameters, generic_parameters
@@ -24,7 +24,7 @@ from funcdl.kernels.cpu_c.reductions import ARG_OPS, Accumulator
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.elementwise import lookup
 from funcdl.kir.identity import identity
-from funcdl.kir.ir import Const, Effect, Elementwise, Kernel, Reduce, Select, operands
+from funcdl.kir.ir import Const, Effect, Elementwise, Kernel, Load, Reduce, Select, operands
 from funcdl.kir.schedule import Schedule, Step
 from funcdl.kir.unroll import unroll
 
@@ -116,7 +116,8 @@ class _LoopsRenderer:
     def _divisors(self) -> frozenset[int]:
         """What does not vary along the vectorised axis, and divides what does."""
         axis = self.expressions.vector_axis
-        if not axis or self.kernel.axis(axis).extent < INVERTED_LENGTH:
+        generic = axis == self.expressions.parameters.axis
+        if not axis or not (generic or self.kernel.axis(axis).extent >= INVERTED_LENGTH):
             return frozenset()
         return frozenset(
             i.args[1]
@@ -294,7 +295,9 @@ class _LoopsRenderer:
             self.nest.write(self.lane_loops, self.nest.needed(roots), actions)
 
     def write_pass(self, at: int) -> None:
-        takes = [self._accumulator(id) for id, i in self.reduces.items() if self.phase[i.arg] == at]
+        spread = self._row_lanes(at)
+        taken = [id for id, i in self.reduces.items() if self.phase[i.arg] == at]
+        takes = [self._accumulator(id, spread) for id in taken]
         searches = [
             self.accumulators[id] for id, i in self.reduces.items() if self._search_pass(i) == at
         ]
@@ -339,9 +342,68 @@ class _LoopsRenderer:
                     values = self.nest.needed([search.reduce.arg])
                     self.nest.write([loop], values, [self._take(search, search.search)])
                 return
-            self.nest.write(
-                loops, self.pass_values[at], actions, keep=lambda id: self._keep(id, at)
+            if spread:
+                self._write_in_lanes(loops, at, actions, spread)
+            else:
+                self.nest.write(
+                    loops, self.pass_values[at], actions, keep=lambda id: self._keep(id, at)
+                )
+        self._lines(line for accumulator in takes for line in accumulator.close())
+
+    def _row_lanes(self, at: int) -> int:
+        """How many lanes the rows of a pass are taken in by, 0 for a loop with scalars."""
+        takes = [i for i in self.reduces.values() if self.phase[i.arg] == at]
+        if self.lane is not None or not takes or not self.inner or not self.inner[-1].pragma:
+            return 0
+        axis = self.inner[-1].axis
+        stores = [id for id, pass_ in self.effect_pass.items() if pass_ == at]
+        searched = any(self._search_pass(i) == at for i in self.reduces.values())
+        if searched or any(axis not in self.varies[id] for id in stores):
+            return 0
+        if any(i.op not in row_lanes.OPS or axis not in i.axes for i in takes):
+            return 0
+        dtypes = {self.kernel.value_type(i.arg).dtype for i in takes}
+        (dtype,) = dtypes if len(dtypes) == 1 else (None,)
+        if dtype not in (np.float32, np.float64):
+            return 0
+        generic = axis == self.expressions.parameters.axis
+        extent = None if generic else self.kernel.axis(axis).extent
+        values = self.pass_values[at]
+        saves = bool(stores) or at in self.kept.values()
+        easy = not saves and all(self._is_dense(id, axis) for id in values)
+        return row_lanes.lane_count(self.kernel, values, easy, dtype.itemsize, extent)
+
+    def _is_dense(self, id: int, axis: str) -> bool:
+        """Whether a load, if the value is one, takes neighbours, or the same for all positions."""
+        load = self.kernel.body[id]
+        if not isinstance(load, Load) or axis not in self.varies[id]:
+            return True
+        return not self.expressions.is_scattered(load.index) and (
+            abs(load.index.coefficient(axis)) == 1
+        )
+
+    def _write_in_lanes(
+        self, loops: Sequence[Loop], at: int, actions: Sequence[Action], count: int
+    ) -> None:
+        *outer, row = loops
+        of_row = [id for id in self.pass_values[at] if row.axis in self.varies[id]]
+        others = [id for id in self.pass_values[at] if row.axis not in self.varies[id]]
+
+        def keep(id: int) -> list[str]:
+            return self._keep(id, at)
+
+        def groups() -> None:
+            self._lines(row.before)
+            (size, *_) = (
+                self.kernel.value_type(i.arg).dtype.itemsize
+                for i in self.reduces.values()
+                if self.phase[i.arg] == at
             )
+            for part in row_lanes.in_lanes(replace(row, before=()), count, size):
+                self.nest.write(part, of_row, actions, keep=keep)
+            self._lines(row.after)
+
+        self.nest.write(outer, others, inside=groups, keep=keep)
 
     def _condition(self, reduces: Sequence[Reduce]) -> int | None:
         """A value that is the same in all lanes, and without which nothing is taken in.
@@ -361,7 +423,7 @@ class _LoopsRenderer:
             found.add(arg.which)
         return found.pop() if len(found) == 1 and self.in_pass(min(found)) else None
 
-    def _accumulator(self, id: int) -> Accumulator:
+    def _accumulator(self, id: int, spread: int) -> Accumulator:
         reduce = self.reduces[id]
         arg = self.kernel.value_type(reduce.arg)
         in_lanes = self.lane in arg.axes
@@ -374,6 +436,7 @@ class _LoopsRenderer:
             lanes=self.width,
             blocked=self._block_loop() is not None
             and (search_pass is None or self._only_searches(search_pass)),
+            spread=spread,
         )
         return self.accumulators[id]
 

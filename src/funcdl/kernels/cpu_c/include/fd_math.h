@@ -7,6 +7,7 @@
 #include "fd_beta.h"
 #include "fd_gamma.h"
 #include "fd_inverse.h"
+#include "fd_lanes.h"
 #include "fd_lgamma.h"
 #include "fd_math_f32.h"
 #include "fd_math_f64.h"

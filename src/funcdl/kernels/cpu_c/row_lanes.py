@@ -1,0 +1,90 @@
+"""Rows that are taken in by groups of lanes: which passes are, and what loops they become.
+
+A reduction along a row has an accumulator for each of 32 lanes, or of 64 where little is computed
+for each element, so that the next addition to a lane need not wait for the last. (Numbers of
+float32; half as many in float64.) First what is left over from whole groups is taken in, then the
+groups, and `fd_lanes.h` has what the lanes come to. `#pragma omp simd reduction` would have one
+lane for each element of a vector, prepare them one by one, and add them up one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from funcdl.kernels.cpu_c.loops import Loop
+from funcdl.kernels.cpu_c.text import POSITION
+from funcdl.kir.elementwise import lookup
+from funcdl.kir.ir import Elementwise, Kernel
+
+OPS = frozenset({"sum", "prod", "max", "min"})
+# Bytes of the accumulators. Four vectors stay in registers where an element costs no more additions
+# than the last number and the loop is easy to vectorise: gcc weighs the costs if the loop is to be
+# unrolled, and reads every `omp simd` loop as it is told. Else it may keep them in memory, and with
+# two no addition waits. They are worth it if there are as many groups.
+LIGHT_BYTES, BYTES = 256, 128
+LEAST_GROUPS = 4
+LIGHT = 8
+
+
+def lane_count(
+    kernel: Kernel, values: Iterable[int], easy: bool, itemsize: int, extent: int | None
+) -> int:
+    """How many lanes a row has; 0 where it is too short.
+
+    Args:
+        values: what is computed of each element.
+        easy: nothing is stored, and what is read are neighbours.
+        itemsize: of the accumulators.
+        extent: the length of the row, None if any.
+    """
+    cost = 0
+    for id in values:
+        instruction = kernel.body[id]
+        cost += lookup(instruction.name).cost if isinstance(instruction, Elementwise) else 1
+    for size in (LIGHT_BYTES, BYTES):
+        count = size // itemsize
+        light = size == LIGHT_BYTES
+        if light and (cost > LIGHT or not easy):
+            continue
+        if extent is None or extent >= LEAST_GROUPS * count:
+            return count
+    return 0
+
+
+def in_lanes(loop: Loop, count: int, itemsize: int) -> list[list[Loop]]:
+    """The loops in place of a vector loop: over what whole groups leave, and over the groups."""
+    name, group = loop.variable, f"{loop.variable}_group"
+    size = _size(loop)
+    before: tuple[str, ...] = ()
+    if size is None:
+        rest, left = f"{name}_rest", f"{loop.end} - {name}_rest"
+        length = loop.end if loop.begin == "0" else f"({loop.end} - {loop.begin})"
+        before = (f"const {POSITION} {rest} = {loop.end} - {length} % {count};",)
+    else:
+        whole = size - size % count
+        rest = str(whole) if loop.begin == "0" else f"{loop.begin} + {whole}"
+        left = str(size % count)
+    lane = replace(loop, variable="lane", begin="0", after=())
+    tail = replace(
+        lane, end=left, before=before, first=(f"const {POSITION} {name} = {rest} + lane;",)
+    )
+    groups = Loop(loop.axis, "tile", group, loop.begin, rest, count, whole=False)
+    unrolled = count * itemsize == LIGHT_BYTES
+    inner = replace(
+        lane,
+        end=str(count),
+        before=("#pragma GCC unroll 16",) if unrolled else (),
+        pragma="#pragma GCC ivdep" if unrolled else loop.pragma,
+        first=(f"const {POSITION} {name} = {group} + lane;",),
+    )
+    return [[groups, inner]] if left == "0" else [[tail], [groups, inner]]
+
+
+def _size(loop: Loop) -> int | None:
+    """The number of iterations, if it is written there."""
+    if loop.begin == "0":
+        return int(loop.end) if loop.end.isdigit() else None
+    start = f"{loop.begin} + "
+    length = loop.end.removeprefix(start)
+    return int(length) if loop.end.startswith(start) and length.isdigit() else None
