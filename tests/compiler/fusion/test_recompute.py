@@ -66,6 +66,22 @@ def test_batch_norm_keeps_its_input() -> None:
     check(f, *args)
 
 
+def test_a_group_for_nothing_else_is_left_out() -> None:
+    """The gradient by a batch's rows: sums of it are subtracted, from what is computed again."""
+
+    def loss(x: Any, scale: Any, w: Any) -> Any:
+        centred = x - x.mean(axis=0)
+        deviation = fnp.sqrt((centred**2).mean(axis=0) + 1e-5)
+        return fnp.sum(nn.relu(centred / deviation * scale) @ w)
+
+    args = (array(4096, 24), array(24), W2)
+    f = fd.grad(loss, (0, 1))
+    large = 4096 * 24 * 4
+    # The gradient of what relu takes in is all that lies between input and result.
+    assert stored_bytes(f, *args) < 1.5 * large
+    check(f, *args)
+
+
 def test_what_others_must_store_anyway_is_read() -> None:
     """The square of a stored value is not stored beside it."""
 

@@ -175,7 +175,8 @@ class Recomputer:
     def _move(self, moved: Sequence[Var], cut: set[Var]) -> None:
         """Let readers compute `moved` from `cut`, if that costs less than to store and load."""
         plans: list[tuple[Group, list[Eqn], set[Var], Position]] = []
-        before = sum(var.aval.nbytes * (1 + len(self._uses[var].places)) for var in moved)
+        traffic = sum(var.aval.nbytes * (1 + len(self._uses[var].places)) for var in moved)
+        before = traffic + self._price_of_nothing_else(moved)
         after, reads = 0.0, set[Var]()
         readers = sorted({number for var in moved for number in self._uses[var].places})
         for number in readers:
@@ -190,7 +191,7 @@ class Recomputer:
             for eqn in clones:
                 assert isinstance(eqn.primitive.lower, Pointwise)
                 after += eqn.primitive.lower.cost() * needed[0].aval.size / ADDITIONS_PER_BYTE
-            known = {v for v in loads if number in self._uses[v].places} if loads else set()
+            known = {v for v in loads if v in self._uses and number in self._uses[v].places}
             after += sum(var.aval.nbytes for var in loads - known)
             reads |= loads
             plans.append((group, clones, loads, place))
@@ -201,6 +202,18 @@ class Recomputer:
             self._add(group, clones, loads, place)
         for var in moved:
             del self._uses[var]
+
+    def _price_of_nothing_else(self, moved: Sequence[Var]) -> float:
+        """What the group of these values loads and computes, if it is for nothing else."""
+        group = self._home[moved[0]]
+        made = {var for eqn in group.members for var in eqn.outvars}
+        if any(v in self._outputs or (v in self._uses and v not in moved) for v in made):
+            return 0.0
+        loads = set[Var]().union(*(leaf_vars(e.invars, self._inlined.get) for e in group.members))
+        price = sum(var.aval.nbytes for var in loads - made if var.aval.size > 1)
+        forms = [(eqn.primitive.lower, eqn.outvars[0].aval.size) for eqn in group.members]
+        work = sum(form.cost() * size for form, size in forms if isinstance(form, Pointwise))
+        return price + work / ADDITIONS_PER_BYTE
 
     def _closure(self, needed: Sequence[Var], cut: set[Var]) -> tuple[list[Eqn], set[Var]]:
         """The equations that compute values from the cut, in order, and what they load."""
