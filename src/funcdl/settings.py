@@ -21,6 +21,7 @@ from funcdl.core.avals import ShapedArray
 from funcdl.core.devices import default_backend, devices, find_device
 from funcdl.core.trace import current_trace, eval_trace
 from funcdl.errors import ArgumentError
+from funcdl.ops.dot_precision import check_precision, factor_precision
 from funcdl.transforms import named_scope
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -75,8 +76,6 @@ def default_matmul_precision(new_val: Any = None) -> AbstractContextManager[Any]
     Raises:
       ArgumentError: JAX has no such precision either.
     """
-    from funcdl.lax.options import check_precision, factor_precision
-
     check_precision("default_matmul_precision", new_val)
     names = {"ieee": "highest", "tf32": "tensorfloat32", "tf32x3": "high", None: "default"}
     return config.override(default_matmul_precision=names[factor_precision(new_val)])

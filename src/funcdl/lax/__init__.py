@@ -141,11 +141,7 @@ from funcdl.lax.monoids import reduce, reduce_window, reduce_xor
 from funcdl.lax.options import (
     AccuracyMode,
     ConvGeneralDilatedDimensionNumbers,
-    DotAlgorithm,
-    DotAlgorithmPreset,
     DotDimensionNumbers,
-    Precision,
-    PrecisionLike,
     RandomAlgorithm,
     Tolerance,
 )
@@ -230,6 +226,7 @@ from funcdl.ops.convolution_dimensions import (
     conv_dimension_numbers,
     conv_general_permutations,
 )
+from funcdl.ops.dot_precision import DotAlgorithm, DotAlgorithmPreset, Precision, PrecisionLike
 from funcdl.ops.scatter import ScatterDimensionNumbers
 from funcdl.ops.sliding import padtype_to_pads
 from funcdl.ops.windows import GatherDimensionNumbers, GatherScatterMode

@@ -7,11 +7,11 @@ from typing import Any
 
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax.operands import ArrayLike
-from funcdl.lax.options import check_precision, factor_precision
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.promotion import array
 from funcdl.ops import convolution
 from funcdl.ops.convolution_dimensions import conv_dimension_numbers
+from funcdl.ops.dot_precision import check_precision, factor_precision
 from funcdl.ops.shape import rev, transpose
 from funcdl.ops.sliding import dilated_size, padtype_to_pads
 

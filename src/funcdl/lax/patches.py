@@ -15,11 +15,11 @@ from funcdl.core.avals import Shape
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax.convolution import PaddingLike, integers, pads_of
 from funcdl.lax.operands import ArrayLike
-from funcdl.lax.options import check_precision
 from funcdl.lax.reductions import dot_general
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.promotion import array
 from funcdl.ops.convolution_dimensions import conv_dimension_numbers
+from funcdl.ops.dot_precision import check_precision
 from funcdl.ops.shape import full, inverse_permutation, reshape, transpose
 from funcdl.ops.slicing import concatenate, pad, slice_
 from funcdl.ops.sliding import dilated_size, find_windows, padtype_to_pads

@@ -12,12 +12,12 @@ from funcdl.core.primitive import Primitive
 from funcdl.errors import ShapeError
 from funcdl.lax.naming import publish
 from funcdl.lax.operands import ArrayLike
-from funcdl.lax.options import check_precision, factor_precision
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.promotion import array
 from funcdl.numpy.reductions import normalize_axes, normalize_axis
 from funcdl.ops import arg_reduction, cumulative, reduction
 from funcdl.ops import dot as contraction
+from funcdl.ops.dot_precision import check_precision, factor_precision
 
 
 def _reduction(

@@ -19,10 +19,10 @@ from funcdl.core import dtypes, lattice
 from funcdl.core.records import record
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.creation import DTypeLike, canonical
-from funcdl.numpy.products import rounding_of
 from funcdl.numpy.promotion import array, convert, promote_dtypes, refuse_out, strong
 from funcdl.ops.arithmetic import mul
 from funcdl.ops.dot import dot_general
+from funcdl.ops.dot_precision import factor_precision
 from funcdl.ops.reduction import reduce_sum
 from funcdl.ops.shape import broadcast_in_dim, reshape, reshape_to, transpose
 from funcdl.ops.slicing import slice_
@@ -86,7 +86,7 @@ def einsum(
     terms = _without_broadcasting(terms)
     path = _find_path(terms, output, optimize)
     preferred = None if preferred_element_type is None or dtypes.is_bool(target) else target
-    result = _contract(terms, output, path, preferred, rounding_of(precision))
+    result = _contract(terms, output, path, preferred, factor_precision(precision))
     result = convert(result, target)
     return result if weak else strong(result)
 

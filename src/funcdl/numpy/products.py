@@ -19,6 +19,7 @@ from funcdl.numpy.promotion import ArrayLike, convert, promote_dtypes, refuse_ou
 from funcdl.numpy.reductions import normalize_axis
 from funcdl.numpy.shaping import moveaxis, ravel, transpose
 from funcdl.ops.dot import dot_general
+from funcdl.ops.dot_precision import factor_precision
 from funcdl.ops.shape import reshape, reshape_to
 from funcdl.ops.slicing import concatenate
 
@@ -61,17 +62,8 @@ def _contract(
         y,
         dimension_numbers=(contract, batch),
         preferred_element_type=None if preferred is None else canonical(preferred),
-        precision=rounding_of(precision),
+        precision=factor_precision(precision),
     )
-
-
-def rounding_of(precision: Any) -> str | None:
-    """What a `precision` means to `dot_general`."""
-    if precision is None:
-        return None
-    from funcdl.lax.options import factor_precision  # `lax` imports functions of this package
-
-    return factor_precision(precision)
 
 
 def _sizes_differ(name: str, x: Any, y: Any, first: int, second: int) -> ShapeError:
