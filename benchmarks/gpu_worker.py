@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.gpu_worker FRAMEWORK FILE JSON`` appends a line of JSON to the file before
 each case and one after it, so that whoever started it knows where it ended. A kernel that faults
-takes its process's GPU context with it, and no other framework's.
+takes its process's GPU context with it, and no other framework's. In the place of a framework
+``references`` appends the losses of training steps in float64, computed on the CPU.
 """
 
 from __future__ import annotations
@@ -195,16 +196,12 @@ def case_names(size: int, full: bool) -> list[str]:
     return [COPY, *(c.name for c in kernel_cases(size)), *(m.name for m in models(full))]
 
 
-def references(names: Sequence[str], full: bool) -> dict[str, list[float]]:
-    """What the losses of training steps are compared with, for those among the names."""
-    return {m.name: reference_losses(m) for m in models(full) if m.name in names}
-
-
 def measure(name: str, framework: Any, size: int, full: bool, losses: dict[str, Any]) -> Row:
     """The figures of one case.
 
     Raises:
       WrongResultError: the result is not the reference's.
+      LookupError: a training step has no reference.
     """
     kernels = {case.name: case for case in kernel_cases(size)}
     if name == COPY:
@@ -219,6 +216,8 @@ def measure(name: str, framework: Any, size: int, full: bool, losses: dict[str, 
             taken = seconds(call, framework.wait)
         return _row(taken, case.nbytes, case.flops, case.kind, error)
     model = next(m for m in models(full) if m.name == name)
+    if name not in losses:
+        raise LookupError("not measured: its losses in float64 were not computed in time")
     with framework.rounding("tensorfloat32"):
         call = framework.model(model)
         wanted = losses[name]
@@ -255,6 +254,11 @@ def main(arguments: Sequence[str]) -> None:
             file.write(json.dumps(row) + "\n")
             file.flush()
 
+        if name == "references":
+            for model in models(task["full"]):
+                if model.name in task["cases"]:
+                    tell({"case": model.name, "losses": reference_losses(model)})
+            return
         try:
             framework = (Torch if name in TORCH else General)(name)
         except Exception as error:

@@ -72,7 +72,7 @@ def test_kernels_of_peers_compute_the_same(name: str, peer: str) -> None:
 @pytest.mark.parametrize("peer", ["torch", "jax"])
 @pytest.mark.parametrize("name", [model.name for model in gpu_worker.models(False)])
 def test_training_steps_of_peers_have_the_same_losses(name: str, peer: str) -> None:
-    losses = gpu_worker.references([name], False)
+    losses = benchmark.reference_losses([name], False, 60, here)
     row = gpu_worker.measure(name, without_gpu(peer), SIZE, False, losses)
     assert row["us"] > 0 and row["error"] < 0.05
 
@@ -80,7 +80,7 @@ def test_training_steps_of_peers_have_the_same_losses(name: str, peer: str) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [model.name for model in gpu_worker.models(False)])
 def test_training_steps_on_the_stub(name: str, gpu: StubGpu) -> None:
-    losses = gpu_worker.references([name], False)
+    losses = benchmark.reference_losses([name], False, 60, here)
     assert gpu_worker.measure(name, gpu_worker.General("funcdl"), SIZE, False, losses)["us"] > 0
 
 
@@ -115,6 +115,25 @@ def test_measurements_go_on_after_a_case_that_ends_its_process() -> None:
     assert "the process ended" in benchmark.table(rows)
     late = benchmark.measure_all("f", task, time.monotonic() - 1, faulty)
     assert {r["failed"] for r in late} == {"no time was left"}
+
+
+def test_references_that_take_too_long_are_done_without() -> None:
+    names = [model.name for model in gpu_worker.models(False)]
+    assert list(benchmark.reference_losses(names[:2], False, 60, here)) == names[:2]
+
+    def slow(framework: str, path: str, task: dict[str, Any], timeout: float) -> None:
+        Path(path).write_text(json.dumps({"case": names[0], "losses": [1.0]}) + "\n")
+
+    losses = benchmark.reference_losses(names, False, 0.1, slow)
+    assert losses == {names[0]: [1.0]}
+    with pytest.raises(LookupError, match="losses in float64 were not computed in time"):
+        gpu_worker.measure(names[1], None, SIZE, False, losses)
+
+
+def test_unknown_frameworks_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        benchmark.main(["--frameworks", "tinygrad"])
+    assert "invalid choice: 'tinygrad'" in capsys.readouterr().err
 
 
 def test_frameworks_that_are_missing_are_said_to_be(tmp_path: Path) -> None:
