@@ -6,12 +6,14 @@ import ctypes
 import os
 import re
 import shlex
+import shutil
 import stat
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +64,43 @@ def counting(tmp_path: Path, compiler: Compiler, before: str = "") -> tuple[Comp
 def answer(path: Path, symbol: str = "answer") -> int:
     function = ctypes.CDLL(str(path))[symbol]
     return int(function())
+
+
+def versions_asked(monkeypatch: pytest.MonkeyPatch, command: str) -> int:
+    """How often a new process that looks for this compiler asks for its version."""
+    asked: list[Any] = []
+    capture = toolchain._capture
+
+    def counted(*arguments: Any) -> Any:
+        asked.append(arguments)
+        return capture(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(toolchain, "_capture", counted)
+        toolchain._find.cache_clear()
+        with config.override(cc=command):
+            assert find_compiler() is not None
+    toolchain._find.cache_clear()
+    return len(asked)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="programs have another format")
+def test_a_compilers_version_is_asked_once_while_it_stays_the_same(
+    tmp_path: Path, compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = shutil.which(compiler.command[0])
+    assert real is not None
+    source = tmp_path / "source.c"
+    source.write_text('#include <stdio.h>\nint main(void) { return puts("some gcc 1.0") < 0; }\n')
+    copy = str(tmp_path / "some-gcc-1")
+    subprocess.run([*compiler.command, str(source), "-o", copy], check=True)
+    assert [versions_asked(monkeypatch, copy) for _ in range(2)] == [1, 0]
+    os.utime(copy, ns=(1, 1))
+    assert [versions_asked(monkeypatch, copy) for _ in range(2)] == [1, 0]
+    wrapper = script(tmp_path / "gcc", f'exec {shlex.quote(real)} "$@"\n')
+    assert [versions_asked(monkeypatch, str(wrapper)) for _ in range(2)] == [1, 1]
+    other = shutil.copy(copy, tmp_path / "ccache")
+    assert [versions_asked(monkeypatch, str(other)) for _ in range(2)] == [1, 1]
 
 
 def test_builds_a_loadable_object_and_compiles_it_once(tmp_path: Path, compiler: Compiler) -> None:

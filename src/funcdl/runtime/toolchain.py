@@ -7,16 +7,19 @@ import os
 import platform
 import shlex
 import shutil
-import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from funcdl.config import config
 from funcdl.core.records import record
 from funcdl.runtime.disk_cache import CacheDir, default_cache
+
+if TYPE_CHECKING:
+    import subprocess
 
 _SHOWN_LINES = 12
 
@@ -181,7 +184,7 @@ class Compiler:
 def find_compiler() -> Compiler | None:
     """Return ``config.cc``, else ``$CC``, else the first of gcc, clang and cc that runs, else None.
 
-    The answer for a given pair of settings is kept: one ``--version`` call in a process.
+    The answer for a given pair of settings is kept: at most one ``--version`` call in a process.
 
     Raises:
         CompilerError: ``config.cc`` is set and does not run.
@@ -201,14 +204,21 @@ def _find(configured: str, environment: str, path: str) -> Compiler | None:
 
 def _probe(command: list[str], *, required: bool) -> Compiler | None:
     why = "not found on PATH"
-    if shutil.which(command[0]):
+    if path := shutil.which(command[0]):
+        key = _identity(path) if len(command) == 1 else None
+        if key is not None and (version := default_cache().get_text(key, ".version")):
+            return Compiler(tuple(command), version)
         try:
             result = _capture([*command, "--version"], None)
         except OSError as error:
             why = str(error)
         else:
             if result.returncode == 0 and result.stdout.strip():
-                return Compiler(tuple(command), result.stdout.splitlines()[0])
+                version = result.stdout.splitlines()[0]
+                if key is not None and version:
+                    with suppress(OSError):
+                        default_cache().put(key, ".version", version)
+                return Compiler(tuple(command), version)
             why = f"`{shlex.join(command)} --version` failed:\n{_first_lines(result.stdout)}"
     if required:
         raise CompilerError(
@@ -219,7 +229,30 @@ def _probe(command: list[str], *, required: bool) -> Compiler | None:
     return None
 
 
+def _identity(path: str) -> str | None:
+    """A hash of which file this is, and when it was written, to know its version by.
+
+    None where the version may be another one's: of scripts, and of what starts compilers by other
+    names, as ccache does.
+    """
+    real = os.path.realpath(path)
+    name = os.path.basename(real)
+    if "gcc" not in name and "clang" not in name:
+        return None
+    try:
+        with open(real, "rb") as file:
+            is_program = file.read(4) == b"\x7fELF"
+            status = os.fstat(file.fileno())
+    except OSError:
+        return None
+    known = real, status.st_ino, status.st_size, status.st_mtime_ns
+    return hashlib.sha256(repr(known).encode()).hexdigest() if is_program else None
+
+
 def _capture(command: Sequence[str], folder: Path | None) -> subprocess.CompletedProcess[str]:
+    # Imported here, since it takes 3 ms, and a process with a full cache runs no compiler.
+    import subprocess
+
     # Messages in English and plain ASCII quotes, whatever the user's locale.
     return subprocess.run(
         command,
