@@ -34,6 +34,8 @@ NAMESPACES = (
     "jax.scipy.linalg",
     "jax.tree",
     "jax.tree_util",
+    "jax.flatten_util",
+    "jax.ops",
     "jax.custom_batching",
     "jax.custom_derivatives",
     "jax.debug",
