@@ -41,6 +41,10 @@
 #define FD_CONV_ROUNDED_F64(n) \
   (((n) + FD_VECTOR_BYTES / 8 - 1) / (FD_VECTOR_BYTES / 8) * (FD_VECTOR_BYTES / 8))
 
+static inline __attribute__((unused)) void fd_conv_fetch_all(const void *at, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)at + i, 0, 2);
+}
+
 /* The part of a dimension that a band holds: `count` places from `first` on, of an array that has
  * `size` places, `stride` elements apart. Places outside of it are padding. */
 typedef struct {

@@ -56,8 +56,8 @@ FD_INLINE void FD_CONV_NAME(fd_conv_rows, FD_CONV_TILE)(
 }
 
 /* c[to[i]][columns] = the products of window i of the block with a panel of the kernel, over at
- * most `group` runs of terms from number `first` on; later ones are added to what is there. Results
- * have their cache lines fetched first, so that no store waits for one. */
+ * most `group` runs of terms from number `first` on; later ones are added to what is there. Fetched
+ * before: the lines that the tile's results go to, and those that only the next tile meets. */
 static __attribute__((noinline, unused)) void FD_CONV_NAME(fd_conv_tiles, FD_CONV_TILE)(
     const fd_block *block, int64_t first, int64_t group, const FD_T *x, const FD_T *panel, FD_T *c,
     int64_t columns) {
@@ -70,6 +70,13 @@ static __attribute__((noinline, unused)) void FD_CONV_NAME(fd_conv_tiles, FD_CON
 #pragma GCC unroll 16
       for (int j = 0; j < FD_CONV_TILE; j++)
         __builtin_prefetch(c + to[r] + j * (FD_VECTOR_BYTES / sizeof(FD_T)), 1, 2);
+    if (left > FD_ROWS && last > first) {
+      /* Windows that overlap or are neighbours meet no gaps. */
+      const int64_t met = from[FD_ROWS - 1], fresh = from[2 * FD_ROWS - 1] - met;
+      if (fresh <= FD_ROWS * block->run)
+        fd_conv_fetch_all(x + met + block->tap[last - 1] + block->run,
+                          fresh * (int64_t)sizeof(FD_T));
+    }
     if (rows == 4)
       FD_CONV_NAME(fd_conv_rows, FD_CONV_TILE)(4, left, block, from, to, first, last, x, panel, c,
                                                columns);
