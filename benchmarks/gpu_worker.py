@@ -26,6 +26,9 @@ from benchmarks.gpu_models import Model, models, reference_losses, torch_optimiz
 ROUNDS = 5
 ROUND_SECONDS = 0.1
 COPY = "copy on the device"
+SMALL = "call of a small step"
+"""Two products of small matrices: what it takes is what a call takes, whatever is computed."""
+SMALL_SIDE = 32
 TORCH = ("torch", "torch.compile")
 
 Row = dict[str, Any]
@@ -80,6 +83,18 @@ class General:
         def call() -> Any:
             value, *state[:] = jitted(*state, *batch)
             return value
+
+        return call
+
+    def small(self) -> Call:
+        fnp = self.names.np
+        step = self.names.fd.jit(lambda w, x: w - 1e-3 * x.T @ fnp.tanh(x @ w), donate_argnums=0)
+        w, x = self.put(_small_matrices())
+
+        def call() -> Any:
+            nonlocal w
+            w = step(w, x)
+            return w
 
         return call
 
@@ -163,6 +178,19 @@ class Torch:
 
         return call
 
+    def small(self) -> Call:
+        torch = self.torch
+        step = self._compile(lambda w, x: w - 1e-3 * x.T @ torch.tanh(x @ w))
+        w, x = map(self.put, _small_matrices())
+
+        def call() -> Any:
+            nonlocal w
+            with torch.no_grad():
+                w = step(w, x)
+            return w
+
+        return call
+
     def copy(self, nbytes: int) -> tuple[Call, Callable[[Any], Any]]:
         source, target = (
             self.torch.zeros(nbytes, dtype=self.torch.uint8, device=self.device) for _ in range(2)
@@ -172,6 +200,11 @@ class Torch:
     def numbers(self, x: Any) -> np.ndarray:
         found: np.ndarray = x.detach().double().cpu().numpy()
         return found
+
+
+def _small_matrices() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal((SMALL_SIDE, SMALL_SIDE), np.float32) for _ in range(2)]
 
 
 def seconds(call: Call, wait: Callable[[Any], Any]) -> float:
@@ -193,7 +226,7 @@ def seconds(call: Call, wait: Callable[[Any], Any]) -> float:
 
 def case_names(size: int, full: bool) -> list[str]:
     """All cases, in the order in which they are measured."""
-    return [COPY, *(c.name for c in kernel_cases(size)), *(m.name for m in models(full))]
+    return [COPY, SMALL, *(c.name for c in kernel_cases(size)), *(m.name for m in models(full))]
 
 
 def measure(name: str, framework: Any, size: int, full: bool, losses: dict[str, Any]) -> Row:
@@ -207,6 +240,8 @@ def measure(name: str, framework: Any, size: int, full: bool, losses: dict[str, 
     if name == COPY:
         call, wait = framework.copy(4 * size * size)
         return _row(seconds(call, wait), nbytes=2 * 4 * size * size, kind="")
+    if name == SMALL:
+        return _row(seconds(framework.small(), framework.wait), kind="")
     if name in kernels:
         case = kernels[name]
         with framework.rounding(case.precision):

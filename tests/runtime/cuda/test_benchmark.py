@@ -48,6 +48,15 @@ def test_benchmark_on_the_stub(
     assert shown[0] == f"Stub GPU, matrices of {SIZE} × {SIZE}" and len(shown) == 2 + len(rows)
 
 
+def test_small_step_is_a_graph_after_its_first_calls(gpu: StubGpu) -> None:
+    row = gpu_worker.measure(gpu_worker.SMALL, gpu_worker.General("funcdl"), SIZE, False, {})
+    assert row["us"] > 0
+    calls, launches = gpu.stub.calls["cuGraphLaunch"], gpu.stub.calls["cuLaunchKernel"]
+    assert calls > launches == 2 * 2
+    # Its state is donated, and stays where it is: nothing is bound anew.
+    assert gpu.stub.calls["cuGraphExecKernelNodeSetParams"] == 0
+
+
 def without_gpu(name: str) -> Any:
     """A peer, on the CPU."""
     pytest.importorskip(name.split(".")[0])
@@ -56,7 +65,7 @@ def without_gpu(name: str) -> Any:
     return gpu_worker.Torch(name, "cpu")
 
 
-KERNELS = [gpu_worker.COPY, *(case.name for case in kernel_cases(SIZE))]
+KERNELS = [gpu_worker.COPY, gpu_worker.SMALL, *(case.name for case in kernel_cases(SIZE))]
 
 
 @pytest.mark.peers
