@@ -172,20 +172,18 @@ FD_INLINE float fd_log1p_f32(float x) {
   return x == 0 ? x : y; /* keeps -0 */
 }
 
-/* |x| < 1/2: x + x^3 P(x^2). Above: (e^2|x| - 1) / (e^2|x| + 1), which rounds to 1 from 9.02 on.
+/* |x| < 0.26: x + x^3 P(x^2). Above: (e^2|x| - 1) / (e^2|x| + 1), which rounds to 1 from 9.02 on.
  * 1.5 ulp. */
 FD_INLINE float fd_tanh_f32(float x) {
   uint32_t n;
   float a = fd_abs_f32(x), z = x * x;
-  float p = FD_FMA(-0x1.b5eccap-8f, z, 0x1.5d5092p-6f);
-  p = FD_FMA(p, z, -0x1.b99590p-5f);
-  p = FD_FMA(p, z, 0x1.110f62p-3f);
-  p = FD_FMA(p, z, -0x1.555552p-2f);
+  float p = FD_FMA(-0x1.a39f22p-5f, z, 0x1.10d936p-3f);
+  p = FD_FMA(p, z, -0x1.555506p-2f);
   float small = FD_FMA(p * z, x, x);
   float em1 = fd_exp_reduced_f32(2.0f * fd_at_most_f32(a, 9.5f), 127, &n);
   float scale = fd_power_of_biased_f32(n);
   em1 = FD_FMA(scale, em1, scale - 1.0f);
-  return fd_copysign_f32(a >= 0.5f ? em1 / (em1 + 2.0f) : small, x); /* of NaN, the small one */
+  return fd_copysign_f32(a >= 0.26f ? em1 / (em1 + 2.0f) : small, x); /* of NaN, the small one */
 }
 
 /* By e = e^-|x|, which cannot overflow: 1 / (1 + e) right of 0, e / (1 + e) left of it. e comes
