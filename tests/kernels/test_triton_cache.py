@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import subprocess
@@ -95,6 +96,30 @@ def test_warm_start_imports_no_triton_and_starts_no_process(tmp_path: Path) -> N
     command = [sys.executable, "-c", WARM, argument]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [1, False, []]
+
+
+SIDE_BY_SIDE = """
+import hashlib, json, sys
+from funcdl.kernels.triton.compile_pool import compile_all
+from funcdl.kernels.triton.triton_kernel import TritonKernel
+from funcdl.runtime.disk_cache import CacheDir
+folder, fields = json.loads(sys.argv[1])
+fields["grid"] = tuple(fields["grid"])
+(cubin,) = compile_all([TritonKernel(**fields)], 90, cache=CacheDir(folder))
+print(hashlib.sha256(cubin.data).hexdigest())
+"""
+
+
+@pytest.mark.triton
+def test_processes_share_a_cache_while_they_fill_it(tmp_path: Path) -> None:
+    argument = json.dumps([str(tmp_path), dataclasses.asdict(kernel())])
+    command = [sys.executable, "-c", SIDE_BY_SIDE, argument]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    found = {process.communicate(timeout=300)[0] for process in processes}
+    assert all(process.returncode == 0 for process in processes)
+    cubin = find_cubin(kernel(), 90, True, CacheDir(tmp_path))
+    assert cubin is not None and found == {hashlib.sha256(cubin.data).hexdigest() + "\n"}
+    assert len(list(tmp_path.rglob("*.cubin"))) == 1
 
 
 @pytest.mark.triton

@@ -340,6 +340,28 @@ def test_out_of_memory_names_what_was_asked_for_and_what_is_alive() -> None:
         np.testing.assert_array_equal(np.asarray(out), 2)
 
 
+def test_out_of_memory_lists_the_largest_arrays_and_the_peak() -> None:
+    with installed(StubGpu(StubDriver(memory=1 << 20))) as gpu:
+        assert gpu.platform.open(0).pool.stats().in_use == 0  # nothing is taken beforehand
+        kept = [fd.device_put(np.zeros(1024 * (i + 1), np.uint8), "gpu") for i in range(11)]
+        gone = fd.device_put(np.zeros(512 << 10, np.uint8), "gpu")
+        del gone
+        with (
+            fd.config.override(gpu_mem_fraction=0.5),
+            pytest.raises(DeviceMemoryError) as caught,
+        ):
+            fd.device_put(np.zeros(512 << 10, np.uint8), "gpu")
+        lines = str(caught.value).splitlines()
+        assert lines[1] == (
+            "In use: 66.0 KiB of 512.0 KiB allowed (the device has 1.0 MiB); at most so far: "
+            "578.0 KiB."
+        )
+        shown = [f"{i}.0 KiB  an array uint8[{1024 * i}]" for i in range(11, 3, -1)]
+        assert [line.strip() for line in lines[3:11]] == shown
+        assert lines[11].strip() == "6.0 KiB  in 3 more"
+        assert len(kept) == 11
+
+
 def test_programs_show_their_stages(gpu: StubGpu) -> None:
     with fd.config.override(backend="gpu"):
         lowered = fd.jit(lambda x: nn.softmax(x)).lower(X)

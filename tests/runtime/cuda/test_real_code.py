@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.ops.table import OPS
+from tests.process import answer
 from tests.runtime.cuda.environment import StubGpu, installed
 from tests.runtime.cuda.ops_on_gpu import check_derivative_on_gpu, check_on_gpu
 from tests.runtime.cuda.stub_driver import Image
@@ -63,6 +64,31 @@ def test_a_program_and_its_graph(real: StubGpu) -> None:
             found = f(fd.device_put(x, "gpu"))
             np.testing.assert_allclose(np.asarray(found), np.asarray(f(x)), 1e-5, 1e-5)
     assert real.stub.calls["cuGraphLaunch"] > 0
+
+
+WARM = """
+import json, sys
+import numpy as np
+started = []
+sys.addaudithook(lambda event, args: event == "subprocess.Popen" and started.append(args[1]))
+from tests.runtime.cuda.environment import installed
+from tests.runtime.cuda.test_real_code import RealCode
+import funcdl as fd
+from funcdl import nn
+with installed(RealCode()):
+    x = fd.device_put(np.ones((5, 7), np.float32), "gpu")
+    step = fd.jit(lambda x: (nn.softmax(x @ x.T), fd.grad(lambda x: nn.gelu(x).sum())(x)))
+    total = [float(fd.tree.leaves(step(x))[0].sum()) for _ in range(4)]
+print(json.dumps([total, "triton" in sys.modules, bool(started)]))
+"""
+
+
+def test_warm_start_imports_no_triton_and_starts_no_process(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("FUNCDL_CACHE_DIR", str(tmp_path))
+        cold, warm = (answer("-c", WARM, interpret=False) for _ in range(2))
+    assert cold[0] == warm[0]
+    assert cold[2] and warm[1:] == [False, False]
 
 
 @pytest.mark.slow
