@@ -9,6 +9,8 @@
 #ifndef FD_GEMM_H
 #define FD_GEMM_H
 
+#include <stddef.h>
+
 #include "fd_transpose.h"
 #include "fd_types.h"
 
