@@ -67,6 +67,14 @@ def test_nan_and_infinity_at_any_place(length: int) -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("length", [1000, 1024])
+def test_a_row_of_any_length_in_several_passes(length: int) -> None:
+    """The second sum needs the first; their loops stand in one block."""
+    x = np.random.default_rng(0).standard_normal(length).astype(np.float32)
+    np.testing.assert_allclose(fd.jit(fnp.var)(x), x.var(), 2e-6)
+
+
+@needs_compiler
 def test_rows_of_nothing_but_ends() -> None:
     f = fd.jit(lambda x: (fnp.max(x, axis=1), fnp.min(x, axis=1)))
     for value in (np.inf, -np.inf, np.nan, 0.0, -0.0):
@@ -80,7 +88,15 @@ def test_rows_of_nothing_but_ends() -> None:
         ("0", "256", [("0", "256", 64)]),
         ("0", "300", [("0", "44", 1), ("0", "256", 64)]),
         ("j_tile", "j_tile + 4096", [("j_tile", "j_tile + 4096", 64)]),
-        ("j_tile", "j_end", [("0", "j_end - j_rest", 1), ("j_tile", "j_rest", 64)]),
+        ("0", "n_j", [("0", "n_j % 64", 1), ("0", "n_j - n_j % 64", 64)]),
+        (
+            "j_tile",
+            "j_end",
+            [
+                ("0", "(j_end - j_tile) % 64", 1),
+                ("j_tile", "j_end - (j_end - j_tile) % 64", 64),
+            ],
+        ),
     ],
 )
 def test_loops_in_place_of_one(begin: str, end: str, expected: list[tuple[str, str, int]]) -> None:

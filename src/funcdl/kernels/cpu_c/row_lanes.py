@@ -56,19 +56,17 @@ def in_lanes(loop: Loop, count: int, itemsize: int) -> list[list[Loop]]:
     """The loops in place of a vector loop: over what whole groups leave, and over the groups."""
     name, group = loop.variable, f"{loop.variable}_group"
     size = _size(loop)
-    before: tuple[str, ...] = ()
     if size is None:
-        rest, left = f"{name}_rest", f"{loop.end} - {name}_rest"
+        # Spelled out each time: a kernel may go over its rows several times.
         length = loop.end if loop.begin == "0" else f"({loop.end} - {loop.begin})"
-        before = (f"const {POSITION} {rest} = {loop.end} - {length} % {count};",)
+        left = f"{length} % {count}"
+        rest = f"{loop.end} - {left}"
     else:
         whole = size - size % count
         rest = str(whole) if loop.begin == "0" else f"{loop.begin} + {whole}"
         left = str(size % count)
     lane = replace(loop, variable="lane", begin="0", after=())
-    tail = replace(
-        lane, end=left, before=before, first=(f"const {POSITION} {name} = {rest} + lane;",)
-    )
+    tail = replace(lane, end=left, first=(f"const {POSITION} {name} = {rest} + lane;",))
     groups = Loop(loop.axis, "tile", group, loop.begin, rest, count, whole=False)
     unrolled = count * itemsize == LIGHT_BYTES
     inner = replace(
