@@ -385,6 +385,8 @@ def _dots() -> Iterator[Example]:
         make.append(dot(f"dot_along_{name}", 21, 11, 83, transposed=t, epilogue=True))
         make.append(dot(f"dot_along_f64_{name}", 22, 5, 41, transposed=t, dtype=F64, batch=3))
         make.append(dot(f"dot_along_far_{name}", 5, 7, 5000, transposed=t))
+    make.append(dot("dot_column", 71, 1, 100))
+    make.append(dot("dot_two_columns", 71, 2, 100, epilogue=True))
     make.append(dot("dot_direct", 21, 97, 40))
     make.append(dot("dot_direct_f64", 21, 97, 40, dtype=F64))
     make.append(dot("dot_direct_packed", 21, 96, 40, transposed=(True, True), batch=2))

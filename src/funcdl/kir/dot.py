@@ -24,6 +24,9 @@ VECTOR_BYTES = 64
 # more, for that many rows or more: far strides then cost more than packing.
 PACKED_ELEMENTS = 1024 * 1024
 PACKED_ROWS = 1024
+# What it takes for vectors to run along k: rows that are multiplied at a time, and bytes of each.
+ALONG_ROWS = 4
+ALONG_BYTES = 4 * VECTOR_BYTES
 
 
 def is_strided(kernel: Kernel, dot: Dot, operand: int) -> bool:
@@ -53,6 +56,25 @@ def reads_in_place(kernel: Kernel, dot: Dot) -> bool:
     if load.index.coefficient(dot.n) != 1 or columns * dot.type.dtype.itemsize < VECTOR_BYTES:
         return False
     return rows < PACKED_ROWS or columns * terms < PACKED_ELEMENTS
+
+
+def runs_along_terms(kernel: Kernel, dot: Dot) -> bool:
+    """Whether vectors best run along k: columns do not fill one, and rows are contiguous there."""
+    lhs, rhs = kernel.body[dot.lhs], kernel.body[dot.rhs]
+    if not (isinstance(lhs, Load) and isinstance(rhs, Load)):
+        return False
+    rows, columns, terms = (kernel.axis(axis).extent for axis in (dot.m, dot.n, dot.k))
+    itemsize = dot.type.dtype.itemsize
+    along, across = rhs.index.coefficient(dot.k), rhs.index.coefficient(dot.n)
+    return (
+        columns * itemsize <= 3 * VECTOR_BYTES // 4
+        and rows >= ALONG_ROWS
+        and terms * itemsize >= ALONG_BYTES
+        and is_strided(kernel, dot, dot.lhs)
+        and is_strided(kernel, dot, dot.rhs)
+        and lhs.index.coefficient(dot.k) == 1
+        and (along == 1 or (across == 1 and columns > 1))
+    )
 
 
 def dot_as_sum(kernel: Kernel) -> Kernel:

@@ -55,7 +55,8 @@ def flat(*shape: int) -> Kernel:
             "l:parallel(64) i:loop j:tile k:loop k:unroll(4) l:vector",
         ),
         (dot("d", 1, 1000, 1000), "n:parallel(64) k:tile(256) k:loop k:unroll(4) n:vector"),
-        (dot("d", 1000, 1, 1000), "m:parallel k:vector"),
+        (dot("d", 1000, 1, 1000), "m:parallel(128) n:parallel(32) k:tile(1000) k:vector"),
+        (dot("d", 1000, 1, 60), "m:parallel k:vector"),
         (dot("d", 32, 32, 32), "m:tile(32) n:tile(32) k:tile(32) n:vector"),
         (dot("d", 2048, 2048, 2048), "m:parallel(128) n:parallel(256) k:tile(2048) n:vector"),
         (

@@ -13,7 +13,7 @@ from math import prod
 from funcdl.compiler.cpu.convolutions import conv_work, schedule_conv
 from funcdl.core.integers import round_up
 from funcdl.kir.convolution import conv_as_dot
-from funcdl.kir.dot import is_strided, reads_in_place
+from funcdl.kir.dot import is_strided, reads_in_place, runs_along_terms
 from funcdl.kir.elementwise import lookup
 from funcdl.kir.index import AxisAtom, Index
 from funcdl.kir.ir import (
@@ -249,9 +249,10 @@ def _schedule_running(kernel: Kernel, running: Running | Order) -> Schedule:
 
 
 def _is_blocked(kernel: Kernel, dot: Dot) -> bool:
-    """Whether a product is large enough to be packed, and not nearly a matrix times a vector."""
+    """Whether a product is large enough for tiles, and not nearly a vector times a matrix."""
     m, n, k = (kernel.axis(axis).extent for axis in (dot.m, dot.n, dot.k))
-    return min(m, n, k) >= DOT_THIN and m * n * k >= DOT_SMALL
+    thick = min(m, n, k) >= DOT_THIN or runs_along_terms(kernel, dot)
+    return thick and m * n * k >= DOT_SMALL
 
 
 def _schedule_dot(kernel: Kernel, dot: Dot) -> Schedule:
@@ -276,7 +277,7 @@ def _schedule_dot(kernel: Kernel, dot: Dot) -> Schedule:
             Step(dot.m, tiles, tile_m),
             Step(dot.n, tiles, tile_n),
             Step(dot.k, "tile", depth),
-            Step(dot.n, "vector"),
+            Step(dot.k if runs_along_terms(kernel, dot) else dot.n, "vector"),
         )
     )
 

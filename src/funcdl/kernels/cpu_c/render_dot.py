@@ -28,7 +28,12 @@ from funcdl.kernels.cpu_c.loops import PARALLEL, Action, Loop, Nest, share
 from funcdl.kernels.cpu_c.memory import heap_array
 from funcdl.kernels.cpu_c.parameters import Number, Parameters, generic_parameters
 from funcdl.kernels.cpu_c.text import POSITION, Writer, factor
-from funcdl.kir.dot import VECTOR_BYTES, has_strides, is_strided, reads_in_place
+from funcdl.kir.dot import (
+    VECTOR_BYTES,
+    has_strides,
+    is_strided,
+    reads_in_place,
+)
 from funcdl.kir.ir import Dot, Effect, Kernel, Load, Store, operands
 from funcdl.kir.schedule import Schedule
 
@@ -47,16 +52,17 @@ FETCHED_BYTES = 128 * 1024
 FETCHED_TERMS = 64
 # A product that is stored as it is goes to its place at once, where it has no more terms than this:
 # fd_gemm adds those of later blocks to what it has stored, which is far apart there.
-DIRECT_TERMS = 256
-# Columns that are too few to fill a vector lie along k where these many bytes of each are there.
-DOTS_BYTES = 4 * VECTOR_BYTES
+DIRECT_TERMS = 512
 
 
 def is_blocked(kernel: Kernel, schedule: Schedule) -> bool:
-    """Whether the kernel has a product whose k is tiled once, and then left to the micro-kernel."""
+    """Whether the kernel has a product whose k is tiled once, and then left to the micro-kernel.
+
+    Vectors run along the columns, or along k where the schedule says so.
+    """
     return any(
         isinstance(i, Dot)
-        and [step.kind for step in schedule.of(i.k)] == ["tile"]
+        and [step.kind for step in schedule.of(i.k)] in (["tile"], ["tile", "vector"])
         and kernel.axis(i.k).extent > 0
         for i in kernel.body
     )
@@ -177,7 +183,7 @@ class _DotRenderer:
         self.sizes = {step.axis: step.size for step in reversed(schedule.steps)}
         self.m = self._tiled(self.dot.m, room=MOST_ROWS, looped=True)
         self.k = self._tiled(self.dot.k, room=MOST_TERMS)
-        self.dots = self._dots()
+        self.dots = any(step.kind == "vector" for step in schedule.of(self.dot.k))
         self.in_place = self._in_place()
         self.n = self._tiled(self.dot.n, 1 if self.in_place else COLUMN_UNIT)
         product = (self.dot.m, self.dot.n, self.dot.k)
@@ -201,22 +207,6 @@ class _DotRenderer:
         bound = self.expressions.extent(axis)
         step = self.expressions.chunk(axis, size) if looped or size < extent else bound
         return Tiled(axis, extent, size, name, (bound, step), room, looped)
-
-    def _dots(self) -> bool:
-        """Whether vectors run along k, since columns are too few and rows are contiguous there."""
-        loads = [self.kernel.body[id] for id in (self.dot.lhs, self.dot.rhs)]
-        itemsize = self.dot.type.dtype.itemsize
-        few = self.kernel.axis(self.dot.n).extent * itemsize <= 3 * VECTOR_BYTES // 4
-        if not (few and all(map(self.is_plain, (self.dot.lhs, self.dot.rhs)))):
-            return False
-        lhs, rhs = (load.index for load in loads if isinstance(load, Load))
-        return (
-            lhs.coefficient(self.dot.k) == 1
-            and 1 in (rhs.coefficient(self.dot.k), rhs.coefficient(self.dot.n))
-            and self.k.extent * itemsize >= DOTS_BYTES
-            and self.k.single
-            and not self.k.generic
-        )
 
     def _in_place(self) -> bool:
         """Whether the right operand is read where it is; no tile may be narrower than a vector."""
@@ -243,9 +233,9 @@ class _DotRenderer:
             and (short or self.dots)
             and store.mask is None
             and not self.kernel.buffer(store.buffer).may_alias
-            and index.coefficient(columns) == 1
+            and (index.coefficient(columns) == 1 or (self.dots and self.n.extent == 1))
             and has_strides(index, {rows, columns})
-            and {rows, columns, *self.batch} <= set(index.axes())
+            and {*self.dot.type.axes, *self.batch} <= set(index.axes())
         )
         return store if fits else None
 
@@ -369,7 +359,7 @@ class _DotRenderer:
 
     def multiply_along_terms(self, lhs: str, row: str) -> None:
         """The tile with vectors along k."""
-        rhs, column = "rhs_panels", str(self.k.extent)
+        rhs, column = "rhs_panels", self.k.count
         if self.in_place:
             load = self.kernel.body[self.dot.rhs]
             assert isinstance(load, Load)
