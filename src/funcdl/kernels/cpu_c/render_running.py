@@ -20,7 +20,7 @@ from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import Action, Loop, LoopMaker, Nest
 from funcdl.kernels.cpu_c.memory import heap_array
-from funcdl.kernels.cpu_c.render_loops import all_steps
+from funcdl.kernels.cpu_c.passes import all_steps
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.elementwise import lookup
 from funcdl.kir.identity import identity

@@ -11,7 +11,7 @@ from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import Loop, LoopMaker, Nest
 from funcdl.kernels.cpu_c.parameters import Number, Parameters, generic_parameters
-from funcdl.kernels.cpu_c.render_loops import all_steps
+from funcdl.kernels.cpu_c.passes import all_steps
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.index import AxisAtom, Index
 from funcdl.kir.ir import Effect, Kernel, Load, Reduce, operands
