@@ -4,11 +4,12 @@
 #define FD_PASTE(a, b) FD_PASTE_(a, b)
 #define FD_ROWS FD_PASTE(FD_CONV_ROWS_, FD_CONV_TILE)
 
-/* c[to[i]][columns] = the products of some windows, a constant number, of which `valid` are stored,
- * with a panel of the kernel, over runs `first` to `last`. */
+/* c[to[i]][columns] = the products of some windows, a constant number, with a panel of the kernel,
+ * over runs `first` to `last`; in `edge`, where not all windows or columns are to be stored. */
 FD_INLINE void FD_CONV_NAME(fd_conv_rows, FD_CONV_TILE)(
     const int rows, int64_t valid, const fd_block *block, const int64_t *from, const int64_t *to,
-    int64_t first, int64_t last, const FD_T *x, const FD_T *panel, FD_T *c, int64_t columns) {
+    int64_t first, int64_t last, const FD_T *x, const FD_T *panel, FD_T *c, FD_T *edge,
+    int64_t columns) {
   typedef FD_NAME(fd_vector) vector;
   typedef FD_NAME(fd_unaligned) unaligned;
   enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T), width = FD_CONV_TILE * lanes };
@@ -32,26 +33,18 @@ FD_INLINE void FD_CONV_NAME(fd_conv_rows, FD_CONV_TILE)(
       }
     }
   }
-  if (valid >= rows && columns == width) {
+  const int whole = valid >= rows && columns == width;
+  if (whole && first > 0)
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 16
-      for (int j = 0; j < FD_CONV_TILE; j++) {
-        unaligned *out = (unaligned *)(c + to[r] + j * lanes);
-        if (first > 0) sum[r][j] += *out;
-        *out = sum[r][j];
-      }
-  } else {
-    vector edge[FD_ROWS][FD_CONV_TILE];
+      for (int j = 0; j < FD_CONV_TILE; j++)
+        sum[r][j] += *(const unaligned *)(c + to[r] + j * lanes);
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; r++)
+  for (int r = 0; r < rows; r++) {
+    FD_T *out = whole ? c + to[r] : edge + r * width;
 #pragma GCC unroll 16
-      for (int j = 0; j < FD_CONV_TILE; j++) edge[r][j] = sum[r][j];
-    for (int r = 0; r < rows && r < valid; r++) {
-      const FD_T *one = (const FD_T *)edge[r];
-      FD_T *out = c + to[r];
-      for (int64_t j = 0; j < columns; j++) out[j] = first > 0 ? out[j] + one[j] : one[j];
-    }
+    for (int j = 0; j < FD_CONV_TILE; j++) *(unaligned *)(out + j * lanes) = sum[r][j];
   }
 }
 
@@ -61,13 +54,13 @@ FD_INLINE void FD_CONV_NAME(fd_conv_rows, FD_CONV_TILE)(
 static __attribute__((noinline, unused)) void FD_CONV_NAME(fd_conv_tiles, FD_CONV_TILE)(
     const fd_block *block, int64_t first, int64_t group, const FD_T *x, const FD_T *panel, FD_T *c,
     int64_t columns) {
+  enum { width = FD_CONV_TILE * FD_VECTOR_BYTES / sizeof(FD_T) };
   const int64_t last = block->runs - first < group ? block->runs : first + group;
   const int64_t *from = block->from, *to = block->to;
+  FD_T edge[FD_ROWS * width];
   for (int64_t left = block->count, rows; left > 0; left -= rows, from += rows, to += rows) {
     rows = FD_CONV_FOUR(left, FD_ROWS) ? 4 : FD_ROWS;
-#pragma GCC unroll 16
     for (int r = 0; r < FD_ROWS; r++)
-#pragma GCC unroll 16
       for (int j = 0; j < FD_CONV_TILE; j++)
         __builtin_prefetch(c + to[r] + j * (FD_VECTOR_BYTES / sizeof(FD_T)), 1, 2);
     if (left > FD_ROWS && last > first) {
@@ -79,10 +72,16 @@ static __attribute__((noinline, unused)) void FD_CONV_NAME(fd_conv_tiles, FD_CON
     }
     if (rows == 4)
       FD_CONV_NAME(fd_conv_rows, FD_CONV_TILE)(4, left, block, from, to, first, last, x, panel, c,
-                                               columns);
+                                               edge, columns);
     else
       FD_CONV_NAME(fd_conv_rows, FD_CONV_TILE)(FD_ROWS, left, block, from, to, first, last, x,
-                                               panel, c, columns);
+                                               panel, c, edge, columns);
+    if (left < rows || columns < width)
+      for (int64_t r = 0; r < rows && r < left; r++)
+        for (int64_t j = 0; j < columns; j++) {
+          FD_T *out = c + to[r] + j;
+          *out = first > 0 ? *out + edge[r * width + j] : edge[r * width + j];
+        }
   }
 }
 
