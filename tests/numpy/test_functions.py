@@ -92,6 +92,21 @@ def test_gradient_is_the_difference_quotient(case: Case) -> None:
     assert found == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5, abs=1e-7)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_log10_is_within_two_units_of_the_last_digit(dtype: str) -> None:
+    if np.finfo(np.longdouble).eps >= np.finfo(np.float64).eps:
+        pytest.skip("no wider type to compare with")
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.uniform(0.01, 1, 50000), 10 ** rng.uniform(-37, 37, 20000)])
+    x = x.astype(dtype)
+    wanted = np.log10(x.astype(np.longdouble))
+    unit = np.spacing(np.abs(wanted.astype(dtype)))
+    found = np.asarray(fd.jit(fnp.log10)(x))
+    assert np.max(np.abs(found - wanted) / unit) <= 2
+    ends = np.array([0, np.inf, -1, np.nan, 1], dtype)
+    np.testing.assert_array_equal(fnp.log10(ends), [-np.inf, np.inf, np.nan, np.nan, 0])
+
+
 def test_gradient_of_integers_takes_the_type_of_the_distance() -> None:
     x = fnp.asarray(np.arange(4) ** 2)
     assert fnp.gradient(x, 2.0).weak_type

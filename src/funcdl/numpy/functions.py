@@ -109,6 +109,10 @@ nextafter = binary(
 )
 
 
+# 1 / log(10) rounded down to float64, and what is left.
+_PER_TEN, _PER_TEN_REST = 0.4342944819032518, 1.098319650216765e-17
+
+
 def _scaled(factor: float) -> Any:
     return lambda x: ops.mul(x, full_like(x, factor))
 
@@ -116,9 +120,17 @@ def _scaled(factor: float) -> Any:
 log2 = _function(
     "log2", lambda x: ops.div(exponential.log(x), full_like(x, math.log(2))), "Logarithm to base 2."
 )
-log10 = _function(
-    "log10", lambda x: _scaled(1 / math.log(10))(exponential.log(x)), "Logarithm to base 10."
-)
+
+
+def _log10(x: Any) -> Any:
+    logarithm = exponential.log(x)
+    out = _scaled(_PER_TEN)(logarithm)
+    # In float64 the rounding of the factor would cost a unit of the last digit. The rest is not
+    # negative, so that infinity stays what it is.
+    return ops.add(out, _scaled(_PER_TEN_REST)(logarithm)) if x.aval.dtype == np.float64 else out
+
+
+log10 = _function("log10", _log10, "Logarithm to base 10.")
 deg2rad = _function("deg2rad", _scaled(math.pi / 180), "Degrees to radians.")
 rad2deg = _function("rad2deg", _scaled(180 / math.pi), "Radians to degrees.")
 radians, degrees = deg2rad, rad2deg
