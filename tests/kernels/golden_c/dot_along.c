@@ -1,6 +1,6 @@
 /* kernel dot_along(x: f32[100352] in, y: f32[7840] in, bias: f32[10] in, out1: bool[1280] out, out2: f32[10] out, out0: f32[1280] out)
  *   axes m:128 n:10 k:784
- *   schedule m:parallel(16) n:parallel(32) k:tile(784) n:vector
+ *   schedule m:parallel(16) n:parallel(32) k:tile(784) k:vector
  *   any n_m */
 static void dot_along(const float *restrict x, const float *restrict y, const float *restrict bias,
                       uint8_t *restrict out1, float *restrict out2, float *restrict out0,
