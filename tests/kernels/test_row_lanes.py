@@ -101,5 +101,5 @@ def test_rows_of_nothing_but_ends() -> None:
 )
 def test_loops_in_place_of_one(begin: str, end: str, expected: list[tuple[str, str, int]]) -> None:
     loop = Loop("j", "vector", "j", begin, end, pragma="#pragma omp simd")
-    found = [nest[0] for nest in in_lanes(loop, 64, 4)]
+    found = [nest[0] for nest in in_lanes(loop, 64, True)]
     assert [(loop.begin, loop.end, loop.step) for loop in found] == expected

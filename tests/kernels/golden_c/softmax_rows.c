@@ -6,21 +6,21 @@ static void softmax_rows(const float *restrict x, float *restrict out0, const in
   #pragma omp parallel for num_threads(fd_num_threads) schedule(static)
   for (int64_t i = 0; i < n_i; ++i) {
     /* v1: max of v0 over j */
-    float part1[64];
-    uint32_t size1[64];
-    for (int lane = 0; lane < 64; ++lane) part1[lane] = (-FD_INF_F32), size1[lane] = 0;
+    float part1[32];
+    uint32_t size1[32];
+    for (int lane = 0; lane < 32; ++lane) part1[lane] = (-FD_INF_F32), size1[lane] = 0;
     #pragma omp simd
-    for (int64_t lane = 0; lane < 40; ++lane) {
-      const int64_t j = 960 + lane;
+    for (int64_t lane = 0; lane < 8; ++lane) {
+      const int64_t j = 992 + lane;
       const float v0 = x[i * 1000 + j];
       part1[lane] = v0 > part1[lane] ? v0 : part1[lane];
       const uint32_t here1 = fd_size_f32(v0);
       size1[lane] = here1 > size1[lane] ? here1 : size1[lane];
     }
-    for (int64_t j_group = 0; j_group < 960; j_group += 64) {
+    for (int64_t j_group = 0; j_group < 992; j_group += 32) {
       #pragma GCC unroll 16
       #pragma GCC ivdep
-      for (int64_t lane = 0; lane < 64; ++lane) {
+      for (int64_t lane = 0; lane < 32; ++lane) {
         const int64_t j = j_group + lane;
         const float v0 = x[i * 1000 + j];
         part1[lane] = v0 > part1[lane] ? v0 : part1[lane];
@@ -28,8 +28,8 @@ static void softmax_rows(const float *restrict x, float *restrict out0, const in
         size1[lane] = here1 > size1[lane] ? here1 : size1[lane];
       }
     }
-    const float acc1 = fd_max_lanes_f32(part1, 64);
-    const int nan1 = fd_nan_in_lanes_f32(size1, 64);
+    const float acc1 = fd_max_lanes_f32(part1, 32);
+    const int nan1 = fd_nan_in_lanes_f32(size1, 32);
     const float v1 = nan1 ? FD_NAN_F32 : acc1;
     /* v4: sum of v3 over j */
     float part4[32];

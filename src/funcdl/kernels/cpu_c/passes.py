@@ -219,28 +219,29 @@ class Passes:
             subscript = f"{text.factor(subscript)} * {self.width} + {lane}" if subscript else lane
         return f"keep{id}[{subscript or '0'}]"
 
-    def lanes_of_rows(self, at: int) -> int:
-        """How many lanes the rows of a pass are taken in by, 0 for a loop with scalars."""
+    def lanes_of_rows(self, at: int) -> tuple[int, bool]:
+        """How many lanes the rows of a pass are taken in by (0: scalars), and if in registers."""
         takes = [i for i in self.reduces.values() if self.phase[i.arg] == at]
         if self.lane is not None or not takes or not self.inner or not self.inner[-1].pragma:
-            return 0
+            return 0, False
         axis = self.inner[-1].axis
         stores = [id for id, pass_ in self.effect_pass.items() if pass_ == at]
         searched = any(self.search_pass(i) == at for i in self.reduces.values())
         if searched or any(axis not in self.varies[id] for id in stores):
-            return 0
+            return 0, False
         if any(i.op not in row_lanes.OPS or axis not in i.axes for i in takes):
-            return 0
+            return 0, False
         dtypes = {self.kernel.value_type(i.arg).dtype for i in takes}
         (dtype,) = dtypes if len(dtypes) == 1 else (None,)
         if dtype not in (np.float32, np.float64):
-            return 0
+            return 0, False
         generic = axis == self.expressions.parameters.axis
         extent = None if generic else self.kernel.axis(axis).extent
         values = self.pass_values[at]
         saves = bool(stores) or at in self.kept.values()
         easy = not saves and all(self._is_dense(id, axis) for id in values)
-        return row_lanes.lane_count(self.kernel, values, easy, dtype.itemsize, extent)
+        arrays = sum(1 if i.op in ("sum", "prod") else 2 for i in takes)
+        return row_lanes.lane_count(self.kernel, values, easy, arrays, dtype.itemsize, extent)
 
     def _is_dense(self, id: int, axis: str) -> bool:
         """Whether a load, if the value is one, takes neighbours, or the same for all positions."""

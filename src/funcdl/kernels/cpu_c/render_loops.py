@@ -97,7 +97,7 @@ class _LoopsRenderer(Passes):
             self.nest.write(self.lane_loops, self.nest.needed(roots), actions)
 
     def write_pass(self, at: int) -> None:
-        spread = self.lanes_of_rows(at)
+        spread, unrolled = self.lanes_of_rows(at)
         taken = [id for id, i in self.reduces.items() if self.phase[i.arg] == at]
         takes = [self._accumulator(id, spread) for id in taken]
         searches = [
@@ -145,7 +145,7 @@ class _LoopsRenderer(Passes):
                     self.nest.write([loop], values, [self._take(search, search.search)])
                 return
             if spread:
-                self._write_in_lanes(loops, at, actions, spread)
+                self._write_in_lanes(loops, at, actions, spread, unrolled)
             else:
                 self.nest.write(
                     loops, self.pass_values[at], actions, keep=lambda id: self._keep(id, at)
@@ -153,7 +153,12 @@ class _LoopsRenderer(Passes):
         self._lines(line for accumulator in takes for line in accumulator.close())
 
     def _write_in_lanes(
-        self, loops: Sequence[Loop], at: int, actions: Sequence[Action], count: int
+        self,
+        loops: Sequence[Loop],
+        at: int,
+        actions: Sequence[Action],
+        count: int,
+        unrolled: bool,
     ) -> None:
         *outer, row = loops
         of_row = [id for id in self.pass_values[at] if row.axis in self.varies[id]]
@@ -164,12 +169,7 @@ class _LoopsRenderer(Passes):
 
         def groups() -> None:
             self._lines(row.before)
-            (size, *_) = (
-                self.kernel.value_type(i.arg).dtype.itemsize
-                for i in self.reduces.values()
-                if self.phase[i.arg] == at
-            )
-            for part in row_lanes.in_lanes(replace(row, before=()), count, size):
+            for part in row_lanes.in_lanes(replace(row, before=()), count, unrolled):
                 self.nest.write(part, of_row, actions, keep=keep)
             self._lines(row.after)
 

@@ -22,19 +22,25 @@ OPS = frozenset({"sum", "prod", "max", "min"})
 # than the last number and the loop is easy to vectorise: gcc weighs the costs if the loop is to be
 # unrolled, and reads every `omp simd` loop as it is told. Else it may keep them in memory, and with
 # two no addition waits. They are worth it if there are as many groups.
-LIGHT_BYTES, BYTES = 256, 128
+LIGHT_BYTES, BYTES, LEAST_BYTES = 256, 128, 64
 LEAST_GROUPS = 4
 LIGHT = 8
 
 
 def lane_count(
-    kernel: Kernel, values: Iterable[int], easy: bool, itemsize: int, extent: int | None
-) -> int:
-    """How many lanes a row has; 0 where it is too short.
+    kernel: Kernel,
+    values: Iterable[int],
+    easy: bool,
+    arrays: int,
+    itemsize: int,
+    extent: int | None,
+) -> tuple[int, bool]:
+    """How many lanes a row has, 0 where it is too short; whether they are to stay in registers.
 
     Args:
         values: what is computed of each element.
         easy: nothing is stored, and what is read are neighbours.
+        arrays: of accumulators. They share the registers.
         itemsize: of the accumulators.
         extent: the length of the row, None if any.
     """
@@ -42,17 +48,17 @@ def lane_count(
     for id in values:
         instruction = kernel.body[id]
         cost += lookup(instruction.name).cost if isinstance(instruction, Elementwise) else 1
-    for size in (LIGHT_BYTES, BYTES):
+    sizes = [(BYTES, False)]
+    if easy and cost <= LIGHT:
+        sizes.insert(0, (max(LIGHT_BYTES >> (arrays - 1), LEAST_BYTES), True))
+    for size, light in sizes:
         count = size // itemsize
-        light = size == LIGHT_BYTES
-        if light and (cost > LIGHT or not easy):
-            continue
         if extent is None or extent >= LEAST_GROUPS * count:
-            return count
-    return 0
+            return count, light
+    return 0, False
 
 
-def in_lanes(loop: Loop, count: int, itemsize: int) -> list[list[Loop]]:
+def in_lanes(loop: Loop, count: int, unrolled: bool) -> list[list[Loop]]:
     """The loops in place of a vector loop: over what whole groups leave, and over the groups."""
     name, group = loop.variable, f"{loop.variable}_group"
     size = _size(loop)
@@ -68,7 +74,6 @@ def in_lanes(loop: Loop, count: int, itemsize: int) -> list[list[Loop]]:
     lane = replace(loop, variable="lane", begin="0", after=())
     tail = replace(lane, end=left, first=(f"const {POSITION} {name} = {rest} + lane;",))
     groups = Loop(loop.axis, "tile", group, loop.begin, rest, count, whole=False)
-    unrolled = count * itemsize == LIGHT_BYTES
     inner = replace(
         lane,
         end=str(count),
