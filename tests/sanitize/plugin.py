@@ -13,12 +13,12 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from funcdl.compiler import program as program_module
-from funcdl.compiler.cpu import convolutions, executable, schedule, target
+from funcdl.compiler.cpu import build, convolutions, executable, program_cache, schedule
 from funcdl.compiler.memory import ALIGNMENT, ArenaPlan, Lifetime
 from funcdl.compiler.program import Program
 from funcdl.core.jaxpr import ClosedJaxpr, Var
@@ -55,23 +55,35 @@ def _apart(lifetimes: Sequence[Lifetime]) -> ArenaPlan:
     return ArenaPlan(offsets, end, tuple(lifetimes))
 
 
+Gaps = list[tuple[int, int]]
+"""Where the forbidden bytes of an arena begin and end."""
+
+
 class _Guarded(executable.CpuExecutable):
     """An executable whose arena has forbidden bytes behind every temporary."""
 
-    _running = threading.local()
+    planned: ClassVar[dict[int, Gaps]] = {}  # by the identity of the memory that has them
+    running = threading.local()
 
-    def __init__(self, closed: ClosedJaxpr, program: Program, steps: Sequence[Any]) -> None:
-        super().__init__(closed, program, steps)
-        plan = program.arena
-        ends = sorted(plan.offsets[item.var] + item.nbytes for item in plan.lifetimes)
-        starts = sorted({*plan.offsets.values(), plan.nbytes})
-        self._gaps = [(end, min(s for s in starts if s >= end)) for end in ends]
+    def __init__(self, memory: executable.Memory, steps: Sequence[executable.Step]) -> None:
+        super().__init__(memory, steps)
+        self._gaps = _Guarded.planned.pop(id(memory))
 
     native_call = None  # not by the extension
 
     def __call__(self, args: Sequence[NDArray]) -> Sequence[NDArray]:
-        _Guarded._running.gaps = self._gaps
+        _Guarded.running.gaps = self._gaps
         return super().__call__(args)
+
+
+def _memory_with_gaps(closed: ClosedJaxpr, program: Program) -> executable.Memory:
+    """In place of `memory_of`: notes where nothing may be read or written."""
+    memory = executable.memory_of(closed, program)
+    plan = program.arena
+    ends = sorted(plan.offsets[item.var] + item.nbytes for item in plan.lifetimes)
+    starts = sorted({*plan.offsets.values(), plan.nbytes})
+    _Guarded.planned[id(memory)] = [(end, min(s for s in starts if s >= end)) for end in ends]
+    return memory
 
 
 def guard_memory() -> None:
@@ -82,13 +94,16 @@ def guard_memory() -> None:
     def arena(nbytes: int) -> NDArray:
         memory = np.empty(max(nbytes, _KEPT_BYTES), np.uint8)
         begin = address(memory)
-        for start, end in [*_Guarded._running.gaps, (nbytes, memory.nbytes)]:
+        for start, end in [*_Guarded.running.gaps, (nbytes, memory.nbytes)]:
             poison(begin + start, end - start)
         return memory
 
     for module, name, value in (
         (program_module, "plan_arena", _apart),
-        (target, "CpuExecutable", _Guarded),
+        (build, "memory_of", _memory_with_gaps),
+        (build, "CpuExecutable", _Guarded),
+        # A program from the disk cache has no plan that tells where its temporaries end.
+        (program_cache, "program_key", lambda *_: None),
         (
             executable,
             "cpu_memory",
