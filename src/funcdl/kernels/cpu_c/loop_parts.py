@@ -31,8 +31,8 @@ COUNTS = (2, 4, 8, 16, 32, 64)
 
 # Positions of an innermost loop that a share has a multiple of: it has no rest that others lack.
 _LANES = 16
-# Of a product, as many rows as a micro-kernel takes in.
-_PRODUCT_ROWS = 8
+# Rows of a product that are worth the reading of its other operand.
+_PRODUCT_ROWS = 16
 
 
 @record
@@ -103,12 +103,12 @@ class _Rows:
         return part.numbers if standalone(part, "f") == standalone(whole, "f") else None
 
     def _grain(self) -> int:
-        """What the rows of a share are a multiple of: tiles stay the same, and worth the reading
-        of the other operand."""
-        grain = max(s.size if s.kind == "parallel" else 1 for s in self.schedule.of(self.axis))
+        """What the rows of a share are a multiple of."""
         if any(isinstance(instruction, Dot) for instruction in self.kernel.body):
-            return max(grain, _PRODUCT_ROWS)
-        return grain if len(self.kernel.axes) > 1 else max(grain, _LANES)
+            return _PRODUCT_ROWS
+        if len(self.kernel.axes) == 1:
+            return _LANES
+        return max(s.size if s.kind == "parallel" else 1 for s in self.schedule.of(self.axis))
 
 
 def _divided_slots(call: ScanCall, calls: Sequence[tuple[_Rows, Call]]) -> dict[int, int] | None:
