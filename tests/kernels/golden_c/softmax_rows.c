@@ -18,7 +18,7 @@ static void softmax_rows(const float *restrict x, float *restrict out0, const in
       size1[lane] = here1 > size1[lane] ? here1 : size1[lane];
     }
     for (int64_t j_group = 0; j_group < 992; j_group += 32) {
-      #pragma GCC unroll 16
+      #pragma GCC unroll 8
       #pragma GCC ivdep
       for (int64_t lane = 0; lane < 32; ++lane) {
         const int64_t j = j_group + lane;

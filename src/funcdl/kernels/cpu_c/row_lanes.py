@@ -22,7 +22,7 @@ OPS = frozenset({"sum", "prod", "max", "min"})
 # than the last number and the loop is easy to vectorise: gcc weighs the costs if the loop is to be
 # unrolled, and reads every `omp simd` loop as it is told. Else it may keep them in memory, and with
 # two no addition waits. They are worth it if there are as many groups.
-LIGHT_BYTES, BYTES, LEAST_BYTES = 256, 128, 64
+LIGHT_BYTES, BYTES = 256, 128
 LEAST_GROUPS = 4
 LIGHT = 8
 
@@ -50,7 +50,7 @@ def lane_count(
         cost += lookup(instruction.name).cost if isinstance(instruction, Elementwise) else 1
     sizes = [(BYTES, False)]
     if easy and cost <= LIGHT:
-        sizes.insert(0, (max(LIGHT_BYTES >> (arrays - 1), LEAST_BYTES), True))
+        sizes.insert(0, (max(LIGHT_BYTES >> (arrays - 1), BYTES), True))
     for size, light in sizes:
         count = size // itemsize
         if extent is None or extent >= LEAST_GROUPS * count:
@@ -74,10 +74,11 @@ def in_lanes(loop: Loop, count: int, unrolled: bool) -> list[list[Loop]]:
     lane = replace(loop, variable="lane", begin="0", after=())
     tail = replace(lane, end=left, first=(f"const {POSITION} {name} = {rest} + lane;",))
     groups = Loop(loop.axis, "tile", group, loop.begin, rest, count, whole=False)
+    # Fewer than there are lanes: gcc would unroll first, and find no vectors in what that leaves.
     inner = replace(
         lane,
         end=str(count),
-        before=("#pragma GCC unroll 16",) if unrolled else (),
+        before=("#pragma GCC unroll 8",) if unrolled else (),
         pragma="#pragma GCC ivdep" if unrolled else loop.pragma,
         first=(f"const {POSITION} {name} = {group} + lane;",),
     )
