@@ -59,9 +59,12 @@ def reads_in_place(kernel: Kernel, dot: Dot) -> bool:
 
 
 def runs_along_terms(kernel: Kernel, dot: Dot) -> bool:
-    """Whether vectors best run along k: columns do not fill one, and rows are contiguous there."""
+    """Whether vectors best run along k: columns do not fill one, and rows are contiguous there.
+
+    Of floats: the micro-kernel for integers takes in four terms at a time as it is.
+    """
     lhs, rhs = kernel.body[dot.lhs], kernel.body[dot.rhs]
-    if not (isinstance(lhs, Load) and isinstance(rhs, Load)):
+    if not (isinstance(lhs, Load) and isinstance(rhs, Load)) or dot.type.dtype.kind != "f":
         return False
     rows, columns, terms = (kernel.axis(axis).extent for axis in (dot.m, dot.n, dot.k))
     itemsize = dot.type.dtype.itemsize

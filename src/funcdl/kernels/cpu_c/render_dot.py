@@ -56,16 +56,19 @@ DIRECT_TERMS = 512
 
 
 def is_blocked(kernel: Kernel, schedule: Schedule) -> bool:
-    """Whether the kernel has a product whose k is tiled once, and then left to the micro-kernel.
+    """Whether the kernel has a product for the micro-kernels, no sum: its k is tiled and left.
 
-    Vectors run along the columns, or along k where the schedule says so.
+    Vectors run along the columns, or along k where the schedule says so. Then the tile has all of
+    k, unlike the blocks of a long sum.
     """
-    return any(
-        isinstance(i, Dot)
-        and [step.kind for step in schedule.of(i.k)] in (["tile"], ["tile", "vector"])
-        and kernel.axis(i.k).extent > 0
-        for i in kernel.body
-    )
+    for instruction in kernel.body:
+        if isinstance(instruction, Dot):
+            extent = kernel.axis(instruction.k).extent
+            steps = schedule.of(instruction.k)
+            kinds = [step.kind for step in steps]
+            along = kinds == ["tile", "vector"] and steps[0].size >= extent
+            return extent > 0 and (kinds == ["tile"] or along)
+    return False
 
 
 def render_dot(kernel: Kernel, schedule: Schedule, writer: Writer) -> tuple[Number, ...]:
