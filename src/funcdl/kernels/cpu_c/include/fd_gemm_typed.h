@@ -148,40 +148,12 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_gemm_ahead)(
 /* Products with vectors along k, where it is contiguous in both operands: element (i, k) of A is
  * a[i * a_row + k], and (k, j) of B is b[j * b_column + k]. For fewer columns than make a vector. */
 
-/* Add to `sum` the products of `bytes` of some rows and columns, at most a vector of each. */
-FD_INLINE void FD_NAME(fd_dots_terms)(FD_NAME(fd_vector) (*sum)[4], int rows, int columns,
-                                      const FD_T *a, int64_t a_row, const FD_T *b,
-                                      int64_t b_column, size_t bytes) {
-  FD_NAME(fd_vector) left, right[4] = {{0}};
-#pragma GCC unroll 4
-  for (int j = 0; j < columns; j++) __builtin_memcpy(&right[j], b + j * b_column, bytes);
-#pragma GCC unroll 4
-  for (int i = 0; i < rows; i++) {
-    left = (FD_NAME(fd_vector)){0};
-    __builtin_memcpy(&left, a + i * a_row, bytes);
-#pragma GCC unroll 4
-    for (int j = 0; j < columns; j++)
-      sum[i][j] = FD_NAME(fd_vector_fma)(left, right[j], sum[i][j]);
-  }
-}
-
-/* C = or += A B for up to 4 rows and columns. */
-FD_INLINE void FD_NAME(fd_dots_tile)(int rows, int columns, int64_t kc, const FD_T *a,
-                                     int64_t a_row, const FD_T *b, int64_t b_column, FD_T *c,
-                                     int64_t c_row, int accumulate) {
+/* C = or += the sums of the lanes of `sum`. One function for tiles of all sizes. */
+static __attribute__((noinline, unused)) void FD_NAME(fd_dots_store)(
+    int rows, int columns, FD_NAME(fd_vector) (*sum)[4], FD_T *c, int64_t c_row, int accumulate) {
   typedef FD_T quarter __attribute__((vector_size(16)));
-  enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T), parts = FD_VECTOR_BYTES / 16 };
-  enum { each = 16 / sizeof(FD_T) };
-  FD_NAME(fd_vector) sum[4][4] = {{{0}}};
-  int64_t k = 0;
-  for (; k + lanes <= kc; k += lanes)
-    FD_NAME(fd_dots_terms)(sum, rows, columns, a + k, a_row, b + k, b_column, FD_VECTOR_BYTES);
-  if (k < kc)
-    FD_NAME(fd_dots_terms)(sum, rows, columns, a + k, a_row, b + k, b_column,
-                           (size_t)(kc - k) * sizeof(FD_T));
-#pragma GCC unroll 4
+  enum { each = 16 / sizeof(FD_T), parts = FD_VECTOR_BYTES / 16 };
   for (int i = 0; i < rows; i++) {
-#pragma GCC unroll 4
     for (int j = 0; j < columns; j++) {
       quarter part[parts];
       __builtin_memcpy(part, &sum[i][j], sizeof part);
@@ -196,6 +168,51 @@ FD_INLINE void FD_NAME(fd_dots_tile)(int rows, int columns, int64_t kc, const FD
       c[i * c_row + j] = total;
     }
   }
+}
+
+/* Some rows of `count` elements, less than a vector each, as whole vectors that end in zeros. */
+static __attribute__((noinline, unused)) void FD_NAME(fd_dots_rest)(FD_NAME(fd_vector) *to, int rows,
+                                                                    const FD_T *from, int64_t row,
+                                                                    int64_t count) {
+  for (int i = 0; i < rows; i++) {
+    to[i] = (FD_NAME(fd_vector)){0};
+    __builtin_memcpy(&to[i], from + i * row, (size_t)count * sizeof(FD_T));
+  }
+}
+
+/* C = or += A B for up to 4 rows and columns. */
+FD_INLINE void FD_NAME(fd_dots_tile)(int rows, int columns, int64_t kc, const FD_T *a,
+                                     int64_t a_row, const FD_T *b, int64_t b_column, FD_T *c,
+                                     int64_t c_row, int accumulate) {
+  typedef FD_NAME(fd_unaligned) unaligned;
+  enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T) };
+  FD_NAME(fd_vector) sum[4][4] = {{{0}}}, totals[4][4], last_a[4], last_b[4];
+  for (int64_t rest = kc % lanes;; rest = 0) {
+    for (int64_t k = 0; k + lanes <= kc; k += lanes) {
+      FD_NAME(fd_vector) right[4];
+#pragma GCC unroll 4
+      for (int j = 0; j < columns; j++) right[j] = *(const unaligned *)(b + j * b_column + k);
+#pragma GCC unroll 4
+      for (int i = 0; i < rows; i++) {
+        const FD_NAME(fd_vector) left = *(const unaligned *)(a + i * a_row + k);
+#pragma GCC unroll 4
+        for (int j = 0; j < columns; j++)
+          sum[i][j] = FD_NAME(fd_vector_fma)(left, right[j], sum[i][j]);
+      }
+    }
+    if (rest == 0) break;
+    FD_NAME(fd_dots_rest)(last_a, rows, a + kc - rest, a_row, rest);
+    FD_NAME(fd_dots_rest)(last_b, columns, b + kc - rest, b_column, rest);
+    a = (const FD_T *)last_a, b = (const FD_T *)last_b;
+    a_row = b_column = kc = lanes;
+  }
+  /* A function that got `sum` itself would keep it in memory. */
+#pragma GCC unroll 4
+  for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 4
+    for (int j = 0; j < columns; j++) totals[i][j] = sum[i][j];
+  }
+  FD_NAME(fd_dots_store)(rows, columns, totals, c, c_row, accumulate);
 }
 
 #define FD_DOTS(rows, columns)                                                                    \
