@@ -10,9 +10,9 @@ from funcdl.core.integers import round_up
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import Action, Loop, Nest
-from funcdl.kernels.cpu_c.memory import heap_array
-from funcdl.kernels.cpu_c.render_dot import STACK_BYTES, Tiled
+from funcdl.kernels.cpu_c.memory import STACK_BYTES, heap_array
 from funcdl.kernels.cpu_c.text import POSITION, Writer, factor
+from funcdl.kernels.cpu_c.tiled import Tiled
 from funcdl.kir.convolution import batch_axes, find_conv
 from funcdl.kir.index import AxisAtom
 from funcdl.kir.ir import Conv, Kernel, Load

@@ -11,6 +11,9 @@ from funcdl.kernels.cpu_c.text import Writer
 PARAMETER = "fd_missing *missing"
 ARGUMENT = "&missing"
 
+# Arrays up to this size are on the stack, larger ones on the heap.
+STACK_BYTES = 256 * 1024
+
 
 def takes_memory(body: str) -> bool:
     """Whether a function with this body has the `PARAMETER`."""

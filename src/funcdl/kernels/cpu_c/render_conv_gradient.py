@@ -15,8 +15,8 @@ from math import prod
 
 from funcdl.kernels.cpu_c.conv_writer import WIDEST, ConvWriter
 from funcdl.kernels.cpu_c.loops import PARALLEL, Loop, share
-from funcdl.kernels.cpu_c.render_dot import Tiled
 from funcdl.kernels.cpu_c.text import POSITION, Writer, factor
+from funcdl.kernels.cpu_c.tiled import Tiled
 from funcdl.kir.convolution import needed
 from funcdl.kir.ir import Effect, Kernel, Load, operands
 from funcdl.kir.schedule import Schedule
