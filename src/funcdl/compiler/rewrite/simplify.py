@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.compiler.loops import close_bodies
 from funcdl.compiler.rewrite.channels_last import channels_last
+from funcdl.compiler.rewrite.closed_bodies import close_bodies
 from funcdl.compiler.rewrite.disjoint_pads import DisjointPads
 from funcdl.compiler.rewrite.outer_product import is_outer_product, outer_product
 from funcdl.compiler.rewrite.scan_motion import move_products
