@@ -124,7 +124,6 @@ class JitFunction:
         static_argnames: str | Iterable[str] | None,
         donate_argnums: int | Sequence[int] | None,
         donate_argnames: str | Iterable[str] | None,
-        inline: bool,
         title: str = "jit",
     ) -> None:
         functools.update_wrapper(self, fun)
@@ -138,7 +137,6 @@ class JitFunction:
                 f"jit of {name} cannot donate static arguments, which are no arrays: "
                 f"{', '.join(sorted(both)) or sorted(self._static.positions)}"
             )
-        self._inline = inline
         self._title = title
         self._has_static = bool(self._static)
         # As in JAX, all jits of one function with the same options share their programs.
@@ -429,9 +427,7 @@ def jit(
         )
     if not callable(fun):
         raise ArgumentError(f"jit requires a function, got {type(fun).__name__}")
-    return JitFunction(
-        fun, static_argnums, static_argnames, donate_argnums, donate_argnames, inline
-    )
+    return JitFunction(fun, static_argnums, static_argnames, donate_argnums, donate_argnames)
 
 
 def make_jaxpr(
@@ -450,7 +446,7 @@ def make_jaxpr(
         outermost first.
     """
     axes = [Axis(size, check_axis_name("make_jaxpr", name)) for name, size in axis_env or ()]
-    traced = JitFunction(fun, static_argnums, None, None, None, False, "make_jaxpr")
+    traced = JitFunction(fun, static_argnums, None, None, None, "make_jaxpr")
 
     @functools.wraps(fun)
     def make_jaxpr_f(*args: Any, **kwargs: Any) -> Any:
@@ -469,5 +465,5 @@ def make_jaxpr(
 def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """The output's structure, as `ShapeDtypeStruct`s (see `jax.eval_shape`)."""
     if not isinstance(fun, JitFunction):
-        fun = JitFunction(fun, None, None, None, None, False, "eval_shape")
+        fun = JitFunction(fun, None, None, None, None, "eval_shape")
     return fun.eval_shape(*args, **kwargs)
