@@ -132,7 +132,7 @@ def machine_peaks(threads: int | None = None, *, again: bool = False) -> Machine
         again: measure now, for instance because a program went beyond them.
 
     Returns:
-        None where there is no C compiler.
+        None where nothing can be compiled or loaded.
     """
     compiler = find_compiler()
     if compiler is None:
@@ -145,7 +145,7 @@ def machine_peaks(threads: int | None = None, *, again: bool = False) -> Machine
         return known
     try:
         peaks, settled = _measure(threads)
-    except CompilerError:
+    except (CompilerError, OSError):  # nothing compiled, or nothing that can be loaded
         return known
     if known is not None:
         peaks = known.better(peaks)
