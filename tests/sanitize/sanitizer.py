@@ -86,6 +86,8 @@ def run_python(kind: str, folder: Path, arguments: Sequence[str], **environ: str
             "FUNCDL_CACHE_DIR": str(folder / "cache"),
             "FUNCDL_DISPATCH": "python",
             "FUNCDL_NUM_THREADS": "2",
+            # It ends its threads before a fork, and waits forever for them under ThreadSanitizer.
+            "OPENBLAS_NUM_THREADS": "1",
             **where,
             **environ,
         },
