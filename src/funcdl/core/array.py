@@ -43,7 +43,8 @@ class ArrayOperators(Typed):
     def __iter__(self) -> Iterator[Any]:
         if not self.aval.shape:
             raise TypeError("iteration over a 0-dimensional array")
-        return (self[i] for i in range(len(self)))  # type: ignore[index]  # installed by numpy.operators
+        # numpy.operators installs `__getitem__`.
+        return (self[i] for i in range(len(self)))  # type: ignore[index]
 
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
         raise ImmutableArrayError(

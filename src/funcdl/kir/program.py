@@ -175,17 +175,18 @@ def all_kernels(program: KernelProgram) -> list[tuple[Kernel, Schedule]]:
 
 def all_library_calls(program: KernelProgram) -> list[LibraryCall]:
     """The calls of libraries that a program makes, and the programs that it calls."""
-    found = [call for call in program.calls if isinstance(call, LibraryCall)]
-    for call in program.calls:
-        for body in bodies(call):
-            found += all_library_calls(body.program)
-    return found
+    return [call for call in _all_calls(program) if isinstance(call, LibraryCall)]
 
 
 def all_scans(program: KernelProgram) -> list[ScanCall]:
     """The scans of a program, and of the programs that it calls."""
-    found = [call for call in program.calls if isinstance(call, ScanCall)]
+    return [call for call in _all_calls(program) if isinstance(call, ScanCall)]
+
+
+def _all_calls(program: KernelProgram) -> list[AnyCall]:
+    """The calls of a program, then those of the programs that they call."""
+    found = list(program.calls)
     for call in program.calls:
         for body in bodies(call):
-            found += all_scans(body.program)
+            found += _all_calls(body.program)
     return found

@@ -161,7 +161,7 @@ def _broadcast_shape(
     # A loop, since programs have more broadcasts than anything else.
     ndim, last = len(shape), -1
     fits = len(broadcast_dimensions) == len(x.shape)
-    for size, d in zip(x.shape, broadcast_dimensions):  # noqa: B905  # lengths: see above
+    for size, d in zip(x.shape, broadcast_dimensions, strict=False):
         fits = fits and last < d < ndim and size in (1, shape[d])
         last = d
     if not fits:
