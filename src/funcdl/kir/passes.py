@@ -141,6 +141,18 @@ def _rebuild(
     return builder.build()
 
 
+def rebuild_body(builder: KernelBuilder, kernel: Kernel, axis: str, extent: int) -> None:
+    """Add the instructions of a kernel to one that has another extent along an axis."""
+    at = {axis: ix.axis(axis, extent)}
+    ids: dict[int, int] = {}
+    for id, instruction in enumerate(kernel.body):
+        new = rebuild_instruction(
+            builder, instruction, ids, lambda index: ix.substitute(index, at), lambda name: name
+        )
+        if new is not None:
+            ids[id] = new
+
+
 def rebuild_instruction(
     builder: KernelBuilder,
     instruction: Instruction,

@@ -24,7 +24,7 @@ from funcdl.kir.ir import (
     Running,
     Store,
 )
-from funcdl.kir.passes import rebuild_instruction
+from funcdl.kir.passes import rebuild_body
 
 
 def row_axis(kernel: Kernel) -> str | None:
@@ -79,18 +79,11 @@ def share_of_rows(kernel: Kernel, axis: str, count: int) -> Kernel:
     divided = divided_buffers(kernel, rows)
     if divided is None or rows.extent % count:
         raise ValueError(f"kernel {kernel.name}: {axis} has no {count} equal shares")
-    fewer = {axis: ix.axis(axis, rows.extent // count)}
     builder = KernelBuilder(kernel.name)
     for each in kernel.axes:
         builder.axis(each.name, each.extent // count if each.name == axis else each.extent)
     for buffer in kernel.buffers:
         size = buffer.size // count if buffer.name in divided else buffer.size
         builder.buffer(buffer.name, buffer.dtype, size, buffer.role, buffer.may_alias)
-    ids: dict[int, int] = {}
-    for id, instruction in enumerate(kernel.body):
-        new = rebuild_instruction(
-            builder, instruction, ids, lambda index: ix.substitute(index, fewer), lambda name: name
-        )
-        if new is not None:
-            ids[id] = new
+    rebuild_body(builder, kernel, axis, rows.extent // count)
     return builder.build()

@@ -29,7 +29,7 @@ from funcdl.kir.ir import (
     Running,
     Store,
 )
-from funcdl.kir.passes import rebuild_instruction
+from funcdl.kir.passes import rebuild_body, rebuild_instruction
 from funcdl.kir.schedule import Schedule
 
 Names = dict[str, Var]
@@ -176,14 +176,7 @@ def resized(lowered: LoweredKernel, axis: str, extent: int, old: Var, new: Var) 
             buffer = replace(buffer, size=new.aval.size)
             names[buffer.name] = new
         add_buffer(builder, buffer, buffer.name)
-    at = {axis: ix.axis(axis, extent)}
-    ids: dict[int, int] = {}
-    for id, instruction in enumerate(kernel.body):
-        made = rebuild_instruction(
-            builder, instruction, ids, lambda i: ix.substitute(i, at), lambda name: name
-        )
-        if made is not None:
-            ids[id] = made
+    rebuild_body(builder, kernel, axis, extent)
     return LoweredKernel(builder.build(), names, lowered.source)
 
 
