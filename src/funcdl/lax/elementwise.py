@@ -12,7 +12,7 @@ from funcdl.core.array import as_array
 from funcdl.core.dtypes import is_inexact, is_integer
 from funcdl.core.primitive import Primitive
 from funcdl.errors import DtypeError, ShapeError
-from funcdl.lax.naming import publish
+from funcdl.lax.naming import elementwise_facts, publish
 from funcdl.lax.operands import ArrayLike, fit
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.promotion import array
@@ -37,33 +37,23 @@ def _unary(name: str, primitive: Primitive, text: str) -> Callable[[ArrayLike], 
     def function(x: ArrayLike) -> Any:
         return primitive.bind(array(name, x))
 
-    return publish(
-        function, name, f"{text}\n\nDtypes are those that the primitive takes; none is promoted."
-    )
+    return publish(function, name, f"{text}\n\n{elementwise_facts(name, primitive)}")
 
 
 def _tunable(name: str, primitive: Primitive, text: str) -> Callable[..., Any]:
     def function(x: ArrayLike, *, accuracy: Any = None) -> Any:
         return primitive.bind(array(name, x))
 
-    return publish(
-        function,
-        name,
-        f"{text}\n\nDtypes are those that the primitive takes; none is promoted. `accuracy` has "
-        "no effect.",
-    )
+    facts = elementwise_facts(name, primitive)
+    return publish(function, name, f"{text}\n\n`accuracy` has no effect. {facts}")
 
 
 def _binary(name: str, primitive: Primitive, text: str) -> Callable[[ArrayLike, ArrayLike], Any]:
     def function(x: ArrayLike, y: ArrayLike) -> Any:
         return primitive.bind(*fit(name, x, y))
 
-    return publish(
-        function,
-        name,
-        f"{text}\n\nBoth arrays have one shape and dtype; a Python scalar takes those of the "
-        "other.",
-    )
+    facts = elementwise_facts(name, primitive, several=True)
+    return publish(function, name, f"{text}\n\n{facts}")
 
 
 add = _binary("add", arithmetic.add, "Sum.")

@@ -327,7 +327,8 @@ def _scatter(name: str, primitive: Primitive, text: str) -> Any:
         function,
         name,
         f"The array with windows at index vectors {text} (see `jax.lax.{name}`).\n\n"
-        "The arguments are those of `gather`; `updates` holds a window for each index vector.",
+        "The arguments and errors are those of `gather`, with `scatter_indices` for its indices;\n"
+        "`updates` holds a window for each index vector, in the array's dtype.",
     )
 
 

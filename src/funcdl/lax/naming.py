@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from funcdl.core.primitive import Primitive
+from funcdl.ops import registry
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -14,3 +17,23 @@ def publish(function: F, name: str, doc: str) -> F:
     function.__module__ = "funcdl.lax"
     function.__doc__ = doc
     return function
+
+
+def dtype_error(primitive: Primitive) -> str:
+    """A line of a docstring: for which dtypes a function of a primitive raises `DtypeError`."""
+    accepted = " ".join(registry.ops()[primitive.name].dtypes)
+    return f"  DtypeError: the dtype is none of {accepted}."
+
+
+def elementwise_facts(name: str, primitive: Primitive, *, several: bool = False) -> str:
+    """The part of a docstring that all functions of elementwise primitives share."""
+    if not several:
+        return (
+            f"As `jax.lax.{name}`. The shape stays; nothing is promoted.\n\nRaises:\n"
+            f"{dtype_error(primitive)}"
+        )
+    return (
+        f"As `jax.lax.{name}`. Arrays have one shape and dtype; a Python scalar takes those of\n"
+        "the others.\n\nRaises:\n  ShapeError, DtypeError: the shapes or dtypes differ.\n"
+        f"{dtype_error(primitive)}"
+    )

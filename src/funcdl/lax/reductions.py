@@ -10,7 +10,7 @@ import numpy as np
 from funcdl.core import dtypes, lattice
 from funcdl.core.primitive import Primitive
 from funcdl.errors import ShapeError
-from funcdl.lax.naming import publish
+from funcdl.lax.naming import dtype_error, publish
 from funcdl.lax.operands import ArrayLike
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.promotion import array
@@ -27,7 +27,15 @@ def _reduction(
         x = array(name, operand)
         return primitive(x, axes=normalize_axes(name, tuple(axes), x.ndim))
 
-    return publish(function, name, f"{text} along some axes, which the result does not keep.")
+    return publish(
+        function,
+        name,
+        f"{text} along some axes, which the result does not keep.\n\n"
+        f"As `jax.lax.{name}`. The dtype stays; along an axis without elements the result is the\n"
+        "neutral element.\n\nRaises:\n"
+        "  ArgumentError: there is no such axis, or one is named twice.\n"
+        f"{dtype_error(primitive)}",
+    )
 
 
 reduce_sum = _reduction("reduce_sum", reduction.reduce_sum, "Sum")
@@ -75,7 +83,9 @@ def _running(name: str, primitive: Primitive, text: str) -> Callable[..., Any]:
     return publish(
         function,
         name,
-        f"{text} of all elements up to each one along an axis, or from each one on if `reverse`.",
+        f"{text} of all elements up to each one along an axis, or from each one on if `reverse`."
+        f"\n\nAs `jax.lax.{name}`. Shape and dtype stay.\n\nRaises:\n"
+        f"  ArgumentError: there is no such axis.\n{dtype_error(primitive)}",
     )
 
 

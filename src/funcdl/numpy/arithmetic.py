@@ -66,6 +66,7 @@ true_divide = binary(
     "divide",
     kinds("biu", inexact(ops.div)) | kinds("fc", ops.div),
     "Quotient of two arrays; of integers and bools, a float.",
+    "float",
 )
 divide = true_divide
 
@@ -79,17 +80,20 @@ abs = unary(
     "abs",
     kinds("bu", lambda x: x) | kinds("ifc", ops.abs_),
     "Magnitude of each element; real for complex numbers.",
+    "real",
 )
 absolute = abs
 fabs = unary(
     "fabs",
     kinds("biu", inexact(ops.abs_)) | {"f": ops.abs_},
     "Magnitude of each element, as a float.",
+    "float",
 )
 square = unary(
     "square",
     {"b": numeric(ops.square)} | kinds("iufc", ops.square),
     "Each element times itself.",
+    "integer",
 )
 
 
@@ -144,6 +148,7 @@ floor_divide = binary(
         "f": _floor_divide_float,
     },
     "Quotient rounded down, as Python's ``//``.",
+    "integer",
 )
 _remainders: dict[str, Rule] = {
     "b": numeric(_zero_for_zero(_remainder)),
@@ -155,6 +160,7 @@ remainder = binary(
     "remainder",
     _remainders,
     "What `floor_divide` leaves, as Python's ``%``: it has the sign of the divisor.",
+    "integer",
 )
 mod = remainder
 fmod = binary(
@@ -163,6 +169,7 @@ fmod = binary(
     | kinds("iu", _zero_for_zero(ops.rem))
     | kinds("f", ops.rem),
     "What division truncated towards zero leaves: it has the sign of the dividend.",
+    "integer",
 )
 
 
@@ -175,6 +182,7 @@ _power = binary(
     "power",
     {"b": numeric(ops.pow_)} | kinds("iufc", ops.pow_),
     "Elements of the first array to the powers in the second.",
+    "integer",
 )
 
 
@@ -209,6 +217,7 @@ float_power = binary(
     "float_power",
     kinds("biu", inexact(ops.pow_)) | kinds("fc", ops.pow_),
     "As `power`, in floating point.",
+    "float",
 )
 
 
@@ -259,6 +268,7 @@ rint = unary(
     kinds("biu", lambda x: convert(x, dtypes.default_dtype("f")))
     | {"f": _to_even, "c": _to_even_complex},
     "Rounded to the nearest integer, halves to the even one; integers become floats.",
+    "float",
 )
 
 

@@ -73,7 +73,7 @@ def _real_rules(rule: Rule) -> dict[str, Rule]:
 
 
 def _function(name: str, rule: Rule, text: str) -> Unary:
-    return unary(name, {**_real_rules(rule), "c": rule}, text)
+    return unary(name, {**_real_rules(rule), "c": rule}, text, "float")
 
 
 exp = _function("exp", exponential.exp, "e to the power of each element.")
@@ -82,7 +82,7 @@ expm1 = _function("expm1", exponential.expm1, "``exp(x) - 1``, exact near zero."
 log = _function("log", exponential.log, "Natural logarithm; NaN for negative numbers.")
 log1p = _function("log1p", exponential.log1p, "``log(1 + x)``, exact near zero.")
 sqrt = _function("sqrt", exponential.sqrt, "Square root; NaN for negative numbers.")
-cbrt = unary("cbrt", _real_rules(exponential.cbrt), "Cube root.")
+cbrt = unary("cbrt", _real_rules(exponential.cbrt), "Cube root.", "float")
 
 sin = _function("sin", trigonometric.sin, "Sine.")
 cos = _function("cos", trigonometric.cos, "Cosine.")
@@ -102,10 +102,11 @@ arctan2 = binary(
     "arctan2",
     _real_rules(trigonometric.atan2),
     "Angle of the point ``(y, x)`` about the origin, in (-pi, pi]; `y` comes first.",
+    "float",
 )
 atan2 = arctan2
 nextafter = binary(
-    "nextafter", _real_rules(rounding.nextafter), "The next number after `x` towards `y`."
+    "nextafter", _real_rules(rounding.nextafter), "The next number after `x` towards `y`.", "float"
 )
 
 
@@ -168,11 +169,13 @@ logaddexp = binary(
     _real_rules(lambda x, y: _log_add(x, y, exponential.exp, exponential.log1p))
     | {"c": lambda x, y: _log_add_complex(x, y, math.e)},
     "``log(exp(x) + exp(y))`` without overflow.",
+    "float",
 )
 logaddexp2 = binary(
     "logaddexp2",
     _real_rules(_log_add_2) | {"c": lambda x, y: _log_add_complex(x, y, 2.0)},
     "``log2(2**x + 2**y)`` without overflow.",
+    "float",
 )
 
 
@@ -186,6 +189,7 @@ i0 = unary(
     "i0",
     _real_rules(_bessel_i0),
     "The modified Bessel function of the first kind, of order 0.",
+    "float",
 )
 
 
@@ -209,7 +213,7 @@ def _length(x: Any, y: Any) -> Any:
     return select_n(either, select_n(usable, ops.max_(x, y), length), infinite)
 
 
-_hypot = binary("hypot", _real_rules(_length), "The length of the hypotenuse.")
+_hypot = binary("hypot", _real_rules(_length), "The length of the hypotenuse.", "float")
 
 
 def _no_nan(x: Any) -> Any:
@@ -245,12 +249,16 @@ def _with_sign(x: Any, y: Any) -> Any:
 _copysign = binary("copysign", {"f": _with_sign}, "Magnitude and sign.")
 
 real = unary(
-    "real", kinds("biuf", lambda x: x) | {"c": complex_parts.real}, "Real part of each element."
+    "real",
+    kinds("biuf", lambda x: x) | {"c": complex_parts.real},
+    "Real part of each element.",
+    "real",
 )
 imag = unary(
     "imag",
     kinds("biuf", lambda x: full_like(x, 0)) | {"c": complex_parts.imag},
     "Imaginary part of each element; zero for real numbers.",
+    "real",
 )
 conjugate = unary(
     "conjugate", kinds("biuf", lambda x: x) | {"c": complex_parts.conj}, "Complex conjugate."

@@ -56,8 +56,8 @@ __all__ = [
 
 _BOOL = np.dtype(bool)
 
-equal = binary("equal", kinds("biufc", comparison.eq), "Whether elements are equal.")
-not_equal = binary("not_equal", kinds("biufc", comparison.ne), "Whether elements differ.")
+equal = binary("equal", kinds("biufc", comparison.eq), "Whether elements are equal.", "bool")
+not_equal = binary("not_equal", kinds("biufc", comparison.ne), "Whether elements differ.", "bool")
 
 
 def _ordered(name: str, rule: Primitive, text: str) -> Binary:
@@ -67,7 +67,7 @@ def _ordered(name: str, rule: Primitive, text: str) -> Binary:
         tied = comparison.eq(real(x), real(y))
         return select_n(tied, rule(real(x), real(y)), rule(imag(x), imag(y)))
 
-    return binary(name, {**kinds("biuf", rule), "c": by_parts}, text)
+    return binary(name, {**kinds("biuf", rule), "c": by_parts}, text, "bool")
 
 
 less = _ordered("less", comparison.lt, "Whether ``x < y``, element by element.")
@@ -84,6 +84,7 @@ left_shift = binary(
     "left_shift",
     {"b": numeric(bits.shift_left)} | kinds("iu", bits.shift_left),
     "Bits moved up by `y` places.",
+    "integer",
 )
 right_shift = binary(
     "right_shift",
@@ -93,6 +94,7 @@ right_shift = binary(
         "u": bits.shift_right_logical,
     },
     "Bits moved down by `y` places; signed integers keep their sign.",
+    "integer",
 )
 bitwise_left_shift, bitwise_right_shift = left_shift, right_shift
 
@@ -147,6 +149,7 @@ isnan = unary(
     "isnan",
     kinds("biu", _never) | kinds("fc", lambda x: comparison.ne(x, x)),
     "Whether each element is NaN.",
+    "bool",
 )
 isinf = unary(
     "isinf",
@@ -156,27 +159,32 @@ isinf = unary(
         "c": lambda x: bits.or_(_is_infinite(real(x)), _is_infinite(imag(x))),
     },
     "Whether each element is infinite.",
+    "bool",
 )
 isfinite = unary(
     "isfinite",
     kinds("biu", _always)
     | {"f": is_finite, "c": lambda x: bits.and_(is_finite(real(x)), is_finite(imag(x)))},
     "Whether each element is neither infinite nor NaN.",
+    "bool",
 )
 isposinf = unary(
     "isposinf",
     kinds("biu", _never) | {"f": lambda x: comparison.eq(x, full_like(x, np.inf))},
     "Whether each element is positive infinity.",
+    "bool",
 )
 isneginf = unary(
     "isneginf",
     kinds("biu", _never) | {"f": lambda x: comparison.eq(x, full_like(x, -np.inf))},
     "Whether each element is negative infinity.",
+    "bool",
 )
 signbit = unary(
     "signbit",
     {"b": _never, "u": _never, "i": _below_zero, "f": _sign_bit},
     "Whether the sign bit is set; it is for -0.0.",
+    "bool",
 )
 
 

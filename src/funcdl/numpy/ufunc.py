@@ -8,7 +8,7 @@ Python scalar that takes its dtype.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 Rules = Mapping[str, Rule]
 """For each kind of dtype (``"b"``, ``"i"``, ``"u"``, ``"f"``, ``"c"``) what computes the result."""
 
+Result = Literal["same", "integer", "float", "real", "bool"]
+"""How the dtype of a result follows from that of the operands."""
+
+_RESULTS: dict[Result, str] = {
+    "same": "kept",
+    "integer": "kept, but bools become integers",
+    "float": "kept, but integers and bools become floats",
+    "real": "kept, but complex numbers become real",
+    "bool": "bool",
+}
 _KIND_NAMES = {
     "b": "bool",
     "i": "signed integers",
@@ -62,7 +72,7 @@ def numeric(rule: Rule) -> Rule:
     return converted
 
 
-def unary(name: str, rules: Rules, text: str) -> Unary:
+def unary(name: str, rules: Rules, text: str, result: Result = "same") -> Unary:
     """An elementwise function of one array."""
 
     def function(x: Any, /) -> Any:
@@ -70,10 +80,11 @@ def unary(name: str, rules: Rules, text: str) -> Unary:
         rule = rules.get(dtypes.kind(x.aval.dtype))
         return refuse(name, x.aval.dtype, rules) if rule is None else rule(x)
 
-    return _publish(function, name, text)
+    facts = f"The shape is that of `x`; the dtype is {_RESULTS[result]}."
+    return _publish(function, name, text, facts, _errors(rules))
 
 
-def binary(name: str, rules: Rules, text: str) -> Binary:
+def binary(name: str, rules: Rules, text: str, result: Result = "same") -> Binary:
     """An elementwise function of two arrays; its rules get operands of one dtype and shape."""
     # What can be called at once, and whether its output is weakly typed when the operands are.
     eager: dict[np.dtype[Any], tuple[Any, bool]] = {
@@ -115,7 +126,12 @@ def binary(name: str, rules: Rules, text: str) -> Binary:
             x, y = strong(x), strong(y)
         return rule(x, y)
 
-    return _publish(function, name, text)
+    facts = (
+        "Operands are broadcast to one shape and promoted to one dtype.\n"
+        f"The dtype is {_RESULTS[result]}."
+    )
+    errors = f"\n  ShapeError: the shapes do not broadcast.{_errors(rules)}"
+    return _publish(function, name, text, facts, errors)
 
 
 def _keeps_dtype(kind: type, scalar: Any, dtype: np.dtype[Any]) -> bool:
@@ -152,8 +168,15 @@ def refuse(name: str, dtype: np.dtype[Any], rules: Rules) -> NoReturn:
     )
 
 
-def _publish(function: F, name: str, text: str) -> F:
+def _errors(rules: Rules) -> str:
+    """A line of a docstring: the error for dtypes without a rule, if there are any."""
+    refused = [text for kind, text in _KIND_NAMES.items() if kind not in rules]
+    return f"\n  DtypeError: an operand holds {' or '.join(refused)}." if refused else ""
+
+
+def _publish(function: F, name: str, text: str, facts: str, errors: str) -> F:
     function.__name__ = function.__qualname__ = name
     function.__module__ = "funcdl.numpy"
-    function.__doc__ = text
+    raises = f"\n\nRaises:\n  LeafTypeError: an operand is no array or scalar.{errors}"
+    function.__doc__ = f"{text}\n\nAs `numpy.{name}`. {facts}{raises}"
     return function

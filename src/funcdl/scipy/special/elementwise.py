@@ -43,7 +43,20 @@ def elementwise(function: Callable[..., Any], *, takes_complex: bool = False) ->
             return function(*xs)
         return convert(function(*(convert(x, wide) for x in xs)), dtype)
 
+    if function.__doc__:
+        wrapped.__doc__ = f"{inspect.cleandoc(function.__doc__)}\n\n{_facts(name, takes_complex)}"
     return wrapped
+
+
+def _facts(name: str, takes_complex: bool) -> str:
+    """The part of a docstring that all of these functions share."""
+    refused = "" if takes_complex else "\n  DtypeError: an operand is complex."
+    return (
+        f"As `scipy.special.{name}`. Operands are broadcast to one shape and promoted to one\n"
+        "floating dtype, which the result has; half precision is computed in float32.\n\n"
+        "Raises:\n  LeafTypeError: an operand is no array or scalar.\n"
+        f"  ShapeError: the shapes do not broadcast.{refused}"
+    )
 
 
 def analytic(function: Callable[..., Any]) -> Callable[..., Any]:
