@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,15 +115,19 @@ def measured(
     raise AssertionError("the tuner chooses among the candidates")
 
 
-def main() -> None:
-    """Write the table."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the table; returns the process's exit code: 1 where there is no GPU to measure on."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--arch", type=int, nargs="*", default=sorted(MODELS))
     parser.add_argument("--measure", action="store_true")
     parser.add_argument("--exhaustive", action="store_true", help="measure all candidates")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     table = json.loads(TABLE.read_text())
-    gpu = installed_platform().open(0) if options.measure else None
+    try:
+        gpu = installed_platform().open(0) if options.measure else None
+    except DeviceError as error:
+        print(f"--measure needs an NVIDIA GPU: {error}", file=sys.stderr)
+        return 1
     tuner, mode = Autotuner(render_kernel, compile_all), "exhaustive" if options.exhaustive else "1"
     for capability in options.arch if gpu is None else [gpu.capability]:
         rows: dict[str, dict[tuple[int, ...], dict[str, int]]] = {}
@@ -144,7 +149,8 @@ def main() -> None:
     TABLE.write_text(
         text.replace('{"sizes"', '\n      {"sizes"').replace('"], "', '"],\n  "') + "\n"
     )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

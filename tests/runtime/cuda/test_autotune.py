@@ -16,6 +16,7 @@ from tests.compiler.cuda.test_knobs import product
 from tests.kir.kernels import all_example_kernels
 from tests.runtime.cuda.environment import StubGpu, installed
 from tests.runtime.cuda.stub_driver import Image
+from tests.runtime.cuda.test_driver import NoLibrary
 
 import funcdl as fd
 import funcdl.numpy as fnp
@@ -26,6 +27,7 @@ from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.triton_kernel import TritonKernel
 from funcdl.kir.schedule import Schedule
 from funcdl.ops.attention import attention
+from funcdl.runtime.cuda.platform import CudaPlatform
 
 X = np.random.default_rng(0).normal(size=(64, 300)).astype(np.float32)
 
@@ -272,3 +274,15 @@ def test_measured_rows_of_the_table_are_what_was_fastest(mode: str) -> None:
         tuner, device = gpu.backend.tuner, gpu.platform.open(0)
         candidate, _ = measured(product(1024, 1024, 64), device, tuner, mode)
         assert candidate.knobs.programs == 4
+
+
+def test_nothing_is_measured_without_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import gpu_defaults
+
+    shipped = gpu_defaults.TABLE.read_text()
+    monkeypatch.setattr(gpu_defaults, "installed_platform", lambda: CudaPlatform(NoLibrary()))
+    assert gpu_defaults.main(["--measure"]) == 1
+    assert capsys.readouterr().err.startswith("--measure needs an NVIDIA GPU: no NVIDIA driver is")
+    assert gpu_defaults.TABLE.read_text() == shipped
