@@ -48,6 +48,7 @@ KNOWN: Mapping[str, str] = {
     "lax.pow i32 * accepted": "powers of integers, as in NumPy",
     "lax.conv* bool * refused": "sums of booleans are no booleans",
     "lax.custom_root * weak": "a root has the strong type of its guess, whatever the steps make",
+    "ops.segment_prod * accepted": "products have derivatives where rows meet",
     # random
     "random.wald f32 ?[vj]p value": "the choice between two roots depends on the mean, too",
     # nn

@@ -41,6 +41,7 @@ TABLES = [
     Table("nn", nn.CALLS, nn.REASONS),
     Table("nn.initializers", nn.INITIALIZERS),
     Table("random", random.CALLS, slow=_names(_ITERATIVE)),
+    Table("ops", top.OPS),
     Table("numpy.fft", scipy.FFT),
     Table("scipy.special", scipy.SPECIAL, slow=_names(_SERIES)),
     Table("lax.linalg", linalg.LAX, slow=_names("qdwh eig svd cholesky_update")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.differential.calls import calls
+from tests.differential.calls import calls, each
 
 _F = "lambda x: jnp.sin(x) * x[::-1]"
 
@@ -71,3 +71,10 @@ REASONS: Mapping[str, str] = {
     ),
     "clear_caches live_arrays print_environment_info": "states of a process, as above",
 }
+
+_SEGMENTS = "segment_sum segment_prod segment_max segment_min"
+
+OPS = [
+    *each(_SEGMENTS, "m.{}(f[5, K], np.array([0, 2, -1, 0, 3]), 3)"),
+    *each(_SEGMENTS, "m.{}(f[5], np.array([0, 2, 1, 0, 3]), 4, bucket_size=2)"),
+]

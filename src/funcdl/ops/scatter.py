@@ -15,7 +15,7 @@ from funcdl.core import dtypes
 from funcdl.core.avals import Shape, ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
-from funcdl.errors import DtypeError, NotDifferentiableError, ShapeError
+from funcdl.errors import DtypeError, ShapeError
 from funcdl.ops import registry
 from funcdl.ops.arithmetic import div, mul
 from funcdl.ops.comparison import eq
@@ -23,9 +23,11 @@ from funcdl.ops.convert import convert_element_type
 from funcdl.ops.gather import gather, window_samples
 from funcdl.ops.lowering import Position, Reader, Update, compute_dtype
 from funcdl.ops.registry import Op, Sample, random_array
+from funcdl.ops.repeated_products import product_of_others
 from funcdl.ops.rows import add_tangents, broadcast_batch
 from funcdl.ops.select import select_n
 from funcdl.ops.shape import full, instantiate, iota, move_to_front, reshape
+from funcdl.ops.slicing import slice_along
 from funcdl.ops.windows import (
     Dims,
     GatherDimensionNumbers,
@@ -310,14 +312,24 @@ def _mul_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> 
         parts.append(scatter_mul(t_operand, indices, updates, **params))
     if not is_zero(t_updates):
         if not params["unique_indices"]:
-            raise NotDifferentiableError(
-                "scatter_mul has no derivative by its updates where these may meet.\n"
-                "If no two of them go to the same element, say so with unique_indices=True."
-            )
+            t_updates = mul(t_updates, _others(operand.shape, indices, updates, **params))
         blank = full(operand.shape, 0, operand.dtype)
         spread = scatter_add(blank, indices, t_updates, **params)
         parts.append(mul(operand, spread))
     return out, add_tangents(parts, out.aval)
+
+
+def _others(operand: Shape, indices: Any, updates: Any, **params: Any) -> Any:
+    """For each update the product of all others that go to the same element."""
+    size = math.prod(operand)
+    dtype = np.dtype(np.int32 if size < 2**31 - 1 else np.int64)
+    # From 1, since 0 is read where updates are dropped.
+    numbers = iota(dtype=dtype, shape=(size + 1,), dimension=0)
+    places = reshape(slice_along(numbers, 0, 1, size + 1), new_sizes=operand)
+    shape = updates.aval.shape
+    flat = (math.prod(shape),)
+    places = reshape(gather_windows(places, indices, shape, **params), new_sizes=flat)
+    return reshape(product_of_others(places, reshape(updates, new_sizes=flat)), new_sizes=shape)
 
 
 def _mul_transpose(ct: Any, operand: Any, indices: Any, updates: Any, **params: Any) -> list[Any]:
@@ -328,7 +340,7 @@ def _mul_transpose(ct: Any, operand: Any, indices: Any, updates: Any, **params: 
 scatter_mul = _scatter("scatter_mul", "mul", registry.NUMBERS, np.multiply.at)
 scatter_mul.jvp = _mul_jvp
 scatter_mul.transpose = _mul_transpose
-registry.add(Op(scatter_mul, registry.NUMBERS, _samples(unique=True)))
+registry.add(Op(scatter_mul, registry.NUMBERS, _samples(unique=False)))
 
 
 def _extreme_jvp(primitive: Primitive) -> Callable[..., tuple[Any, Any]]:
