@@ -230,6 +230,8 @@ GOLDEN_KERNELS: dict[str, Kernel] = {
     "dot_batch": dot("dot_batch", 64, 64, 32, batch=128, transposed=(False, True)),
     "dot_along": dot("dot_along", 128, 10, 784, epilogue=True),
     "dot_direct": dot("dot_direct", 64, 64, 64),
+    "dot_weights": dot("dot_weights", 512, 512, 256, transposed=(True, False)),
+    "dot_weights_long": dot("dot_weights_long", 512, 512, 2048, transposed=(True, False)),
     "dot_update": dot_update("dot_update", 784, 512, 128),
     "matrix_vector": dot("matrix_vector", 1000, 1, 1000),
 }
