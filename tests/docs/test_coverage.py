@@ -15,7 +15,7 @@ from tests.golden import UPDATE
 
 @pytest.mark.peers
 def test_the_names_are_those_of_jax() -> None:
-    """In a process of its own: submodules that other tests import are names of `jax` from then on."""
+    """In a fresh process: submodules that other tests import are names of `jax` from then on."""
     pytest.importorskip("jax")
     code = "import json; from tests.docs import coverage; print(json.dumps(coverage.jax_names()))"
     names = json.loads(subprocess.check_output([sys.executable, "-c", code]))
