@@ -35,13 +35,27 @@ _NUMBER = (bool, int, float, complex)
 
 
 def axis_size(axis_name: AxisName) -> int:
-    """The number of members of a named axis, as a Python int."""
+    """The number of members of a named axis, as a Python int (see `jax.lax.axis_size`).
+
+    Args:
+      axis_name: a name, or a tuple of names, whose sizes are multiplied.
+
+    Raises:
+      AxisNameError: no axis of this name is in scope.
+    """
     names = axis_names("axis_size", axis_name)
     return math.prod(size_in_scope("axis_size", name) for name in names)
 
 
 def axis_index(axis_name: AxisName) -> Any:
-    """The position along a named axis, an int32 scalar."""
+    """The position along a named axis, an int32 scalar (see `jax.lax.axis_index`).
+
+    Args:
+      axis_name: a name, or a tuple of names, which is one axis; the last name varies fastest.
+
+    Raises:
+      AxisNameError: no axis of this name is in scope.
+    """
     index: Any = None
     for name in axis_names("axis_index", axis_name):
         size = size_in_scope("axis_index", name)
@@ -58,6 +72,15 @@ def psum(
     Bools count as int32. The sum of a Python number is a Python number, known while tracing:
     ``psum(1, name)`` is the axis's size, and with `axis_index_groups`, lists of members, that of
     each group. Only Python numbers can be summed over groups.
+
+    Args:
+      x: a pytree of arrays and Python numbers.
+      axis_name: a name, or a tuple of names, which is one axis.
+      axis_index_groups: see above.
+
+    Raises:
+      AxisNameError: no axis of this name is in scope.
+      ArgumentError: arrays are summed over groups, or these are not equal parts of all members.
     """
     names = axis_names("psum", axis_name)
     count = axis_size(names)
@@ -78,19 +101,46 @@ def psum(
 
 
 def pmean(x: PyTree, axis_name: AxisName, *, axis_index_groups: None = None) -> PyTree:
-    """The mean over a named axis, the same for all members; floating point."""
+    """The mean over a named axis, the same for all members; floating point (see `jax.lax.pmean`).
+
+    Shapes stay; integers and bools become floats. Arguments and errors are those of `pmax`.
+    """
     names = _names("pmean", axis_name, axis_index_groups)
     total, count = psum(x, names), axis_size(names)
     return tree.map(lambda value: value / count, total)
 
 
 def pmax(x: PyTree, axis_name: AxisName, *, axis_index_groups: None = None) -> PyTree:
-    """The largest value over a named axis, elementwise, the same for all members."""
+    """The largest value over a named axis, elementwise, the same for all members.
+
+    Shapes and dtypes stay. See `jax.lax.pmax`.
+
+    Args:
+      x: a pytree of arrays.
+      axis_name: see `psum`.
+      axis_index_groups: must be None.
+
+    Raises:
+      AxisNameError: no axis of this name is in scope.
+      ArgumentError: groups are given.
+    """
     return _extreme("pmax", collectives.pmax, x, axis_name, axis_index_groups)
 
 
 def pmin(x: PyTree, axis_name: AxisName, *, axis_index_groups: None = None) -> PyTree:
-    """The smallest value over a named axis, elementwise, the same for all members."""
+    """The smallest value over a named axis, elementwise, the same for all members.
+
+    Shapes and dtypes stay. See `jax.lax.pmin`.
+
+    Args:
+      x: a pytree of arrays.
+      axis_name: see `psum`.
+      axis_index_groups: must be None.
+
+    Raises:
+      AxisNameError: no axis of this name is in scope.
+      ArgumentError: groups are given.
+    """
     return _extreme("pmin", collectives.pmin, x, axis_name, axis_index_groups)
 
 
@@ -118,6 +168,11 @@ def all_gather(
       x: a pytree of arrays of shape ``(..., n, ...)``, n along `axis`.
       axis: where the result has the members: as a new dimension of their number, or, if `tiled`,
         one after the other along an existing one, of size ``n * members``.
+      axis_name, axis_index_groups: see `pmax`.
+
+    Raises:
+      AxisNameError: no axis of this name is in scope.
+      ArgumentError: there is no such dimension, or groups are given.
     """
     names = _names("all_gather", axis_name, axis_index_groups)
 
@@ -153,9 +208,12 @@ def psum_scatter(
       x: a pytree of arrays.
       scatter_dimension: the dimension that is cut into a part for each member: one element,
         without the dimension, or, if `tiled`, a block.
+      axis_name, axis_index_groups: see `pmax`.
 
     Raises:
       ShapeError: the dimension's size is not the number of members, or, if `tiled`, no multiple.
+      AxisNameError: no axis of this name is in scope.
+      ArgumentError: there is no such dimension, or groups are given.
     """
     names = _names("psum_scatter", axis_name, axis_index_groups)
     count = axis_size(names)
@@ -185,9 +243,11 @@ def ppermute(x: PyTree, axis_name: Hashable, perm: Sequence[tuple[int, int]]) ->
     Args:
       x: a pytree of arrays.
       perm: pairs ``(source, destination)``; members that are no destination get zeros.
+      axis_name: one name.
 
     Raises:
       ArgumentError: a member is source or destination twice, or out of range.
+      AxisNameError: no axis of this name is in scope.
     """
     name, size = _single("ppermute", axis_name)
     pairs = []
@@ -227,8 +287,14 @@ def ppermute(x: PyTree, axis_name: Hashable, perm: Sequence[tuple[int, int]]) ->
 def pshuffle(x: PyTree, axis_name: Hashable, perm: Sequence[int]) -> PyTree:
     """Values in another order: member i gets that of member ``perm[i]`` (`jax.lax.pshuffle`).
 
+    Args:
+      x: a pytree of arrays, whose shapes and dtypes stay.
+      axis_name: one name.
+      perm: the number of a member for each one.
+
     Raises:
       ArgumentError: `perm` is no permutation of the members.
+      AxisNameError: no axis of this name is in scope.
     """
     size = _single("pshuffle", axis_name)[1]
     order = [int(i) for i in perm]
@@ -242,7 +308,19 @@ def pshuffle(x: PyTree, axis_name: Hashable, perm: Sequence[int]) -> PyTree:
 def pswapaxes(
     x: PyTree, axis_name: AxisName, axis: int, *, axis_index_groups: None = None
 ) -> PyTree:
-    """The named axis exchanged with a dimension of the array, of equal size."""
+    """The named axis exchanged with a dimension of the array, of equal size.
+
+    See `jax.lax.pswapaxes`.
+
+    Args:
+      x: a pytree of arrays.
+      axis_name, axis_index_groups: see `pmax`.
+      axis: the dimension.
+
+    Raises:
+      AxisNameError: no axis of this name is in scope.
+      ShapeError: the dimension's size is not the number of members.
+    """
     return all_to_all(x, axis_name, axis, axis, axis_index_groups=axis_index_groups)
 
 
@@ -263,10 +341,13 @@ def all_to_all(
         without the dimension, or, if `tiled`, blocks.
       concat_axis: where the parts received lie: along a new dimension of the result, or, if
         `tiled`, one after the other along an existing one.
+      axis_name, axis_index_groups: see `pmax`.
 
     Raises:
       ShapeError: the size along `split_axis` is not the number of members, or, if `tiled`, no
         multiple.
+      AxisNameError: no axis of this name is in scope.
+      ArgumentError: there is no such dimension, or groups are given.
     """
     names = _names("all_to_all", axis_name, axis_index_groups)
     count = axis_size(names)

@@ -132,7 +132,10 @@ def conv(
     precision: Any = None,
     preferred_element_type: DTypeLike = None,
 ) -> Any:
-    """`conv_general_dilated` without dilation, groups or another layout."""
+    """`conv_general_dilated` without dilation, groups or another layout (see `jax.lax.conv`).
+
+    Shapes, dtypes and errors are as there; `precision` has no effect.
+    """
     return conv_general_dilated(
         lhs, rhs, window_strides, padding, preferred_element_type=preferred_element_type
     )
@@ -148,7 +151,11 @@ def conv_with_general_padding(
     precision: Any = None,
     preferred_element_type: DTypeLike = None,
 ) -> Any:
-    """`conv_general_dilated` without groups or another layout."""
+    """`conv_general_dilated` without groups or another layout.
+
+    Shapes, dtypes and errors are as there; `precision` has no effect. See
+    `jax.lax.conv_with_general_padding`.
+    """
     return conv_general_dilated(
         lhs,
         rhs,

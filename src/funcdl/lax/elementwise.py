@@ -126,10 +126,13 @@ imag = _unary("imag", complex_parts.imag, "Imaginary part of a complex number.")
 
 
 def mul(x: ArrayLike, y: ArrayLike, *, out_dtype: DTypeLike = None) -> Any:
-    """Product.
+    """Product (see `jax.lax.mul`).
 
-    Both arrays have one shape and dtype; a Python scalar takes those of the other. With `out_dtype`
+    `x` and `y` have one shape and dtype; a Python scalar takes those of the other. With `out_dtype`
     both are converted first, and that is the dtype of the result.
+
+    Raises:
+      ShapeError, DtypeError: shapes or dtypes differ.
     """
     operands = fit("mul", x, y)
     if out_dtype is not None:
@@ -138,10 +141,13 @@ def mul(x: ArrayLike, y: ArrayLike, *, out_dtype: DTypeLike = None) -> Any:
 
 
 def mulhi(x: ArrayLike, y: ArrayLike, /) -> Any:
-    """The upper half of the product of integers, which has twice their width.
+    """The upper half of the product of integers, which has twice their width (see `jax.lax.mulhi`).
+
+    Shape and dtype stay.
 
     Raises:
       DtypeError: the operands are no integers.
+      ShapeError: the shapes differ.
     """
     x, y = fit("mulhi", x, y)
     dtype = x.dtype
@@ -178,56 +184,93 @@ def reduce_precision(operand: ArrayLike, exponent_bits: int, mantissa_bits: int)
 
 
 def conj(x: ArrayLike) -> Any:
-    """Complex conjugate."""
+    """Complex conjugate (see `jax.lax.conj`).
+
+    The shape stays; the dtype must be complex.
+
+    Raises:
+      DtypeError: it is not.
+    """
     return complex_parts.conj.bind(array("conj", x))
 
 
 def reciprocal(x: ArrayLike) -> Any:
-    """``1 / x``, of floats and complex numbers."""
+    """``1 / x``, of the same shape and dtype; of integers, truncated towards zero.
+
+    See `jax.lax.reciprocal`.
+
+    Raises:
+      DtypeError: `x` holds bools.
+    """
     x = array("reciprocal", x)
     return arithmetic.div(full_like(x, 1), x)
 
 
 def integer_pow(x: ArrayLike, y: int) -> Any:
-    """`x` to the power of a Python integer.
+    """`x` to the power of a Python integer (see `jax.lax.integer_pow`).
+
+    Shape and dtype stay; 0 to the power 0 is 1.
 
     Raises:
       ArgumentError: `y` is no integer, or negative while `x` holds integers.
+      DtypeError: `x` holds bools.
     """
     return arithmetic.integer_pow(array("integer_pow", x), y=y)
 
 
 class RoundingMethod(enum.IntEnum):
-    """Where halves are rounded to."""
+    """Where halves are rounded to (see `jax.lax.RoundingMethod`)."""
 
     AWAY_FROM_ZERO = 0
     TO_NEAREST_EVEN = 1
 
 
 def round(x: ArrayLike, rounding_method: int = RoundingMethod.AWAY_FROM_ZERO) -> Any:
-    """Rounded to the nearest integer, of the same floating dtype."""
+    """Rounded to the nearest integer, of the same floating dtype (see `jax.lax.round`).
+
+    Shape and dtype stay.
+
+    Args:
+      x: floats.
+      rounding_method: a `RoundingMethod`.
+
+    Raises:
+      ArgumentError: `rounding_method` is another number.
+      DtypeError: `x` holds no floats.
+    """
     return rounding.round_(array("round", x), rounding_method=int(rounding_method))
 
 
 def clamp(min: ArrayLike, x: ArrayLike, max: ArrayLike) -> Any:
-    """`x` moved into the interval from `min` to `max`, which are scalars or of its shape."""
+    """`x` moved into the interval from `min` to `max`, which are scalars or of its shape.
+
+    The dtype is that of `x`; Python scalars take it. See `jax.lax.clamp`.
+
+    Raises:
+      DtypeError: `x` holds neither integers nor floats.
+      ShapeError: a bound has another shape.
+    """
     values = fit("clamp", x, min, max)
     return selection.clamp(values[1], values[0], values[2])
 
 
 def select(pred: ArrayLike, on_true: ArrayLike, on_false: ArrayLike) -> Any:
-    """`on_true` where `pred` is true, else `on_false`.
+    """`on_true` where `pred` is true, else `on_false` (see `jax.lax.select`).
 
     Args:
       pred: bools, of the others' shape or a scalar.
       on_true, on_false: arrays of one shape and dtype.
+
+    Raises:
+      DtypeError: `pred` holds neither bools nor int32 numbers.
+      ShapeError: shapes differ, or the cases' dtypes.
     """
     on_true, on_false = fit("select", on_true, on_false)
     return selection.select_n(array("select", pred), on_false, on_true)
 
 
 def select_n(which: ArrayLike, *cases: ArrayLike) -> Any:
-    """For each element, that of the case whose number `which` holds.
+    """For each element, that of the case whose number `which` holds (see `jax.lax.select_n`).
 
     Args:
       which: int32 numbers from 0, or bools for two cases; of the cases' shape or a scalar.
@@ -243,19 +286,45 @@ def select_n(which: ArrayLike, *cases: ArrayLike) -> Any:
 
 
 def convert_element_type(operand: ArrayLike, new_dtype: DTypeLike) -> Any:
-    """The array in another dtype, as C converts; the result is not weakly typed."""
+    """The array in another dtype, as C converts; never weakly typed.
+
+    The shape stays. Floats are truncated towards zero; complex numbers lose their imaginary part.
+    See `jax.lax.convert_element_type`.
+
+    Args:
+      operand: the array.
+      new_dtype: the dtype; 64 bits become 32 as ``config.x64`` says.
+
+    Raises:
+      TypeError: there is no such dtype.
+    """
     x = array("convert_element_type", operand)
     return convert.convert_element_type(x, new_dtype=canonical(new_dtype), weak_type=False)
 
 
 def bitcast_convert_type(operand: ArrayLike, new_dtype: DTypeLike) -> Any:
-    """The same bits read as another dtype of the same width."""
+    """The same bits read as another dtype of the same width (see `jax.lax.bitcast_convert_type`).
+
+    Args:
+      operand: integers or floats, whose shape stays.
+      new_dtype: another such dtype.
+
+    Raises:
+      DtypeError: the widths differ, or a dtype is bool or complex.
+    """
     x = array("bitcast_convert_type", operand)
     return convert.bitcast_convert_type(x, new_dtype=canonical(new_dtype))
 
 
 def stop_gradient(x: Any) -> Any:
-    """The same values, which derivatives take for constants; of a pytree, every leaf."""
+    """The same values, which derivatives take for constants; of a pytree, every leaf.
+
+    Shapes and dtypes stay. Integers and bools pass: they have no derivative. See
+    `jax.lax.stop_gradient`.
+
+    Raises:
+      LeafTypeError: a leaf is no array or scalar.
+    """
 
     def stop(leaf: Any) -> Any:
         value = as_array(leaf)

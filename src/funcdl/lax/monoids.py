@@ -172,6 +172,7 @@ def reduce(
 
     Raises:
       TreeError, ShapeError: structures or shapes differ, or the computation returns other types.
+      ArgumentError: there are no operands, or no such dimension.
     """
     leaves, treedef = tree.flatten(operands)
     if not leaves:
@@ -220,7 +221,13 @@ def _in_pairs(combine: Combine, xs: Leaves, axis: int) -> Leaves:
 
 
 def reduce_xor(operand: ArrayLike, axes: Sequence[int]) -> Any:
-    """Exclusive disjunction, bit by bit, along some axes, which the result does not keep."""
+    """Exclusive disjunction, bit by bit, along some axes, which the result does not keep.
+
+    The dtype stays. See `jax.lax.reduce_xor`.
+
+    Raises:
+      ArgumentError: there is no such axis, or one is named twice.
+    """
     x = array("reduce_xor", operand)
     return reduce(x, x.dtype.type(0), elementwise.bitwise_xor, axes)
 

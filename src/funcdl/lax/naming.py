@@ -33,7 +33,7 @@ def elementwise_facts(name: str, primitive: Primitive, *, several: bool = False)
             f"{dtype_error(primitive)}"
         )
     return (
-        f"As `jax.lax.{name}`. Arrays have one shape and dtype; a Python scalar takes those of\n"
-        "the others.\n\nRaises:\n  ShapeError, DtypeError: the shapes or dtypes differ.\n"
+        f"As `jax.lax.{name}`. `x` and `y` have one shape and dtype; a Python scalar takes those\n"
+        "of the other.\n\nRaises:\n  ShapeError, DtypeError: the shapes or dtypes differ.\n"
         f"{dtype_error(primitive)}"
     )

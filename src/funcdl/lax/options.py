@@ -14,7 +14,10 @@ from funcdl.ops.convolution_dimensions import ConvDimensionNumbers
 
 
 class AccuracyMode(enum.Enum):
-    """How exactly to compute an elementwise function; both mean the same here."""
+    """How exactly to compute an elementwise function; both mean the same here.
+
+    See `jax.lax.AccuracyMode`.
+    """
 
     HIGHEST = 1
     DEFAULT = 2

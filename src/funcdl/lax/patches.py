@@ -169,6 +169,8 @@ def conv_shape_tuple(
 ) -> Shape:
     """The shape of a convolution in the layouts ``("NCHW", "OIHW", "NCHW")`` and alike.
 
+    See `jax.lax.conv_shape_tuple`.
+
     Args:
       lhs_shape, rhs_shape: shapes of the operands.
       strides: steps from one window to the next.
@@ -205,7 +207,11 @@ def conv_general_shape_tuple(
     padding: PaddingLike,
     dimension_numbers: Any,
 ) -> Shape:
-    """The shape of a convolution in any layouts; arguments as for `conv_general_dilated`."""
+    """The shape of a convolution in any layouts; arguments as for `conv_general_dilated`.
+
+    `lhs_shape` and `rhs_shape` are in the layouts of `dimension_numbers`. The errors are those of
+    `conv_shape_tuple`. See `jax.lax.conv_general_shape_tuple`.
+    """
     numbers = conv_dimension_numbers(lhs_shape, rhs_shape, dimension_numbers)
     lhs = [lhs_shape[d] for d in numbers.lhs_spec]
     rhs = [rhs_shape[d] for d in numbers.rhs_spec]
@@ -223,6 +229,8 @@ def conv_transpose_shape_tuple(
     """The shape of the array whose convolution would have shape `lhs_shape`.
 
     The smallest one, where strides leave a choice; arguments as for `conv_general_shape_tuple`.
+
+    See `jax.lax.conv_transpose_shape_tuple`.
     """
     numbers = conv_dimension_numbers(lhs_shape, rhs_shape, dimension_numbers)
     lhs = [lhs_shape[d] for d in numbers.lhs_spec]

@@ -49,6 +49,8 @@ reduce_or = _reduction("reduce_or", reduction.reduce_or, "Disjunction, bit by bi
 def argmax(operand: ArrayLike, axis: int, index_dtype: DTypeLike) -> Any:
     """Where the largest element is along an axis: the first of equal ones, NaN before all.
 
+    See `jax.lax.argmax`.
+
     Args:
       operand: the array.
       axis: the dimension, which the result does not keep.
@@ -63,7 +65,11 @@ def argmax(operand: ArrayLike, axis: int, index_dtype: DTypeLike) -> Any:
 
 
 def argmin(operand: ArrayLike, axis: int, index_dtype: DTypeLike) -> Any:
-    """Where the smallest element is along an axis; arguments and errors are those of `argmax`."""
+    """Where the smallest element is along an axis, an integer array; arguments are `argmax`'s.
+
+    The first of equal ones, NaN before all. Errors are those of `argmax`, too. See
+    `jax.lax.argmin`.
+    """
     return _find("argmin", arg_reduction.argmin, operand, axis, index_dtype)
 
 

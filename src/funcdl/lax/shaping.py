@@ -27,10 +27,16 @@ full_like = creation.full_like
 
 
 def full(shape: ShapeLike, fill_value: ArrayLike, dtype: DTypeLike = None) -> Any:
-    """An array full of one scalar.
+    """An array full of one scalar (see `jax.lax.full`).
+
+    Args:
+      shape: the shape.
+      fill_value: an array or scalar of shape ().
+      dtype: the element type; by default that of `fill_value`.
 
     Raises:
       ShapeError: `fill_value` is no scalar.
+      TypeError: there is no such dtype.
     """
     value = array("full", fill_value)
     if value.aval.shape:
@@ -39,12 +45,17 @@ def full(shape: ShapeLike, fill_value: ArrayLike, dtype: DTypeLike = None) -> An
 
 
 def empty(shape: ShapeLike, dtype: DTypeLike) -> Any:
-    """An array of zeros: nothing here holds what was in memory before."""
+    """An array of zeros: nothing here holds what was in memory before (see `jax.lax.empty`).
+
+    It has this `shape` and `dtype`; errors are those of `full`.
+    """
     return creation.full(shape, 0, dtype)
 
 
 def dtype(x: Any) -> Any:
     """The dtype of an array, or the one that a Python scalar or a type stands for.
+
+    See `jax.lax.dtype`.
 
     Raises:
       TypeError: `x` has none.
@@ -53,17 +64,38 @@ def dtype(x: Any) -> Any:
 
 
 def shape_as_value(shape: ShapeLike) -> Any:
-    """A shape as an array of integers."""
+    """A shape as an array of integers (see `jax.lax.shape_as_value`).
+
+    It has shape ``(len(shape),)`` and the default integer dtype.
+
+    Raises:
+      ShapeError: a size is negative.
+    """
     return creation.array(shape_of(shape), canonical(int))
 
 
 def iota(dtype: DTypeLike, size: int) -> Any:
-    """0, 1, 2, … up to, but without, `size`."""
+    """0, 1, 2, … up to, but without, `size` (see `jax.lax.iota`).
+
+    A vector of dtype `dtype`.
+
+    Raises:
+      ShapeError: `size` is negative.
+    """
     return broadcasted_iota(dtype, (size,), 0)
 
 
 def broadcasted_iota(dtype: DTypeLike, shape: ShapeLike, dimension: int) -> Any:
-    """The position of each element along one dimension."""
+    """The position of each element along one dimension (see `jax.lax.broadcasted_iota`).
+
+    Args:
+      dtype: of the result.
+      shape: of the result.
+      dimension: the one along which the elements count from 0.
+
+    Raises:
+      ShapeError: there is no such dimension, or a size is negative.
+    """
     return bind_checked(
         ops.iota, dtype=canonical(dtype), shape=shape_of(shape), dimension=dimension
     )
@@ -72,9 +104,17 @@ def broadcasted_iota(dtype: DTypeLike, shape: ShapeLike, dimension: int) -> Any:
 def reshape(
     operand: ArrayLike, new_sizes: ShapeLike, dimensions: Sequence[int] | None = None
 ) -> Any:
-    """The same elements, in row-major order, in another shape.
+    """The same elements, in row-major order, in another shape (see `jax.lax.reshape`).
 
     With `dimensions`, these are brought into that order first.
+
+    Args:
+      operand: the array, whose dtype stays.
+      new_sizes: the shape of the result.
+      dimensions: all dimensions, in the order to read them in.
+
+    Raises:
+      ShapeError: the shapes have different numbers of elements, or `dimensions` do not fit.
     """
     x = array("reshape", operand)
     if dimensions is not None:
@@ -83,25 +123,45 @@ def reshape(
 
 
 def transpose(operand: ArrayLike, permutation: Sequence[int]) -> Any:
-    """Dimensions in another order."""
+    """Dimensions in another order (see `jax.lax.transpose`).
+
+    Dimension i of the result is dimension ``permutation[i]`` of the array; the dtype stays.
+
+    Raises:
+      ShapeError: `permutation` does not name each dimension once.
+    """
     x = array("transpose", operand)
     return bind_checked(ops.transpose, x, permutation=_dims(permutation))
 
 
 def broadcast(operand: ArrayLike, sizes: Sequence[int]) -> Any:
-    """Repeated along new leading dimensions of these sizes."""
+    """Repeated along new leading dimensions of these sizes (see `jax.lax.broadcast`).
+
+    The shape is ``(*sizes, *operand.shape)``; the dtype stays.
+
+    Raises:
+      ShapeError: a size is negative.
+    """
     x = array("broadcast", operand)
     shape = (*shape_of(sizes, "sizes"), *x.aval.shape)
     return ops.broadcast_to(x, shape)
 
 
 def broadcast_like(arr: ArrayLike, like_arr: ArrayLike) -> Any:
-    """Broadcast by NumPy's rules to the shape of another array."""
+    """Broadcast by NumPy's rules to the shape of another array (see `jax.lax.broadcast_like`).
+
+    The dtype of `arr` stays; `like_arr` gives its shape alone.
+
+    Raises:
+      ShapeError: the array does not broadcast to that shape.
+    """
     return shaping.broadcast_to(arr, array("broadcast_like", like_arr).shape)
 
 
 def broadcast_to_rank(x: ArrayLike, rank: int) -> Any:
     """New leading dimensions of size 1 until there are `rank` of them.
+
+    The dtype stays. See `jax.lax.broadcast_to_rank`.
 
     Raises:
       ShapeError: there are more already.
@@ -113,7 +173,9 @@ def broadcast_to_rank(x: ArrayLike, rank: int) -> Any:
 
 
 def tile(operand: ArrayLike, reps: Sequence[int]) -> Any:
-    """Repeated as a whole along each dimension.
+    """Repeated as a whole along each dimension (see `jax.lax.tile`).
+
+    ``reps[i]`` times along dimension i; the dtype stays.
 
     Raises:
       ShapeError: there is not one number for each dimension.
@@ -149,17 +211,35 @@ def broadcast_in_dim(
 
 
 def rev(operand: ArrayLike, dimensions: Sequence[int]) -> Any:
-    """Reversed along some dimensions."""
+    """Reversed along some dimensions (see `jax.lax.rev`).
+
+    Shape and dtype stay.
+
+    Raises:
+      ShapeError: there are no such dimensions, or one is named twice.
+    """
     return bind_checked(ops.rev, array("rev", operand), dimensions=_dims(dimensions))
 
 
 def expand_dims(array: ArrayLike, dimensions: Sequence[int]) -> Any:
-    """New dimensions of size 1 at these places of the result."""
+    """New dimensions of size 1 at these places of the result (see `jax.lax.expand_dims`).
+
+    The dtype stays.
+
+    Raises:
+      ArgumentError: a place is out of range, or named twice.
+    """
     return shaping.expand_dims(array, tuple(dimensions))
 
 
 def squeeze(array: ArrayLike, dimensions: Sequence[int]) -> Any:
-    """Without these dimensions, which must have size 1."""
+    """Without these dimensions, which must have size 1 (see `jax.lax.squeeze`).
+
+    The dtype stays.
+
+    Raises:
+      ArgumentError: there is no such dimension, or it has another size.
+    """
     return shaping.squeeze(array, tuple(dimensions))
 
 
@@ -254,10 +334,18 @@ def index_in_dim(operand: ArrayLike, index: int, axis: int = 0, keepdims: bool =
 
 
 def split(operand: ArrayLike, sizes: Sequence[int], axis: int = 0) -> list[Any]:
-    """Cut into parts of these sizes along a dimension.
+    """Cut into parts of these sizes along a dimension (see `jax.lax.split`).
+
+    A list of arrays of the same dtype.
+
+    Args:
+      operand: the array.
+      sizes: those of the parts along the dimension.
+      axis: the dimension.
 
     Raises:
       ShapeError: they do not add up to its size.
+      ArgumentError: there is no such dimension.
     """
     x = array("split", operand)
     axis = normalize_axis("split", axis, x.ndim)
@@ -273,13 +361,16 @@ def split(operand: ArrayLike, sizes: Sequence[int], axis: int = 0) -> list[Any]:
 def pad(
     operand: ArrayLike, padding_value: ArrayLike, padding_config: Sequence[tuple[int, int, int]]
 ) -> Any:
-    """A scalar put before, after and between the elements.
+    """A scalar put before, after and between the elements (see `jax.lax.pad`).
 
     Args:
       operand: the array.
       padding_value: the scalar, of its dtype.
       padding_config: ``(before, after, between)`` for each dimension; the first two can be
         negative, which cuts elements off.
+
+    Raises:
+      ShapeError: there is not one triple for each dimension, or `padding_value` is no scalar.
     """
     x = array("pad", operand)
     value = convert(to_operand("pad", padding_value), x.aval.dtype, x.aval.weak_type)
@@ -288,10 +379,15 @@ def pad(
 
 
 def concatenate(operands: Sequence[ArrayLike], dimension: int) -> Any:
-    """Joined along a dimension.
+    """Joined along a dimension (see `jax.lax.concatenate`).
+
+    Args:
+      operands: arrays of one dtype, and of one shape but for this dimension.
+      dimension: counted from 0.
 
     Raises:
       ArgumentError: there are no operands.
+      ShapeError: they differ apart from that, or there is no such dimension.
     """
     if not len(operands):
         raise ArgumentError("concatenate: at least one operand is needed")
@@ -302,7 +398,11 @@ def concatenate(operands: Sequence[ArrayLike], dimension: int) -> Any:
 
 
 def stack(operands: Sequence[ArrayLike], axis: int = 0) -> Any:
-    """Joined along a new dimension.
+    """Joined along a new dimension (see `jax.lax.stack`).
+
+    Args:
+      operands: arrays of one shape and dtype.
+      axis: where the result has the new dimension; negative numbers count from the end.
 
     Raises:
       ArgumentError: there are no operands.
@@ -320,14 +420,24 @@ def stack(operands: Sequence[ArrayLike], axis: int = 0) -> Any:
 
 
 def unstack(x: ArrayLike, axis: int = 0) -> tuple[Any, ...]:
-    """The elements along a dimension, each without it."""
+    """The elements along a dimension, each without it (see `jax.lax.unstack`).
+
+    A tuple of arrays of the same dtype, one for each place along dimension `axis`.
+
+    Raises:
+      ArgumentError: there is no such dimension.
+    """
     x = array("unstack", x)
     axis = normalize_axis("unstack", axis, x.ndim)
     return tuple(index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis]))
 
 
 def broadcast_shapes(*shapes: ShapeLike) -> Shape:
-    """The shape to which these shapes broadcast."""
+    """The shape to which these shapes broadcast (see `jax.lax.broadcast_shapes`).
+
+    Raises:
+      ShapeError: sizes differ, and none is 1.
+    """
     return shaping.broadcast_shapes(*shapes)
 
 

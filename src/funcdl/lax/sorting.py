@@ -48,7 +48,20 @@ def sort(
 def sort_key_val(
     keys: ArrayLike, values: ArrayLike, dimension: int = -1, is_stable: bool = True
 ) -> tuple[Any, Any]:
-    """Keys in ascending order along a dimension, and values permuted alike."""
+    """Keys in ascending order along a dimension, and values permuted alike.
+
+    See `jax.lax.sort_key_val`.
+
+    Args:
+      keys: an array.
+      values: an array of its shape.
+      dimension: the dimension.
+      is_stable: whether equal keys keep their order; they do in any case.
+
+    Raises:
+      ArgumentError: there is no such dimension.
+      ShapeError: the shapes differ.
+    """
     sorted_keys, sorted_values = sort((keys, values), dimension, is_stable)
     return sorted_keys, sorted_values
 
@@ -109,7 +122,10 @@ def approx_min_k(
     reduction_input_size_override: int = -1,
     aggregate_to_topk: bool = True,
 ) -> tuple[Any, Any]:
-    """The `k` smallest elements along a dimension, and where they are; as `approx_max_k`."""
+    """The `k` smallest elements along a dimension, and where they are; as `approx_max_k`.
+
+    See `jax.lax.approx_min_k`.
+    """
     return _approximate(
         "approx_min_k", operand, k, reduction_dimension, recall_target, aggregate_to_topk
     )

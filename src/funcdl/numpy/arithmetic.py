@@ -98,7 +98,13 @@ square = unary(
 
 
 def reciprocal(x: ArrayLike, /) -> Any:
-    """One over each element; integers become floats."""
+    """One over each element; integers become floats (see `numpy.reciprocal`).
+
+    The shape stays, and so do other dtypes.
+
+    Raises:
+      LeafTypeError: `x` is no array or scalar.
+    """
     (x,) = promote_inexact("reciprocal", x)
     return ops.div(full_like(x, 1), x)
 
@@ -174,7 +180,10 @@ fmod = binary(
 
 
 def divmod(x: ArrayLike, y: ArrayLike, /) -> tuple[Any, Any]:
-    """``(floor_divide(x, y), remainder(x, y))``."""
+    """``(floor_divide(x, y), remainder(x, y))`` (see `jax.numpy.divmod`).
+
+    Two arrays; shapes, dtypes and errors are those of `floor_divide`.
+    """
     return floor_divide(x, y), remainder(x, y)
 
 

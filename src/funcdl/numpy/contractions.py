@@ -98,6 +98,9 @@ def einsum_path(
 
     Each entry of the path names operands by their places; they are taken out, and their product is
     appended.
+
+    Arguments and errors are those of `einsum`. Returns a list of tuples of ints, and an object that
+    prints as the report. See `jax.numpy.einsum_path`.
     """
     import opt_einsum
 

@@ -93,6 +93,8 @@ def asarray(a: Any, dtype: DTypeLike = None, order: str | None = None, *, copy: 
     Raises:
       LeafTypeError: an element is no number.
       ShapeError: nested sequences have different lengths.
+      ArgumentError: another `order`.
+      TypeError: there is no such dtype.
     """
     if order not in (None, "K", "C"):
         raise ArgumentError(f"asarray: order must be None, 'K' or 'C', got {order!r}")
@@ -170,15 +172,26 @@ def array(
 
 
 def copy(a: ArrayLike, order: str | None = None) -> Any:
-    """The array itself: arrays are immutable, and NumPy arrays are copied anyway."""
+    """The array itself: arrays are immutable, and NumPy arrays are copied anyway.
+
+    Shape and dtype stay. See `numpy.copy`.
+
+    Raises:
+      ArgumentError: `order` is not None, "K" or "C".
+    """
     return asarray(a, order=order)
 
 
 def astype(x: ArrayLike, dtype: DTypeLike, /, *, copy: bool = False) -> Any:
-    """The array converted to another dtype; the result is not weakly typed.
+    """The array converted to another dtype; the result is not weakly typed (see `numpy.astype`).
 
     Floats are truncated towards zero when they become integers, and complex numbers lose their
     imaginary part.
+
+    The shape stays; None means the default float dtype. `copy` has no effect.
+
+    Raises:
+      TypeError: there is no such dtype.
     """
     return asarray(as_array(x), canonical(_default_float() if dtype is None else dtype))
 
@@ -205,17 +218,38 @@ def full(shape: ShapeLike, fill_value: ArrayLike, dtype: DTypeLike = None) -> An
 
 
 def zeros(shape: ShapeLike, dtype: DTypeLike = None) -> Any:
-    """An array of zeros, by default of the default float type."""
+    """An array of zeros, by default of the default float type (see `numpy.zeros`).
+
+    Args:
+      shape: one size, or a sequence of them.
+      dtype: the element type.
+
+    Raises:
+      ShapeError: a size is negative.
+      TypeError: there is no such dtype.
+    """
     return full(shape, 0, _default_float() if dtype is None else dtype)
 
 
 def ones(shape: ShapeLike, dtype: DTypeLike = None) -> Any:
-    """An array of ones, by default of the default float type."""
+    """An array of ones, by default of the default float type (see `numpy.ones`).
+
+    Args:
+      shape: one size, or a sequence of them.
+      dtype: the element type.
+
+    Raises:
+      ShapeError: a size is negative.
+      TypeError: there is no such dtype.
+    """
     return full(shape, 1, _default_float() if dtype is None else dtype)
 
 
 def empty(shape: ShapeLike, dtype: DTypeLike = None) -> Any:
-    """An array of zeros: pure functions cannot hand out memory as they find it."""
+    """An array of zeros: pure functions cannot hand out memory as they find it (see `numpy.empty`).
+
+    Arguments and errors are those of `zeros`.
+    """
     return zeros(shape, dtype)
 
 
@@ -242,17 +276,38 @@ def full_like(
 
 
 def zeros_like(a: ArrayLike, dtype: DTypeLike = None, shape: ShapeLike = None) -> Any:
-    """Zeros of the type and shape of `a` unless others are given."""
+    """Zeros of the type and shape of `a` unless others are given (see `numpy.zeros_like`).
+
+    Args:
+      a: an array or scalar.
+      dtype, shape: those of the result; None: those of `a`.
+
+    Raises:
+      ShapeError: a size is negative.
+      TypeError: there is no such dtype.
+    """
     return full_like(a, 0, dtype, shape)
 
 
 def ones_like(a: ArrayLike, dtype: DTypeLike = None, shape: ShapeLike = None) -> Any:
-    """Ones of the type and shape of `a` unless others are given."""
+    """Ones of the type and shape of `a` unless others are given (see `numpy.ones_like`).
+
+    Args:
+      a: an array or scalar.
+      dtype, shape: those of the result; None: those of `a`.
+
+    Raises:
+      ShapeError: a size is negative.
+      TypeError: there is no such dtype.
+    """
     return full_like(a, 1, dtype, shape)
 
 
 def empty_like(prototype: ArrayLike, dtype: DTypeLike = None, shape: ShapeLike = None) -> Any:
-    """As `zeros_like`."""
+    """As `zeros_like` (see `numpy.empty_like`).
+
+    Arguments and errors are the same.
+    """
     return zeros_like(prototype, dtype, shape)
 
 

@@ -144,7 +144,13 @@ def insert(arr: ArrayLike, obj: Any, values: ArrayLike, axis: int | None = None)
 
 
 def resize(a: ArrayLike, new_shape: ShapeLike) -> Any:
-    """The elements in another shape, cut off or repeated as needed (see `numpy.resize`)."""
+    """The elements in another shape, cut off or repeated as needed (see `numpy.resize`).
+
+    The shape is `new_shape`; the dtype stays. Without elements it is filled with zeros.
+
+    Raises:
+      ShapeError: a size is negative.
+    """
     a = ravel(as_operand("resize", a))
     shape = shape_of(new_shape, "new_shape")
     count = int(np.prod(shape, dtype=np.int64))
@@ -197,6 +203,9 @@ def put(
       mode: what becomes of places out of range: None or "clip": they are moved to the nearest
         element; "wrap": they start over. With None, negative places count from the end.
       inplace: must be false.
+
+    Returns:
+      An array of the shape and dtype of `a`.
 
     Raises:
       ArgumentError: `inplace` is true, or another mode.

@@ -162,22 +162,49 @@ def _one(n: int | None) -> Axes:
 
 
 def fft(a: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None = None) -> Any:
-    """The discrete Fourier transform along an axis."""
+    """The discrete Fourier transform along an axis (see `numpy.fft.fft`).
+
+    Args:
+      a: an array of numbers.
+      n: the size to which the axis is cut or padded with zeros first; None: its own.
+      axis: the axis.
+      norm: which direction is divided by n: "backward" (None means that), "forward" or "ortho".
+
+    Returns:
+      A complex array of the shape of `a`, but for n along the axis.
+
+    Raises:
+      ArgumentError: another norm, no such axis, or n is less than 1.
+    """
     return _transform("fft", FftType.FFT, a, _one(n), (axis,), norm)
 
 
 def ifft(a: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None = None) -> Any:
-    """The inverse of `fft`."""
+    """The inverse of `fft` (see `numpy.fft.ifft`).
+
+    Arguments, result and errors are those of `fft`.
+    """
     return _transform("ifft", FftType.IFFT, a, _one(n), (axis,), norm)
 
 
 def rfft(a: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None = None) -> Any:
-    """The first half, ``n // 2 + 1`` elements, of the transform of real numbers."""
+    """The first half, ``n // 2 + 1`` elements, of the transform of real numbers.
+
+    The result is complex, of the shape of `a` but for the axis. Arguments and errors are those of
+    `fft`. See `numpy.fft.rfft`.
+
+    Raises:
+      DtypeError: `a` is complex, or in half precision.
+    """
     return _transform("rfft", FftType.RFFT, a, _one(n), (axis,), norm)
 
 
 def irfft(a: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None = None) -> Any:
-    """The inverse of `rfft`; `n` is by default even: twice the size of the axis, minus 2."""
+    """The inverse of `rfft`; `n` is by default even: twice the size of the axis, minus 2.
+
+    The result is real and has n elements along the axis. Arguments and errors are those of `fft`.
+    See `numpy.fft.irfft`.
+    """
     return _transform("irfft", FftType.IRFFT, a, _one(n), (axis,), norm)
 
 
@@ -187,14 +214,22 @@ def _swapped(name: str, norm: str | None) -> str:
 
 
 def hfft(a: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None = None) -> Any:
-    """The real transform of numbers that are symmetric with conjugates, given the first half."""
+    """The real transform of numbers that are symmetric with conjugates, given the first half.
+
+    The result is real and has `n` elements along the axis, by default twice its size, minus 2.
+    Arguments and errors are those of `fft`. See `numpy.fft.hfft`.
+    """
     x = _operand("hfft", FftType.FFT, a)
     norm = _swapped("hfft", norm)
     return _transform("hfft", FftType.IRFFT, conj(x), _one(n), (axis,), norm)
 
 
 def ihfft(a: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None = None) -> Any:
-    """The inverse of `hfft`: the first half of the result."""
+    """The inverse of `hfft`: the first half of the result (see `numpy.fft.ihfft`).
+
+    The result is complex, with ``n // 2 + 1`` elements along the axis. Arguments and errors are
+    those of `rfft`.
+    """
     norm = _swapped("ihfft", norm)
     return conj(_transform("ihfft", FftType.RFFT, a, _one(n), (axis,), norm))
 
@@ -202,48 +237,91 @@ def ihfft(a: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None =
 def fft2(
     a: ArrayLike, s: Axes = None, axes: Sequence[int] = (-2, -1), norm: str | None = None
 ) -> Any:
-    """The transform along two axes."""
+    """The transform along two axes (see `numpy.fft.fft2`).
+
+    Arguments, result and errors are those of `fftn`.
+    """
     return _transform("fft2", FftType.FFT, a, s, axes, norm)
 
 
 def ifft2(
     a: ArrayLike, s: Axes = None, axes: Sequence[int] = (-2, -1), norm: str | None = None
 ) -> Any:
-    """The inverse of `fft2`."""
+    """The inverse of `fft2` (see `numpy.fft.ifft2`).
+
+    Arguments, result and errors are those of `fftn`.
+    """
     return _transform("ifft2", FftType.IFFT, a, s, axes, norm)
 
 
 def rfft2(
     a: ArrayLike, s: Axes = None, axes: Sequence[int] = (-2, -1), norm: str | None = None
 ) -> Any:
-    """The transform of real numbers along two axes; the last one keeps its first half."""
+    """The transform of real numbers along two axes; the last one keeps its first half.
+
+    The result is complex. Arguments and errors are those of `fftn`. See `numpy.fft.rfft2`.
+
+    Raises:
+      DtypeError: `a` is complex, or in half precision.
+    """
     return _transform("rfft2", FftType.RFFT, a, s, axes, norm)
 
 
 def irfft2(
     a: ArrayLike, s: Axes = None, axes: Sequence[int] = (-2, -1), norm: str | None = None
 ) -> Any:
-    """The inverse of `rfft2`."""
+    """The inverse of `rfft2` (see `numpy.fft.irfft2`).
+
+    The result is real. Arguments and errors are those of `fftn`.
+    """
     return _transform("irfft2", FftType.IRFFT, a, s, axes, norm)
 
 
 def fftn(a: ArrayLike, s: Axes = None, axes: Axes = None, norm: str | None = None) -> Any:
-    """The transform along several axes; by default all, or the last ones if `s` is given."""
+    """The transform along several axes; by default all, or the last ones if `s` is given.
+
+    See `numpy.fft.fftn`.
+
+    Args:
+      a: an array of numbers.
+      s: the size of each axis, to which it is cut or padded with zeros first.
+      axes: the axes, each one once.
+      norm: see `fft`.
+
+    Returns:
+      A complex array of the shape of `a`, but for `s` along the axes.
+
+    Raises:
+      ArgumentError: `s` and `axes` differ in length, or see `fft`.
+      ShapeError: `s` has more entries than `a` has dimensions.
+    """
     return _transform("fftn", FftType.FFT, a, s, axes, norm)
 
 
 def ifftn(a: ArrayLike, s: Axes = None, axes: Axes = None, norm: str | None = None) -> Any:
-    """The inverse of `fftn`."""
+    """The inverse of `fftn` (see `numpy.fft.ifftn`).
+
+    Arguments, result and errors are those of `fftn`.
+    """
     return _transform("ifftn", FftType.IFFT, a, s, axes, norm)
 
 
 def rfftn(a: ArrayLike, s: Axes = None, axes: Axes = None, norm: str | None = None) -> Any:
-    """The transform of real numbers along several axes; the last one keeps its first half."""
+    """The transform of real numbers along several axes; the last one keeps its first half.
+
+    The result is complex. Arguments and errors are those of `fftn`. See `numpy.fft.rfftn`.
+
+    Raises:
+      DtypeError: `a` is complex, or in half precision.
+    """
     return _transform("rfftn", FftType.RFFT, a, s, axes, norm)
 
 
 def irfftn(a: ArrayLike, s: Axes = None, axes: Axes = None, norm: str | None = None) -> Any:
-    """The inverse of `rfftn`."""
+    """The inverse of `rfftn` (see `numpy.fft.irfftn`).
+
+    The result is real. Arguments and errors are those of `fftn`.
+    """
     return _transform("irfftn", FftType.IRFFT, a, s, axes, norm)
 
 
@@ -257,14 +335,26 @@ def _frequencies(
 
 
 def fftfreq(n: int, d: ArrayLike = 1.0, *, dtype: DTypeLike = None) -> Any:
-    """The frequency of each element of `fft`, in cycles per unit of the spacing `d`."""
+    """The frequency of each element of `fft`, in cycles per unit of the spacing `d`.
+
+    A vector of floats, of dtype `dtype`. See `jax.numpy.fft.fftfreq`.
+
+    Raises:
+      ArgumentError: `n` is less than 1.
+    """
     n = operator.index(n)
     counts = (np.arange(n) + n // 2) % max(n, 1) - n // 2
     return _frequencies("fftfreq", n, d, dtype, counts)
 
 
 def rfftfreq(n: int, d: ArrayLike = 1.0, *, dtype: DTypeLike = None) -> Any:
-    """The frequency of each element of `rfft`, in cycles per unit of the spacing `d`."""
+    """The frequency of each element of `rfft`, in cycles per unit of the spacing `d`.
+
+    A vector of floats, of dtype `dtype`. See `jax.numpy.fft.rfftfreq`.
+
+    Raises:
+      ArgumentError: `n` is less than 1.
+    """
     n = operator.index(n)
     return _frequencies("rfftfreq", n, d, dtype, np.arange(n // 2 + 1))
 
@@ -277,10 +367,19 @@ def _shifted(name: str, x: ArrayLike, axes: int | Axes, sign: int) -> Any:
 
 
 def fftshift(x: ArrayLike, axes: int | Axes = None) -> Any:
-    """Move the zero frequency to the middle, along one, several or all axes."""
+    """Move the zero frequency to the middle, along one, several or all axes.
+
+    Shape and dtype stay. Half of an odd size is rounded down. See `numpy.fft.fftshift`.
+
+    Raises:
+      ArgumentError: there is no such axis.
+    """
     return _shifted("fftshift", x, axes, 1)
 
 
 def ifftshift(x: ArrayLike, axes: int | Axes = None) -> Any:
-    """The inverse of `fftshift`."""
+    """The inverse of `fftshift` (see `numpy.fft.ifftshift`).
+
+    Shape, dtype and errors are those of `fftshift`.
+    """
     return _shifted("ifftshift", x, axes, -1)

@@ -26,12 +26,17 @@ def apply_along_axis(
 ) -> Any:
     """A function of vectors, mapped over all others of an array's axes.
 
+    See `numpy.apply_along_axis`.
+
     Args:
       func1d: called with a vector, `args` and `kwargs`; the dimensions of its result take the
         axis's place.
       axis: the axis of the vectors.
       arr: the array.
       args, kwargs: more arguments.
+
+    Raises:
+      ArgumentError: there is no such axis.
     """
     arr = array("apply_along_axis", arr)
     axis = normalize_axis("apply_along_axis", axis, arr.aval.ndim)
@@ -49,6 +54,8 @@ def apply_along_axis(
 def apply_over_axes(func: Callable[[Any, int], Any], a: ArrayLike, axes: Sequence[int]) -> Any:
     """A function applied along one axis after the other, which keeps the number of dimensions.
 
+    See `numpy.apply_over_axes`.
+
     Args:
       func: called with an array and an axis; an axis that its result lacks comes back, of size 1.
       a: the array.
@@ -56,6 +63,7 @@ def apply_over_axes(func: Callable[[Any, int], Any], a: ArrayLike, axes: Sequenc
 
     Raises:
       ShapeError: the function's result has another number of dimensions.
+      ArgumentError: there is no such axis.
     """
     out = array("apply_over_axes", a)
     rank = out.aval.ndim

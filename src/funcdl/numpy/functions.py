@@ -194,7 +194,14 @@ i0 = unary(
 
 
 def hypot(x: ArrayLike, y: ArrayLike, /) -> Any:
-    """Length of the hypotenuse, ``sqrt(x**2 + y**2)``, without overflow."""
+    """Length of the hypotenuse, ``sqrt(x**2 + y**2)``, without overflow (see `jax.numpy.hypot`).
+
+    Operands are broadcast and promoted; integers and bools become floats.
+
+    Raises:
+      ShapeError: the shapes do not broadcast.
+      DtypeError: an operand is complex.
+    """
     return _hypot(*promote_inexact("hypot", x, y))
 
 
@@ -221,7 +228,14 @@ def _no_nan(x: Any) -> Any:
 
 
 def heaviside(x1: ArrayLike, x2: ArrayLike, /) -> Any:
-    """0 where ``x1`` is negative, 1 where it is positive, ``x2`` where it is zero."""
+    """0 where ``x1`` is negative, 1 where it is positive, ``x2`` where it is zero.
+
+    Operands are broadcast and promoted; integers and bools become floats. See `numpy.heaviside`.
+
+    Raises:
+      ShapeError: the shapes do not broadcast.
+      DtypeError: an operand is complex.
+    """
     x, at_zero = promote_inexact("heaviside", x1, x2)
     return _heaviside(x, at_zero)
 
@@ -237,7 +251,14 @@ _heaviside = binary("heaviside", {"f": _step}, "The unit step.")
 
 
 def copysign(x1: ArrayLike, x2: ArrayLike, /) -> Any:
-    """The magnitude of ``x1`` with the sign of ``x2``, as a float."""
+    """The magnitude of ``x1`` with the sign of ``x2``, as a float (see `numpy.copysign`).
+
+    Operands are broadcast and promoted; integers and bools become floats.
+
+    Raises:
+      ShapeError: the shapes do not broadcast.
+      DtypeError: an operand is complex.
+    """
     return _copysign(*promote_inexact("copysign", x1, x2))
 
 
@@ -282,7 +303,13 @@ _angle = unary(
 
 
 def angle(z: ArrayLike, deg: bool = False) -> Any:
-    """Angle of each complex number, in radians, or in degrees if `deg` (see `numpy.angle`)."""
+    """Angle of each complex number, in radians, or in degrees if `deg` (see `numpy.angle`).
+
+    A float array of the shape of `z`.
+
+    Raises:
+      LeafTypeError: `z` is no array or scalar.
+    """
     return rad2deg(_angle(z)) if deg else _angle(z)
 
 

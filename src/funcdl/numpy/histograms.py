@@ -56,6 +56,7 @@ def bincount(
       DtypeError: `x` holds no integers.
       ShapeError: `x` is no vector, or the weights have another shape.
       ConcretizationError: `x` is traced, and there is no `length`.
+      ArgumentError: `minlength` is negative.
     """
     x = array("bincount", x)
     if not dtypes.is_integer(x.aval.dtype):
@@ -123,6 +124,9 @@ def histogram_bin_edges(
       bins: how many bins of equal width; or the edges, which are returned.
       range: the first and the last edge, by default the least and the largest element.
       weights: has no effect.
+
+    Returns:
+      A float array of shape ``(bins + 1,)``, or the edges that were given.
 
     Raises:
       ArgumentError: `bins` names a rule, which would look at the values.

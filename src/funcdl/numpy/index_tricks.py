@@ -67,6 +67,9 @@ def indices(dimensions: Sequence[int], dtype: DTypeLike = None, sparse: bool = F
 def ix_(*args: ArrayLike) -> tuple[Any, ...]:
     """Vectors as indices of all their combinations; bools stand for where they are true.
 
+    Argument d becomes an array whose size along dimension d is its own, and 1 along all others. See
+    `numpy.ix_`.
+
     Raises:
       ShapeError: an argument is no vector.
       ConcretizationError: bools are traced.
@@ -89,6 +92,8 @@ def unravel_index(indices: ArrayLike, shape: Any) -> tuple[Any, ...]:
     """Row-major places as an index along each dimension (see `jax.numpy.unravel_index`).
 
     Negative places count from the end; those out of range are moved to the nearest element.
+
+    For each size in `shape` an integer array of the shape of `indices`.
 
     Raises:
       DtypeError: the places are no integers.
@@ -127,6 +132,7 @@ def ravel_multi_index(
     Raises:
       ArgumentError: the arguments do not fit, or an index is out of range.
       ConcretizationError: with `mode` "raise", an index is traced.
+      DtypeError: an index is no integer.
     """
     sizes = shape_of(dims, "dims")
     columns = [as_operand("ravel_multi_index", x) for x in multi_index]
@@ -174,11 +180,19 @@ def mask_indices(
 ) -> tuple[Any, Any]:
     """The places of an n × n matrix that a function such as `triu` keeps.
 
+    See `jax.numpy.mask_indices`.
+
     Args:
       n: the size of the matrix.
       mask_func: called with a matrix of ones and `k`.
       k: its second argument.
       size: how many places to return, as for `nonzero`.
+
+    Returns:
+      Rows and columns, two integer arrays.
+
+    Raises:
+      ConcretizationError: the mask is traced, and there is no `size`.
     """
     rows, columns = nonzero(mask_func(ones((n, n)), k), size=size)
     return rows, columns
@@ -186,6 +200,8 @@ def mask_indices(
 
 def diag_indices_from(arr: ArrayLike) -> tuple[Any, ...]:
     """The places of the main diagonal of an array with all dimensions of one size.
+
+    As many integer arrays of shape ``(n,)`` as dimensions. See `numpy.diag_indices_from`.
 
     Raises:
       ShapeError: it is another array.
@@ -200,13 +216,25 @@ def diag_indices_from(arr: ArrayLike) -> tuple[Any, ...]:
 
 
 def tril_indices_from(arr: ArrayLike, k: int = 0) -> tuple[Any, Any]:
-    """`tril_indices` for a matrix."""
+    """`tril_indices` for a matrix (see `numpy.tril_indices_from`).
+
+    Two integer arrays: rows and columns.
+
+    Raises:
+      ShapeError: `arr` is no matrix.
+    """
     rows, columns = _matrix_shape("tril_indices_from", arr)
     return tril_indices(rows, k, columns)
 
 
 def triu_indices_from(arr: ArrayLike, k: int = 0) -> tuple[Any, Any]:
-    """`triu_indices` for a matrix."""
+    """`triu_indices` for a matrix (see `numpy.triu_indices_from`).
+
+    Two integer arrays: rows and columns.
+
+    Raises:
+      ShapeError: `arr` is no matrix.
+    """
     rows, columns = _matrix_shape("triu_indices_from", arr)
     return triu_indices(rows, k, columns)
 

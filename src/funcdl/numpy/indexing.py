@@ -164,6 +164,7 @@ def take(
     Raises:
       DtypeError: the indices are no integers.
       ArgumentError: an unknown mode, or no such axis.
+      IndexError: the axis has no elements to take.
     """
     refuse_out("take", out)
     a, places = array("take", a), _integers("take", indices)

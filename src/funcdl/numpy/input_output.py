@@ -38,7 +38,13 @@ def array_repr(
     precision: int | None = None,
     suppress_small: bool | None = None,
 ) -> str:
-    """The text that `repr` gives, with options of its own (see `numpy.array_repr`)."""
+    """The text that `repr` gives, with options of its own (see `numpy.array_repr`).
+
+    `max_line_width`, `precision` (digits) and `suppress_small` are those of `numpy.array2string`.
+
+    Raises:
+      TracerArrayError: the array is traced.
+    """
     return np.array_repr(np.asarray(arr), max_line_width, precision, suppress_small)
 
 
@@ -48,7 +54,13 @@ def array_str(
     precision: int | None = None,
     suppress_small: bool | None = None,
 ) -> str:
-    """The text that `str` gives, with options of its own (see `numpy.array_str`)."""
+    """The text that `str` gives, with options of its own (see `numpy.array_str`).
+
+    `max_line_width`, `precision` (digits) and `suppress_small` are those of `numpy.array2string`.
+
+    Raises:
+      TracerArrayError: the array is traced.
+    """
     return np.array_str(np.asarray(a), max_line_width, precision, suppress_small)
 
 
@@ -66,6 +78,8 @@ def save(file: Any, arr: Any, allow_pickle: bool = False) -> None:
 def savez(file: Any, *args: Any, allow_pickle: bool = False, **kwds: Any) -> None:
     """Write several arrays to a file in the ``.npz`` format, those by position as ``arr_0``, ...
 
+    See `numpy.savez`.
+
     Args:
       file: a path or an open binary file.
       args, kwds: the arrays.
@@ -82,7 +96,7 @@ def savez(file: Any, *args: Any, allow_pickle: bool = False, **kwds: Any) -> Non
 
 
 def load(file: Any, *args: Any, **kwargs: Any) -> Any:
-    """Read what `save` or `savez` has written.
+    """Read what `save` or `savez` has written (see `numpy.load`).
 
     Args:
       file: a path or an open binary file.
@@ -115,19 +129,36 @@ def frombuffer(buffer: Any, dtype: DTypeLike = float, count: int = -1, offset: i
 
 
 def fromstring(string: str, dtype: DTypeLike = float, count: int = -1, *, sep: str) -> Any:
-    """The numbers in a text, with `sep` between them (see `numpy.fromstring`)."""
+    """The numbers in a text, with `sep` between them (see `numpy.fromstring`).
+
+    A vector of dtype `dtype`, of `count` elements or, with -1, of all.
+    """
     return _converted(np.fromstring(string, dtype, count, sep=sep), dtype)
 
 
 def fromfile(
     file: Any, dtype: DTypeLike = float, count: int = -1, sep: str = "", offset: int = 0
 ) -> Any:
-    """The numbers in a file, of bytes or, with `sep`, of text (see `numpy.fromfile`)."""
+    """The numbers in a file, of bytes or, with `sep`, of text (see `numpy.fromfile`).
+
+    Args:
+      file: a path or an open file.
+      dtype: the element type in the file, and of the result as ``config.x64`` allows.
+      count: how many numbers to read; -1: all.
+      sep: what is between numbers in a text.
+      offset: how many bytes to skip.
+
+    Returns:
+      A vector.
+    """
     return _converted(np.fromfile(file, dtype, count, sep, offset), dtype)
 
 
 def fromiter(iter: Iterable[Any], dtype: DTypeLike, count: int = -1) -> Any:
-    """The numbers that an iterable gives, in one dimension (see `numpy.fromiter`)."""
+    """The numbers that an iterable gives, in one dimension (see `numpy.fromiter`).
+
+    A vector of dtype `dtype`, of `count` elements or, with -1, of all.
+    """
     return _converted(np.fromiter(iter, dtype, count), dtype)
 
 
@@ -136,12 +167,15 @@ def _converted(x: np.ndarray[Any, Any], dtype: DTypeLike) -> Any:
 
 
 def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Any:
-    """The array of another library, by the DLPack protocol.
+    """The array of another library, by the DLPack protocol (see `numpy.from_dlpack`).
 
     Args:
       x: an array on the CPU of a library that has the protocol.
       device: must be None.
       copy: False is refused, since the memory's owner could write into it.
+
+    Returns:
+      An array of the same shape and dtype, with memory of its own.
 
     Raises:
       ArgumentError: `device` is given, or `copy` is False.

@@ -86,7 +86,13 @@ def _others(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 def stack(
     arrays: Sequence[ArrayLike], axis: int = 0, out: None = None, dtype: DTypeLike = None
 ) -> Any:
-    """Arrays of one shape joined along a new dimension.
+    """Arrays of one shape joined along a new dimension (see `numpy.stack`).
+
+    Args:
+      arrays: the arrays; one with a leading dimension counts as so many.
+      axis: where the result has the new dimension.
+      out: must be None.
+      dtype: of the result; None: that to which the arrays promote.
 
     Raises:
       ArgumentError: there are no arrays, or `axis` is out of range.
@@ -103,37 +109,75 @@ def stack(
 
 
 def vstack(tup: Sequence[ArrayLike], dtype: DTypeLike = None) -> Any:
-    """Arrays on top of each other: joined along the first dimension, vectors being rows."""
+    """Arrays on top of each other: joined along the first dimension, vectors being rows.
+
+    The result has `dtype`, or that to which the arrays promote. See `numpy.vstack`.
+
+    Raises:
+      ArgumentError: there are no arrays.
+      ShapeError: the shapes differ apart from that dimension.
+    """
     return concatenate([atleast_2d(x) for x in tup], 0, dtype)
 
 
 def hstack(tup: Sequence[ArrayLike], dtype: DTypeLike = None) -> Any:
-    """Arrays beside each other: joined along the second dimension, vectors along their only one."""
+    """Arrays beside each other: joined along the second dimension, vectors along their only one.
+
+    The result has `dtype`, or that to which the arrays promote. See `numpy.hstack`.
+
+    Raises:
+      ArgumentError: there are no arrays.
+      ShapeError: the shapes differ apart from that dimension.
+    """
     parts = [atleast_1d(x) for x in tup]
     return concatenate(parts, 0 if parts and parts[0].ndim == 1 else 1, dtype)
 
 
 def dstack(tup: Sequence[ArrayLike], dtype: DTypeLike = None) -> Any:
-    """Arrays behind each other: joined along the third dimension."""
+    """Arrays behind each other: joined along the third dimension (see `jax.numpy.dstack`).
+
+    The result has `dtype`, or that to which the arrays promote.
+
+    Raises:
+      ArgumentError: there are no arrays.
+      ShapeError: the shapes differ apart from that dimension.
+    """
     return concatenate([atleast_3d(x) for x in tup], 2, dtype)
 
 
 def column_stack(tup: Sequence[ArrayLike]) -> Any:
-    """Vectors as the columns of a matrix; matrices beside each other."""
+    """Vectors as the columns of a matrix; matrices beside each other (see `numpy.column_stack`).
+
+    The dtype is that to which the arrays promote.
+
+    Raises:
+      ShapeError: they differ in length.
+    """
     columns = [array("column_stack", x) for x in tup]
     return concatenate([reshape(x, (-1, 1)) if x.ndim < 2 else x for x in columns], 1)
 
 
 def append(arr: ArrayLike, values: ArrayLike, axis: int | None = None) -> Any:
-    """Two arrays joined along an axis; None: all their elements in one dimension."""
+    """Two arrays joined along an axis; None: all their elements in one dimension.
+
+    The dtype is that to which `arr` and `values` promote. See `numpy.append`.
+
+    Raises:
+      ShapeError: the shapes differ apart from the axis.
+      ArgumentError: there is no such axis.
+    """
     return concatenate([arr, values], axis)
 
 
 def block(arrays: Any) -> Any:
     """An array of blocks: nested lists are joined, the innermost along the last dimension.
 
+    The dtype is that to which the blocks promote; they get leading dimensions as needed. See
+    `numpy.block`.
+
     Raises:
       ArgumentError: a list is empty, or lists have different depths.
+      ShapeError: blocks side by side differ in shape.
     """
     depth, ndim = _depths(arrays)
     return _block(arrays, depth, max(depth, ndim))

@@ -105,22 +105,49 @@ def truth(name: str, x: ArrayLike) -> Any:
 
 
 def logical_not(x: ArrayLike, /) -> Any:
-    """Whether each element is zero."""
+    """Whether each element is zero (see `numpy.logical_not`).
+
+    A bool array of the shape of `x`.
+
+    Raises:
+      LeafTypeError: `x` is no array or scalar.
+    """
     return bits.not_(truth("logical_not", x))
 
 
 def logical_and(x: ArrayLike, y: ArrayLike, /) -> Any:
-    """Whether both elements differ from zero."""
+    """Whether both elements differ from zero (see `jax.numpy.logical_and`).
+
+    A bool array of the shape to which both broadcast.
+
+    Raises:
+      LeafTypeError: an operand is no array or scalar.
+      ShapeError: the shapes do not broadcast.
+    """
     return bitwise_and(truth("logical_and", x), truth("logical_and", y))
 
 
 def logical_or(x: ArrayLike, y: ArrayLike, /) -> Any:
-    """Whether any of two elements differs from zero."""
+    """Whether any of two elements differs from zero (see `jax.numpy.logical_or`).
+
+    A bool array of the shape to which both broadcast.
+
+    Raises:
+      LeafTypeError: an operand is no array or scalar.
+      ShapeError: the shapes do not broadcast.
+    """
     return bitwise_or(truth("logical_or", x), truth("logical_or", y))
 
 
 def logical_xor(x: ArrayLike, y: ArrayLike, /) -> Any:
-    """Whether one of two elements alone differs from zero."""
+    """Whether one of two elements alone differs from zero (see `jax.numpy.logical_xor`).
+
+    A bool array of the shape to which both broadcast.
+
+    Raises:
+      LeafTypeError: an operand is no array or scalar.
+      ShapeError: the shapes do not broadcast.
+    """
     return bitwise_xor(truth("logical_xor", x), truth("logical_xor", y))
 
 
@@ -198,6 +225,12 @@ def isclose(
     """Whether ``|a - b| <= atol + rtol |b|``, element by element (see `numpy.isclose`).
 
     Infinities are close to themselves alone; NaN is close to NaN if `equal_nan`.
+
+    A bool array of the shape to which all broadcast.
+
+    Raises:
+      LeafTypeError: an operand is no array or scalar.
+      ShapeError: the shapes do not broadcast.
     """
     a, b = promote("isclose", a, b)
     same = comparison.eq(a, b)
@@ -233,7 +266,10 @@ def allclose(
 
 
 def array_equal(a1: ArrayLike, a2: ArrayLike, equal_nan: bool = False) -> Any:
-    """Whether two arrays have one shape and equal elements, as a bool array of shape ()."""
+    """Whether two arrays have one shape and equal elements, as a bool array of shape ().
+
+    False if `a1` or `a2` is no array or scalar. With `equal_nan`, NaN equals NaN. See `numpy.array_equal`.
+    """
     try:
         a1, a2 = array("array_equal", a1), array("array_equal", a2)
     except LeafTypeError:
@@ -247,7 +283,10 @@ def array_equal(a1: ArrayLike, a2: ArrayLike, equal_nan: bool = False) -> Any:
 
 
 def array_equiv(a1: ArrayLike, a2: ArrayLike) -> Any:
-    """Whether two arrays broadcast to one shape and have equal elements."""
+    """Whether two arrays broadcast to one shape and have equal elements (see `numpy.array_equiv`).
+
+    A bool array of shape (); false as well where `a1` and `a2` do not broadcast.
+    """
     try:
         return _all(equal(a1, a2))
     except ShapeError:

@@ -45,30 +45,57 @@ def _places(shape: Shape, k: int) -> tuple[Any, Any]:
 
 
 def eye(N: int, M: int | None = None, k: int = 0, dtype: DTypeLike = None) -> Any:
-    """Ones on the k-th diagonal of a matrix of N rows and M (by default N) columns."""
+    """Ones on the k-th diagonal of a matrix of N rows and M (by default N) columns.
+
+    `dtype` is by default the default float type. See `numpy.eye`.
+
+    Raises:
+      ShapeError: a size is negative.
+    """
     shape = shape_of((N, N if M is None else M), "eye: N, M")
     return convert(eq(*_places(shape, k)), _float_or(dtype))
 
 
 def identity(n: int, dtype: DTypeLike = None) -> Any:
-    """The identity matrix of n rows."""
+    """The identity matrix of n rows (see `numpy.identity`).
+
+    Arguments and errors are those of `eye`.
+    """
     return eye(n, dtype=dtype)
 
 
 def tri(N: int, M: int | None = None, k: int = 0, dtype: DTypeLike = None) -> Any:
-    """Ones on and below the k-th diagonal of a matrix of N rows and M (by default N) columns."""
+    """Ones on and below the k-th diagonal of a matrix of N rows and M (by default N) columns.
+
+    `dtype` is by default the default float type. See `numpy.tri`.
+
+    Raises:
+      ShapeError: a size is negative.
+    """
     shape = shape_of((N, N if M is None else M), "tri: N, M")
     return convert(ge(*_places(shape, k)), _float_or(dtype))
 
 
 def tril(m: ArrayLike, k: int = 0) -> Any:
-    """Matrices (in the last two dimensions) with zeros above the k-th diagonal."""
+    """Matrices (in the last two dimensions) with zeros above the k-th diagonal (see `numpy.tril`).
+
+    Shape and dtype stay.
+
+    Raises:
+      ShapeError: `m` has fewer than two dimensions.
+    """
     m = array("tril", m)
     return select_n(_lower("tril", m, k), full_like(m, 0), m)
 
 
 def triu(m: ArrayLike, k: int = 0) -> Any:
-    """Matrices (in the last two dimensions) with zeros below the k-th diagonal."""
+    """Matrices (in the last two dimensions) with zeros below the k-th diagonal (see `numpy.triu`).
+
+    Shape and dtype stay.
+
+    Raises:
+      ShapeError: `m` has fewer than two dimensions.
+    """
     m = array("triu", m)
     return select_n(_lower("triu", m, k - 1), m, full_like(m, 0))
 
@@ -80,7 +107,9 @@ def _lower(name: str, m: Any, k: int) -> Any:
 
 
 def diag(v: ArrayLike, k: int = 0) -> Any:
-    """The k-th diagonal of a matrix, or the matrix that has a vector on it.
+    """The k-th diagonal of a matrix, or the matrix that has a vector on it (see `numpy.diag`).
+
+    The dtype stays. A vector of n elements gives a matrix of ``n + |k|`` rows.
 
     Raises:
       ShapeError: `v` is neither vector nor matrix.
@@ -99,7 +128,10 @@ def diag(v: ArrayLike, k: int = 0) -> Any:
 
 
 def diagflat(v: ArrayLike, k: int = 0) -> Any:
-    """The matrix with all elements of an array on its k-th diagonal."""
+    """The matrix with all elements of an array on its k-th diagonal (see `numpy.diagflat`).
+
+    The dtype stays; of n elements the matrix has ``n + |k|`` rows.
+    """
     v = array("diagflat", v)
     return diag(reshape(v, new_sizes=(v.aval.size,)), k)
 
@@ -107,8 +139,16 @@ def diagflat(v: ArrayLike, k: int = 0) -> Any:
 def diagonal(a: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """Diagonals of the matrices that two dimensions make, along a new last dimension.
 
+    The dtype stays. See `numpy.diagonal`.
+
+    Args:
+      a: an array of two dimensions at least.
+      offset: how far to the right of the main diagonal; negative: below it.
+      axis1, axis2: the dimensions of the matrices' rows and columns.
+
     Raises:
       ArgumentError: the axes are one.
+      ArgumentError: there are no such axes.
     """
     a = array("diagonal", a)
     first, second = (normalize_axis("diagonal", axis, a.ndim) for axis in (axis1, axis2))
@@ -129,24 +169,39 @@ def trace(
     dtype: DTypeLike = None,
     out: None = None,
 ) -> Any:
-    """Sums of diagonals; the arguments are those of `diagonal`."""
+    """Sums of diagonals; the arguments are those of `diagonal` (see `numpy.trace`).
+
+    Integers and bools are summed as `sum` does.
+
+    Args:
+      dtype, out: see `sum`.
+    """
     return sum(diagonal(a, offset, axis1, axis2), -1, dtype, out)
 
 
 def tril_indices(n: int, k: int = 0, m: int | None = None) -> tuple[Any, Any]:
-    """Rows and columns of the elements on and below the k-th diagonal."""
+    """Rows and columns of the elements on and below the k-th diagonal (see `numpy.tril_indices`).
+
+    Two integer arrays, for a matrix of n rows and `m` (by default n) columns.
+    """
     rows, columns = np.tril_indices(n, k, m)
     return _indices(rows), _indices(columns)
 
 
 def triu_indices(n: int, k: int = 0, m: int | None = None) -> tuple[Any, Any]:
-    """Rows and columns of the elements on and above the k-th diagonal."""
+    """Rows and columns of the elements on and above the k-th diagonal (see `numpy.triu_indices`).
+
+    Two integer arrays, for a matrix of n rows and `m` (by default n) columns.
+    """
     rows, columns = np.triu_indices(n, k, m)
     return _indices(rows), _indices(columns)
 
 
 def diag_indices(n: int, ndim: int = 2) -> tuple[Any, ...]:
-    """The places of the main diagonal of an array of `ndim` dimensions of size n."""
+    """The places of the main diagonal of an array of `ndim` dimensions of size n.
+
+    `ndim` equal integer arrays of shape ``(n,)``. See `numpy.diag_indices`.
+    """
     return (_indices(np.arange(n)),) * ndim
 
 

@@ -58,7 +58,10 @@ def nansum(
     initial: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Any:
-    """As `sum`, NaN counting as 0."""
+    """As `sum`, NaN counting as 0 (see `numpy.nansum`).
+
+    Arguments, shape, dtype and errors are the same.
+    """
     x = _without_nan("nansum", a, 0)
     return reductions.sum(x, axis, dtype, out, keepdims, initial, where)
 
@@ -72,7 +75,10 @@ def nanprod(
     initial: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Any:
-    """As `prod`, NaN counting as 1."""
+    """As `prod`, NaN counting as 1 (see `numpy.nanprod`).
+
+    Arguments, shape, dtype and errors are the same.
+    """
     x = _without_nan("nanprod", a, 1)
     return reductions.prod(x, axis, dtype, out, keepdims, initial, where)
 
@@ -80,14 +86,20 @@ def nanprod(
 def nancumsum(
     a: ArrayLike, axis: int | None = None, dtype: DTypeLike = None, out: None = None
 ) -> Any:
-    """As `cumsum`, NaN counting as 0."""
+    """As `cumsum`, NaN counting as 0 (see `numpy.nancumsum`).
+
+    Arguments, shape, dtype and errors are the same.
+    """
     return reductions.cumsum(_without_nan("nancumsum", a, 0), axis, dtype, out)
 
 
 def nancumprod(
     a: ArrayLike, axis: int | None = None, dtype: DTypeLike = None, out: None = None
 ) -> Any:
-    """As `cumprod`, NaN counting as 1."""
+    """As `cumprod`, NaN counting as 1 (see `numpy.nancumprod`).
+
+    Arguments, shape, dtype and errors are the same.
+    """
     return reductions.cumprod(_without_nan("nancumprod", a, 1), axis, dtype, out)
 
 
@@ -99,7 +111,10 @@ def nanmax(
     initial: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Any:
-    """As `max`, of the elements that are not NaN; NaN if there are none."""
+    """As `max`, of the elements that are not NaN; NaN if there are none (see `numpy.nanmax`).
+
+    Arguments, shape, dtype and errors are the same.
+    """
     return _extreme("nanmax", reductions.max, a, axis, out, keepdims, initial, where)
 
 
@@ -111,7 +126,10 @@ def nanmin(
     initial: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Any:
-    """As `min`, of the elements that are not NaN; NaN if there are none."""
+    """As `min`, of the elements that are not NaN; NaN if there are none (see `numpy.nanmin`).
+
+    Arguments, shape, dtype and errors are the same.
+    """
     return _extreme("nanmin", reductions.min, a, axis, out, keepdims, initial, where)
 
 
@@ -144,7 +162,10 @@ def nanmean(
     keepdims: bool = False,
     where: ArrayLike | None = None,
 ) -> Any:
-    """As `mean`, of the elements that are not NaN; NaN if there are none."""
+    """As `mean`, of the elements that are not NaN; NaN if there are none (see `numpy.nanmean`).
+
+    Arguments, shape, dtype and errors are the same.
+    """
     x = array("nanmean", a)
     return whole_mean(x, axis, dtype, out, keepdims, where=_counted("nanmean", x, where))
 
@@ -159,7 +180,10 @@ def nanvar(
     where: ArrayLike | None = None,
     mean: ArrayLike | None = None,
 ) -> Any:
-    """As `var`, of the elements that are not NaN; NaN if there are too few."""
+    """As `var`, of the elements that are not NaN; NaN if there are too few (see `numpy.nanvar`).
+
+    Arguments, shape, dtype and errors are the same.
+    """
     x = array("nanvar", a)
     mask = _counted("nanvar", x, where)
     # What is left out must not make NaN of derivatives either.
@@ -177,21 +201,30 @@ def nanstd(
     where: ArrayLike | None = None,
     mean: ArrayLike | None = None,
 ) -> Any:
-    """The square root of `nanvar`, with its arguments."""
+    """The square root of `nanvar`, with its arguments (see `numpy.nanstd`).
+
+    Shape, dtype and errors are the same, too.
+    """
     return sqrt(nanvar(a, axis, dtype, out, ddof, keepdims, where, mean))
 
 
 def nanargmax(
     a: ArrayLike, axis: int | None = None, out: None = None, keepdims: bool | None = None
 ) -> Any:
-    """As `argmax`, of the elements that are not NaN; -1 if there are none."""
+    """As `argmax`, of the elements that are not NaN; -1 if there are none (see `numpy.nanargmax`).
+
+    Arguments, shape, dtype and errors are the same.
+    """
     return _find("nanargmax", reductions.argmax, a, axis, out, keepdims)
 
 
 def nanargmin(
     a: ArrayLike, axis: int | None = None, out: None = None, keepdims: bool | None = None
 ) -> Any:
-    """As `argmin`, of the elements that are not NaN; -1 if there are none."""
+    """As `argmin`, of the elements that are not NaN; -1 if there are none (see `numpy.nanargmin`).
+
+    Arguments, shape, dtype and errors are the same.
+    """
     return _find("nanargmin", reductions.argmin, a, axis, out, keepdims)
 
 

@@ -56,10 +56,13 @@ def _integers(name: str, *xs: ArrayLike) -> list[Any]:
 
 
 def gcd(x1: ArrayLike, x2: ArrayLike) -> Any:
-    """Greatest common divisors of integers, never negative; of 0 and 0 it is 0.
+    """Greatest common divisors of integers, never negative; of 0 and 0 it is 0 (see `numpy.gcd`).
+
+    `x1` and `x2` are broadcast and promoted to one integer dtype, which the result has.
 
     Raises:
       DtypeError: the operands are no integers.
+      ShapeError: the shapes do not broadcast.
     """
     x, y = (abs(z) for z in _integers("gcd", x1, x2))
 
@@ -72,10 +75,13 @@ def gcd(x1: ArrayLike, x2: ArrayLike) -> Any:
 
 
 def lcm(x1: ArrayLike, x2: ArrayLike) -> Any:
-    """Least common multiples of integers, never negative; with 0 it is 0.
+    """Least common multiples of integers, never negative; with 0 it is 0 (see `numpy.lcm`).
+
+    `x1` and `x2` are broadcast and promoted to one integer dtype, which the result has.
 
     Raises:
       DtypeError: the operands are no integers.
+      ShapeError: the shapes do not broadcast.
     """
     x, y = (abs(z) for z in _integers("lcm", x1, x2))
     divisor = gcd(x, y)
@@ -83,7 +89,9 @@ def lcm(x1: ArrayLike, x2: ArrayLike) -> Any:
 
 
 def bitwise_count(x: ArrayLike, /) -> Any:
-    """How many bits are set in each integer's magnitude, as uint8.
+    """How many bits are set in each integer's magnitude, as uint8 (see `numpy.bitwise_count`).
+
+    The shape stays.
 
     Raises:
       DtypeError: the array holds no integers or bools.
@@ -100,14 +108,20 @@ def bitwise_count(x: ArrayLike, /) -> Any:
 def packbits(a: ArrayLike, axis: int | None = None, bitorder: str = "big") -> Any:
     """Eight elements along an axis as the bits of one uint8, missing ones being 0.
 
+    See `numpy.packbits`.
+
     Args:
       a: integers or bools; whether they differ from zero.
       axis: the axis; None: all elements in row-major order.
       bitorder: "big": the first is the highest bit; "little": the lowest.
 
+    Returns:
+      A uint8 array with an eighth of the axis's size, rounded up.
+
     Raises:
       DtypeError: the array holds other numbers.
       ArgumentError: an unknown bit order.
+      ArgumentError: there is no such axis.
     """
     x = _bits_operand("packbits", a, bitorder, "biu")
     if axis is None:
@@ -123,7 +137,7 @@ def packbits(a: ArrayLike, axis: int | None = None, bitorder: str = "big") -> An
 def unpackbits(
     a: ArrayLike, axis: int | None = None, count: int | None = None, bitorder: str = "big"
 ) -> Any:
-    """The bits of each uint8 as eight elements along an axis.
+    """The bits of each uint8 as eight elements along an axis (see `numpy.unpackbits`).
 
     Args:
       a: the array, of uint8.
@@ -132,9 +146,13 @@ def unpackbits(
         more than there are: zeros are added.
       bitorder: as for `packbits`.
 
+    Returns:
+      A uint8 array.
+
     Raises:
       DtypeError: the array is not of uint8.
       ArgumentError: an unknown bit order.
+      ArgumentError: there is no such axis.
     """
     x = _bits_operand("unpackbits", a, bitorder, "u")
     if axis is None:
@@ -201,10 +219,13 @@ def _scaled(x: Any, exponent: Any) -> Any:
 
 
 def ldexp(x1: ArrayLike, x2: ArrayLike, /) -> Any:
-    """``x1 * 2**x2``, exactly where that is a number.
+    """``x1 * 2**x2``, exactly where that is a number (see `numpy.ldexp`).
+
+    Floats of the shape to which both broadcast.
 
     Raises:
       DtypeError: ``x2`` holds no integers, or ``x1`` is complex.
+      ShapeError: the shapes do not broadcast.
     """
     x, exponent = _float("ldexp", x1), array("ldexp", x2)
     if not dtypes.is_integer(exponent.aval.dtype):
@@ -237,7 +258,9 @@ def frexp(x: ArrayLike, /) -> tuple[Any, Any]:
 
 
 def modf(x: ArrayLike, /, out: None = None) -> tuple[Any, Any]:
-    """The fraction and the whole part of each number, both with its sign.
+    """The fraction and the whole part of each number, both with its sign (see `numpy.modf`).
+
+    Two float arrays of the shape of `x`; `out` must be None.
 
     Raises:
       DtypeError: the array is complex.
@@ -249,7 +272,9 @@ def modf(x: ArrayLike, /, out: None = None) -> tuple[Any, Any]:
 
 
 def spacing(x: ArrayLike, /) -> Any:
-    """The distance to the next number away from zero, with the number's sign.
+    """The distance to the next number away from zero, with the number's sign (see `numpy.spacing`).
+
+    Floats of the shape of `x`.
 
     Raises:
       DtypeError: the array is complex.
@@ -260,7 +285,13 @@ def spacing(x: ArrayLike, /) -> Any:
 
 
 def sinc(x: ArrayLike, /) -> Any:
-    """``sin(pi x) / (pi x)``, and 1 at 0; all derivatives are exact there."""
+    """``sin(pi x) / (pi x)``, and 1 at 0; all derivatives are exact there (see `numpy.sinc`).
+
+    The shape stays; integers and bools become floats.
+
+    Raises:
+      LeafTypeError: `x` is no array or scalar.
+    """
     (x,) = promote_inexact("sinc", x)
     t = math.pi * x
     near = abs(t) < 0.3
@@ -273,10 +304,22 @@ def sinc(x: ArrayLike, /) -> Any:
 
 
 def isreal(x: ArrayLike) -> Any:
-    """Whether each element has no imaginary part, or one of zero."""
+    """Whether each element has no imaginary part, or one of zero (see `numpy.isreal`).
+
+    A bool array of the shape of `x`.
+
+    Raises:
+      LeafTypeError: `x` is no array or scalar.
+    """
     return imag(x) == 0
 
 
 def iscomplex(x: ArrayLike) -> Any:
-    """Whether each element has an imaginary part other than zero."""
+    """Whether each element has an imaginary part other than zero (see `numpy.iscomplex`).
+
+    A bool array of the shape of `x`.
+
+    Raises:
+      LeafTypeError: `x` is no array or scalar.
+    """
     return imag(x) != 0

@@ -28,7 +28,7 @@ def pad(
     mode: str = "constant",
     **kwargs: Any,
 ) -> Any:
-    """Elements added around an array (see `numpy.pad`).
+    """Elements added around an array, whose dtype stays (see `numpy.pad`).
 
     Args:
       array: the array.

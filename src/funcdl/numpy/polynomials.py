@@ -64,13 +64,27 @@ def _same_length(name: str, a1: ArrayLike, a2: ArrayLike) -> tuple[Any, Any]:
 
 
 def polyadd(a1: ArrayLike, a2: ArrayLike) -> Any:
-    """The sum of two polynomials."""
+    """The sum of two polynomials (see `numpy.polyadd`).
+
+    `a1` and `a2` are vectors of coefficients, the highest power first; the result is as long as the
+    longer one, in the dtype to which they promote.
+
+    Raises:
+      LeafTypeError: an operand is no array or scalar.
+    """
     first, second = _same_length("polyadd", a1, a2)
     return first + second
 
 
 def polysub(a1: ArrayLike, a2: ArrayLike) -> Any:
-    """The difference of two polynomials."""
+    """The difference of two polynomials (see `numpy.polysub`).
+
+    `a1` and `a2` are vectors of coefficients, the highest power first; the result is as long as the
+    longer one, in the dtype to which they promote.
+
+    Raises:
+      LeafTypeError: an operand is no array or scalar.
+    """
     first, second = _same_length("polysub", a1, a2)
     return first - second
 
@@ -81,6 +95,12 @@ def polymul(a1: ArrayLike, a2: ArrayLike, *, trim_leading_zeros: bool = False) -
     Args:
       a1, a2: the coefficients.
       trim_leading_zeros: whether to leave out zeros at the front of both, which must be known.
+
+    Returns:
+      A vector in the dtype to which both promote.
+
+    Raises:
+      ConcretizationError: zeros are left out, and the operands traced.
     """
     first, second = (atleast_1d(z) for z in promote_dtypes("polymul", a1, a2))
     if trim_leading_zeros:
@@ -102,6 +122,12 @@ def polydiv(u: ArrayLike, v: ArrayLike, *, trim_leading_zeros: bool = False) -> 
       u, v: the coefficients.
       trim_leading_zeros: whether to leave out zeros at the front of the remainder, which must be
         known.
+
+    Returns:
+      Two vectors of floats or complex numbers.
+
+    Raises:
+      ConcretizationError: zeros are left out, and the operands traced.
     """
     u, v = (atleast_1d(z) for z in promote_inexact("polydiv", u, v))
     size = v.aval.shape[0]
@@ -120,7 +146,10 @@ def polydiv(u: ArrayLike, v: ArrayLike, *, trim_leading_zeros: bool = False) -> 
 
 
 def polyder(p: ArrayLike, m: int = 1) -> Any:
-    """The m-th derivative of a polynomial.
+    """The m-th derivative of a polynomial (see `numpy.polyder`).
+
+    `p` has the coefficients, the highest power first; the result is a vector of floats or complex
+    numbers.
 
     Raises:
       ArgumentError: `m` is negative.
@@ -144,12 +173,15 @@ def cumulated(factors: Any) -> Any:
 
 
 def polyint(p: ArrayLike, m: int = 1, k: ArrayLike | None = None) -> Any:
-    """The m-th integral of a polynomial.
+    """The m-th integral of a polynomial (see `numpy.polyint`).
 
     Args:
       p: the coefficients.
       m: how many times to integrate.
       k: the constants, one or m of them, by default zeros.
+
+    Returns:
+      A vector of floats or complex numbers, with `m` elements more.
 
     Raises:
       ArgumentError: `m` is negative, or `k` has another number of constants.
@@ -172,6 +204,8 @@ def polyint(p: ArrayLike, m: int = 1, k: ArrayLike | None = None) -> Any:
 
 def poly(seq_of_zeros: ArrayLike) -> Any:
     """The coefficients of the polynomial with these zeros, or a matrix's characteristic one.
+
+    A vector of floats or complex numbers, the highest power first. See `numpy.poly`.
 
     Raises:
       ShapeError: neither a vector nor a square matrix.
@@ -201,6 +235,7 @@ def roots(p: ArrayLike, *, strip_zeros: bool = True) -> Any:
 
     Raises:
       ConcretizationError: `p` is traced, and `strip_zeros` true.
+      ShapeError: `p` is no vector.
     """
     from funcdl.numpy import linalg
 
@@ -235,6 +270,7 @@ def vander(x: ArrayLike, N: int | None = None, increasing: bool = False) -> Any:
 
     Raises:
       ShapeError: `x` is no vector.
+      ArgumentError: `N` is negative.
     """
     x = array("vander", x)
     if x.aval.ndim != 1:

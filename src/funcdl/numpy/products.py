@@ -165,6 +165,10 @@ def dot(
 
     Scalars multiply; of two vectors it is the inner product, of two matrices their product.
 
+    Args:
+      a, b: arrays or scalars, promoted to one dtype.
+      precision, preferred_element_type: as for `funcdl.lax.dot_general`.
+
     Raises:
       ShapeError: the sizes of these dimensions differ.
     """
@@ -212,7 +216,13 @@ def inner(
 
 
 def outer(a: ArrayLike, b: ArrayLike, out: None = None) -> Any:
-    """Each element of `a` times each of `b`: a matrix."""
+    """Each element of `a` times each of `b`: a matrix (see `numpy.outer`).
+
+    Shape ``(a.size, b.size)``, in the dtype to which both promote; `out` must be None.
+
+    Raises:
+      LeafTypeError: an operand is no array or scalar.
+    """
     refuse_out("outer", out)
     x, y = promote_dtypes("outer", a, b)
     return multiply(reshape(x, new_sizes=(x.size, 1)), ravel(y))
@@ -225,7 +235,13 @@ def vdot(
     precision: Any = None,
     preferred_element_type: DTypeLike = None,
 ) -> Any:
-    """Inner product of all elements, those of `a` conjugated."""
+    """Inner product of all elements, those of `a` conjugated (see `jax.numpy.vdot`).
+
+    A scalar array; `b` has as many elements as `a`. The other arguments are those of `dot`.
+
+    Raises:
+      ShapeError: the numbers of elements differ.
+    """
     x, y = (ravel(z) for z in promote_dtypes("vdot", a, b))
     x = conj(x) if dtypes.is_complex(x.aval.dtype) else x
     return dot(x, y, precision=precision, preferred_element_type=preferred_element_type)
@@ -386,7 +402,13 @@ def cross(
 
 
 def kron(a: ArrayLike, b: ArrayLike) -> Any:
-    """Kronecker product: each element of `a` times the whole of `b` (see `numpy.kron`)."""
+    """Kronecker product: each element of `a` times the whole of `b` (see `numpy.kron`).
+
+    Both are promoted to one dtype; sizes multiply, missing dimensions in front count as 1.
+
+    Raises:
+      LeafTypeError: an operand is no array or scalar.
+    """
     x, y = promote_dtypes("kron", a, b)
     rank = max(x.ndim, y.ndim)
     shapes = [(1,) * (rank - z.ndim) + z.aval.shape for z in (x, y)]

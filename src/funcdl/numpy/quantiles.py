@@ -114,7 +114,10 @@ def nanquantile(
     *,
     weights: ArrayLike | None = None,
 ) -> Any:
-    """As `quantile`, of the elements that are not NaN; NaN where there are none."""
+    """As `quantile`, of the elements that are not NaN; NaN where there are none.
+
+    Arguments, shape, dtype and errors are the same. See `numpy.nanquantile`.
+    """
     _refuse("nanquantile", out, overwrite_input)
     return _quantile("nanquantile", a, q, 1, axis, method, keepdims, weights, True)
 
@@ -130,7 +133,10 @@ def percentile(
     *,
     weights: ArrayLike | None = None,
 ) -> Any:
-    """As `quantile`, with `q` from 0 to 100."""
+    """As `quantile`, with `q` from 0 to 100 (see `numpy.percentile`).
+
+    Arguments, shape, dtype and errors are the same.
+    """
     _refuse("percentile", out, overwrite_input)
     return _quantile("percentile", a, q, 100, axis, method, keepdims, weights, False)
 
@@ -146,7 +152,10 @@ def nanpercentile(
     *,
     weights: ArrayLike | None = None,
 ) -> Any:
-    """As `nanquantile`, with `q` from 0 to 100."""
+    """As `nanquantile`, with `q` from 0 to 100 (see `numpy.nanpercentile`).
+
+    Arguments, shape, dtype and errors are the same.
+    """
     _refuse("nanpercentile", out, overwrite_input)
     return _quantile("nanpercentile", a, q, 100, axis, method, keepdims, weights, True)
 
@@ -161,6 +170,8 @@ def median(
     """The element in the middle, or the mean of the two there; NaN of slices with NaN.
 
     The arguments are those of `quantile`.
+
+    A float array, without the axis. `overwrite_input` must be false. See `numpy.median`.
     """
     _refuse("median", out, overwrite_input)
     return _quantile("median", a, 0.5, 1, axis, "midpoint", keepdims, None, False)
@@ -173,7 +184,10 @@ def nanmedian(
     overwrite_input: bool = False,
     keepdims: bool = False,
 ) -> Any:
-    """As `median`, of the elements that are not NaN; NaN where there are none."""
+    """As `median`, of the elements that are not NaN; NaN where there are none.
+
+    Arguments, shape, dtype and errors are the same. See `numpy.nanmedian`.
+    """
     _refuse("nanmedian", out, overwrite_input)
     return _quantile("nanmedian", a, 0.5, 1, axis, "midpoint", keepdims, None, True)
 

@@ -156,7 +156,10 @@ def prod(
     where: ArrayLike | None = None,
     promote_integers: bool = True,
 ) -> Any:
-    """Product of elements; the arguments are those of `sum`."""
+    """Product of elements; the arguments are those of `sum` (see `jax.numpy.prod`).
+
+    Shape, dtype and errors are those of `sum`, too.
+    """
     return _accumulate(
         "prod", reduction.reduce_prod, mul, 1, a, axis, dtype, out, keepdims, initial, where,
         promote_integers,
@@ -222,7 +225,10 @@ def min(
     initial: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Any:
-    """Smallest element; the arguments are those of `max`, `initial` being an upper bound."""
+    """Smallest element; the arguments are those of `max`, `initial` being an upper bound.
+
+    Dtype and errors are those of `max`, too. See `numpy.min`.
+    """
     return _extreme("min", reduction.reduce_min, False, a, axis, out, keepdims, initial, where)
 
 
@@ -269,7 +275,10 @@ def all(
     *,
     where: ArrayLike | None = None,
 ) -> Any:
-    """Whether all elements differ from zero; the arguments are those of `sum`."""
+    """Whether all elements differ from zero; the arguments are those of `sum` (see `numpy.all`).
+
+    A bool array; errors, too, are those of `sum`.
+    """
     refuse_out("all", out)
     return _reduce("all", reduction.reduce_and, truth("all", a), axis, keepdims, where, True)
 
@@ -282,13 +291,19 @@ def any(
     *,
     where: ArrayLike | None = None,
 ) -> Any:
-    """Whether any element differs from zero; the arguments are those of `sum`."""
+    """Whether any element differs from zero; the arguments are those of `sum` (see `numpy.any`).
+
+    A bool array; errors, too, are those of `sum`.
+    """
     refuse_out("any", out)
     return _reduce("any", reduction.reduce_or, truth("any", a), axis, keepdims, where, False)
 
 
 def count_nonzero(a: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Any:
-    """How many elements differ from zero."""
+    """How many elements differ from zero (see `numpy.count_nonzero`).
+
+    An array of the default integer type; `axis`, `keepdims` and errors are those of `sum`.
+    """
     return sum(truth("count_nonzero", a), axis, keepdims=keepdims)
 
 
@@ -312,7 +327,10 @@ def argmax(
 def argmin(
     a: ArrayLike, axis: int | None = None, out: None = None, keepdims: bool | None = None
 ) -> Any:
-    """Where the smallest element is; the arguments are those of `argmax`."""
+    """Where the smallest element is; the arguments are those of `argmax` (see `numpy.argmin`).
+
+    Shape, dtype and errors are those of `argmax`, too.
+    """
     return _find("argmin", arg_reduction.argmin, a, axis, out, keepdims)
 
 
@@ -353,7 +371,10 @@ def cumsum(a: ArrayLike, axis: int | None = None, dtype: DTypeLike = None, out: 
 def cumprod(
     a: ArrayLike, axis: int | None = None, dtype: DTypeLike = None, out: None = None
 ) -> Any:
-    """Products of all elements up to each one; the arguments are those of `cumsum`."""
+    """Products of all elements up to each one; the arguments are those of `cumsum`.
+
+    Shape, dtype and errors are the same. See `numpy.cumprod`.
+    """
     return _running("cumprod", cumulative.cumprod, a, axis, dtype, out)
 
 
@@ -387,7 +408,10 @@ def cumulative_prod(
     dtype: DTypeLike = None,
     include_initial: bool = False,
 ) -> Any:
-    """As `cumulative_sum` of products, beginning with 1."""
+    """As `cumulative_sum` of products, beginning with 1 (see `numpy.cumulative_prod`).
+
+    Shape, dtype and errors are the same.
+    """
     return _cumulative("cumulative_prod", cumprod, 1, x, axis, dtype, include_initial)
 
 

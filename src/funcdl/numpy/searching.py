@@ -108,6 +108,8 @@ def nonzero(
 ) -> tuple[Any, ...]:
     """The places of elements that differ from zero: one index array for each dimension.
 
+    See `jax.numpy.nonzero`.
+
     Args:
       a: the array.
       size: how many places to return, those that come first in row-major order.
@@ -165,7 +167,10 @@ def _unravelled(flat: Any, shape: Shape) -> list[Any]:
 def flatnonzero(
     a: ArrayLike, *, size: int | None = None, fill_value: ArrayLike | None = None
 ) -> Any:
-    """The row-major places of elements that differ from zero; see `nonzero`."""
+    """The row-major places of elements that differ from zero; see `nonzero`.
+
+    A vector of integers. See `jax.numpy.flatnonzero`.
+    """
     if size is None:
         refuse_traced("flatnonzero", "the array", a)
     flat = _flattened(mask_of("flatnonzero", a))
@@ -173,7 +178,10 @@ def flatnonzero(
 
 
 def argwhere(a: ArrayLike, *, size: int | None = None, fill_value: ArrayLike | None = None) -> Any:
-    """The places of elements that differ from zero: a row of indices for each; see `nonzero`."""
+    """The places of elements that differ from zero: a row of indices for each; see `nonzero`.
+
+    An integer array of shape ``(count, a.ndim)``. See `jax.numpy.argwhere`.
+    """
     a = array("argwhere", a)
     fill = fill_value if fill_value is None or np.ndim(fill_value) == 0 else tuple(fill_value)
     if a.aval.ndim == 0:
@@ -210,7 +218,10 @@ def compress(
 def extract(
     condition: ArrayLike, arr: ArrayLike, *, size: int | None = None, fill_value: ArrayLike = 0
 ) -> Any:
-    """The elements where a condition of the array's size is true; see `compress`."""
+    """The elements where a condition of the array's size is true; see `compress`.
+
+    `arr` is read in row-major order; the result is a vector of its dtype. See `jax.numpy.extract`.
+    """
     mask = _flattened(mask_of("extract", condition))
     return _compressed("extract", mask, arr, None, size, fill_value)
 

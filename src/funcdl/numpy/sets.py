@@ -99,7 +99,10 @@ def unique(
 def unique_all(
     x: ArrayLike, /, *, size: int | None = None, fill_value: ArrayLike | None = None
 ) -> UniqueAllResult:
-    """`unique` with indices, inverse and counts; every NaN counts apart."""
+    """`unique` with indices, inverse and counts; every NaN counts apart.
+
+    Arguments, shapes and errors are those of `unique`. See `jax.numpy.unique_all`.
+    """
     return UniqueAllResult(
         *_unique("unique_all", x, True, True, True, None, False, size, fill_value)
     )
@@ -108,7 +111,10 @@ def unique_all(
 def unique_counts(
     x: ArrayLike, /, *, size: int | None = None, fill_value: ArrayLike | None = None
 ) -> UniqueCountsResult:
-    """`unique` with counts; every NaN counts apart."""
+    """`unique` with counts; every NaN counts apart (see `jax.numpy.unique_counts`).
+
+    Arguments, shapes and errors are those of `unique`.
+    """
     return UniqueCountsResult(
         *_unique("unique_counts", x, False, False, True, None, False, size, fill_value)
     )
@@ -117,7 +123,10 @@ def unique_counts(
 def unique_inverse(
     x: ArrayLike, /, *, size: int | None = None, fill_value: ArrayLike | None = None
 ) -> UniqueInverseResult:
-    """`unique` with the inverse; every NaN counts apart."""
+    """`unique` with the inverse; every NaN counts apart (see `jax.numpy.unique_inverse`).
+
+    Arguments, shapes and errors are those of `unique`.
+    """
     return UniqueInverseResult(
         *_unique("unique_inverse", x, False, True, False, None, False, size, fill_value)
     )
@@ -126,7 +135,10 @@ def unique_inverse(
 def unique_values(
     x: ArrayLike, /, *, size: int | None = None, fill_value: ArrayLike | None = None
 ) -> Any:
-    """`unique`; every NaN counts apart."""
+    """`unique`; every NaN counts apart (see `jax.numpy.unique_values`).
+
+    Arguments, shapes and errors are those of `unique`.
+    """
     return _unique("unique_values", x, False, False, False, None, False, size, fill_value)
 
 
@@ -222,6 +234,9 @@ def isin(
       method: "compare_all": every pair; "binary_search" or "sort": in sorted order; "auto": the
         first for few elements.
 
+    Returns:
+      A bool array of the shape of `element`.
+
     Raises:
       ArgumentError: an unknown method.
     """
@@ -247,7 +262,13 @@ def isin(
 def union1d(
     ar1: ArrayLike, ar2: ArrayLike, *, size: int | None = None, fill_value: ArrayLike | None = None
 ) -> Any:
-    """The distinct elements of two arrays, in order; `size` and `fill_value` as for `unique`."""
+    """The distinct elements of two arrays, in order; `size` and `fill_value` as for `unique`.
+
+    A vector in the dtype to which `ar1` and `ar2` promote. See `jax.numpy.union1d`.
+
+    Raises:
+      ConcretizationError: an operand is traced, and there is no `size`.
+    """
     both = _flat_pair("union1d", ar1, ar2)
     return _unique("union1d", concatenate(both), False, False, False, None, True, size, fill_value)
 
@@ -300,6 +321,8 @@ def setdiff1d(
     fill_value: ArrayLike | None = None,
 ) -> Any:
     """The distinct elements of the first array that the second lacks, in order.
+
+    See `jax.numpy.setdiff1d`.
 
     Args:
       ar1, ar2: the arrays.

@@ -51,18 +51,30 @@ __all__ = [
 
 
 def shape(a: ArrayLike) -> Shape:
-    """The sizes of an array's dimensions."""
+    """The sizes of an array's dimensions (see `numpy.shape`).
+
+    Raises:
+      LeafTypeError: `a` is no array or scalar.
+    """
     sizes: Shape = array("shape", a).aval.shape
     return sizes
 
 
 def ndim(a: ArrayLike) -> int:
-    """How many dimensions an array has."""
+    """How many dimensions an array has (see `numpy.ndim`).
+
+    Raises:
+      LeafTypeError: `a` is no array or scalar.
+    """
     return len(shape(a))
 
 
 def size(a: ArrayLike, axis: int | None = None) -> int:
-    """How many elements an array has, or along one axis."""
+    """How many elements an array has, or along one axis (see `numpy.size`).
+
+    Raises:
+      ArgumentError: there is no such axis.
+    """
     sizes = shape(a)
     return math.prod(sizes) if axis is None else sizes[normalize_axis("size", axis, len(sizes))]
 
@@ -78,6 +90,7 @@ def reshape(a: ArrayLike, shape: ShapeLike, order: str = "C") -> Any:
 
     Raises:
       ShapeError: the number of elements differs.
+      ArgumentError: another `order`.
     """
     a = array("reshape", a)
     new = _complete(a.aval.shape, shape)
@@ -112,7 +125,10 @@ def _complete(old: Shape, shape: ShapeLike) -> Shape:
 
 @by_parts
 def ravel(a: ArrayLike, order: str = "C") -> Any:
-    """All elements in one dimension."""
+    """All elements in one dimension (see `numpy.ravel`).
+
+    The dtype stays; `order` and errors are those of `reshape`.
+    """
     return reshape(a, -1 if size(a) else 0, order)
 
 
@@ -140,7 +156,9 @@ permute_dims = transpose
 
 
 def matrix_transpose(x: ArrayLike, /) -> Any:
-    """The last two dimensions swapped.
+    """The last two dimensions swapped (see `numpy.matrix_transpose`).
+
+    The dtype stays.
 
     Raises:
       ShapeError: there are not two dimensions.
@@ -152,7 +170,13 @@ def matrix_transpose(x: ArrayLike, /) -> Any:
 
 @by_parts
 def swapaxes(a: ArrayLike, axis1: int, axis2: int) -> Any:
-    """Two dimensions swapped."""
+    """Two dimensions swapped (see `numpy.swapaxes`).
+
+    `axis1` and `axis2`; the dtype stays.
+
+    Raises:
+      ArgumentError: there is no such dimension.
+    """
     a = array("swapaxes", a)
     order = list(range(a.aval.ndim))
     first, second = (normalize_axis("swapaxes", axis, a.aval.ndim) for axis in (axis1, axis2))
@@ -192,6 +216,11 @@ def _axes_of(axes: int | Sequence[int]) -> list[int]:
 def rollaxis(a: ArrayLike, axis: int, start: int = 0) -> Any:
     """One dimension moved to before another (see `numpy.rollaxis`; `moveaxis` is clearer).
 
+    Args:
+      a: an array, whose dtype stays.
+      axis: the dimension to move.
+      start: the dimension before which it is put.
+
     Raises:
       ArgumentError: there is no such dimension.
     """
@@ -206,7 +235,13 @@ def rollaxis(a: ArrayLike, axis: int, start: int = 0) -> Any:
 
 @by_parts
 def expand_dims(a: ArrayLike, axis: int | Sequence[int]) -> Any:
-    """New dimensions of size 1, at these places of the result."""
+    """New dimensions of size 1, at these places of the result (see `numpy.expand_dims`).
+
+    The dtype stays; `axis` is one place or several.
+
+    Raises:
+      ArgumentError: a place is out of range, or named twice.
+    """
     a = array("expand_dims", a)
     axes = _axes_of(axis)
     count = a.aval.ndim + len(axes)
@@ -217,10 +252,13 @@ def expand_dims(a: ArrayLike, axis: int | Sequence[int]) -> Any:
 
 @by_parts
 def squeeze(a: ArrayLike, axis: int | Sequence[int] | None = None) -> Any:
-    """Without dimensions of size 1: all of them, or those named.
+    """Without dimensions of size 1: all of them, or those named (see `numpy.squeeze`).
+
+    The dtype stays; `axis` is one dimension or several.
 
     Raises:
       ArgumentError: a named dimension has another size.
+      ArgumentError: there is no such dimension.
     """
     a = array("squeeze", a)
     sizes = a.aval.shape
@@ -240,6 +278,8 @@ def squeeze(a: ArrayLike, axis: int | Sequence[int] | None = None) -> Any:
 def broadcast_to(array: ArrayLike, shape: ShapeLike) -> Any:
     """Repeated along new leading dimensions and those of size 1 (see `numpy.broadcast_to`).
 
+    The dtype stays; `shape` is that of the result.
+
     Raises:
       ShapeError: the array's dimensions do not fit.
     """
@@ -253,12 +293,16 @@ def broadcast_to(array: ArrayLike, shape: ShapeLike) -> Any:
 
 
 def broadcast_arrays(*args: ArrayLike) -> list[Any]:
-    """Arrays broadcast to one shape; their dtypes stay."""
+    """Arrays broadcast to one shape; their dtypes stay (see `numpy.broadcast_arrays`).
+
+    Raises:
+      ShapeError: the shapes do not broadcast.
+    """
     return promotion.broadcast("broadcast_arrays", *(array("broadcast_arrays", x) for x in args))
 
 
 def broadcast_shapes(*shapes: ShapeLike) -> Shape:
-    """The shape to which these shapes broadcast.
+    """The shape to which these shapes broadcast (see `numpy.broadcast_shapes`).
 
     Raises:
       ShapeError: there is none.
@@ -267,17 +311,35 @@ def broadcast_shapes(*shapes: ShapeLike) -> Shape:
 
 
 def atleast_1d(*arys: ArrayLike) -> Any:
-    """Arrays of one dimension at least; a list of them for several arguments."""
+    """Arrays of one dimension at least; a list of them for several arguments.
+
+    Dtypes stay. See `numpy.atleast_1d`.
+
+    Raises:
+      LeafTypeError: an argument is no array or scalar.
+    """
     return _each("atleast_1d", arys, lambda x: reshape(x, 1) if x.ndim == 0 else x)
 
 
 def atleast_2d(*arys: ArrayLike) -> Any:
-    """Arrays of two dimensions at least: vectors become rows."""
+    """Arrays of two dimensions at least: vectors become rows (see `numpy.atleast_2d`).
+
+    Dtypes stay.
+
+    Raises:
+      LeafTypeError: an argument is no array or scalar.
+    """
     return _each("atleast_2d", arys, lambda x: reshape(x, (1, -1)) if x.ndim < 2 else x)
 
 
 def atleast_3d(*arys: ArrayLike) -> Any:
-    """Arrays of three dimensions at least: ``[n] -> [1, n, 1]``, ``[m, n] -> [m, n, 1]``."""
+    """Arrays of three dimensions at least: ``[n] -> [1, n, 1]``, ``[m, n] -> [m, n, 1]``.
+
+    Dtypes stay. See `numpy.atleast_3d`.
+
+    Raises:
+      LeafTypeError: an argument is no array or scalar.
+    """
 
     def raised(x: Any) -> Any:
         if x.ndim < 2:
@@ -294,19 +356,37 @@ def _each(name: str, arrays: Sequence[ArrayLike], f: Any) -> Any:
 
 @by_parts
 def flip(m: ArrayLike, axis: int | Sequence[int] | None = None) -> Any:
-    """Elements in reverse order along some axes; None: along all."""
+    """Elements in reverse order along some axes; None: along all (see `numpy.flip`).
+
+    Shape and dtype stay; `axis` is one axis or several.
+
+    Raises:
+      ArgumentError: there is no such axis.
+    """
     m = array("flip", m)
     axes = normalize_axes("flip", axis, m.aval.ndim)
     return ops.rev(m, dimensions=axes) if axes else m
 
 
 def flipud(m: ArrayLike) -> Any:
-    """Reversed along the first axis."""
+    """Reversed along the first axis (see `numpy.flipud`).
+
+    Shape and dtype stay.
+
+    Raises:
+      ArgumentError: there is no such axis.
+    """
     return flip(m, 0)
 
 
 def fliplr(m: ArrayLike) -> Any:
-    """Reversed along the second axis."""
+    """Reversed along the second axis (see `numpy.fliplr`).
+
+    Shape and dtype stay.
+
+    Raises:
+      ArgumentError: there is no such axis.
+    """
     return flip(m, 1)
 
 
@@ -346,6 +426,9 @@ def roll(
       a: the array.
       shift: by how many places; one number, or one for each axis. It may be traced.
       axis: the axis or axes; None: along all elements in row-major order.
+
+    Returns:
+      An array of the shape and dtype of `a`.
 
     Raises:
       ArgumentError: there are not as many shifts as axes, or no such axis.

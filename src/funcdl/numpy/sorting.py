@@ -34,6 +34,12 @@ def sort(
       kind, order: must be None.
       stable: has no effect, since equal elements always keep their order.
       descending: whether the largest come first.
+
+    Returns:
+      An array of the shape (None: of one dimension) and dtype of `a`.
+
+    Raises:
+      ArgumentError: there is no such axis, or `kind` or `order` is given.
     """
     x, axis = _operand("sort", a, axis, kind, order)
     (out,) = ordering.sort(x, dimension=axis, is_stable=stable, num_keys=1)
@@ -68,9 +74,14 @@ def argsort(
 def lexsort(keys: Sequence[ArrayLike], axis: int = -1) -> Any:
     """The permutation that sorts by several keys, of which the last decides first.
 
+    See `numpy.lexsort`.
+
     Args:
       keys: arrays of one shape, or an array whose first axis runs over the keys.
       axis: the axis of each key to sort along.
+
+    Returns:
+      An integer array of the shape of a key.
 
     Raises:
       ArgumentError: there are no keys.
@@ -91,6 +102,11 @@ def partition(a: ArrayLike, kth: int, axis: int = -1) -> Any:
 
     They come in full order, which is one such arrangement.
 
+    See `numpy.partition`.
+
+    Returns:
+      An array of the shape and dtype of `a`.
+
     Raises:
       ArgumentError: there is no place `kth` along the axis.
     """
@@ -100,7 +116,10 @@ def partition(a: ArrayLike, kth: int, axis: int = -1) -> Any:
 
 
 def argpartition(a: ArrayLike, kth: int, axis: int = -1) -> Any:
-    """Where the elements of `partition` are in `a`."""
+    """Where the elements of `partition` are in `a` (see `numpy.argpartition`).
+
+    An integer array of the shape of `a`; arguments and errors are those of `partition`.
+    """
     x, axis = _operand("argpartition", a, axis, None, None)
     _check_place("argpartition", kth, x.aval.shape[axis])
     return argsort(x, axis)
@@ -112,7 +131,13 @@ def _check_place(name: str, kth: int, size: int) -> None:
 
 
 def sort_complex(a: ArrayLike) -> Any:
-    """The elements along the last axis ordered by real, then imaginary part; always complex."""
+    """The elements along the last axis ordered by real, then imaginary part; always complex.
+
+    The shape stays; half precision becomes complex64. See `numpy.sort_complex`.
+
+    Raises:
+      LeafTypeError: `a` is no array or scalar.
+    """
     x = sort(a)
     return convert(x, dtypes.complex_dtype(x.aval.dtype))
 

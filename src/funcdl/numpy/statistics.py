@@ -173,7 +173,10 @@ def std(
     mean: ArrayLike | None = None,
     correction: int | float | None = None,
 ) -> Any:
-    """Standard deviation: the square root of `var`, with its arguments."""
+    """Standard deviation: the square root of `var`, with its arguments (see `numpy.std`).
+
+    Shape, dtype and errors are those of `var`, too.
+    """
     variance = var(
         a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction
     )
@@ -181,7 +184,10 @@ def std(
 
 
 def ptp(a: ArrayLike, axis: Axis = None, out: None = None, keepdims: bool = False) -> Any:
-    """The largest element less the smallest."""
+    """The largest element less the smallest (see `numpy.ptp`).
+
+    The dtype stays; `axis`, `out`, `keepdims` and errors are those of `max`.
+    """
     return sub(max(a, axis, out, keepdims), min(a, axis, out, keepdims))
 
 

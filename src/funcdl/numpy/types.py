@@ -64,7 +64,10 @@ nan = math.nan
 
 
 def isscalar(element: Any) -> builtins.bool:
-    """Whether `element` is a scalar of Python or NumPy, or an array without dimensions."""
+    """Whether `element` is a scalar of Python or NumPy, or an array without dimensions.
+
+    See `numpy.isscalar`.
+    """
     if isinstance(element, ArrayOperators | np.ndarray):
         return element.ndim == 0
     return builtins.bool(np.isscalar(element)) and not isinstance(element, str | bytes)
@@ -112,12 +115,20 @@ def _is_of_kind(dtype: np.dtype[Any], kind: Any) -> builtins.bool:
 
 
 def iscomplexobj(x: Any) -> builtins.bool:
-    """Whether the dtype is complex."""
+    """Whether the dtype is complex (see `numpy.iscomplexobj`).
+
+    Raises:
+      LeafTypeError: `x` is no array or scalar.
+    """
     return dtypes.is_complex(aval_of(x).dtype)
 
 
 def isrealobj(x: Any) -> builtins.bool:
-    """Whether the dtype is not complex."""
+    """Whether the dtype is not complex (see `numpy.isrealobj`).
+
+    Raises:
+      LeafTypeError: `x` is no array or scalar.
+    """
     return not iscomplexobj(x)
 
 

@@ -33,22 +33,46 @@ def _window(name: str, M: int, function: Callable[[int], Any]) -> Any:
 
 
 def bartlett(M: int) -> Any:
-    """A triangle of M points, 0 at both ends."""
+    """A triangle of M points, 0 at both ends (see `numpy.bartlett`).
+
+    A vector of the default float type.
+
+    Raises:
+      ArgumentError: M is negative.
+    """
     return _window("bartlett", M, np.bartlett)
 
 
 def blackman(M: int) -> Any:
-    """A sum of three cosines, of M points (see `numpy.blackman`)."""
+    """A sum of three cosines, of M points (see `numpy.blackman`).
+
+    A vector of the default float type.
+
+    Raises:
+      ArgumentError: M is negative.
+    """
     return _window("blackman", M, np.blackman)
 
 
 def hamming(M: int) -> Any:
-    """A raised cosine of M points, 0.08 at both ends."""
+    """A raised cosine of M points, 0.08 at both ends (see `numpy.hamming`).
+
+    A vector of the default float type.
+
+    Raises:
+      ArgumentError: M is negative.
+    """
     return _window("hamming", M, np.hamming)
 
 
 def hanning(M: int) -> Any:
-    """A raised cosine of M points, 0 at both ends."""
+    """A raised cosine of M points, 0 at both ends (see `numpy.hanning`).
+
+    A vector of the default float type.
+
+    Raises:
+      ArgumentError: M is negative.
+    """
     return _window("hanning", M, np.hanning)
 
 

@@ -106,6 +106,8 @@ def eig(a: ArrayLike) -> EigResult:
 def eigvals(a: ArrayLike) -> Any:
     """Eigenvalues of general matrices ``[..., n, n]``: complex ones ``[..., n]``, in no order.
 
+    See `numpy.linalg.eigvals`.
+
     Raises:
       ShapeError: the matrices are not square.
       DtypeError: half precision.
@@ -240,6 +242,8 @@ def svd(
 
 def svdvals(x: ArrayLike, /) -> Any:
     """Singular values of matrices ``[..., m, n]``: ``[..., min(m, n)]``, in descending order.
+
+    See `numpy.linalg.svdvals`.
 
     Raises:
       ShapeError: there are no matrices.

@@ -34,10 +34,13 @@ __all__ = [
 
 
 def cross(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Any:
-    """Cross products of vectors of three elements along an axis.
+    """Cross products of vectors of three elements along an axis (see `numpy.linalg.cross`).
+
+    `x1` and `x2` are promoted to one dtype and broadcast.
 
     Raises:
       ShapeError: the axis has another size, or the shapes do not broadcast.
+      ArgumentError: there is no such axis.
     """
     x, y = promote_dtypes("cross", x1, x2)
     sides = []
@@ -55,6 +58,8 @@ def cross(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Any:
 def diagonal(x: ArrayLike, /, *, offset: int = 0) -> Any:
     """Diagonals of matrices ``[..., m, n]``, those `offset` to the right of the main ones.
 
+    See `numpy.linalg.diagonal`.
+
     Raises:
       ShapeError: there are no matrices.
     """
@@ -71,7 +76,10 @@ def matmul(
     precision: Any = None,
     preferred_element_type: DTypeLike = None,
 ) -> Any:
-    """Products of matrices, as `funcdl.numpy.matmul`."""
+    """Products of matrices, as `funcdl.numpy.matmul` (see `jax.numpy.linalg.matmul`).
+
+    Shapes, dtypes, arguments (`x1`, `x2`) and errors are the same.
+    """
     return products.matmul(
         x1, x2, precision=precision, preferred_element_type=preferred_element_type
     )
@@ -79,6 +87,8 @@ def matmul(
 
 def matrix_power(a: ArrayLike, n: int) -> Any:
     """Square matrices to an integer power, by repeated squaring; of the inverses for negative `n`.
+
+    See `numpy.linalg.matrix_power`.
 
     Raises:
       ShapeError: the matrices are not square.
@@ -105,7 +115,7 @@ def matrix_power(a: ArrayLike, n: int) -> Any:
 
 
 def matrix_transpose(x: ArrayLike, /) -> Any:
-    """The transposed matrices, not conjugated.
+    """The transposed matrices, not conjugated (see `numpy.linalg.matrix_transpose`).
 
     Raises:
       ShapeError: there are no matrices.
@@ -118,9 +128,14 @@ def matrix_transpose(x: ArrayLike, /) -> Any:
 def multi_dot(arrays: Sequence[ArrayLike], *, precision: Any = None) -> Any:
     """The product of several matrices, in the order that costs least.
 
+    See `jax.numpy.linalg.multi_dot`.
+
     Args:
       arrays: two matrices at least; the first and the last may be vectors.
       precision: has no effect.
+
+    Returns:
+      The matrix, vector or scalar array, in the dtype to which all promote.
 
     Raises:
       ArgumentError: there are fewer than two.
@@ -180,7 +195,9 @@ def _best_splits(sizes: Sequence[int]) -> dict[tuple[int, int], int]:
 
 
 def outer(x1: ArrayLike, x2: ArrayLike, /) -> Any:
-    """Each element of a vector times each of another: a matrix.
+    """Each element of a vector times each of another: a matrix (see `numpy.linalg.outer`).
+
+    In the dtype to which `x1` and `x2` promote.
 
     Raises:
       ShapeError: an operand is no vector.
@@ -200,14 +217,23 @@ def tensordot(
     precision: Any = None,
     preferred_element_type: DTypeLike = None,
 ) -> Any:
-    """Some dimensions of one array with as many of another, as `funcdl.numpy.tensordot`."""
+    """Some dimensions of one array with as many of another, as `funcdl.numpy.tensordot`.
+
+    Shapes, dtypes, arguments (`x1`, `x2`) and errors are the same. See
+    `jax.numpy.linalg.tensordot`.
+    """
     return products.tensordot(
         x1, x2, axes, precision=precision, preferred_element_type=preferred_element_type
     )
 
 
 def trace(x: ArrayLike, /, *, offset: int = 0, dtype: DTypeLike = None) -> Any:
-    """Sums of diagonals of matrices ``[..., m, n]``.
+    """Sums of diagonals of matrices ``[..., m, n]`` (see `numpy.linalg.trace`).
+
+    Args:
+      x: the matrices.
+      offset: how far the diagonal is to the right of the main one.
+      dtype: as for `funcdl.numpy.sum`.
 
     Raises:
       ShapeError: there are no matrices.
@@ -226,7 +252,10 @@ def vecdot(
     precision: Any = None,
     preferred_element_type: DTypeLike = None,
 ) -> Any:
-    """Inner products along an axis, the first operand conjugated, as `funcdl.numpy.vecdot`."""
+    """Inner products along an axis, the first operand conjugated, as `funcdl.numpy.vecdot`.
+
+    Shapes, dtypes, arguments (`x1`, `x2`) and errors are the same. See `jax.numpy.linalg.vecdot`.
+    """
     return products.vecdot(
         x1, x2, axis=axis, precision=precision, preferred_element_type=preferred_element_type
     )

@@ -96,6 +96,8 @@ def solve(a: ArrayLike, b: ArrayLike) -> Any:
 def inv(a: ArrayLike) -> Any:
     """Inverses of matrices ``[..., n, n]``; infinite or NaN where they are singular.
 
+    See `numpy.linalg.inv`.
+
     Raises:
       ShapeError: the matrices are not square.
       DtypeError: half precision.
