@@ -7,7 +7,7 @@ from typing import Any
 from funcdl.kernels.triton.compile import compile_cubin
 from funcdl.kernels.triton.triton_kernel import TritonKernel
 
-SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
+SHARED_LIMIT = {80: 163 * 1024, 86: 99 * 1024, 90: 227 * 1024}
 """Bytes of shared memory of one program, by compute capability."""
 
 

@@ -82,6 +82,10 @@ class CUDA_KERNEL_NODE_PARAMS:
     kernelParams: int = 0
 
 
+SHARED_KIB = {75: 64, 80: 163, 86: 99, 89: 99, 90: 227}
+"""Shared memory that a block may have, by compute capability: CUDA's programming guide."""
+
+
 class DriverMisuse(AssertionError):
     """A call that a real driver, or a real GPU, would punish."""
 
@@ -250,8 +254,9 @@ class StubDriver:
         return *OK, b"Stub GPU".ljust(length, b"\0")
 
     def cuDeviceGetAttribute(self, attribute: CUdevice_attribute, device: int) -> Any:
-        major, minor = divmod(self.capabilities[device], 10)
-        return *OK, {16: 4, 75: major, 76: minor, 97: 227 << 10}[attribute]
+        capability = self.capabilities[device]
+        major, minor = divmod(capability, 10)
+        return *OK, {16: 4, 75: major, 76: minor, 97: SHARED_KIB[capability] << 10}[attribute]
 
     def cuDeviceTotalMem(self, device: int) -> Any:
         return *OK, self.memory

@@ -1,4 +1,4 @@
-"""Kernels whose threads have not the registers for their elements: other schedules are taken."""
+"""Kernels for which registers or shared memory do not suffice: other schedules are taken."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from benchmarks.frameworks import Framework
 from benchmarks.gpu_models import models
+from tests.kernels.resources import SHARED_LIMIT
 from tests.runtime.cuda.environment import StubGpu, installed
 from tests.runtime.cuda.stub_driver import StubDriver
 
@@ -19,6 +20,7 @@ from funcdl.compiler.cuda.autotune import _elements_held, leaner_schedules
 from funcdl.compiler.cuda.defaults import default_knobs
 from funcdl.compiler.cuda.schedule import Knobs, fits_registers, schedule_gpu
 from funcdl.compiler.cuda.target import CudaBackend, CudaExecutable
+from funcdl.errors import DeviceError
 from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.triton_kernel import TritonKernel
 from funcdl.kir.builder import KernelBuilder
@@ -69,15 +71,16 @@ def test_leaner_schedules_hold_fewer_elements(beside: int) -> None:
     kernel = product(beside)
     schedule = schedule_gpu(kernel, default_knobs(kernel, 90))
     held = _elements_held(kernel, schedule)
-    found = leaner_schedules(kernel, schedule, 90)
+    found = leaner_schedules(kernel, schedule, 90, 227 << 10)
     assert found and all(_elements_held(kernel, s) < held for s in found)
     assert _elements_held(kernel, found[-1]) >= 4
 
 
-class Spilling(StubGpu):
-    """Only the code of so many attempts at a kernel does not spill."""
+class Demanding(StubGpu):
+    """Only the code of so many attempts at a kernel does not spill, or fits shared memory."""
 
     lean: int
+    wants: str
 
     def _compile(
         self, kernels: Sequence[TritonKernel], arch: int, *, aligned: bool = True
@@ -85,16 +88,23 @@ class Spilling(StubGpu):
         cubins = super()._compile(kernels, arch, aligned=aligned)
         for kernel, cubin in zip(kernels, cubins, strict=True):
             attempt = [name for name, _ in self.compiled].count(kernel.name)
-            cubin.metadata["spill_bytes"] = 0 if attempt == self.lean else 80 - attempt
+            excess = 0 if attempt == self.lean else 80 - attempt
+            if self.wants == "spill_bytes":
+                cubin.metadata["spill_bytes"] = excess
+            elif "dot" in kernel.name:
+                cubin.metadata["shared"] = SHARED_LIMIT[arch] + excess
         return cubins
 
 
-@pytest.mark.parametrize("lean", [1, 2, 3, 99])
-def test_code_that_spills_gives_way(lean: int) -> None:
+@pytest.mark.parametrize(
+    ("wants", "lean"),
+    [*(("spill_bytes", lean) for lean in (1, 2, 3, 99)), *(("shared", lean) for lean in (1, 2, 3))],
+)
+def test_code_that_needs_too_much_gives_way(wants: str, lean: int) -> None:
     rng = np.random.default_rng(0)
-    x, y = (rng.normal(size=(256, 256)).astype(np.float32) for _ in range(2))
-    with installed(Spilling()) as gpu:
-        gpu.lean = lean
+    x, y = (rng.normal(size=(512, 512)).astype(np.float32) for _ in range(2))
+    with installed(Demanding()) as gpu:
+        gpu.lean, gpu.wants = lean, wants
         step = fd.jit(lambda x, y: (fnp.tanh(x @ y), fnp.sum(x, 1)))
         for _ in range(4):  # more calls than it takes for a graph
             product_, total = step(fd.device_put(x, "gpu"), y)
@@ -107,6 +117,42 @@ def test_code_that_spills_gives_way(lean: int) -> None:
             assert max(attempts.values()) == lean
 
 
+def test_code_that_never_fits_is_an_error() -> None:
+    with installed(Demanding()) as gpu:
+        gpu.lean, gpu.wants = 99, "shared"
+        with pytest.raises(DeviceError, match=r"needs .* bytes of shared memory, but gpu:0 has"):
+            fd.jit(lambda x: x @ x)(fd.device_put(np.eye(256, dtype=np.float32), "gpu"))
+
+
+def reports(function: Any, operands: Sequence[Any], arch: int) -> list[dict[str, Any]]:
+    """What the real compiler says of each kernel of a jitted function."""
+    stub = StubGpu(StubDriver(capabilities=(arch,)))
+    with installed(stub), fd.config.override(backend="gpu"):
+        pipeline = function.lower(*operands)._lowered._pipeline
+        backend = CudaBackend(lambda: stub.platform)  # with the real compiler
+        executable = CudaExecutable(backend, pipeline.simplified, pipeline.program, "step")
+        compiled = executable._compile(stub.platform.open(0))
+    assert not [kernel.why_not for kernel in compiled if kernel.cubin is None]
+    return [kernel.cubin.metadata for kernel in compiled if kernel.cubin is not None]
+
+
+def assert_enough(found: Sequence[dict[str, Any]], arch: int) -> None:
+    assert [r["name"] for r in found if r["spill_bytes"]] == []
+    assert [r["name"] for r in found if r["shared"] > SHARED_LIMIT[arch]] == []
+
+
+@pytest.mark.triton
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", [80, 86, 90])
+@pytest.mark.parametrize("size", [1024, 4096])
+def test_factors_that_are_narrowed_on_their_way_fit(size: int, arch: int) -> None:
+    """They lie in shared memory as wide as they were."""
+    x = fd.ShapeDtypeStruct((size, size), np.float32)
+    narrowed = fd.jit(lambda x, y: x.astype(BF16) @ y.astype(BF16))
+    (report,) = reports(narrowed, [x, x], arch)
+    assert_enough([report], arch)
+
+
 STEPS = [
     pytest.param(model, marks=[] if model.name.startswith("MLP") else pytest.mark.exhaustive)
     for model in models(True)
@@ -117,22 +163,14 @@ STEPS = [
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", [80, 90])
 @pytest.mark.parametrize("model", STEPS, ids=lambda model: model.name)
-def test_training_steps_of_full_size_spill_nothing(model: Any, arch: int) -> None:
+def test_training_steps_of_full_size_fit(model: Any, arch: int) -> None:
     framework = Framework("funcdl")
 
     def typed(tree: Any) -> Any:
         return fd.tree.map(lambda x: fd.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
     p, count = typed(model.parameters()), fd.ShapeDtypeStruct((), np.float32)
-    stub = StubGpu(StubDriver(capabilities=(arch,)))
-    with installed(stub), fd.config.override(backend="gpu"):
-        with fd.default_matmul_precision("tensorfloat32"):
-            step = fd.jit(model.step(framework), donate_argnums=(0, 1, 2, 3))
-            lowered = step.lower(p, p, p, count, *typed(list(model.batch())))
-        pipeline = lowered._lowered._pipeline
-        backend = CudaBackend(lambda: stub.platform)  # with the real compiler
-        executable = CudaExecutable(backend, pipeline.simplified, pipeline.program, "step")
-        compiled = executable._compile(stub.platform.open(0))
-    assert not [kernel.why_not for kernel in compiled if kernel.cubin is None]
-    cubins = [kernel.cubin for kernel in compiled if kernel.cubin is not None]
-    assert [c.metadata["name"] for c in cubins if c.metadata["spill_bytes"]] == []
+    step = fd.jit(model.step(framework), donate_argnums=(0, 1, 2, 3))
+    with fd.default_matmul_precision("tensorfloat32"):
+        found = reports(step, [p, p, p, count, *typed(list(model.batch()))], arch)
+    assert_enough(found, arch)

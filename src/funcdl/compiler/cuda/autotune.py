@@ -328,8 +328,11 @@ def _option(kernel: Kernel, candidate: Candidate, model: GpuModel) -> _Option:
     return _Option(candidate.label, to_json(candidate.knobs), seconds, shared)
 
 
-def leaner_schedules(kernel: Kernel, schedule: Schedule, capability: int) -> list[Schedule]:
-    """What to take, the best first, where a thread has not the registers that a schedule needs.
+def leaner_schedules(
+    kernel: Kernel, schedule: Schedule, capability: int, shared_limit: int
+) -> list[Schedule]:
+    """What to take, the best first, where there are not the registers that a schedule needs, or
+    not the shared memory.
 
     A few schedules that give a thread fewer elements, by the estimate; of a hand-written kernel,
     its other tiles.
@@ -340,7 +343,7 @@ def leaner_schedules(kernel: Kernel, schedule: Schedule, capability: int) -> lis
     model = model_of(capability)
     found = [c.schedule for c in candidates(kernel, default_knobs(kernel, capability))]
     found = [s for s in found if _elements_held(kernel, s) < held]
-    found = [s for s in found if shared_bytes(kernel, s) <= model.shared_bytes]
+    found = [s for s in found if shared_bytes(kernel, s) <= shared_limit]
     return sorted(found, key=lambda s: estimate(kernel, s, model))[:LEANER]
 
 

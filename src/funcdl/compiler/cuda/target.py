@@ -221,7 +221,7 @@ class CudaExecutable(DeviceExecutable):
             for i, rendered in enumerate(all_rendered)
             if isinstance(rendered, TritonKernel)
         }
-        self._make_leaner(made, schedules, arch)
+        self._make_leaner(made, schedules, gpu)
         compiled = []
         for i, ((kernel, _), rendered) in enumerate(zip(kernels, all_rendered, strict=True)):
             if isinstance(rendered, UnsupportedKernel):
@@ -233,18 +233,20 @@ class CudaExecutable(DeviceExecutable):
         return compiled
 
     def _make_leaner(
-        self, made: dict[int, _Made], schedules: Sequence[Schedule], arch: int
+        self, made: dict[int, _Made], schedules: Sequence[Schedule], gpu: CudaDevice
     ) -> None:
-        """Replace code that spills registers by the first that does not, of other schedules.
+        """Replace code that spills registers, or needs more shared memory than there is.
 
-        Whether registers suffice depends on the shape, on what follows a product, and on Triton's
-        release. Where no schedule is better, the code stays. All kernels are tried side by side.
+        The first of other schedules' code that does neither is taken. It depends on the shape, on
+        what precedes and follows a product, and on Triton's release. Where no schedule is better,
+        the code stays. All kernels are tried side by side.
         """
+        arch, limit = gpu.capability, gpu.modules.shared_limit
         others: dict[int, list[TritonKernel]] = {}
         for i, code in made.items():
-            if code.spilled:
+            if any(code.excess(limit)):
                 kernel = self._commands.kernels[i][0]
-                leaner = leaner_schedules(kernel, schedules[i], arch)
+                leaner = leaner_schedules(kernel, schedules[i], arch, limit)
                 rendered = [_try_render(self._backend.render, kernel, s) for s in leaner]
                 others[i] = [k for k in rendered if isinstance(k, TritonKernel)]
         while others := {i: tries for i, tries in others.items() if tries}:
@@ -252,9 +254,9 @@ class CudaExecutable(DeviceExecutable):
             cubins = self._backend.compile(list(now.values()), arch)
             for (i, source), cubin in zip(now.items(), cubins, strict=True):
                 found = _Made(source, cubin)
-                if found.spilled < made[i].spilled:
+                if found.excess(limit) < made[i].excess(limit):
                     made[i] = found
-                    others[i] = others[i] if found.spilled else []
+                    others[i] = others[i] if any(found.excess(limit)) else []
 
     def _compile_unaligned(self, kernel: TritonKernel, arch: int) -> UnaryCompiler:
         return lambda: self._backend.compile([kernel], arch, aligned=False)[0]
@@ -279,10 +281,10 @@ class _Made:
     rendered: TritonKernel
     cubin: Cubin
 
-    @property
-    def spilled(self) -> int:
-        """Bytes of a thread's registers that went into memory."""
-        return int(self.cubin.metadata.get("spill_bytes", 0))
+    def excess(self, shared_limit: int) -> tuple[int, int]:
+        """Bytes of shared memory beyond what a program may use, and those that a thread spills."""
+        metadata = self.cubin.metadata
+        return max(metadata["shared"] - shared_limit, 0), int(metadata.get("spill_bytes", 0))
 
 
 def _hand_written(eqn: Eqn, name: str) -> list[LoweredKernel] | None:
