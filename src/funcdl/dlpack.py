@@ -69,7 +69,10 @@ def from_dlpack(external_array: Any, device: Any = None, copy: bool | None = Non
 
 
 def is_supported_dtype(dtype: Any) -> bool:
-    """Whether arrays of a dtype can be exchanged; NumPy exports no bfloat16."""
+    """Whether arrays of a dtype can be exchanged; NumPy exports no bfloat16.
+
+    See `jax.dlpack.is_supported_dtype`.
+    """
     try:
         found = dtypes.as_dtype(dtype)
     except TypeError:

@@ -36,6 +36,8 @@ def canonicalize_dtype(dtype: Any) -> np.dtype[Any]:
 
     Python's ``int``, ``float`` and ``complex`` stand for the default of their kind.
 
+    See `jax.dtypes.canonicalize_dtype`.
+
     Raises:
       TypeError: the dtype is not supported.
     """
@@ -43,12 +45,18 @@ def canonicalize_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def itemsize_bits(dtype: Any) -> int:
-    """How many bits an element takes."""
+    """How many bits an element takes (see `jax.dtypes.itemsize_bits`).
+
+    Raises:
+      TypeError: the dtype is not supported.
+    """
     return 8 * as_dtype(dtype).itemsize
 
 
 def scalar_type_of(x: Any) -> type:
     """Python's type for the elements of an array or for a scalar: bool, int, float or complex.
+
+    See `jax.dtypes.scalar_type_of`.
 
     Raises:
       TypeError: `x` is neither.

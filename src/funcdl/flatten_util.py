@@ -19,6 +19,8 @@ __all__ = ["ravel_pytree"]
 def ravel_pytree(pytree: Any) -> tuple[Array, Callable[[Any], Any]]:
     """The leaves of a pytree as one vector, and a function that takes such vectors apart again.
 
+    See `jax.flatten_util.ravel_pytree`.
+
     Args:
       pytree: of arrays and numbers. Leaves of several dtypes are promoted to one.
 
@@ -26,7 +28,6 @@ def ravel_pytree(pytree: Any) -> tuple[Array, Callable[[Any], Any]]:
       The leaves in row-major order, one after the other; and a function from vectors of this shape
       and dtype to pytrees of this structure, with the shapes and dtypes of the leaves. Both can be
       transformed: the function is linear where no leaf has integers.
-
     Raises (of the function):
       ShapeError: the vector has another shape.
       DtypeError: the vector has another dtype.

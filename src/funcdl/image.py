@@ -24,7 +24,7 @@ __all__ = ["ResizeMethod", "resize", "scale_and_translate"]
 
 
 class ResizeMethod(enum.Enum):
-    """How values between pixels are found."""
+    """How values between pixels are found (see `jax.image.ResizeMethod`)."""
 
     NEAREST = 0
     LINEAR = 1

@@ -31,17 +31,25 @@ def enable_x64(new_val: bool = True) -> AbstractContextManager[Any]:
     """64-bit types as the default, or none at all (see `jax.enable_x64`).
 
     The third mode, ``"explicit"``, is that of ``config.x64``.
+
+    A context manager; `new_val` is a bool.
     """
     return config.override(x64="on" if new_val else "off")
 
 
 def enable_checks(new_val: bool = True) -> AbstractContextManager[Any]:
-    """Check programs again after every pass of the compiler (see `jax.enable_checks`)."""
+    """Check programs again after every pass of the compiler (see `jax.enable_checks`).
+
+    A context manager; `new_val` is a bool.
+    """
     return config.override(check=bool(new_val))
 
 
 def check_tracer_leaks(new_val: bool = True) -> AbstractContextManager[Any]:
-    """Raise `LeakedTracerError` where a traced value outlives its trace, as `checking_leaks`."""
+    """A context where a traced value that outlives its trace is an error (`LeakedTracerError`).
+
+    It is `checking_leaks` with a switch, the bool `new_val`. See `jax.check_tracer_leaks`.
+    """
     return config.override(check_tracer_leaks=bool(new_val))
 
 
@@ -98,6 +106,8 @@ def numpy_dtype_promotion(new_val: str = "standard") -> AbstractContextManager[A
 def numpy_rank_promotion(new_val: str = "allow") -> AbstractContextManager[Any]:
     """Whether arrays of different ranks broadcast: ``"allow"`` is the only way.
 
+    A context manager; `new_val` is a text. See `jax.numpy_rank_promotion`.
+
     Raises:
       ArgumentError: another way, such as JAX's ``"raise"``.
     """
@@ -118,7 +128,10 @@ def ensure_compile_time_eval() -> AbstractContextManager[Any]:
 
 
 def effects_barrier() -> None:
-    """Wait until all side effects have happened. They have when a jitted call returns."""
+    """Wait until all side effects have happened. They have when a jitted call returns.
+
+    See `jax.effects_barrier`.
+    """
 
 
 def named_call(fun: F, *, name: str | None = None) -> F:
@@ -144,6 +157,8 @@ def typeof(x: Any) -> ShapedArray:
 
 def print_environment_info(return_string: bool = False) -> str | None:
     """Print versions, platform, compiler and flags, for a bug report.
+
+    See `jax.print_environment_info`.
 
     Args:
       return_string: whether to return the text and print nothing.

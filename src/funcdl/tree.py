@@ -65,12 +65,15 @@ def flatten_with_path(
     is_leaf: Callable[..., bool] | None = None,
     is_leaf_takes_path: bool = False,
 ) -> tuple[list[tuple[KeyPath, Any]], TreeDef]:
-    """Like `flatten`, each leaf paired with its path.
+    """Like `flatten`, each leaf paired with its path (see `jax.tree.flatten_with_path`).
 
     Args:
       tree: a pytree.
       is_leaf: which nodes to take for leaves.
       is_leaf_takes_path: whether to call it as ``is_leaf(path, node)``.
+
+    Returns:
+      Pairs of a path, a tuple of keys, and a leaf; and the structure.
     """
     if is_leaf is not None and is_leaf_takes_path:
         is_leaf = _without_path(tree, is_leaf)
@@ -83,7 +86,10 @@ def leaves_with_path(
     is_leaf: Callable[..., bool] | None = None,
     is_leaf_takes_path: bool = False,
 ) -> list[tuple[KeyPath, Any]]:
-    """The leaves of a tree, each paired with its path; arguments as for `flatten_with_path`."""
+    """The leaves of a tree, each paired with its path; arguments as for `flatten_with_path`.
+
+    See `jax.tree.leaves_with_path`.
+    """
     return flatten_with_path(tree, is_leaf, is_leaf_takes_path)[0]
 
 
@@ -94,7 +100,10 @@ def map_with_path(
     is_leaf: Callable[..., bool] | None = None,
     is_leaf_takes_path: bool = False,
 ) -> PyTree:
-    """Like `map`; `f` gets the leaf's path first. See `flatten_with_path` for the last two."""
+    """Like `map`; `f` gets the leaf's path first. See `flatten_with_path` for the last two.
+
+    See `jax.tree.map_with_path`.
+    """
     pairs, treedef = flatten_with_path(tree, is_leaf, is_leaf_takes_path)
     others = [treedef.flatten_up_to(other) for other in rest]
     outs = [f(*pair, *subtrees) for pair, *subtrees in zip(pairs, *others, strict=True)]

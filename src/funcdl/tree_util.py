@@ -99,12 +99,18 @@ register_pytree_node(
 
 
 def all_leaves(iterable: Iterable[Any], is_leaf: LeafTest | None = None) -> bool:
-    """Whether no element is a container."""
+    """Whether no element is a container (see `jax.tree_util.all_leaves`).
+
+    `is_leaf` says which containers to take for leaves.
+    """
     return optree.all_leaves(iterable, is_leaf, namespace=NAMESPACE)
 
 
 def is_tree_node(typ: type) -> bool:
-    """Whether instances of a class are containers: registered, or known from the start."""
+    """Whether instances of a class are containers: registered, or known from the start.
+
+    None, tuples, lists and dicts are known (see `jax.tree_util.register_pytree_node` for others).
+    """
     if typ is type(None):
         return True
     if issubclass(typ, tuple) and hasattr(typ, "_fields"):
@@ -115,6 +121,8 @@ def is_tree_node(typ: type) -> bool:
 def flatten_one_level(node: Any) -> tuple[list[Any], Any]:
     """The children of a container, and what else it is made of.
 
+    See `optree.tree_flatten_one_level`.
+
     Raises:
       ValueError: it is a leaf.
     """
@@ -123,7 +131,10 @@ def flatten_one_level(node: Any) -> tuple[list[Any], Any]:
 
 
 def flatten_one_level_with_keys(node: Any) -> tuple[list[tuple[Any, Any]], Any]:
-    """As `flatten_one_level`, with ``(key, child)`` for each child."""
+    """As `flatten_one_level`, with ``(key, child)`` for each child.
+
+    It raises the same error. See `jax.tree_util.flatten_one_level_with_keys`.
+    """
     children, aux, entries, _ = optree.tree_flatten_one_level(node, namespace=NAMESPACE)
     kind = optree.tree_structure(node, namespace=NAMESPACE).kind
     keys = [key_of(entry, type(node), kind) for entry in entries]
@@ -131,15 +142,22 @@ def flatten_one_level_with_keys(node: Any) -> tuple[list[tuple[Any, Any]], Any]:
 
 
 def treedef_children(treedef: TreeDef) -> list[TreeDef]:
-    """The structures of a container's children."""
+    """The structures of a container's children (see `jax.tree_util.treedef_children`).
+
+    Returns:
+      A list of structures.
+    """
     return treedef.children()
 
 
 def treedef_is_leaf(treedef: TreeDef) -> bool:
-    """Whether a structure is that of a leaf, or of a container without children."""
+    """Whether a structure is that of a leaf, or of a container without children.
+
+    See `jax.tree_util.treedef_is_leaf`.
+    """
     return treedef.num_nodes == 1
 
 
 def treedef_tuple(treedefs: Iterable[TreeDef]) -> TreeDef:
-    """The structure of a tuple of trees with these structures."""
+    """The structure of a tuple of trees of these structures (see `jax.tree_util.treedef_tuple`)."""
     return optree.treespec_tuple(treedefs, namespace=NAMESPACE)

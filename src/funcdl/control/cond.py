@@ -64,6 +64,7 @@ def cond(
     Raises:
       ShapeError: `pred` is no scalar, or the outputs' types differ.
       TreeError: the outputs' structures differ.
+      ArgumentError: `operand` is given beside `operands`.
     """
     operands = _with_operand("cond", operands, operand)
     value = as_array(pred)

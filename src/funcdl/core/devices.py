@@ -15,7 +15,7 @@ from funcdl.errors import ArgumentError
 
 @record
 class Device:
-    """Where arrays live.
+    """Where arrays live (see `jax.Device`).
 
     Attributes:
       platform: ``"cpu"`` or ``"gpu"``.
@@ -125,7 +125,7 @@ def check_platform(name: str, platform: Any) -> None:
 
 
 def devices(backend: str | None = None) -> list[Device]:
-    """All devices of a platform, by default of `default_backend`.
+    """All devices of a platform, by default of `default_backend` (see `jax.devices`).
 
     There is one CPU, however many cores it has.
 
@@ -142,8 +142,16 @@ def local_devices(
 ) -> list[Device]:
     """The devices of this process; arguments as for `jax.local_devices`.
 
+    Args:
+      process_index, host_id: None or 0, the only process.
+      backend: the platform; None: that of `default_backend`.
+
+    Returns:
+      A list of `Device`.
+
     Raises:
       ArgumentError: there is no such process or platform.
+      DeviceError: its driver is missing.
     """
     for number in (process_index, host_id):
         if number not in (None, 0):
@@ -152,32 +160,62 @@ def local_devices(
 
 
 def device_count(backend: str | None = None) -> int:
-    """How many devices there are."""
+    """How many devices there are (see `jax.device_count`).
+
+    An int; `backend` and errors are those of `devices`.
+    """
     return len(devices(backend))
 
 
 def local_device_count(backend: str | None = None) -> int:
-    """How many devices this process has."""
+    """How many devices this process has (see `jax.local_device_count`).
+
+    An int; `backend` and errors are those of `devices`.
+    """
     return len(local_devices(backend=backend))
 
 
 def default_backend() -> str:
-    """The platform that jitted functions run on: the CPU unless ``config.backend`` is "gpu"."""
+    """The platform that jitted functions run on: the CPU unless ``config.backend`` is "gpu".
+
+    See `jax.default_backend`.
+
+    Returns:
+      "cpu" or "gpu".
+    """
     return config.backend if config.backend in _factories else CPU.platform
 
 
 def process_count(backend: str | None = None) -> int:
-    """How many processes take part: this one alone."""
+    """How many processes take part: this one alone (see `jax.process_count`).
+
+    An int. `backend` has no effect but to be checked.
+
+    Raises:
+      ArgumentError: there is no such platform.
+    """
     check_platform("process_count", backend)
     return 1
 
 
 def process_index(backend: str | None = None) -> int:
-    """The number of this process."""
+    """The number of this process (see `jax.process_index`).
+
+    An int. `backend` has no effect but to be checked.
+
+    Raises:
+      ArgumentError: there is no such platform.
+    """
     check_platform("process_index", backend)
     return 0
 
 
 def process_indices(backend: str | None = None) -> list[int]:
-    """The numbers of all processes."""
+    """The numbers of all processes (see `jax.process_indices`).
+
+    A list of ints. `backend` has no effect but to be checked.
+
+    Raises:
+      ArgumentError: there is no such platform.
+    """
     return list(range(process_count(backend)))

@@ -246,7 +246,10 @@ def index_dtype(size: int) -> DType:
 
 
 def issubdtype(a: Any, b: Any) -> bool:
-    """``numpy.issubdtype`` where bfloat16 counts as floating, as ``jax.numpy.issubdtype``."""
+    """``numpy.issubdtype`` where bfloat16 counts as floating, as ``jax.numpy.issubdtype``.
+
+    `a` and `b` are dtypes, or types of NumPy's scalars.
+    """
     scalar = a if isinstance(a, type) and issubclass(a, np.generic) else np.dtype(a).type
     if scalar is not bfloat16:
         return bool(np.issubdtype(scalar, b))

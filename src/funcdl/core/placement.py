@@ -50,7 +50,14 @@ def device_put(
 
 
 def device_get(x: Any) -> Any:
-    """The leaves of a pytree as NumPy arrays, read-only and without a copy where possible."""
+    """The leaves of a pytree as NumPy arrays, read-only and without a copy where possible.
+
+    See `jax.device_get`.
+
+    Raises:
+      LeafTypeError: a leaf is no array or scalar.
+      TracerArrayError: a leaf is traced.
+    """
     return tree.map(lambda leaf: as_array(leaf).__array__(), x)
 
 
@@ -67,7 +74,10 @@ def block_until_ready(x: Any) -> Any:
 
 
 def copy_to_host_async(x: Any) -> Any:
-    """Start to copy every array of a pytree to the host, where all are; returns the pytree."""
+    """Start to copy every array of a pytree to the host, where all are; returns the pytree.
+
+    Shapes and dtypes stay. See `jax.copy_to_host_async`.
+    """
     return x
 
 
@@ -75,6 +85,8 @@ def live_arrays(platform: str | None = None) -> list[Array]:
     """All arrays that have not been deleted, found among the objects of the garbage collector.
 
     Constants of traced programs are among them.
+
+    See `jax.live_arrays`.
 
     Args:
       platform: ``"cpu"``, ``"gpu"``, or None for arrays on any.

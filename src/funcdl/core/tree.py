@@ -36,29 +36,58 @@ def _register(*arguments: Any, **options: Any) -> None:
 
 
 def flatten(tree: PyTree, is_leaf: LeafTest | None = None) -> tuple[list[Any], TreeDef]:
-    """The leaves of a tree, left to right, and its structure."""
+    """The leaves of a tree, left to right, and its structure (see `jax.tree.flatten`).
+
+    `is_leaf`, called with every node, says which to take for leaves. None is a container without
+    leaves.
+    """
     return optree.tree_flatten(tree, is_leaf=is_leaf, namespace=NAMESPACE)
 
 
 def unflatten(treedef: TreeDef, leaves: Iterable[Any]) -> PyTree:
-    """The tree of this structure with these leaves."""
+    """The tree of this structure with these leaves (see `jax.tree.unflatten`).
+
+    Raises:
+      ValueError: there are more or fewer leaves than in the structure.
+    """
     return optree.tree_unflatten(treedef, leaves)
 
 
 def leaves(tree: PyTree, is_leaf: LeafTest | None = None) -> list[Any]:
-    """The leaves of a tree, left to right."""
+    """The leaves of a tree, left to right (see `jax.tree.leaves`).
+
+    `is_leaf`, called with every node, says which to take for leaves. None is a container without
+    leaves.
+    """
     return optree.tree_leaves(tree, is_leaf=is_leaf, namespace=NAMESPACE)
 
 
 def structure(tree: PyTree, is_leaf: LeafTest | None = None) -> TreeDef:
-    """The structure of a tree, without its leaves."""
+    """The structure of a tree, without its leaves (see `jax.tree.structure`).
+
+    `is_leaf`, called with every node, says which to take for leaves. None is a container without
+    leaves.
+    """
     return optree.tree_structure(tree, is_leaf=is_leaf, namespace=NAMESPACE)
 
 
 def map(
     f: Callable[..., Any], tree: PyTree, *rest: PyTree, is_leaf: LeafTest | None = None
 ) -> PyTree:
-    """Apply `f` to each leaf, together with the matching subtrees of `rest`."""
+    """Apply `f` to each leaf, together with the matching subtrees of `rest` (see `jax.tree.map`).
+
+    Args:
+      f: called with a leaf of `tree` and what is in its place in each of `rest`.
+      tree: a pytree.
+      rest: pytrees of which the structure of `tree` is a prefix.
+      is_leaf: which nodes of `tree` to take for leaves.
+
+    Returns:
+      A pytree of the structure of `tree`.
+
+    Raises:
+      ValueError: the structures differ.
+    """
     return optree.tree_map(f, tree, *rest, is_leaf=is_leaf, namespace=NAMESPACE)
 
 
@@ -99,7 +128,13 @@ def reduce(
     initializer: Any = _UNSET,
     is_leaf: LeafTest | None = None,
 ) -> Any:
-    """Fold `function` over the leaves, left to right.
+    """Fold `function` over the leaves, left to right (see `jax.tree.reduce`).
+
+    Args:
+      function: called with the result so far and the next leaf.
+      tree: a pytree.
+      initializer: the first result so far; by default the first leaf.
+      is_leaf: which nodes to take for leaves.
 
     Raises:
       TypeError: there are no leaves and no `initializer`.
@@ -118,6 +153,8 @@ def reduce_associative(
     is_leaf: LeafTest | None = None,
 ) -> Any:
     """Combine what the first and the second half of the leaves combine to.
+
+    See `jax.tree.reduce_associative`.
 
     Args:
       operation: an associative function.
@@ -144,14 +181,27 @@ def _fold_halves(operation: Callable[[Any, Any], Any], values: list[Any]) -> Any
 
 
 def all(tree: PyTree, *, is_leaf: LeafTest | None = None) -> bool:
-    """Whether every leaf is true."""
+    """Whether every leaf is true (see `jax.tree.all`).
+
+    `is_leaf` says which nodes to take for leaves.
+    """
     return builtins.all(leaves(tree, is_leaf))
 
 
 def transpose(outer: TreeDef, inner: TreeDef | None, tree: PyTree) -> PyTree:
-    """Turn an outer tree of inner trees inside out.
+    """Turn an outer tree of inner trees inside out (see `jax.tree.transpose`).
 
     Where `inner` is None it is found: the structure of what stands at the first leaf of `outer`.
+
+    Args:
+      outer, inner: the structures.
+      tree: a pytree whose structure is `outer` with `inner` at every leaf.
+
+    Returns:
+      A pytree of structure `inner` with `outer` at every leaf.
+
+    Raises:
+      ValueError: `tree` has another number of leaves.
     """
     if inner is None:
         inner = structure(outer.flatten_up_to(tree)[0])
@@ -160,6 +210,13 @@ def transpose(outer: TreeDef, inner: TreeDef | None, tree: PyTree) -> PyTree:
 
 def broadcast(prefix_tree: PyTree, full_tree: PyTree, is_leaf: LeafTest | None = None) -> PyTree:
     """A tree of the structure of `full_tree`, with the leaves of a prefix of it.
+
+    See `jax.tree.broadcast`.
+
+    Args:
+      prefix_tree: a pytree whose leaves stand where `full_tree` may have subtrees.
+      full_tree: a pytree.
+      is_leaf: which nodes to take for leaves.
 
     Raises:
       ValueError: `prefix_tree` is not a tree prefix of `full_tree`.
@@ -245,7 +302,13 @@ def register_pytree_with_keys(
 
 
 def register_pytree_with_keys_class(cls: type[T]) -> type[T]:
-    """Class decorator: use the methods `tree_flatten_with_keys` and `tree_unflatten`."""
+    """Class decorator: use the methods `tree_flatten_with_keys` and `tree_unflatten`.
+
+    The class is returned. See `jax.tree_util.register_pytree_with_keys_class`.
+
+    Raises:
+      ValueError: the class is registered already.
+    """
     node_class: Any = cls
     register_pytree_with_keys(cls, node_class.tree_flatten_with_keys, node_class.tree_unflatten)
     return cls
@@ -270,7 +333,13 @@ def static(**kwargs: Any) -> Any:
 
 
 def register_pytree_node_class(cls: type[T]) -> type[T]:
-    """Class decorator: use the class's `tree_flatten` and `tree_unflatten` methods."""
+    """Class decorator: use the class's `tree_flatten` and `tree_unflatten` methods.
+
+    The class is returned. See `jax.tree_util.register_pytree_node_class`.
+
+    Raises:
+      ValueError: the class is registered already.
+    """
     node_class: Any = cls
     register_pytree_node(cls, methodcaller("tree_flatten"), node_class.tree_unflatten)
     return cls

@@ -14,7 +14,7 @@ KeyPath = tuple[Any, ...]
 
 @record
 class SequenceKey:
-    """The position of a child in a list or tuple."""
+    """The position of a child in a list or tuple (see `jax.tree_util.SequenceKey`)."""
 
     idx: int
 
@@ -24,7 +24,7 @@ class SequenceKey:
 
 @record
 class DictKey:
-    """The key of a child in a dict."""
+    """The key of a child in a dict (see `jax.tree_util.DictKey`)."""
 
     key: Any
 
@@ -34,7 +34,10 @@ class DictKey:
 
 @record
 class GetAttrKey:
-    """The attribute that holds a child, of a named tuple or a registered class."""
+    """The attribute that holds a child, of a named tuple or a registered class.
+
+    See `jax.tree_util.GetAttrKey`.
+    """
 
     name: str
 
@@ -44,7 +47,10 @@ class GetAttrKey:
 
 @record
 class FlattenedIndexKey:
-    """The number of a child of a class that was registered without keys."""
+    """The number of a child of a class that was registered without keys.
+
+    See `jax.tree_util.FlattenedIndexKey`.
+    """
 
     key: int
 

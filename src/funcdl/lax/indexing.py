@@ -75,6 +75,7 @@ def dynamic_slice(
 
     Raises:
       ShapeError: sizes or starts do not fit.
+      ArgumentError: `allow_negative_indices` has another number of entries than dimensions.
     """
     x = array("dynamic_slice", operand)
     starts = _starts("dynamic_slice", x, start_indices, allow_negative_indices)
@@ -157,6 +158,7 @@ def dynamic_update_slice(
     Raises:
       ShapeError: update or starts do not fit.
       DtypeError: the dtypes differ.
+      ArgumentError: `allow_negative_indices` has another number of entries than dimensions.
     """
     x = array("dynamic_update_slice", operand)
     value = convert_scalar("dynamic_update_slice", update, x)
@@ -248,6 +250,9 @@ def index_take(src: ArrayLike, idxs: Sequence[ArrayLike], axes: Sequence[int]) -
 
     Returns:
       An array of shape ``(n, *rest)``, where `rest` are the sizes along the other axes.
+
+    Raises:
+      ArgumentError: there are no such axes, or not as many indices.
     """
     x = array("index_take", src)
     places = [array("index_take", index) for index in idxs]

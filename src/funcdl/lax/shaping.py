@@ -249,6 +249,9 @@ def collapse(operand: ArrayLike, start_dimension: int, stop_dimension: int | Non
     Args:
       operand: the array.
       start_dimension, stop_dimension: negative numbers count from the end; None is the end.
+
+    Returns:
+      An array of the same dtype.
     """
     x = array("collapse", operand)
     start, stop = _bounds(start_dimension, stop_dimension, x.ndim)
@@ -319,6 +322,9 @@ def index_in_dim(operand: ArrayLike, index: int, axis: int = 0, keepdims: bool =
       index: the place; negative numbers count from the end.
       axis: the dimension.
       keepdims: whether it stays, with size 1.
+
+    Returns:
+      An array of the same dtype.
 
     Raises:
       ArgumentError: there is no such axis.

@@ -72,16 +72,21 @@ def _saturated(x: Any, bounds: tuple[float, float]) -> tuple[Any, Any]:
 
 
 def sigmoid(x: Any) -> Any:
-    """``1 / (1 + exp(-x))``."""
+    """``1 / (1 + exp(-x))`` (see `jax.nn.sigmoid`).
+
+    The shape stays; integers and bools become floats.
+    """
     (x,) = promote_inexact("sigmoid", x)
     return lax.logistic(x)
 
 
 def silu(x: Any) -> Any:
-    """``x * sigmoid(x)``, also called swish.
+    """``x * sigmoid(x)``, also called swish (see `jax.nn.silu`).
 
     From Elfwing, Uchibe and Doya, "Sigmoid-weighted linear units for neural network function
     approximation in reinforcement learning" (2018).
+
+    The shape stays; integers and bools become floats.
     """
     (x,) = promote_inexact("silu", x)
     value, inner = _saturated(x, _SIGMOID_SATURATED)
@@ -118,7 +123,10 @@ def _tanh_gelu(x: Any) -> Any:
 
 
 def softplus(x: Any) -> Any:
-    """``log(1 + exp(x))``, a smooth `relu`."""
+    """``log(1 + exp(x))``, a smooth `relu` (see `jax.nn.softplus`).
+
+    The shape stays; integers and bools become floats.
+    """
     x, _ = promote_inexact("softplus", x, 0)
     positive = x > 0
     # The exponent is never positive, so nothing overflows; both branches have slope 1/2 at 0.
@@ -126,10 +134,14 @@ def softplus(x: Any) -> Any:
 
 
 def elu(x: Any, alpha: Any = 1.0) -> Any:
-    """``x`` where it is positive, else ``alpha * (exp(x) - 1)``.
+    """``x`` where it is positive, else ``alpha * (exp(x) - 1)`` (see `jax.nn.elu`).
 
     From Clevert, Unterthiner and Hochreiter, "Fast and accurate deep network learning by
     exponential linear units" (2016).
+
+    Args:
+      x: an array, whose shape stays; integers and bools become floats.
+      alpha: minus the limit for small `x`, a scalar or an array that broadcasts.
     """
     x, _ = promote_inexact("elu", x, 0.0)
     positive = x > 0
@@ -138,9 +150,13 @@ def elu(x: Any, alpha: Any = 1.0) -> Any:
 
 
 def celu(x: Any, alpha: Any = 1.0) -> Any:
-    """``x`` where it is positive, else ``alpha * (exp(x / alpha) - 1)``.
+    """``x`` where it is positive, else ``alpha * (exp(x / alpha) - 1)`` (see `jax.nn.celu`).
 
     From Barron, "Continuously differentiable exponential linear units" (2017).
+
+    Args:
+      x: an array, whose shape stays; integers and bools become floats.
+      alpha: minus the limit for small `x`, a scalar or an array that broadcasts.
     """
     x, _ = promote_inexact("celu", x, 0.0)
     positive = x > 0
@@ -151,24 +167,35 @@ def selu(x: Any) -> Any:
     """`elu` with constants that keep the variance of a deep network's activations at 1.
 
     From Klambauer et al., "Self-normalizing neural networks" (2017).
+
+    The shape stays; integers and bools become floats. See `jax.nn.selu`.
     """
     return _SELU_SCALE * elu(x, _SELU_ALPHA)
 
 
 def log_sigmoid(x: Any) -> Any:
-    """``log(sigmoid(x))``, exact where that is close to 0 or very negative."""
+    """``log(sigmoid(x))``, exact where that is close to 0 or very negative.
+
+    The shape stays; integers and bools become floats. See `jax.nn.log_sigmoid`.
+    """
     (x,) = promote_inexact("log_sigmoid", x)
     return -softplus(-x)
 
 
 def mish(x: Any) -> Any:
-    """``x * tanh(softplus(x))``; from Misra, "Mish: a self regularized activation" (2019)."""
+    """``x * tanh(softplus(x))``; from Misra, "Mish: a self regularized activation" (2019).
+
+    The shape stays; integers and bools become floats. See `jax.nn.mish`.
+    """
     x, _ = promote_inexact("mish", x, 0)
     return _with_limits(lambda x: x * fnp.tanh(softplus(x)), x)
 
 
 def soft_sign(x: Any) -> Any:
-    """``x / (1 + |x|)``."""
+    """``x / (1 + |x|)`` (see `jax.nn.soft_sign`).
+
+    The shape stays; integers and bools become floats.
+    """
     x, _ = promote_inexact("soft_sign", x, 0)
     finite = fnp.isfinite(x)
     inner = fnp.where(finite, x, 0)
@@ -176,7 +203,7 @@ def soft_sign(x: Any) -> Any:
 
 
 def squareplus(x: Any, b: Any = 4) -> Any:
-    """``(x + sqrt(x**2 + b)) / 2``, a smooth `relu` that is algebraic.
+    """``(x + sqrt(x**2 + b)) / 2``, a smooth `relu` that is algebraic (see `jax.nn.squareplus`).
 
     From Barron, "Squareplus: a softplus-like algebraic rectifier" (2021). Neither large arguments
     overflow nor negative ones cancel.
@@ -184,6 +211,9 @@ def squareplus(x: Any, b: Any = 4) -> Any:
     Args:
       x: an array.
       b: how round the bend is; 0 gives `relu`.
+
+    Returns:
+      An array of the shape to which both broadcast; integers and bools become floats.
     """
     x, b = promote_inexact("squareplus", x, b)
 
@@ -205,6 +235,8 @@ def log1mexp(x: Any) -> Any:
 
     From Maechler, "Accurately computing log(1 - exp(-|a|))" (2012): two forms, which meet where
     ``exp(-x)`` is one half.
+
+    The shape stays; integers and bools become floats. See `jax.nn.log1mexp`.
     """
     (x,) = promote_inexact("log1mexp", x)
     small = x < math.log(2)

@@ -56,23 +56,42 @@ _DISTRIBUTIONS = ("truncated_normal", "normal", "uniform")
 
 
 class Initializer(Protocol):
-    """Makes an array of a shape and dtype (None means the initialiser's own) from a random key."""
+    """Makes an array of a shape and dtype (None means the initialiser's own) from a random key.
+
+    See `jax.nn.initializers.Initializer`.
+    """
 
     def __call__(self, key: Any, shape: Sequence[int], dtype: Any = None) -> Any: ...
 
 
 def zeros(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:
-    """An initialiser: an array of zeros."""
+    """An initialiser: an array of zeros (see `jax.nn.initializers.zeros`).
+
+    Of shape `shape` and dtype `dtype`, by default the default float; `key` is not used.
+
+    Raises:
+      ShapeError: a size is negative.
+    """
     return fnp.zeros(tuple(shape), _dtype(dtype))
 
 
 def ones(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:
-    """An initialiser: an array of ones."""
+    """An initialiser: an array of ones (see `jax.nn.initializers.ones`).
+
+    Of shape `shape` and dtype `dtype`, by default the default float; `key` is not used.
+
+    Raises:
+      ShapeError: a size is negative.
+    """
     return fnp.ones(tuple(shape), _dtype(dtype))
 
 
 def constant(value: Any, dtype: Any = None) -> Initializer:
-    """An initialiser: an array full of `value`, a scalar or an array that broadcasts."""
+    """An initialiser: an array full of `value`, a scalar or an array that broadcasts.
+
+    The initialiser makes arrays of `dtype` unless it is asked for another one. See
+    `jax.nn.initializers.constant`.
+    """
     own_dtype = dtype
 
     def init(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:
@@ -82,7 +101,14 @@ def constant(value: Any, dtype: Any = None) -> Initializer:
 
 
 def normal(stddev: Any = 1e-2, dtype: Any = None) -> Initializer:
-    """An initialiser: normal numbers with mean 0."""
+    """An initialiser: normal numbers with mean 0 (see `jax.nn.initializers.normal`).
+
+    `stddev` is their deviation. The initialiser makes arrays of `dtype`, a float, unless it is
+    asked for another one.
+
+    Raises (when called):
+      DtypeError: it is asked for another dtype than a float.
+    """
     own_dtype = dtype
 
     def init(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:
@@ -97,6 +123,18 @@ def truncated_normal(
     """An initialiser: normal numbers, those outside ``(lower, upper) * stddev`` drawn again.
 
     `stddev` is the deviation before the cut, as in JAX.
+
+    See `jax.nn.initializers.truncated_normal`.
+
+    See `jax.nn.initializers.truncated_normal`.
+
+    Args:
+      stddev: the deviation of the normal distribution.
+      dtype: the default dtype of the result, a float.
+      lower, upper: the bounds, in deviations.
+
+    Raises (when called):
+      DtypeError: it is asked for another dtype than a float.
     """
     own_dtype = dtype
 
@@ -108,7 +146,13 @@ def truncated_normal(
 
 
 def uniform(scale: Any = 1e-2, dtype: Any = None) -> Initializer:
-    """An initialiser: uniform numbers in ``[0, scale)``."""
+    """An initialiser: uniform numbers in ``[0, scale)`` (see `jax.nn.initializers.uniform`).
+
+    The initialiser makes arrays of `dtype`, a float, unless it is asked for another one.
+
+    Raises (when called):
+      DtypeError: it is asked for another dtype than a float.
+    """
     own_dtype = dtype
 
     def init(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:
@@ -131,6 +175,10 @@ def variance_scaling(
     Axes in none of the three groups below are a receptive field, such as the spatial axes of a
     convolution, and count towards both fans.
 
+    See `jax.nn.initializers.variance_scaling`.
+
+    See `jax.nn.initializers.variance_scaling`.
+
     Args:
       scale: positive.
       mode: the fan: ``"fan_in"``, ``"fan_out"``, or their ``"fan_avg"`` or ``"fan_geo_avg"``.
@@ -142,6 +190,7 @@ def variance_scaling(
 
     Raises:
       ArgumentError: an unknown mode or distribution; when called, an array without these axes.
+      DtypeError: when called, another dtype than a float.
     """
     if mode not in _MODES:
         raise ArgumentError(f"mode must be one of {', '.join(_MODES)}; got {mode!r}")
@@ -200,6 +249,13 @@ def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> In
 
     Raises (when called):
       ArgumentError: the array has fewer than two axes, or not that one.
+
+    See `jax.nn.initializers.orthogonal`.
+
+    Args:
+      scale: a scalar.
+      column_axis: see above.
+      dtype: the default dtype of the result.
     """
     own_dtype = dtype
 
@@ -230,6 +286,13 @@ def delta_orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None)
 
     Raises (when called):
       ArgumentError: the array has another number of axes, or more inputs than outputs.
+
+    See `jax.nn.initializers.delta_orthogonal`.
+
+    Args:
+      scale: what to multiply by.
+      column_axis: the axis of columns, as for `orthogonal`.
+      dtype: the default dtype of the result.
     """
     own_dtype = dtype
 
@@ -270,6 +333,7 @@ def _person(name: str, scale: float, mode: str, distribution: str) -> Any:
     make.__name__ = make.__qualname__ = name
     make.__doc__ = (
         f"An initialiser: `variance_scaling` with scale {scale}, {mode} and {distribution} numbers."
+        f"\n\nThe other arguments and the errors are its, too. See `jax.nn.initializers.{name}`."
     )
     return make
 

@@ -22,6 +22,9 @@ def linear_init(
 ) -> LinearParams:
     """Parameters of an affine map.
 
+    A dict: "w" of shape ``(in_features, out_features)``, and "b" of shape ``(out_features,)``. It
+    is one of funcdl's own: JAX has no layers.
+
     Args:
       key: a random key; all of it goes to the weights, so give `b_init` none that needs one.
       in_features, out_features: sizes.
@@ -38,6 +41,17 @@ def linear_init(
 
 
 def linear_apply(params: LinearParams, x: Any) -> Any:
-    """``x @ w + b`` for `x` of shape ``(..., in_features)``."""
+    """``x @ w + b`` for `x` of shape ``(..., in_features)``.
+
+    The result has shape ``(..., out_features)`` and the dtype to which both promote. It is one of
+    funcdl's own: JAX has no layers.
+
+    Args:
+      params: from `linear_init`.
+      x: the inputs.
+
+    Raises:
+      ShapeError: `x` has another last size.
+    """
     out = x @ params["w"]
     return out + params["b"] if "b" in params else out

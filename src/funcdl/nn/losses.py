@@ -91,6 +91,8 @@ def softmax_cross_entropy_with_integer_labels(logits: Any, labels: Any, axis: in
 def mse(predictions: Any, targets: Any) -> Any:
     """The mean of squared differences, a scalar.
 
+    It is the mean of what `optax.squared_error` gives.
+
     Args:
       predictions, targets: arrays of one shape.
 

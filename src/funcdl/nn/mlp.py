@@ -24,6 +24,8 @@ def mlp_init(
 ) -> list[LinearParams]:
     """Parameters of a multi-layer perceptron, one entry a layer.
 
+    Each is a dict as `linear_init` makes it. It is one of funcdl's own: JAX has no layers.
+
     Args:
       key: a random key.
       sizes: the number of inputs, of units in each hidden layer, and of outputs.
@@ -54,10 +56,15 @@ def mlp_apply(
 ) -> Any:
     """Outputs of shape ``(..., sizes[-1])`` for inputs of shape ``(..., sizes[0])``.
 
+    It is one of funcdl's own: JAX has no layers.
+
     Args:
       params: from `mlp_init`.
       x: the inputs.
       activation: applied after every layer but the last.
+
+    Raises:
+      ShapeError: `x` has another last size.
     """
     *hidden, last = params
     for layer in hidden:

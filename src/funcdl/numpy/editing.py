@@ -66,6 +66,7 @@ def delete(
       ConcretizationError: a vector is traced without that promise.
       DtypeError: the indices are no integers or bools.
       IndexError: an index is out of range.
+      ArgumentError: there is no such axis.
     """
     arr = as_operand("delete", arr)
     if axis is None:
@@ -108,6 +109,7 @@ def insert(arr: ArrayLike, obj: Any, values: ArrayLike, axis: int | None = None)
 
     Raises:
       DtypeError: the indices are no integers.
+      ArgumentError: there is no such axis.
     """
     arr = as_operand("insert", arr)
     if axis is None:

@@ -162,7 +162,7 @@ def _one(n: int | None) -> Axes:
 
 
 def fft(a: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None = None) -> Any:
-    """The discrete Fourier transform along an axis (see `numpy.fft.fft`).
+    """The discrete Fourier transform along an axis: `fftn` along one (see `numpy.fft.fft`).
 
     Args:
       a: an array of numbers.
@@ -216,8 +216,8 @@ def _swapped(name: str, norm: str | None) -> str:
 def hfft(a: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None = None) -> Any:
     """The real transform of numbers that are symmetric with conjugates, given the first half.
 
-    The result is real and has `n` elements along the axis, by default twice its size, minus 2.
-    Arguments and errors are those of `fft`. See `numpy.fft.hfft`.
+    Its inverse is `ihfft`. The result is real and has `n` elements along the axis, by default
+    twice its size, minus 2. Arguments and errors are those of `fft`. See `numpy.fft.hfft`.
     """
     x = _operand("hfft", FftType.FFT, a)
     norm = _swapped("hfft", norm)

@@ -268,7 +268,8 @@ def allclose(
 def array_equal(a1: ArrayLike, a2: ArrayLike, equal_nan: bool = False) -> Any:
     """Whether two arrays have one shape and equal elements, as a bool array of shape ().
 
-    False if `a1` or `a2` is no array or scalar. With `equal_nan`, NaN equals NaN. See `numpy.array_equal`.
+    False if `a1` or `a2` is no array or scalar. With `equal_nan`, NaN equals NaN. See
+    `numpy.array_equal`.
     """
     try:
         a1, a2 = array("array_equal", a1), array("array_equal", a2)

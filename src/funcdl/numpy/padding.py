@@ -34,7 +34,8 @@ def pad(
       array: the array.
       pad_width: how many: one number, ``(before, after)``, or such a pair for each dimension.
       mode: "constant", "edge", "reflect", "symmetric" or "wrap".
-      constant_values: for "constant": one scalar, by default 0, or in the form of `pad_width`.
+      kwargs: `constant_values`, for "constant" alone: one scalar, by default 0, or in the form of
+        `pad_width`.
 
     Raises:
       ArgumentError: an unknown mode, or a width that is negative or too large for the mode.

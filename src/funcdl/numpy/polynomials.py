@@ -45,6 +45,9 @@ def polyval(p: ArrayLike, x: ArrayLike, *, unroll: int = 16) -> Any:
       p: the coefficients, in the first dimension; further dimensions broadcast with `x`.
       x: where to evaluate.
       unroll: up to how many coefficients the loop is written out.
+
+    Returns:
+      An array in the dtype to which both promote.
     """
     p, x = promote_dtypes("polyval", p, x)
     count = p.aval.shape[0] if p.aval.ndim else 0

@@ -139,6 +139,12 @@ def sum(
       initial: a scalar to add.
       where: bools that broadcast with `a`; elements where it is false are left out.
       promote_integers: see `dtype`.
+
+    Returns:
+      An array of shape (), or of the axes that are left.
+
+    Raises:
+      ArgumentError: there is no such axis, or `out` is given.
     """
     return _accumulate(
         "sum", reduction.reduce_sum, add, 0, a, axis, dtype, out, keepdims, initial, where,
@@ -318,6 +324,9 @@ def argmax(
       out: must be None.
       keepdims: whether the axis stays, with size 1.
 
+    Returns:
+      An array of the default integer type.
+
     Raises:
       ArgumentError: there are no elements.
     """
@@ -364,6 +373,12 @@ def cumsum(a: ArrayLike, axis: int | None = None, dtype: DTypeLike = None, out: 
       dtype: the element type of the result; by default that of `a`, for bools the default integer
         type.
       out: must be None.
+
+    Returns:
+      An array of the shape of `a`, or of one dimension for None.
+
+    Raises:
+      ArgumentError: there is no such axis, or `out` is given.
     """
     return _running("cumsum", cumulative.cumsum, a, axis, dtype, out)
 

@@ -72,6 +72,9 @@ def ndim(a: ArrayLike) -> int:
 def size(a: ArrayLike, axis: int | None = None) -> int:
     """How many elements an array has, or along one axis (see `numpy.size`).
 
+    Returns:
+      An int.
+
     Raises:
       ArgumentError: there is no such axis.
     """
@@ -397,6 +400,9 @@ def rot90(m: ArrayLike, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
       m: the array.
       k: how often; negative numbers turn the other way.
       axes: the two dimensions of the plane; the first turns towards the second.
+
+    Returns:
+      An array of the same dtype.
 
     Raises:
       ArgumentError: the axes are equal, or there are no such ones.

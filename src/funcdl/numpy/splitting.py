@@ -26,6 +26,9 @@ __all__ = [
 def unstack(x: ArrayLike, /, *, axis: int = 0) -> tuple[Any, ...]:
     """The parts of an array along a dimension, without that dimension (see `jax.numpy.unstack`).
 
+    Returns:
+      A tuple of arrays of the same dtype.
+
     Raises:
       ArgumentError: there is no such axis.
     """
@@ -47,8 +50,12 @@ def split(ary: ArrayLike, indices_or_sections: Places, axis: int = 0) -> list[An
       indices_or_sections: the number of equal parts, or the places to cut at.
       axis: the dimension.
 
+    Returns:
+      A list of arrays of the same dtype.
+
     Raises:
       ArgumentError: the array cannot be cut in that many equal parts.
+      ArgumentError: there is no such axis.
     """
     ary = array("split", ary)
     axis = normalize_axis("split", axis, ary.ndim)
@@ -96,18 +103,30 @@ def _parts_or_places(x: Any) -> int | list[int]:
 
 
 def vsplit(ary: ArrayLike, indices_or_sections: Places) -> list[Any]:
-    """`split` along the first dimension."""
+    """`split` along the first dimension (see `numpy.vsplit`).
+
+    Raises:
+      ShapeError: there is no such dimension.
+    """
     return split(_at_least("vsplit", ary, 2), indices_or_sections, 0)
 
 
 def hsplit(ary: ArrayLike, indices_or_sections: Places) -> list[Any]:
-    """`split` along the second dimension, of vectors along their only one."""
+    """`split` along the second dimension, of vectors along their only one (see `numpy.hsplit`).
+
+    Raises:
+      ShapeError: there is no such dimension.
+    """
     x = _at_least("hsplit", ary, 1)
     return split(x, indices_or_sections, 0 if x.ndim == 1 else 1)
 
 
 def dsplit(ary: ArrayLike, indices_or_sections: Places) -> list[Any]:
-    """`split` along the third dimension."""
+    """`split` along the third dimension (see `numpy.dsplit`).
+
+    Raises:
+      ShapeError: there is no such dimension.
+    """
     return split(_at_least("dsplit", ary, 3), indices_or_sections, 2)
 
 

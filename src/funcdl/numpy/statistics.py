@@ -66,6 +66,9 @@ def mean(
       out: must be None.
       keepdims: whether reduced axes stay, with size 1.
       where: bools that broadcast with `a`; elements where it is false are left out.
+
+    Raises:
+      ArgumentError: there is no such axis, or `out` is given.
     """
     a = array("mean", a)
     target = dtypes.to_inexact(a.aval.dtype) if dtype is None else canonical(dtype)
@@ -95,6 +98,7 @@ def average(
 
     Raises:
       ShapeError: the weights do not fit.
+      ArgumentError: there is no such axis.
     """
     if weights is None:
         out = mean(a, axis, keepdims=keepdims)

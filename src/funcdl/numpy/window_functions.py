@@ -82,6 +82,12 @@ def kaiser(M: int, beta: ArrayLike) -> Any:
     Args:
       M: the number of points.
       beta: the shape: 0 is a rectangle, larger numbers are narrower with lower side lobes.
+
+    Returns:
+      A vector of the default float type.
+
+    Raises:
+      ArgumentError: M is negative.
     """
     size = _size("kaiser", M)
     beta = convert(array("kaiser", beta), dtypes.default_dtype("f"))

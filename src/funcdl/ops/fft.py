@@ -31,7 +31,10 @@ NDArray = np.ndarray[Any, Any]
 
 
 class FftType(enum.IntEnum):
-    """Which transform: forward or inverse, of complex numbers, or of the halves of real ones."""
+    """Which transform: forward or inverse, of complex numbers, or of the halves of real ones.
+
+    See `jax.lax.FftType`.
+    """
 
     FFT = 0
     IFFT = 1

@@ -36,6 +36,8 @@ class GatherScatterMode(enum.Enum):
     * ``FILL_OR_DROP``: a gather fills them with a value, a scatter leaves them out.
     * ``PROMISE_IN_BOUNDS``: there are none. If there are, no memory outside is touched: a gather
       then clips, a scatter drops.
+
+    See `jax.lax.GatherScatterMode`.
     """
 
     CLIP = 0

@@ -14,7 +14,7 @@ from funcdl.optim.weight_decay import Mask, add_decayed_weights
 
 
 class ScaleByAdamState(NamedTuple):
-    """Adam's memory.
+    """Adam's memory (see `optax.ScaleByAdamState`).
 
     Fields:
       count: how many steps were taken, an int32 scalar.
@@ -43,6 +43,9 @@ def scale_by_adam(
       eps: keeps the denominator away from zero.
       eps_root: keeps the root's argument away from zero, which matters only to those who
         differentiate through the update: the root has no derivative at zero.
+
+    Returns:
+      A transformation that keeps shapes and dtypes; its state is a `ScaleByAdamState`.
     """
 
     def init(params: Params) -> ScaleByAdamState:

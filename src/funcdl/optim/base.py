@@ -31,11 +31,14 @@ class GradientTransformation(NamedTuple):
 
 
 class EmptyState(NamedTuple):
-    """The state of a transformation that remembers nothing."""
+    """The state of a transformation that remembers nothing (see `optax.EmptyState`)."""
 
 
 def identity() -> GradientTransformation:
-    """The transformation that changes nothing."""
+    """The transformation that changes nothing (see `optax.identity`).
+
+    Its state is an `EmptyState`; shapes and dtypes stay.
+    """
     return stateless(lambda updates, params: updates)
 
 
@@ -83,6 +86,8 @@ def chain(*transformations: GradientTransformation) -> GradientTransformation:
 
 def apply_updates(params: Params, updates: Updates) -> Params:
     """The parameters after one step: each plus its update, in its own dtype.
+
+    See `optax.apply_updates`.
 
     Args:
       params: a pytree of arrays.

@@ -21,7 +21,7 @@ _LAST_STEP = np.iinfo(np.int32).max
 
 
 class ScaleByScheduleState(NamedTuple):
-    """How many steps were taken: an int32 scalar."""
+    """How many steps were taken: an int32 scalar (see `optax.ScaleByScheduleState`)."""
 
     count: Any
 

@@ -17,7 +17,7 @@ from funcdl.optim.learning_rate import LearningRate, scale_by_learning_rate
 
 
 class TraceState(NamedTuple):
-    """The decaying sum of past updates, with the parameters' structure."""
+    """The decaying sum of past updates, with the parameters' structure (see `optax.TraceState`)."""
 
     trace: Any
 
@@ -30,6 +30,9 @@ def trace(decay: float, nesterov: bool = False) -> GradientTransformation:
       nesterov: look one step ahead, ``g + decay * m`` with the new ``m``, as rewritten by
         Sutskever, Martens, Dahl and Hinton, "On the importance of initialization and momentum in
         deep learning" (2013).
+
+    Returns:
+      A transformation that keeps shapes and dtypes; its state is a `TraceState`.
     """
 
     def add_decayed(updates: Updates, sums: Any) -> Any:

@@ -46,6 +46,8 @@ def laplace(key: Any, shape: ShapeLike = (), dtype: DTypeLike = None) -> Any:
     """Numbers of the Laplace distribution around 0 with scale 1 (see `jax.random.laplace`).
 
     The arguments are those of `cauchy`.
+
+    So are shape, dtype and errors.
     """
     data, target = single_key("laplace", key), float_dtype("laplace", dtype)
     u = _between(data, shape_of(shape), target, -1 + float(dtypes.finfo(target).epsneg))
@@ -56,6 +58,8 @@ def logistic(key: Any, shape: ShapeLike = (), dtype: DTypeLike = None) -> Any:
     """Numbers of the logistic distribution around 0 with scale 1 (see `jax.random.logistic`).
 
     The arguments are those of `cauchy`.
+
+    So are shape, dtype and errors.
     """
     data, target = single_key("logistic", key), float_dtype("logistic", dtype)
     u = _between(data, shape_of(shape), target, float(dtypes.finfo(target).tiny))
@@ -237,6 +241,8 @@ def maxwell(key: Any, shape: ShapeLike = (), dtype: DTypeLike = None) -> Any:
     """Lengths of vectors of three normal numbers (see `jax.random.maxwell`).
 
     The arguments are those of `cauchy`.
+
+    So are shape, dtype and errors.
     """
     data, target = single_key("maxwell", key), float_dtype("maxwell", dtype)
     vectors = normal(data, (*shape_of(shape), 3), target)

@@ -111,17 +111,24 @@ def key_dtype(impl: str | None = None) -> KeyType:
 
 
 def key_data(keys: Any) -> Any:
-    """The data of keys: a uint32 array with a last dimension of size 2."""
+    """The data of keys: a uint32 array with a last dimension of size 2 (see `jax.random.key_data`).
+
+    Raises:
+      DtypeError, ShapeError: `keys` are raw, and no uint32 array with a last dimension of size 2.
+    """
     return keys._data if isinstance(keys, KeyArray) else _check_data("key_data", keys)
 
 
 def wrap_key_data(
     key_bits_array: ArrayLike, *, impl: str | None = None, dtype: KeyType | None = None
 ) -> KeyArray:
-    """Typed keys of their data; the inverse of `key_data`.
+    """Typed keys of their data; the inverse of `key_data` (see `jax.random.wrap_key_data`).
+
+    `impl` and `dtype` can only name threefry2x32.
 
     Raises:
       DtypeError, ShapeError: the data is no uint32 array with a last dimension of size 2.
+      ArgumentError: another generator is named.
     """
     _check_impl(impl)
     _check_dtype(dtype)
@@ -129,13 +136,19 @@ def wrap_key_data(
 
 
 def key_impl(keys: Any) -> str:
-    """The name of the keys' generator."""
+    """The name of the keys' generator (see `jax.random.key_impl`).
+
+    The text "threefry2x32". Errors are those of `key_data`.
+    """
     key_data(keys)
     return "threefry2x32"
 
 
 def clone(key: Any) -> Any:
-    """The key itself, to say that it is used again on purpose (see `debug_key_reuse`)."""
+    """The key itself, to say that it is used again on purpose (see `debug_key_reuse`).
+
+    See `jax.random.clone`.
+    """
     if not config.debug_key_reuse:
         return key
     data = fresh_key(key_data(key))
@@ -206,12 +219,17 @@ def hash_positions(name: str, data: Any, shape: Shape) -> tuple[Any, Any]:
 def split(key: Any, num: int | Sequence[int] = 2) -> Any:
     """New keys, independent of each other and of everything drawn from the old one.
 
+    See `jax.random.split`.
+
     Args:
       key: one key, typed or raw, not to be used again.
       num: how many; or a shape.
 
     Returns:
       Typed keys of shape ``[num]``, or raw ones ``[num, 2]`` if the key was raw.
+
+    Raises:
+      ShapeError: there is more than one key, or a size is negative.
     """
     data = single_key("split", key)
     out = fresh_key(pair(*hash_positions("split", data, shape_of(num, "num"))))
@@ -219,7 +237,7 @@ def split(key: Any, num: int | Sequence[int] = 2) -> Any:
 
 
 def fold_in(key: Any, data: int | ArrayLike) -> Any:
-    """A new key made of a key and an integer, such as a step's number.
+    """A new key made of a key and an integer, such as a step's number (see `jax.random.fold_in`).
 
     Args:
       key: one key, typed or raw.

@@ -243,6 +243,8 @@ def truncated_normal(
 ) -> Any:
     """Numbers of the normal distribution, given that they lie between `lower` and `upper`.
 
+    See `jax.random.truncated_normal`.
+
     Args:
       key: one key.
       lower, upper: bounds that broadcast to `shape`.
@@ -276,7 +278,16 @@ def truncated_normal(
 
 
 def exponential(key: Any, shape: ShapeLike = (), dtype: DTypeLike = None) -> Any:
-    """Numbers of the exponential distribution with mean 1 (see `jax.random.exponential`)."""
+    """Numbers of the exponential distribution with mean 1 (see `jax.random.exponential`).
+
+    Args:
+      key: one key.
+      shape: the result's shape.
+      dtype: a floating type; None: the default one.
+
+    Raises:
+      DtypeError: `dtype` is no floating type.
+    """
     data = single_key("exponential", key)
     u = _unit(data, shape_of(shape), float_dtype("exponential", dtype))
     return neg(log1p(neg(u)))
@@ -314,7 +325,13 @@ def gumbel(
 
 
 def rademacher(key: Any, shape: ShapeLike = (), dtype: DTypeLike = None) -> Any:
-    """-1 or 1, equally likely (see `jax.random.rademacher`)."""
+    """-1 or 1, equally likely (see `jax.random.rademacher`).
+
+    Args:
+      key: one key.
+      shape: the result's shape.
+      dtype: its dtype; None: the default integer type.
+    """
     target = dtypes.default_dtype("i") if dtype is None else canonical(dtype)
     heads = convert(bernoulli(key, 0.5, shape_of(shape)), target)
     return sub(mul(heads, full_like(heads, 2)), full_like(heads, 1))

@@ -37,6 +37,7 @@ def closure_convert(
 
     Raises:
       TreeError, ShapeError: `converted` is called with other structures or types.
+      ArgumentError: `converted` is called with more or fewer arguments.
     """
     name = function_name(fun)
     leaves, in_tree = as_arrays("example_args", example_args, "closure_convert")

@@ -31,7 +31,10 @@ def debug_nans(enable: bool = True) -> AbstractContextManager[Any]:
 
 
 def debug_infs(enable: bool = True) -> AbstractContextManager[Any]:
-    """Like `debug_nans`, for infinities (`jax.debug_infs`)."""
+    """Like `debug_nans`, for infinities (`jax.debug_infs`).
+
+    A context manager; `enable` is a bool.
+    """
     return config.override(debug_infs=enable)
 
 
@@ -51,6 +54,8 @@ def log_compiles(enable: bool = True) -> AbstractContextManager[Any]:
     """Log every trace and compilation with its argument types (`jax.log_compiles`).
 
     Messages go to the logger ``funcdl`` as warnings.
+
+    A context manager; `enable` is a bool.
     """
     return config.override(log_compiles=enable)
 
@@ -64,6 +69,8 @@ def checking_leaks() -> AbstractContextManager[Any]:
     """Raise `LeakedTracerError` where a traced value outlives its trace (`jax.checking_leaks`).
 
     The check searches the whole heap after every trace, and so is slow.
+
+    A context manager.
     """
     return config.override(check_tracer_leaks=True)
 

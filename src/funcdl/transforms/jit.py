@@ -415,6 +415,9 @@ def jit(
 
     Returns:
       A `JitFunction` with `fun`'s signature, and `lower` for looking at what is compiled.
+
+    Raises:
+      ArgumentError: `fun` is no function, or it has no such argument.
     """
     if fun is None:
         return functools.partial(
@@ -463,7 +466,15 @@ def make_jaxpr(
 
 
 def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """The output's structure, as `ShapeDtypeStruct`s (see `jax.eval_shape`)."""
+    """The output's structure, as `ShapeDtypeStruct`s (see `jax.eval_shape`).
+
+    Args:
+      fun: a function of pytrees of arrays, which is traced and not computed.
+      args, kwargs: its arguments, or `ShapeDtypeStruct`s in place of arrays.
+
+    Raises:
+      LeafTypeError: an argument's leaf is no array, scalar or `ShapeDtypeStruct`.
+    """
     if not isinstance(fun, JitFunction):
         fun = JitFunction(fun, None, None, None, None, "eval_shape")
     return fun.eval_shape(*args, **kwargs)

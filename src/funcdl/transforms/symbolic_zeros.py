@@ -51,7 +51,14 @@ def custom_vjp_primal_tree_values(tree_of_primals: Any) -> Any:
 
 
 def zero_from_primal(val: Any, symbolic_zeros: bool = False) -> Any:
-    """A zero tangent of a value: an array, or a `SymbolicZero` (see `jax.custom_derivatives`)."""
+    """A zero tangent of a value: an array, or a `SymbolicZero` (see `jax.custom_derivatives`).
+
+    Integers have tangents of dtype float0. `symbolic_zeros` says whether to return a
+    `SymbolicZero`.
+
+    Raises:
+      LeafTypeError: `val` is no array or scalar.
+    """
     aval = as_array(val).aval.to_tangent()
     return SymbolicZero(aval) if symbolic_zeros else zeros(aval)
 

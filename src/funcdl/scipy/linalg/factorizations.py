@@ -50,6 +50,10 @@ def cholesky(
 
     Returns:
       Matrices of the same shape; NaN in the triangle where `a` is not positive definite.
+
+    Raises:
+      ShapeError: the matrices are not square.
+      DtypeError: half precision.
     """
     return matrices.cholesky(a, upper=not lower, symmetrize_input=False)
 
@@ -57,7 +61,10 @@ def cholesky(
 def cho_factor(
     a: ArrayLike, lower: bool = False, overwrite_a: bool = False, check_finite: bool = True
 ) -> tuple[Any, bool]:
-    """A Cholesky factor, and whether it is the lower one, for `cho_solve`."""
+    """A Cholesky factor, and whether it is the lower one, for `cho_solve`.
+
+    Arguments, shapes, dtypes and errors are those of `cholesky`. See `jax.scipy.linalg.cho_factor`.
+    """
     return cholesky(a, lower), bool(lower)
 
 
@@ -67,7 +74,7 @@ def cho_solve(
     overwrite_b: bool = False,
     check_finite: bool = True,
 ) -> Any:
-    """Solve ``a @ x = b`` with the result of ``cho_factor(a)``.
+    """Solve ``a @ x = b`` with the result of ``cho_factor(a)`` (see `jax.scipy.linalg.cho_solve`).
 
     Args:
       c_and_lower: a factor ``[..., n, n]``, and whether it is lower triangular.
@@ -84,12 +91,18 @@ def cho_solve(
 
 
 def det(a: ArrayLike, overwrite_a: bool = False, check_finite: bool = True) -> Any:
-    """Determinants, as `funcdl.numpy.linalg.det`."""
+    """Determinants, as `funcdl.numpy.linalg.det` (see `jax.scipy.linalg.det`).
+
+    `overwrite_a` and `check_finite` have no effect; shapes, dtypes and errors are the same.
+    """
     return matrices.det(a)
 
 
 def inv(a: ArrayLike, overwrite_a: bool = False, check_finite: bool = True) -> Any:
-    """Inverses, as `funcdl.numpy.linalg.inv`."""
+    """Inverses, as `funcdl.numpy.linalg.inv` (see `jax.scipy.linalg.inv`).
+
+    `overwrite_a` and `check_finite` have no effect; shapes, dtypes and errors are the same.
+    """
     return matrices.inv(a)
 
 
@@ -101,7 +114,11 @@ def svd(
     check_finite: bool = True,
     lapack_driver: str = "gesdd",
 ) -> Any:
-    """Singular values and vectors ``(U, s, Vh)``, or s alone, as `funcdl.numpy.linalg.svd`."""
+    """Singular values and vectors ``(U, s, Vh)``, or s alone, as `funcdl.numpy.linalg.svd`.
+
+    `overwrite_a`, `check_finite` and `lapack_driver` have no effect; shapes, dtypes and errors are
+    the same. See `jax.scipy.linalg.svd`.
+    """
     found = matrices.svd(a, full_matrices, compute_uv)
     return tuple(found) if compute_uv else found
 
@@ -220,8 +237,11 @@ def lu(
 def lu_factor(
     a: ArrayLike, overwrite_a: bool = False, check_finite: bool = True
 ) -> tuple[Any, Any]:
-    """LU factors in one matrix and pivots, for `lu_solve`; the first two results of
-    `funcdl.lax.linalg.lu`."""
+    """LU factors in one matrix, and pivots, for `lu_solve` (see `jax.scipy.linalg.lu_factor`).
+
+    They are the first two results of `funcdl.lax.linalg.lu`, with its shapes, dtypes and errors.
+    `overwrite_a` and `check_finite` have no effect.
+    """
     factors, pivots, _ = factorizations.lu(a)
     return factors, pivots
 
@@ -234,6 +254,8 @@ def lu_solve(
     check_finite: bool = True,
 ) -> Any:
     """Solve ``op(a) @ x = b`` with the result of ``lu_factor(a)``.
+
+    See `jax.scipy.linalg.lu_solve`.
 
     Args:
       lu_and_piv: factors ``[..., n, n]`` and pivots ``[..., n]``.

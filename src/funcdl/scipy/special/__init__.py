@@ -104,10 +104,34 @@ __all__ = [
 
 
 def softmax(x: Any, /, *, axis: int | tuple[int, ...] | None = None) -> Any:
-    """``exp(x) / sum(exp(x))`` along an axis, several, or (None) all."""
+    """``exp(x) / sum(exp(x))`` along an axis, several, or (None) all.
+
+    See `jax.scipy.special.softmax`.
+
+    Args:
+      x: an array.
+      axis: the axis or axes.
+
+    Returns:
+      An array of the shape of `x`; integers and bools become floats.
+
+    Raises:
+      ArgumentError: there is no such axis.
+    """
     return normalized.softmax(x, axis)
 
 
 def log_softmax(x: Any, /, *, axis: int | tuple[int, ...] | None = None) -> Any:
-    """The logarithm of `softmax`."""
+    """The logarithm of `softmax` (see `jax.scipy.special.log_softmax`).
+
+    Args:
+      x: an array.
+      axis: the axis or axes.
+
+    Returns:
+      An array of the shape of `x`; integers and bools become floats.
+
+    Raises:
+      ArgumentError: there is no such axis.
+    """
     return normalized.log_softmax(x, axis)

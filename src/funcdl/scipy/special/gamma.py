@@ -53,7 +53,9 @@ def _factorial(n: Any) -> Any:
 
 
 def factorial(n: Any, exact: bool = False) -> Any:
-    """``n! = gamma(n + 1)``, and 0 for negative `n`.
+    """``n! = gamma(n + 1)``, and 0 for negative `n` (see `scipy.special.factorial`).
+
+    Floats of the shape of `n`.
 
     Raises:
       ArgumentError: `exact` is true; use `math.factorial` for that.
@@ -90,7 +92,7 @@ def _log_beta(a: Any, b: Any) -> Any:
 
 @elementwise
 def betaln(a: Any, b: Any) -> Any:
-    """The logarithm of the beta function's magnitude."""
+    """The logarithm of the magnitude of the beta function of `a` and `b`."""
     return _log_beta(a, b)
 
 
@@ -112,6 +114,15 @@ def comb(N: Any, k: Any, *, repetition: bool = False) -> Any:
     """In how many ways `k` of `N` things can be chosen, with or without putting them back.
 
     0 where `k` is negative or more than there are.
+
+    See `scipy.special.comb`.
+
+    Args:
+      N, k: arrays or scalars, broadcast to one shape; integers and bools become floats.
+      repetition: whether things are put back.
+
+    Raises:
+      DtypeError: an operand is complex.
     """
     if not repetition:
         return _binomial(N, k)
@@ -129,6 +140,8 @@ def poch(z: Any, m: Any) -> Any:
 
 def multigammaln(a: Any, d: int) -> Any:
     """The logarithm of the gamma function of `d` dimensions, for ``a > (d - 1) / 2``.
+
+    The shape of `a` stays; integers and bools become floats. See `scipy.special.multigammaln`.
 
     Raises:
       TypeError: `d` is no integer.
@@ -168,30 +181,38 @@ def zeta(x: Any, q: Any = None) -> Any:
     """The sum of ``(q + n)**-x`` over n = 0, 1, …; `q` is 1 by default: Riemann's zeta function.
 
     Differentiable in `q` only; NaN where ``x < 1``.
+
+    Both are broadcast and promoted to one floating dtype. See `scipy.special.zeta`.
+
+    Raises:
+      ShapeError: the shapes do not broadcast.
+      DtypeError: an operand is complex.
     """
     return _zeta(x, 1.0 if q is None else q)
 
 
 @elementwise
 def gammainc(a: Any, x: Any) -> Any:
-    """The regularized lower incomplete gamma function."""
+    """The regularized lower incomplete gamma function of `a` and `x`."""
     return lax.igamma(a, x)
 
 
 @elementwise
 def gammaincc(a: Any, x: Any) -> Any:
-    """The regularized upper incomplete gamma function."""
+    """The regularized upper incomplete gamma function of `a` and `x`."""
     return lax.igammac(a, x)
 
 
 @elementwise
 def betainc(a: Any, b: Any, x: Any) -> Any:
-    """The regularized incomplete beta function; differentiable in `x` only."""
+    """The regularized incomplete beta function of `a`, `b` and `x`; differentiable in `x` only."""
     return lax.betainc(a, b, x)
 
 
 def bernoulli(n: int) -> Any:
     """The Bernoulli numbers from order 0 to `n`; that of order 1 is -1/2.
+
+    A vector of the default float type, from SciPy. See `scipy.special.bernoulli`.
 
     Raises:
       ArgumentError: `n` is negative.
