@@ -46,6 +46,18 @@ def of_one_example(x: Any, y: Any) -> Any:
     return fd.vmap(lambda row, label: -nn.log_softmax(row)[label])(x, y)
 
 
+def maximum_stopped(x: Any, y: Any) -> Any:
+    """Written out, with the largest logit as a constant."""
+    shifted = x - lax.stop_gradient(x.max(-1, keepdims=True))
+    logit = fnp.take_along_axis(shifted, y[..., None], axis=-1)[..., 0]
+    return fnp.log(fnp.exp(shifted).sum(-1)) - logit
+
+
+def smoothed(x: Any, y: Any) -> Any:
+    logs = nn.log_softmax(x)
+    return -0.9 * fnp.take_along_axis(logs, y[..., None], axis=-1)[..., 0] - 0.1 * logs.mean(-1)
+
+
 def in_float32(x: Any, y: Any) -> Any:
     return take_along_axis(x.astype(np.float32), y)
 
@@ -60,6 +72,8 @@ FORMS: dict[str, Callable[..., Any]] = {
         logsumexp_minus_logit,
         two_indices,
         of_one_example,
+        maximum_stopped,
+        smoothed,
     )
 }
 
@@ -89,6 +103,38 @@ def masked(loss: Callable[..., Any]) -> Callable[..., Any]:
     return fd.value_and_grad(total)
 
 
+def ignoring(loss: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, where a label that is no class stands for none."""
+
+    def total(x: Any, y: Any) -> Any:
+        counts = y != -100
+        losses = loss(x, fnp.where(counts, y, 0)).reshape(-1)
+        return fnp.where(counts, losses, 0).sum() / counts.sum()
+
+    return fd.value_and_grad(total)
+
+
+def by_mask(loss: Callable[..., Any]) -> Callable[..., Any]:
+    """The mean over the examples that a mask, computed from the labels, multiplies by 1."""
+
+    def total(x: Any, y: Any) -> Any:
+        mask = (y % 3 != 0).astype(np.float32)
+        return (mask * loss(x, y).reshape(-1)).sum() / fnp.maximum(mask.sum(), 1.0)
+
+    return fd.value_and_grad(total)
+
+
+def of_sequences(x: Any, y: Any) -> Any:
+    """The mean of means, each over what counts of a sequence, and its gradient."""
+
+    def total(x: Any) -> Any:
+        mask = (y % 2).astype(np.float32)
+        losses = take_along_axis(x, y)[..., 0]
+        return ((mask * losses).sum(-1) / fnp.maximum(mask.sum(-1), 1.0)).mean()
+
+    return fd.value_and_grad(total)(x)
+
+
 def in_batches(x: Any, y: Any) -> Any:
     """The gradients of parts of a batch, in a loop."""
     gradient = fd.value_and_grad(lambda x, y: take_along_axis(x, y).mean())
@@ -105,6 +151,13 @@ def inputs(*shape: int, outside: bool = False, dtype: Any = np.float32) -> tuple
     return logits, labels
 
 
+def missing(*shape: int) -> tuple[Array, Array]:
+    """Inputs, with -100 for some labels."""
+    logits, labels = inputs(*shape)
+    labels.flat[::3] = -100
+    return logits, labels
+
+
 Program = tuple[Callable[..., Any], tuple[Array, Array]]
 PROGRAMS: dict[str, Program] = {
     **{f"{name} loss": (loss, inputs(9, 21)) for name, loss in FORMS.items()},
@@ -114,6 +167,10 @@ PROGRAMS: dict[str, Program] = {
         for name, loss in FORMS.items()
     },
     **{f"{name} masked": (masked(loss), inputs(9, 5)) for name, loss in FORMS.items()},
+    **{f"{name} ignoring": (ignoring(loss), missing(9, 5)) for name, loss in FORMS.items()},
+    **{f"{name} by mask": (by_mask(loss), inputs(9, 7)) for name, loss in FORMS.items()},
+    "sequences": (of_sequences, inputs(3, 5, 6)),
+    "long labels": (by_mask(two_indices), (inputs(6, 30)[0], inputs(6, 30)[1].astype("i8"))),
     "three dimensions": (weighted(take_along_axis), inputs(2, 5, 13)),
     "bf16": (weighted(in_float32), inputs(7, 19, dtype=ml_dtypes.bfloat16)),
     "small labels": (weighted(take_along_axis), (inputs(6, 30)[0], inputs(6, 30)[1].astype("i1"))),

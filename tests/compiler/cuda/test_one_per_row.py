@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from tests.compiler.cuda.loss_programs import (
     FORMS,
     PROGRAMS,
+    by_mask,
     difference,
+    ignoring,
     inputs,
+    masked,
     mean,
+    of_sequences,
     weighted,
 )
 from tests.process import answer
@@ -36,22 +41,46 @@ def test_programs_compute_what_they_mean(name: str) -> None:
 
 @pytest.mark.triton
 def test_programs_in_tritons_interpreter() -> None:
-    names = [n for n in PROGRAMS if n.endswith("outside")] + ["three dimensions", "bf16"]
+    names = [n for n in PROGRAMS if n.endswith("outside")]
+    names += ["three dimensions", "bf16", "smoothed ignoring", "sequences", "long labels"]
     found = answer("-m", "tests.compiler.cuda.loss_programs", *names, interpret=True)
     assert found == dict.fromkeys(names, "")
 
 
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize(
-    ("way", "passes", "kernels"), [(lambda loss: loss, 1, 1), (weighted, 2, 3), (mean, 2, 2)]
+    ("way", "passes", "kernels"),
+    [
+        (lambda loss: loss, 1, 1),
+        (weighted, 2, 3),
+        (mean, 2, 2),
+        (masked, 2, 3),
+        (ignoring, 2, 4),
+        (by_mask, 2, 3),
+    ],
 )
-def test_no_softmax_is_stored(name: str, way: Any, passes: int, kernels: int) -> None:
-    function = way(FORMS[name])
+@pytest.mark.parametrize("wide", [False, True])
+def test_no_softmax_is_stored(name: str, way: Any, passes: int, kernels: int, wide: bool) -> None:
+    """Of float32 with labels of 32 bits, and of a half type with labels of 64."""
+    types = (np.float32, np.int32) if wide else (ml_dtypes.bfloat16, np.int64)
+    logits = fd.ShapeDtypeStruct((ROWS, CLASSES), types[0])
+    labels = fd.ShapeDtypeStruct((ROWS,), types[1])
+    function = way(lambda x, y: FORMS[name](x.astype(np.float32), y))
     with fd.config.override(backend="gpu"):
-        lowered = fd.jit(function).lower(LOGITS, LABELS)
+        lowered = fd.jit(function).lower(logits, labels)
     cost: Any = lowered.cost_analysis()
-    assert cost["bytes accessed"] <= 1.01 * passes * 4 * ROWS * CLASSES
+    size = np.dtype(types[0]).itemsize
+    assert cost["bytes accessed"] <= 1.01 * passes * size * ROWS * CLASSES
     assert sum(kernel["calls"] for kernel in cost["kernels"]) <= kernels
+
+
+def test_means_of_sequences_wait_for_their_own_lengths_only() -> None:
+    logits = fd.ShapeDtypeStruct((8, 256, CLASSES), np.float32)
+    labels = fd.ShapeDtypeStruct((8, 256), np.int32)
+    with fd.config.override(backend="gpu"):
+        lowered = fd.jit(of_sequences).lower(logits, labels)
+    cost: Any = lowered.cost_analysis()
+    assert cost["bytes accessed"] <= 1.01 * 2 * 4 * ROWS * CLASSES
 
 
 # What is none of one element of each row, in order, or not of zeros.

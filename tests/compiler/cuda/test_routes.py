@@ -11,7 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from tests.compiler.cuda.loss_programs import integer_labels, mean, take_along_axis
+from tests.compiler.cuda.loss_programs import integer_labels, masked, mean, take_along_axis
 from tests.compiler.cuda.norm_programs import gradient, layer_norm, rms_norm
 from tests.compiler.cuda.test_traffic import adam
 
@@ -67,6 +67,7 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "cross-entropy": (integer_labels, (ROWS, LABELS)),
     "cross-entropy, mean and gradient": (mean(integer_labels), (ROWS, LABELS)),
     "the same by `take_along_axis`": (mean(take_along_axis), (ROWS, LABELS)),
+    "the same, masked": (masked(take_along_axis), (ROWS, LABELS)),
     "the same, 50257 classes": (mean(take_along_axis), (array(4096, 50257), LABELS)),
     "attention": (attention, (HEADS, HEADS, HEADS)),
     "attention, gradients": (gradient(attention), (HEADS, HEADS, HEADS, HEADS)),

@@ -231,8 +231,12 @@ class _Rewriter:
         eqn = self._maker(x)
         if eqn is None:
             return False
-        if eqn.primitive is reshape:
-            return self._counts(eqn.invars[0], count)
+        if eqn.primitive in (reshape, convert_element_type):
+            # To the labels' type, where that is a longer one.
+            (operand,) = eqn.invars
+            types = (operand.aval.dtype, x.aval.dtype)
+            exact = all(t.kind in "iu" and np.iinfo(t).max >= count for t in types)
+            return exact and self._counts(operand, count)
         if eqn.primitive is select_n and len(eqn.invars) == 3:
             which, found, _ = eqn.invars
             test = self._maker(which)

@@ -41,13 +41,23 @@ class Dependencies:
         """Whether a group must wait for another."""
         return bool(self._ancestors[number] & (1 << on))
 
-    def add(self, number: int, needed: int) -> None:
-        """Let a group depend on others, and on theirs."""
-        bit = 1 << number
-        needed &= ~bit
+    def added(self, number: int, needed: int) -> int:
+        """How many more groups a group would have to wait for if it depended on others."""
+        new = self._with_ancestors(number, needed)
+        return (new & ~self._ancestors[number]).bit_count()
+
+    def _with_ancestors(self, number: int, needed: int) -> int:
+        """What a group comes to depend on with others: these, and theirs."""
+        needed &= ~(1 << number)
         new = needed
         for other in bits(needed):
             new |= self._ancestors[other]
+        return new
+
+    def add(self, number: int, needed: int) -> None:
+        """Let a group depend on others, and on theirs."""
+        bit = 1 << number
+        new = self._with_ancestors(number, needed)
         if new & ~self._ancestors[number]:
             self._ancestors[number] |= new
             if self._depended_on & bit:

@@ -14,6 +14,7 @@ Every refusal is kept as text, beside the groups, for people and for tests.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -145,7 +146,16 @@ class _Fuser:
                 self._state.join(group, eqn, domain_axes(eqn.outvars[0].aval.shape)[1])
 
     def _place_pointwise(self, eqn: Eqn) -> None:
-        self._place_at(eqn, eqn.outvars[0].aval.shape, self._state.candidates(eqn))
+        groups = self._state.candidates(eqn)
+        sizes = {math.prod(group.shape) for group in groups}
+        if len(groups) > 1 and eqn.outvars[0].aval.size < max(sizes):
+            # What is computed once a row saves no memory anywhere, but what reads its group waits
+            # for it: it belongs to the longest loops, or where there is least new to wait for. Else
+            # the gradient of a mean over some examples waits for its own sum of losses.
+            needed = self._state.dependencies.sources(eqn.invars)
+            added = self._state.dependencies.added
+            groups.sort(key=lambda g: (-math.prod(g.shape), added(g.number, needed)))
+        self._place_at(eqn, eqn.outvars[0].aval.shape, groups)
 
     def _place_by_parts(self, eqn: Eqn) -> None:
         """In loops that compute parts of a concatenation, to store each at its place."""

@@ -21,9 +21,11 @@ def merge_readers(state: Grouped) -> None:
     """Merge groups over the same loops, one of which reads the other.
 
     The walk cannot see this coming where a group starts from the program's inputs and meets
-    the other group's values only later.
+    the other group's values only later. Long loops come first: what a merged group computes waits
+    for all that it reads, and where a sum of losses and the number of examples were one kernel, the
+    gradient would have to wait for it, and read all logits again.
     """
-    for group in list(state.groups):
+    for group in sorted(state.groups, key=lambda group: -math.prod(group.shape)):
         for number in bits(state.direct_dependencies(group)):
             other = state.groups[number]
             if other.members and _can_merge(state, other, group):
