@@ -354,6 +354,11 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "approx_min_k: recall_target must be above 0 and at most 1, got 0.0",
     ),
     (
+        lambda: lax.approx_min_k(X, 6),
+        ArgumentError,
+        "approx_min_k: k must be from 0 to 5, the size of dimension 2 of f32[2,3,5], got 6",
+    ),
+    (
         lambda: lax.approx_max_k(X, 1, aggregate_to_topk=False),
         ArgumentError,
         "approx_max_k: aggregate_to_topk must be True; there are no candidates besides the 1 found",

@@ -297,6 +297,11 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "take: indices must be integers, got ~f32[]; convert them with .astype(int)",
     ),
     (
+        lambda: fnp.take(fnp.zeros((0, 2)), fnp.array([1]), axis=0),
+        IndexError,
+        "take: axis 0 of f32[0,2] has no elements to take",
+    ),
+    (
         lambda: fnp.take_along_axis(X, fnp.array([1]), 0),
         ShapeError,
         "take_along_axis: indices must have as many dimensions as the array, got i32[1] for "

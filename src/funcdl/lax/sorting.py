@@ -106,7 +106,8 @@ def approx_max_k(
       aggregate_to_topk: whether to return `k` elements and no more candidates; must be true.
 
     Raises:
-      ArgumentError: `recall_target` is not in (0, 1], or `aggregate_to_topk` is false.
+      ArgumentError: `recall_target` is not in (0, 1], `aggregate_to_topk` is false, or `k` is
+        negative or too large.
       DtypeError: the operand holds no floats.
     """
     return _approximate(
@@ -149,6 +150,11 @@ def _approximate(
         return top_k(x, k, axis=axis)
     # Not the negatives' top_k: where NaN is among them, it still comes last.
     axis = normalize_axis(name, axis, x.ndim)
+    if not 0 <= operator.index(k) <= x.shape[axis]:
+        raise ArgumentError(
+            f"{name}: k must be from 0 to {x.shape[axis]}, the size of dimension {axis} of "
+            f"{x.aval}, got {k}"
+        )
     places = ordering.argsort(x, axis)
     found = slice_in_dim(places, 0, k, axis=axis)
     return ordering.take_along(x, found, axis), found

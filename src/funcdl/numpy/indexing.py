@@ -174,7 +174,7 @@ def take(
     shape = a.aval.shape
     size = shape[axis]
     places, gather_mode = _resolve(places, size, mode)
-    if size == 0 and places.aval.size and gather_mode is not GatherScatterMode.FILL_OR_DROP:
+    if size == 0 and places.aval.size:
         raise IndexError(f"take: axis {axis} of {a.aval} has no elements to take")
     rank = places.aval.ndim
     kept = [d for d in range(len(shape)) if d != axis]
