@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -341,10 +341,18 @@ def leaner_schedules(
         return [library.schedule_of(tiles) for tiles in library.candidates(kernel.library)[1:]]
     held = _elements_held(kernel, schedule)
     model = model_of(capability)
-    found = [c.schedule for c in candidates(kernel, default_knobs(kernel, capability))]
-    found = [s for s in found if _elements_held(kernel, s) < held]
+    tried = candidates(kernel, default_knobs(kernel, capability))
+    found = [_with_fewer_stages(kernel, c.schedule, shared_limit) for c in tried]
+    found = [s for s in dict.fromkeys(found) if _elements_held(kernel, s) < held]
     found = [s for s in found if shared_bytes(kernel, s) <= shared_limit]
     return sorted(found, key=lambda s: estimate(kernel, s, model))[:LEANER]
+
+
+def _with_fewer_stages(kernel: Kernel, schedule: Schedule, shared_limit: int) -> Schedule:
+    """A product's pipeline cut to what fits into shared memory, but not to less than two tiles."""
+    while schedule.num_stages > 2 and shared_bytes(kernel, schedule) > shared_limit:
+        schedule = replace(schedule, num_stages=schedule.num_stages - 1)
+    return schedule
 
 
 def _elements_held(kernel: Kernel, schedule: Schedule) -> float:

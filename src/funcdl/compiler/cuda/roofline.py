@@ -14,7 +14,7 @@ from funcdl.compiler.cuda.candidates import is_half_product
 from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.cost import Cost
 from funcdl.kir.dot import integer_dot_as_sum
-from funcdl.kir.ir import Dot, Kernel, Reduce, operands
+from funcdl.kir.ir import Dot, Kernel, Load, Reduce, operands
 from funcdl.kir.kernel_cost import kernel_cost
 from funcdl.kir.schedule import Schedule
 
@@ -77,14 +77,18 @@ def estimate(kernel: Kernel, schedule: Schedule, model: GpuModel) -> float:
 
 
 def shared_bytes(kernel: Kernel, schedule: Schedule) -> int:
-    """Bytes of shared memory that a product's pipeline needs at least; 0 for other kernels."""
+    """Bytes of shared memory that a product's pipeline needs at least; 0 for other kernels.
+
+    Tiles lie there as wide as they are in memory, whatever the factors are made of them.
+    """
     kernel = integer_dot_as_sum(conv_as_dot(kernel))
     dot = next((i for i in kernel.body if isinstance(i, Dot)), None)
     if dot is None:
         return 0
     lanes = {s.axis: s.size for s in schedule.steps if s.kind == "vector"}
-    tile = (lanes[dot.m] + lanes[dot.n]) * lanes[dot.k] * _factor_bytes(kernel, dot)
-    return tile * max(schedule.num_stages - 1, 1)
+    loads = [i for i in kernel.body if isinstance(i, Load) and dot.k in i.index.axes()]
+    tiles = (prod(lanes.get(a, 1) for a in i.index.axes()) * i.type.dtype.itemsize for i in loads)
+    return sum(tiles) * max(schedule.num_stages - 1, 1)
 
 
 def _product(
