@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import time
 import warnings
@@ -127,6 +128,28 @@ def assert_falls_back(root: Path, reason: str) -> None:
     assert stat.S_IMODE(store.root.stat().st_mode) == 0o700
     store.put(KEY, ".so", b"content")
     assert store.get_bytes(KEY, ".so") == b"content"
+
+
+def test_a_folder_deleted_meanwhile_is_made_again(store: CacheDir) -> None:
+    store.put(KEY, ".so", b"one")
+    shutil.rmtree(store.root)
+    assert store.get(KEY, ".so") is None
+    assert store.put(KEY, ".so", b"two").read_bytes() == b"two"
+    shutil.rmtree(store.root)
+    with store.lock("name"), store.scratch() as folder:
+        assert folder.parent == store.root
+    assert stat.S_IMODE(store.root.stat().st_mode) == 0o700
+
+
+def test_a_deleted_folder_that_cannot_be_made_again_is_not_used(store: CacheDir) -> None:
+    root = store.root
+    shutil.rmtree(root)
+    root.write_text("in the way")
+    with pytest.warns(RuntimeWarning, match="compiled code cannot be kept in"):
+        path = store.put(KEY, ".so", b"one")
+    assert root not in path.parents
+    assert store.get(KEY, ".so") == path
+    store.remove(KEY, ".so")  # all fallbacks of a process are one folder
 
 
 def test_a_folder_that_others_can_write_to_is_not_used(tmp_path: Path) -> None:

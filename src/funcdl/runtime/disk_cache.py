@@ -36,7 +36,7 @@ class CacheDir:
         root: the folder; made, with access for this user only, when it does not exist. Where it
             belongs to another user, can be written by others, or cannot be written by this
             process, a temporary folder of this process takes its place, with one warning: a
-            loaded entry runs as this user.
+            loaded entry runs as this user. Made anew where somebody deletes it meanwhile.
         max_bytes: `prune` deletes the entries that were not used for longest above this size.
     """
 
@@ -75,6 +75,7 @@ class CacheDir:
         data = content.encode() if isinstance(content, str) else content
         if not data:
             raise ValueError(f"cache entry {key + suffix!r} has no content; nothing was stored")
+        self._make_again()
         path = self._folder(key) / _file_name(key, suffix, data)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         with self.scratch() as folder:
@@ -94,6 +95,7 @@ class CacheDir:
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Let one process and thread in at a time; a process that dies lets the next one in."""
+        self._make_again()
         digest = f"{zlib.crc32(name.encode()):08x}"
         with open(self.root / f"{digest}.lock", "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -105,6 +107,7 @@ class CacheDir:
         # Imported where it is used, since it takes 3 ms, and who only reads needs none.
         from tempfile import TemporaryDirectory
 
+        self._make_again()
         with TemporaryDirectory(
             prefix=_TEMPORARY, dir=self.root, ignore_cleanup_errors=True
         ) as folder:
@@ -134,6 +137,11 @@ class CacheDir:
                 path.unlink()
                 freed += size
         return freed
+
+    def _make_again(self) -> None:
+        """Make the folder if it is gone, with the checks of the first time."""
+        if not self.root.is_dir():
+            self.root = _usable(self.root)
 
     def _files(self) -> Iterator[Path]:
         """All files; folders may vanish meanwhile, as the scratch folders of other threads do."""
