@@ -153,6 +153,30 @@ def test_limits_of_derivatives() -> None:
     assert float(grad(sp.i1)(0.0)) == 0.5
 
 
+@pytest.mark.parametrize(
+    ("name", "x", "slopes"),
+    [
+        ("i0", 0.0, [1, 0, 1 / 2, 0, 3 / 8, 0, 5 / 16]),
+        ("i1", 0.0, [0, 1 / 2, 0, 3 / 8, 0, 5 / 16]),
+        ("spence", 1.0, [0, -1, 1 / 2, -2 / 3, 3 / 2, -24 / 5]),
+    ],
+)
+def test_derivatives_of_high_order_where_quotients_have_limits(
+    name: str, x: float, slopes: list[float]
+) -> None:
+    f = getattr(sp, name)
+    for slope in slopes:
+        assert float(f(np.float64(x))) == pytest.approx(slope, abs=1e-13)
+        f = fd.grad(f)
+
+
+def test_mixed_derivatives_at_zero() -> None:
+    """By both operands of ``x log(y)`` the derivative is ``1 / y``, at ``x = 0`` too."""
+    for f, slope in ((sp.xlogy, 1 / 3), (sp.xlog1py, 1 / 4)):
+        assert float(fd.grad(fd.grad(f, 1), 0)(0.0, 3.0)) == pytest.approx(slope)
+        assert float(fd.grad(fd.grad(f, 0), 1)(0.0, 3.0)) == pytest.approx(slope)
+
+
 def test_values_in_far_tails() -> None:
     assert float(sp.log_ndtr(-1e3)) == pytest.approx(-500007.82669, rel=1e-6)
     assert float(sp.erfcx(1e6)) == pytest.approx(1e-6 / np.sqrt(np.pi), rel=1e-6)

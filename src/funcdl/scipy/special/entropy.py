@@ -26,8 +26,9 @@ def _xlogy(x: Any, y: Any) -> Any:
 
 
 def _quotient(x: Any, y: Any) -> Any:
-    """``x / y``, and 0 where `x` is 0."""
-    return fnp.where(x == 0, 0, x / fnp.where(x == 0, 1, y))
+    """``x / y``, and 0 where both are 0."""
+    none = (x == 0) & (y == 0)
+    return fnp.where(none, 0, x / fnp.where(none, 1, y))
 
 
 _xlogy.defjvps(lambda t, out, x, y: t * fnp.log(y), lambda t, out, x, y: t * _quotient(x, y))

@@ -210,9 +210,14 @@ def _spence(x: Any) -> Any:
 
 
 def _spence_slope(x: Any) -> Any:
-    distance = x - 1
-    there = distance == 0
-    return -fnp.where(there, 1, fnp.log(x) / fnp.where(there, 1, distance))
+    """``log(x) / (1 - x)``: as a series near 1, so that its derivatives are right there."""
+    near = abs(x - 1) < 0.1
+    distance = fnp.where(near, x - 1, 0)
+    series = fnp.zeros_like(x)
+    for k in range(20, 0, -1):
+        series = 1 / k - distance * series
+    far = fnp.where(near, 2, x)
+    return -fnp.where(near, series, fnp.log(far) / (far - 1))
 
 
 _spence.defjvps(lambda t, out, x: t * _spence_slope(x))
