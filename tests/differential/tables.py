@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.differential import lax, linalg, nn, numpy, random, scipy, top
+from tests.differential import lax, linalg, nn, numpy, random, scipy, stats, top
 from tests.differential.calls import Call
 
 
@@ -44,6 +44,7 @@ TABLES = [
     Table("ops", top.OPS),
     Table("numpy.fft", scipy.FFT),
     Table("scipy.special", scipy.SPECIAL, slow=_names(_SERIES)),
+    Table("scipy.stats", stats.STATS),
     Table("lax.linalg", linalg.LAX, slow=_names("qdwh eig svd cholesky_update")),
     Table("numpy.linalg", linalg.NUMPY, slow=_names("lstsq slogdet tensorinv")),
     Table("scipy.linalg", linalg.SCIPY, slow=_names("expm expm_frechet")),

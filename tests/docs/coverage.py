@@ -11,7 +11,9 @@ import fnmatch
 import importlib
 import inspect
 import json
+import operator
 import tomllib
+from collections.abc import Iterator
 from typing import Any
 
 from tests.docs.documents import DOCS
@@ -32,6 +34,7 @@ NAMESPACES = (
     "jax.numpy.fft",
     "jax.scipy.special",
     "jax.scipy.linalg",
+    "jax.scipy.stats",
     "jax.tree",
     "jax.tree_util",
     "jax.flatten_util",
@@ -57,16 +60,24 @@ def jax_names() -> dict[str, Any]:
     """The public names of the JAX that is installed: no submodules of no namespace listed here."""
     import jax
 
+    modules = {namespace: importlib.import_module(namespace) for namespace in NAMESPACES}
     result: dict[str, Any] = {"version": jax.__version__}
-    for namespace in NAMESPACES:
-        module = importlib.import_module(namespace)
-        result[namespace] = [
-            name
-            for name in sorted(dir(module))
-            if not name.startswith("_")
-            and (namespace == "jax" or not inspect.ismodule(getattr(module, name)))
-        ]
+    for namespace, module in modules.items():
+        result[namespace] = sorted(_public_names(namespace, module))
     return result
+
+
+def _public_names(namespace: str, module: Any) -> Iterator[str]:
+    for name in dir(module):
+        value = getattr(module, name)
+        if name.startswith("_"):
+            continue
+        if namespace == "jax" or not inspect.ismodule(value):
+            yield name
+        elif namespace == "jax.scipy.stats":  # a module is a distribution
+            for function in dir(value):
+                if not function.startswith("_") and callable(getattr(value, function)):
+                    yield f"{name}.{function}"
 
 
 def stored_names() -> dict[str, Any]:
@@ -75,7 +86,15 @@ def stored_names() -> dict[str, Any]:
 
 def missing(namespace: str, names: list[str]) -> list[str]:
     module = ours(namespace)
-    return [name for name in names if not hasattr(module, name)]
+    return [name for name in names if not _has(module, name)]
+
+
+def _has(module: Any, path: str) -> bool:
+    try:
+        operator.attrgetter(path)(module)
+    except AttributeError:
+        return False
+    return True
 
 
 def reason(namespace: str, name: str, notes: dict[str, dict[str, str]]) -> str | None:
@@ -127,7 +146,8 @@ def primitives() -> list[str]:
         "## Primitives",
         "",
         "Every primitive with its dtypes and rules. `host` means that a compiled program stops and",
-        "calls NumPy or SciPy for it; complex numbers always run there.",
+        "calls NumPy or SciPy for it; complex numbers always run there. C has functions for small",
+        "real matrices of `cholesky`, `lu` and `triangular_solve`.",
         "",
         "| primitive | dtypes | derivative | vmap | C | Triton |",
         "|---|---|---|---|---|---|",
