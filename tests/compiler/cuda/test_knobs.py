@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks.gpu_defaults import typical_kernels
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.kir.kernels import all_example_kernels
@@ -17,12 +19,15 @@ from funcdl.compiler.cuda.defaults import _table, default_knobs, kernel_class
 from funcdl.compiler.cuda.roofline import MODELS, estimate, model_of, shared_bytes
 from funcdl.compiler.cuda.schedule import Knobs, schedule_gpu
 from funcdl.kernels.triton.blocks import UnsupportedKernel
+from funcdl.kernels.triton.compile import REGISTERS
+from funcdl.kernels.triton.compile_pool import compile_all
 from funcdl.kernels.triton.render import render_kernel
 from funcdl.kir import index as kindex
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.canonical import canonical_kernel
 from funcdl.kir.ir import Dot, Kernel
 from funcdl.kir.printer import format_kernel
+from funcdl.runtime.disk_cache import CacheDir
 
 EXAMPLES = {name: kernel for name, (kernel, _) in all_example_kernels().items()}
 F32 = np.dtype(np.float32)
@@ -161,6 +166,9 @@ def test_shared_memory_grows_with_blocks_and_stages() -> None:
     assert sizes == [(2 * m * 32 * 4) * (s - 1) for m in (64, 128) for s in (2, 4)]
     half = product(1024, 1024, 1024, np.dtype(np.float16))
     assert shared_bytes(half, schedule_gpu(half, Knobs(m=64, n=64, k=32, stages=2))) == 2 * 64 * 64
+    narrowed = product(1024, 1024, 1024, np.dtype(np.float64))
+    knobs = Knobs(m=64, n=64, k=32, stages=2)
+    assert shared_bytes(narrowed, schedule_gpu(narrowed, knobs)) == 2 * 64 * 32 * 8
     assert shared_bytes(rows(8, 8), schedule_gpu(rows(8, 8))) == 0
 
 
@@ -198,6 +206,21 @@ def test_shipped_table_serves_typical_kernels(capability: int) -> None:
         render_kernel(kernel, schedule_gpu(kernel, knobs))
         schedule = schedule_gpu(kernel, knobs)
         assert shared_bytes(kernel, schedule) <= model_of(capability).shared_bytes
+
+
+@pytest.mark.triton
+@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("capability", MODELS)
+def test_shipped_table_makes_code_that_spills_nothing(capability: int, tmp_path: Path) -> None:
+    kernels = typical_kernels()
+    schedules = [schedule_gpu(kernel, default_knobs(kernel, capability)) for kernel in kernels]
+    rendered = list(map(render_kernel, kernels, schedules))
+    for cubin in compile_all(rendered, capability, cache=CacheDir(tmp_path)):
+        report = cubin.metadata
+        assert report["spill_bytes"] == 0
+        assert report["shared"] <= model_of(capability).shared_bytes
+        assert report["registers"] * 32 * report["num_warps"] <= REGISTERS
 
 
 def test_other_devices_and_sizes_far_away_get_the_heuristics() -> None:
