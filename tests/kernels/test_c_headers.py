@@ -49,6 +49,7 @@ FRAGMENTS = {
     "fd_conv_tile.h",
     "fd_conv_dots.h",
     "fd_attention_typed.h",
+    "fd_matrices_typed.h",
 }
 HEADER_NAMES = sorted({path.name for path in include_dir().glob("*.h")} - FRAGMENTS)
 

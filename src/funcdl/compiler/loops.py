@@ -29,12 +29,14 @@ from funcdl.kir.program import (
     BranchCall,
     Copy,
     KernelProgram,
+    LibraryCall,
     ScanCall,
     WhileCall,
 )
 from funcdl.ops.convert import copy
 
 AddressOf = Callable[[Var], Address]
+LibraryRule = Callable[[Eqn, dict[str, Var], str, AddressOf], LibraryCall]
 
 
 @record
@@ -52,12 +54,14 @@ class LoopStep:
 
     `scratch` are variables for memory that the step needs while it runs: two buffers for each
     carried value, an arena for each body, a flag. `begin` are kernels that run before the loop.
+    `library(eqn, scratch, name, address)` makes the call of a library.
     """
 
     eqn: Eqn
     bodies: tuple[CompiledBody, ...]
     scratch: dict[str, Var]
     begin: tuple[LoweredKernel, ...] = ()
+    library: LibraryRule | None = None
 
 
 CompileBody = Callable[[ClosedJaxpr, str], CompiledBody | None]
@@ -94,7 +98,7 @@ def body_programs(eqn: Eqn) -> list[ClosedJaxpr]:
 def lower_loop(eqn: Eqn, name: str, compile_body: CompileBody) -> LoopStep | None:
     """Compile the bodies; None where one of them needs the host."""
     if is_attention(eqn):
-        return LoopStep(eqn, (), attention_scratch(eqn))
+        return LoopStep(eqn, (), attention_scratch(eqn), library=attention_call)
     compiled = []
     for number, program in enumerate(body_programs(eqn)):
         body = compile_body(program, f"{name}_body{number}")
@@ -166,8 +170,8 @@ def _bytes(count: int) -> Var:
 
 def loop_call(step: LoopStep, name: str, address: AddressOf) -> AnyCall:
     """The call of a loop, once every variable has an address."""
-    if is_attention(step.eqn):
-        return attention_call(step.eqn, step.scratch, name, address)
+    if step.library is not None:
+        return step.library(step.eqn, step.scratch, name, address)
     match step.eqn.primitive.name:
         case "scan":
             return _scan_call(step, name, address)

@@ -41,8 +41,9 @@ Splitter = Callable[[Kernel], int | tuple[str, int]]
 """Says into how many parts the sum of a kernel's product is cut; 1 leaves the kernel whole, 0 only
 parts the product from what follows. For a kernel of few long rows, along which axis they are cut,
 and how long the parts are."""
-FindLibrary = Callable[[Eqn, str], list[LoweredKernel] | None]
-"""The hand-written kernels of an equation, with a name for them; None where there are none."""
+FindLibrary = Callable[[Eqn, str], list[LoweredKernel] | LoopStep | None]
+"""The hand-written kernels of an equation, with a name for them, or a call of a library; None where
+there is neither."""
 Divide = Callable[[ClosedJaxpr], ClosedJaxpr]
 """A pass that cuts long rows into parts, as many as the back end has use for."""
 

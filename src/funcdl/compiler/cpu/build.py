@@ -23,6 +23,7 @@ from funcdl.compiler.cpu.profiled import (
     profiled_native_step,
 )
 from funcdl.compiler.cpu.schedule import schedule_cpu
+from funcdl.compiler.matrices import small_matrices
 from funcdl.compiler.pipeline import Pipeline, native_segments
 from funcdl.compiler.program import Program
 from funcdl.compiler.steps import HostStep
@@ -45,6 +46,7 @@ def pipeline(closed: ClosedJaxpr, name: str, donated: Sequence[bool]) -> Pipelin
         donated=donated,
         scheduler=schedule_cpu,
         renderer=("c", render_program),
+        library=small_matrices,
     )
 
 

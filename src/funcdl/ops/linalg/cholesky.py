@@ -62,7 +62,7 @@ def _samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]
 
 cholesky = common.matrix_primitive("cholesky", _shape, _compute)
 cholesky.jvp = _jvp
-registry.add(Op(cholesky, common.ACCEPTS, _samples, common.HOST))
+registry.add(Op(cholesky, common.ACCEPTS, _samples, common.HOST_IF_LARGE))
 
 
 def _update_shape(r: ShapedArray, w: ShapedArray) -> ShapedArray:

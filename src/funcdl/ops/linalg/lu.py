@@ -112,7 +112,7 @@ def _samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]
 
 lu = common.matrix_primitive("lu", _shape, _compute, multiple_results=True)
 lu.jvp = _jvp
-registry.add(Op(lu, common.ACCEPTS, _samples, common.HOST))
+registry.add(Op(lu, common.ACCEPTS, _samples, common.HOST_IF_LARGE))
 
 
 def _pivots_shape(pivots: ShapedArray, *, permutation_size: int) -> ShapedArray:

@@ -1,0 +1,87 @@
+"""Factors and triangular systems of small matrices as calls of the C back end's library.
+
+LAPACK, which the host calls, is faster for large ones; a small one costs less than the way to the
+host, and a loop whose body needs the host runs there altogether.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from funcdl.compiler.loops import LoopStep
+from funcdl.core import dtypes
+from funcdl.core.jaxpr import Eqn, Var
+from funcdl.kir.cost import Cost
+from funcdl.kir.program import Address, LibraryCall, Pointer, Record, Value
+
+HEADER = "fd_matrices.h"
+LARGEST = 128
+"""The most rows and columns of a matrix; FD_MATRIX_ROWS in fd_matrices.h."""
+_DTYPES = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+
+
+def small_matrices(eqn: Eqn, name: str) -> LoopStep | None:
+    """A call of the library where it computes the equation; None where the host does."""
+    if eqn.primitive.name not in ("cholesky", "lu", "triangular_solve"):
+        return None
+    first = eqn.invars[0].aval
+    if first.dtype not in _DTYPES or max(first.shape[-2:]) > LARGEST:
+        return None
+    return LoopStep(eqn, (), {}, library=matrix_call)
+
+
+def matrix_call(
+    eqn: Eqn, scratch: dict[str, Var], name: str, address: Callable[[Var], Address]
+) -> LibraryCall:
+    """The call that computes an equation, once every variable has an address."""
+
+    def place(atom: object) -> Pointer:
+        assert isinstance(atom, Var), "matrices are no literals"
+        return Pointer(address(atom), atom.aval.dtype)
+
+    function = f"fd_{eqn.primitive.name}_{dtypes.short_name(eqn.invars[0].aval.dtype)}"
+    arrays = [place(atom) for atom in (*eqn.invars, *eqn.outvars)]
+    return LibraryCall(name, HEADER, ((function, (*_sizes(eqn), *arrays)),), _cost(eqn))
+
+
+def _sizes(eqn: Eqn) -> tuple[Value | Record, ...]:
+    *batch, rows, columns = eqn.invars[0].aval.shape
+    count = math.prod(batch)
+    if eqn.primitive.name == "cholesky":
+        return count, rows
+    if eqn.primitive.name == "lu":
+        return count, rows, columns
+    params = eqn.params
+    fields = {
+        "count": count,
+        "n": rows,
+        "others": eqn.invars[1].aval.shape[-1 if params["left_side"] else -2],
+        "left": int(params["left_side"]),
+        "lower": int(params["lower"]),
+        "transpose": int(params["transpose_a"]),
+        "unit": int(params["unit_diagonal"]),
+    }
+    return (Record("fd_triangular", tuple(fields.items())),)
+
+
+def _cost(eqn: Eqn) -> Cost:
+    """Multiplications and additions, of which a factor has those of its smaller half."""
+    *batch, rows, columns = eqn.invars[0].aval.shape
+    count, short = math.prod(batch), min(rows, columns)
+    match eqn.primitive.name:
+        case "cholesky":
+            flops = count * rows**3 // 3
+        case "lu":
+            flops = count * (rows * columns * short - (rows + columns) * short**2 // 2)
+            flops += count * short**3 // 3
+        case _:
+            flops = eqn.outvars[0].aval.size * rows
+    return Cost(
+        flops=flops,
+        operations=flops * (2 if eqn.invars[0].aval.dtype == np.float64 else 1),
+        bytes_read=sum(atom.aval.nbytes for atom in eqn.invars),
+        bytes_written=sum(var.aval.nbytes for var in eqn.outvars),
+    )
