@@ -87,7 +87,7 @@ def main(mode: str, dtype: str) -> None:
 
 
 def worst(found: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any], args: Any) -> Any:
-    """The largest error in units of the dtype's eps, relative to the value or to 1e-290."""
+    """The largest error in units of the dtype's eps, relative to the value or to 1e-30."""
     eps = float(dtypes.finfo(found.dtype).eps)
     same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
     with np.errstate(all="ignore"):

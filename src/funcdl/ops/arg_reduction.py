@@ -15,10 +15,10 @@ from funcdl.core.avals import Shape, ShapedArray
 from funcdl.core.primitive import Primitive, never_weak
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.ops import registry
+from funcdl.ops.jvp_rules import zero_jvp
 from funcdl.ops.lowering import Reduction, compute_dtype
 from funcdl.ops.reduction import Axes, batched_axes, reduced_shape
 from funcdl.ops.registry import Op, Sample, random_array
-from funcdl.ops.rows import zero_jvp
 
 if TYPE_CHECKING:
     from funcdl.kir.ir import ReduceOp

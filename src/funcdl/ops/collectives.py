@@ -26,18 +26,11 @@ from funcdl.ops.arithmetic import div, mul, scaled
 from funcdl.ops.comparison import eq
 from funcdl.ops.convert import convert_element_type
 from funcdl.ops.gather import gather
+from funcdl.ops.jvp_rules import linear_jvp
 from funcdl.ops.reduction import reduce_max, reduce_min, reduce_sum
 from funcdl.ops.rows import broadcast_batch
 from funcdl.ops.select import select_n
-from funcdl.ops.shape import (
-    broadcast_in_dim,
-    full,
-    iota,
-    linear_unary_jvp,
-    move_to_front,
-    reshape,
-    transpose,
-)
+from funcdl.ops.shape import broadcast_in_dim, full, iota, move_to_front, reshape, transpose
 from funcdl.ops.windows import GatherDimensionNumbers, GatherScatterMode
 
 Names = tuple[Hashable, ...]
@@ -128,7 +121,7 @@ def _reduction(
 
 
 psum = _reduction("psum", registry.NUMBERS, reduce_sum, scaled)
-psum.jvp = linear_unary_jvp(psum)
+psum.jvp = linear_jvp(psum)
 # As in JAX, the cotangent of one member gets those of all: the sum that all of them have is one
 # output for each, and what is differentiated is all of these outputs together.
 psum.transpose = lambda ct, x, *, axes: [psum.bind(ct, axes=axes)]
@@ -189,7 +182,7 @@ def _gather_transpose(ct: Any, x: Any, *, all_gather_dimension: int, **params: A
 
 all_gather.shape = _gather_shape
 all_gather.batch = _gather_batch
-all_gather.jvp = linear_unary_jvp(all_gather)
+all_gather.jvp = linear_jvp(all_gather)
 all_gather.transpose = _gather_transpose
 
 
@@ -235,7 +228,7 @@ def _scatter_transpose(ct: Any, x: Any, *, scatter_dimension: int, **params: Any
 
 reduce_scatter.shape = _scatter_shape
 reduce_scatter.batch = _scatter_batch
-reduce_scatter.jvp = linear_unary_jvp(reduce_scatter)
+reduce_scatter.jvp = linear_jvp(reduce_scatter)
 reduce_scatter.transpose = _scatter_transpose
 
 
@@ -294,7 +287,7 @@ def _permute_transpose(ct: Any, x: Any, *, perm: Pairs, **params: Any) -> list[A
 
 ppermute.shape = lambda x, **params: ShapedArray(x.shape, x.dtype)
 ppermute.batch = _permute_batch
-ppermute.jvp = linear_unary_jvp(ppermute)
+ppermute.jvp = linear_jvp(ppermute)
 ppermute.transpose = _permute_transpose
 
 
@@ -362,7 +355,7 @@ def _all_to_all_transpose(
 
 all_to_all.shape = _all_to_all_shape
 all_to_all.batch = _all_to_all_batch
-all_to_all.jvp = linear_unary_jvp(all_to_all)
+all_to_all.jvp = linear_jvp(all_to_all)
 all_to_all.transpose = _all_to_all_transpose
 
 

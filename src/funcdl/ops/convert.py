@@ -17,10 +17,10 @@ from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.errors import DtypeError
 from funcdl.kir.conversion import convert, reinterpret
 from funcdl.ops import registry
+from funcdl.ops.jvp_rules import linear_jvp, zero_jvp
 from funcdl.ops.lowering import Pointwise, compute_dtype
 from funcdl.ops.registry import Op, Sample, random_array
-from funcdl.ops.rows import elementwise_batch, zero_jvp
-from funcdl.ops.shape import linear_unary_jvp
+from funcdl.ops.rows import elementwise_batch
 
 if TYPE_CHECKING:
     from funcdl.kir.builder import KernelBuilder
@@ -174,7 +174,7 @@ def _copy_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
 
 copy.impl = lambda x: np.array(x, order="C")
 copy.shape = lambda x: ShapedArray(x.shape, x.dtype)
-copy.jvp = linear_unary_jvp(copy)
+copy.jvp = linear_jvp(copy)
 copy.transpose = lambda ct, x: [copy(ct)]
 copy.batch = elementwise_batch(copy)
 copy.lower = Pointwise(_copy_lower, lambda: 0)

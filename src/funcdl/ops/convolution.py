@@ -25,7 +25,7 @@ import numpy as np
 from funcdl.core import dtypes
 from funcdl.core.avals import Shape, ShapedArray
 from funcdl.core.primitive import Primitive
-from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
+from funcdl.core.symbolic_zero import Zero, is_linear
 from funcdl.errors import DtypeError
 from funcdl.ops import registry
 from funcdl.ops.convert import cast
@@ -37,9 +37,9 @@ from funcdl.ops.convolution_dimensions import (
     find_convolution,
 )
 from funcdl.ops.dot import product_dtype
+from funcdl.ops.jvp_rules import bilinear_jvp
 from funcdl.ops.lowering import Correlation
 from funcdl.ops.registry import Op, Sample, random_array
-from funcdl.ops.rows import add_tangents
 from funcdl.ops.shape import full, inverse_permutation, move_to_front, reshape, rev, transpose
 from funcdl.ops.sliding import Padding, Sliding, dilated_size
 
@@ -157,17 +157,6 @@ def _windows_last(x: NDArray, windows: Sliding) -> NDArray:
         ),
         writeable=False,
     )
-
-
-def _conv_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
-    (x, y), (tx, ty) = primals, tangents
-    out = conv_general_dilated(x, y, **params)
-    parts = []
-    if not is_zero(tx):
-        parts.append(conv_general_dilated(tx, y, **params))
-    if not is_zero(ty):
-        parts.append(conv_general_dilated(x, ty, **params))
-    return out, add_tangents(parts, out.aval)
 
 
 def _conv_transpose(ct: Any, lhs: Any, rhs: Any, **params: Any) -> list[Any]:
@@ -321,7 +310,7 @@ def _conv_batch(
 
 conv_general_dilated.shape = _conv_shape
 conv_general_dilated.impl = _conv_impl
-conv_general_dilated.jvp = _conv_jvp
+conv_general_dilated.jvp = bilinear_jvp(conv_general_dilated)
 conv_general_dilated.transpose = _conv_transpose
 conv_general_dilated.batch = _conv_batch
 conv_general_dilated.lower = Correlation()

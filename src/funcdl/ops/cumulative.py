@@ -22,10 +22,11 @@ from funcdl.ops import registry
 from funcdl.ops.arithmetic import add, mul, sub
 from funcdl.ops.comparison import eq, ne
 from funcdl.ops.exponential import exp
+from funcdl.ops.jvp_rules import linear_jvp
 from funcdl.ops.lowering import Accumulation, compute_dtype
 from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.select import select_n
-from funcdl.ops.shape import full_like, iota, linear_unary_jvp
+from funcdl.ops.shape import full_like, iota
 from funcdl.ops.slicing import pad
 from funcdl.ops.sort import take_along
 
@@ -114,7 +115,7 @@ def _samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]
 
 
 cumsum = _cumulative("cumsum", registry.NUMBERS, np.add, "sum")
-cumsum.jvp = linear_unary_jvp(cumsum)
+cumsum.jvp = linear_jvp(cumsum)
 cumsum.transpose = lambda ct, x, *, axis, reverse: [cumsum(ct, axis=axis, reverse=not reverse)]
 registry.add(Op(cumsum, registry.NUMBERS, _samples))
 

@@ -17,13 +17,13 @@ from funcdl.core import dtypes
 from funcdl.core.avals import Shape, ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.core.records import record
-from funcdl.core.symbolic_zero import is_linear, is_zero
+from funcdl.core.symbolic_zero import is_linear
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.ops import registry
 from funcdl.ops.convert import cast
+from funcdl.ops.jvp_rules import bilinear_jvp
 from funcdl.ops.lowering import Contraction, compute_dtype
 from funcdl.ops.registry import Op, Sample, random_array
-from funcdl.ops.rows import add_tangents
 from funcdl.ops.shape import inverse_permutation, transpose
 
 NDArray = np.ndarray[Any, Any]
@@ -188,17 +188,6 @@ def _dot_impl(
     return out
 
 
-def _dot_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
-    (x, y), (tx, ty) = primals, tangents
-    out = dot_general(x, y, **params)
-    parts = []
-    if not is_zero(tx):
-        parts.append(dot_general(tx, y, **params))
-    if not is_zero(ty):
-        parts.append(dot_general(x, ty, **params))
-    return out, add_tangents(parts, out.aval)
-
-
 def _dot_transpose(
     ct: Any,
     x: Any,
@@ -275,7 +264,7 @@ def _shift(dims: Dims, new: int | None) -> Dims:
 
 dot_general.shape = _dot_shape
 dot_general.impl = _dot_impl
-dot_general.jvp = _dot_jvp
+dot_general.jvp = bilinear_jvp(dot_general)
 dot_general.transpose = _dot_transpose
 dot_general.batch = _dot_batch
 dot_general.lower = Contraction()

@@ -23,8 +23,9 @@ from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.ops import registry
 from funcdl.ops.arithmetic import mul
 from funcdl.ops.complex_parts import complex_, conj, real
+from funcdl.ops.jvp_rules import linear_jvp
 from funcdl.ops.registry import Op, Sample, random_array
-from funcdl.ops.shape import broadcast_in_dim, full, full_like, linear_unary_jvp, move_to_front
+from funcdl.ops.shape import broadcast_in_dim, full, full_like, move_to_front
 from funcdl.ops.slicing import concatenate, pad
 
 NDArray = np.ndarray[Any, Any]
@@ -163,7 +164,7 @@ fft = Primitive("fft")
 fft.impl = _impl
 fft.shape = _shape
 fft.weak = never_weak
-fft.jvp = linear_unary_jvp(fft)
+fft.jvp = linear_jvp(fft)
 fft.transpose = _transpose
 fft.batch = _batch
 registry.add(

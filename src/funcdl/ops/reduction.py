@@ -23,10 +23,10 @@ from funcdl.ops import registry
 from funcdl.ops.arithmetic import add, div, mul
 from funcdl.ops.comparison import eq
 from funcdl.ops.convert import convert_element_type
+from funcdl.ops.jvp_rules import linear_jvp, zero_jvp
 from funcdl.ops.lowering import Reduction, compute_dtype
 from funcdl.ops.registry import Op, Sample, random_array
-from funcdl.ops.rows import zero_jvp
-from funcdl.ops.shape import broadcast_in_dim, full, linear_unary_jvp, reshape, transpose
+from funcdl.ops.shape import broadcast_in_dim, full, reshape, transpose
 from funcdl.ops.slicing import concatenate, slice_
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _sum_transpose(ct: Any, x: Any, *, axes: Axes) -> list[Any]:
 reduce_sum = _reduction(
     "reduce_sum", "sum", registry.NUMBERS, lambda x, axes: np.add.reduce(x, axes, x.dtype)
 )
-reduce_sum.jvp = linear_unary_jvp(reduce_sum)
+reduce_sum.jvp = linear_jvp(reduce_sum)
 reduce_sum.transpose = _sum_transpose
 registry.add(Op(reduce_sum, registry.NUMBERS, _samples))
 

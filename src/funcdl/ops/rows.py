@@ -16,13 +16,14 @@ from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive, all_weak, never_weak
 from funcdl.core.quiet import quietly
 from funcdl.core.records import record
-from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
-from funcdl.errors import DtypeError, NotDifferentiableError, ShapeError
+from funcdl.core.symbolic_zero import is_linear
+from funcdl.errors import DtypeError, ShapeError
 from funcdl.kir import elementwise as kernel_table
 from funcdl.ops import registry
+from funcdl.ops.jvp_rules import bilinear_jvp, jvp_from_rules, linear_jvp, refuse_jvp, zero_jvp
 from funcdl.ops.lowering import KERNEL_DTYPES, Pointwise
 from funcdl.ops.registry import Op, Sample, random_array
-from funcdl.ops.shape import broadcast_in_dim, instantiate, move_to_front
+from funcdl.ops.shape import broadcast_in_dim, move_to_front
 
 if TYPE_CHECKING:
     from funcdl.kir.builder import KernelBuilder
@@ -233,72 +234,22 @@ def broadcast_batch(x: Any, axis_size: int) -> Any:
     )
 
 
-def add_tangents(parts: Sequence[Any], aval: ShapedArray) -> Any:
-    """The sum of some tangents, or a symbolic zero when there are none."""
-    from funcdl.ops.arithmetic import add
-
-    total = None
-    for part in parts:
-        if not is_zero(part):
-            total = part if total is None else add(total, part)
-    return Zero(aval.to_tangent()) if total is None else total
-
-
 def _install_derivative(primitive: Primitive, derivative: Derivative, arity: int) -> None:
     match derivative:
         case Jvp(rules, transpose):
             assert len(rules) == arity, primitive.name
-            primitive.jvp = _jvp_from_rules(primitive, rules)
+            primitive.jvp = jvp_from_rules(primitive, rules)
             primitive.transpose = transpose
         case Linear(transpose):
-            primitive.jvp = _linear_jvp(primitive)
+            primitive.jvp = linear_jvp(primitive)
             primitive.transpose = transpose
         case Bilinear(lhs, rhs):
-            primitive.jvp = _bilinear_jvp(primitive)
+            primitive.jvp = bilinear_jvp(primitive)
             primitive.transpose = _bilinear_transpose(lhs, rhs)
         case NoDerivative():
             primitive.jvp = zero_jvp(primitive)
         case NotDifferentiable(reason):
             primitive.jvp = refuse_jvp(primitive, reason)
-
-
-def _jvp_from_rules(
-    primitive: Primitive, rules: Sequence[Callable[..., Any] | None]
-) -> Callable[..., tuple[Any, Any]]:
-    def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
-        out = primitive.bind(*primals, **params)
-        parts = [
-            rule(t, out, *primals, **params)
-            for rule, t in zip(rules, tangents, strict=True)
-            if rule is not None and not is_zero(t)
-        ]
-        return out, add_tangents(parts, out.aval)
-
-    return jvp
-
-
-def _linear_jvp(primitive: Primitive) -> Callable[..., tuple[Any, Any]]:
-    def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
-        out = primitive.bind(*primals, **params)
-        if all(map(is_zero, tangents)):
-            return out, Zero(out.aval.to_tangent())
-        return out, primitive.bind(*map(instantiate, tangents), **params)
-
-    return jvp
-
-
-def _bilinear_jvp(primitive: Primitive) -> Callable[..., tuple[Any, Any]]:
-    def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
-        (x, y), (tx, ty) = primals, tangents
-        out = primitive.bind(x, y, **params)
-        parts = []
-        if not is_zero(tx):
-            parts.append(primitive.bind(tx, y, **params))
-        if not is_zero(ty):
-            parts.append(primitive.bind(x, ty, **params))
-        return out, add_tangents(parts, out.aval)
-
-    return jvp
 
 
 def _bilinear_transpose(
@@ -308,28 +259,6 @@ def _bilinear_transpose(
         return [lhs(ct, y), None] if is_linear(x) else [None, rhs(ct, x)]
 
     return transpose
-
-
-def zero_jvp(primitive: Primitive) -> Callable[..., tuple[Any, Any]]:
-    """The jvp rule of operations whose output never varies smoothly (comparisons, say)."""
-
-    def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
-        out = primitive.bind(*primals, **params)
-        return out, Zero(out.aval.to_tangent())
-
-    return jvp
-
-
-def refuse_jvp(primitive: Primitive, reason: str) -> Callable[..., tuple[Any, Any]]:
-    """The jvp rule of operations that have no derivative, for this reason."""
-
-    def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
-        raise NotDifferentiableError(
-            f"{primitive.name} cannot be differentiated: {reason}.\n"
-            "Wrap its argument in funcdl.lax.stop_gradient if no derivative should flow through it."
-        )
-
-    return jvp
 
 
 def _by_name(name: str) -> KernelRule:

@@ -17,9 +17,10 @@ from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.errors import DtypeError, ShapeError
 from funcdl.ops import registry
 from funcdl.ops.comparison import gt, lt
+from funcdl.ops.jvp_rules import add_tangents
 from funcdl.ops.lowering import Pointwise
 from funcdl.ops.registry import Op, Sample, random_array
-from funcdl.ops.rows import add_tangents, broadcast_batch
+from funcdl.ops.rows import broadcast_batch
 from funcdl.ops.shape import broadcast_in_dim, broadcast_to, full_like, instantiate, move_to_front
 
 if TYPE_CHECKING:

@@ -19,21 +19,11 @@ from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.errors import ShapeError
 from funcdl.kir import index as kindex
 from funcdl.ops import registry
+from funcdl.ops.jvp_rules import linear_jvp
 from funcdl.ops.lowering import Position, Reader, View, compute_dtype
 from funcdl.ops.registry import Op, Sample, random_array
 
 NDArray = np.ndarray[Any, Any]
-
-
-def linear_unary_jvp(primitive: Primitive) -> Any:
-    """The jvp rule of a primitive that is linear in its only array operand."""
-
-    def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
-        (x,), (t,) = primals, tangents
-        out = primitive.bind(x, **params)
-        return out, Zero(out.aval.to_tangent()) if is_zero(t) else primitive.bind(t, **params)
-
-    return jvp
 
 
 def move_to_front(x: Any, dim: int | None) -> Any:
@@ -93,7 +83,7 @@ def _reshape_lower(reader: Reader, index: Position, params: dict[str, Any]) -> i
 
 reshape.impl = lambda x, *, new_sizes: x.reshape(new_sizes)
 reshape.shape = _reshape_shape
-reshape.jvp = linear_unary_jvp(reshape)
+reshape.jvp = linear_jvp(reshape)
 reshape.transpose = lambda ct, x, *, new_sizes: [reshape(ct, new_sizes=x.aval.shape)]
 reshape.batch = _reshape_batch
 reshape.lower = View(_reshape_lower, alias=True)
@@ -136,7 +126,7 @@ def _transpose_lower(reader: Reader, index: Position, params: dict[str, Any]) ->
 
 transpose.impl = lambda x, *, permutation: x.transpose(permutation)
 transpose.shape = _transpose_shape
-transpose.jvp = linear_unary_jvp(transpose)
+transpose.jvp = linear_jvp(transpose)
 transpose.transpose = lambda ct, x, *, permutation: [
     transpose(ct, permutation=inverse_permutation(permutation))
 ]
@@ -227,7 +217,7 @@ def _broadcast_lower(reader: Reader, index: Position, params: dict[str, Any]) ->
 
 broadcast_in_dim.shape = _broadcast_shape
 broadcast_in_dim.impl = _broadcast_impl
-broadcast_in_dim.jvp = linear_unary_jvp(broadcast_in_dim)
+broadcast_in_dim.jvp = linear_jvp(broadcast_in_dim)
 broadcast_in_dim.transpose = _broadcast_transpose
 broadcast_in_dim.batch = _broadcast_batch
 broadcast_in_dim.lower = View(_broadcast_lower)
@@ -318,7 +308,7 @@ def _rev_lower(reader: Reader, index: Position, params: dict[str, Any]) -> int:
 
 rev.shape = _rev_shape
 rev.impl = lambda x, *, dimensions: np.flip(x, dimensions)
-rev.jvp = linear_unary_jvp(rev)
+rev.jvp = linear_jvp(rev)
 rev.transpose = lambda ct, x, *, dimensions: [rev(ct, dimensions=dimensions)]
 rev.batch = _rev_batch
 rev.lower = View(_rev_lower)

@@ -13,20 +13,15 @@ import numpy as np
 from funcdl.core.array import Array
 from funcdl.core.avals import Shape, ShapedArray
 from funcdl.core.primitive import Primitive
-from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
+from funcdl.core.symbolic_zero import is_linear
 from funcdl.errors import ShapeError
 from funcdl.ops import registry
 from funcdl.ops.arithmetic import sub
+from funcdl.ops.jvp_rules import linear_jvp
 from funcdl.ops.lowering import Position, Reader, View, all_of, compare
 from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.select import select_n
-from funcdl.ops.shape import (
-    broadcast_in_dim,
-    full,
-    instantiate,
-    linear_unary_jvp,
-    move_to_front,
-)
+from funcdl.ops.shape import broadcast_in_dim, full, move_to_front
 
 NDArray = np.ndarray[Any, Any]
 
@@ -103,7 +98,7 @@ def _slice_lower(reader: Reader, index: Position, params: dict[str, Any]) -> int
 
 slice_.shape = _slice_shape
 slice_.impl = _slice_impl
-slice_.jvp = linear_unary_jvp(slice_)
+slice_.jvp = linear_jvp(slice_)
 slice_.transpose = _slice_transpose
 slice_.batch = _slice_batch
 slice_.lower = View(_slice_lower)
@@ -172,13 +167,6 @@ def _pad_impl(x: NDArray, value: NDArray, *, padding_config: PaddingConfig) -> N
             for size, (low, high, _) in zip(sizes, padding_config, strict=True)
         )
     ]
-
-
-def _pad_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
-    out = pad(*primals, **params)
-    if all(map(is_zero, tangents)):
-        return out, Zero(out.aval.to_tangent())
-    return out, pad(*map(instantiate, tangents), **params)
 
 
 def _pad_transpose(ct: Any, x: Any, value: Any, *, padding_config: PaddingConfig) -> list[Any]:
@@ -254,7 +242,7 @@ def _pad_lower(reader: Reader, index: Position, params: dict[str, Any]) -> int:
 
 pad.shape = _pad_shape
 pad.impl = _pad_impl
-pad.jvp = _pad_jvp
+pad.jvp = linear_jvp(pad)
 pad.transpose = _pad_transpose
 pad.batch = _pad_batch
 pad.weak = lambda weak, **params: weak[0]
@@ -295,15 +283,6 @@ def _concatenate_shape(*xs: ShapedArray, dimension: int) -> ShapedArray:
     sizes = list(first.shape)
     sizes[dimension] = sum(x.shape[dimension] for x in xs)
     return ShapedArray(tuple(sizes), first.dtype)
-
-
-def _concatenate_jvp(
-    primals: Sequence[Any], tangents: Sequence[Any], *, dimension: int
-) -> tuple[Any, Any]:
-    out = concatenate(*primals, dimension=dimension)
-    if all(map(is_zero, tangents)):
-        return out, Zero(out.aval.to_tangent())
-    return out, concatenate(*map(instantiate, tangents), dimension=dimension)
 
 
 def _concatenate_transpose(ct: Any, *xs: Any, dimension: int) -> list[Any]:
@@ -360,7 +339,7 @@ def _concatenate_lower(reader: Reader, index: Position, params: dict[str, Any]) 
 
 concatenate.shape = _concatenate_shape
 concatenate.impl = lambda *xs, dimension: np.concatenate(xs, axis=dimension)
-concatenate.jvp = _concatenate_jvp
+concatenate.jvp = linear_jvp(concatenate)
 concatenate.transpose = _concatenate_transpose
 concatenate.batch = _concatenate_batch
 concatenate.lower = View(_concatenate_lower)

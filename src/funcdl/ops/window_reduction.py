@@ -21,10 +21,11 @@ from funcdl.core.primitive import Primitive
 from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.ops import registry
 from funcdl.ops.comparison import ge, le
+from funcdl.ops.jvp_rules import linear_jvp
 from funcdl.ops.lowering import compute_dtype
 from funcdl.ops.reduction import extreme_identity
 from funcdl.ops.registry import Op, Sample, random_array
-from funcdl.ops.shape import linear_unary_jvp, move_to_front
+from funcdl.ops.shape import move_to_front
 from funcdl.ops.window_lowering import reduce_windows
 from funcdl.ops.window_parameters import (
     CASES,
@@ -104,7 +105,7 @@ def _sum_transpose(ct: Any, x: Any, **params: Any) -> list[Any]:
     return [reduce_window_sum(ct, **params_of(windows.transposed()))]
 
 
-reduce_window_sum.jvp = linear_unary_jvp(reduce_window_sum)
+reduce_window_sum.jvp = linear_jvp(reduce_window_sum)
 reduce_window_sum.transpose = _sum_transpose
 registry.add(Op(reduce_window_sum, registry.NUMBERS, _sum_samples))
 

@@ -14,12 +14,12 @@ from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.ops import registry
 from funcdl.ops.arithmetic import add
+from funcdl.ops.jvp_rules import zero_jvp
 from funcdl.ops.linalg import common
 from funcdl.ops.linalg.common import dot
 from funcdl.ops.linalg.samples import spread
 from funcdl.ops.linalg.triangular_solve import triangular_solve
 from funcdl.ops.registry import Op, Sample
-from funcdl.ops.rows import zero_jvp
 from funcdl.ops.shape import broadcast_to, full
 from funcdl.ops.slicing import pad
 from funcdl.ops.sort import argsort, take_along

@@ -12,13 +12,13 @@ from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.errors import ShapeError
 from funcdl.ops import registry
 from funcdl.ops.arithmetic import add, sub
+from funcdl.ops.jvp_rules import refuse_jvp
 from funcdl.ops.linalg import common
 from funcdl.ops.linalg.common import adjoint, dot
 from funcdl.ops.linalg.lu import extended
 from funcdl.ops.linalg.samples import spread
 from funcdl.ops.linalg.triangular_solve import triangular_solve
 from funcdl.ops.registry import Op, Sample, random_array
-from funcdl.ops.rows import refuse_jvp
 from funcdl.ops.sort import take_along
 
 NDArray = np.ndarray[Any, Any]

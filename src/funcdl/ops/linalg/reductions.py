@@ -11,10 +11,10 @@ from funcdl.core import dtypes
 from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.ops import registry
+from funcdl.ops.jvp_rules import refuse_jvp
 from funcdl.ops.linalg import common
 from funcdl.ops.linalg.samples import positive_definite, spread
 from funcdl.ops.registry import Op, Sample
-from funcdl.ops.rows import refuse_jvp
 
 NDArray = np.ndarray[Any, Any]
 

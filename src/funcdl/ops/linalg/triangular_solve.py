@@ -13,11 +13,11 @@ from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.errors import ShapeError
 from funcdl.ops import registry
 from funcdl.ops.arithmetic import neg
+from funcdl.ops.jvp_rules import add_tangents
 from funcdl.ops.linalg import common
 from funcdl.ops.linalg.common import conjugate, dot, matrix_transpose
 from funcdl.ops.linalg.samples import spread
 from funcdl.ops.registry import Op, Sample, random_array
-from funcdl.ops.rows import add_tangents
 from funcdl.ops.shape import reshape, transpose
 
 NDArray = np.ndarray[Any, Any]

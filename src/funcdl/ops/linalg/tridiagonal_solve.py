@@ -13,9 +13,9 @@ from funcdl.core.symbolic_zero import is_zero
 from funcdl.errors import ShapeError
 from funcdl.ops import registry
 from funcdl.ops.arithmetic import mul, neg
+from funcdl.ops.jvp_rules import add_tangents
 from funcdl.ops.linalg import common
 from funcdl.ops.registry import Op, Sample, random_array
-from funcdl.ops.rows import add_tangents
 from funcdl.ops.slicing import pad
 
 NDArray = np.ndarray[Any, Any]
