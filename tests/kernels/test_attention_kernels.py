@@ -85,6 +85,7 @@ def test_first_candidates_fit_without_spills(
 
 
 ODD: dict[str, dict[str, Any]] = {
+    "plain": {},
     "causal": {"after": 0},
     "extras": {"before": 256, "after": 0, "mask": True, "bias": True},
     "dropout": {"before": 256, "after": 0, "mask": True, "bias": True, "dropout": 0.1},

@@ -180,7 +180,7 @@ def candidates(problem: Attention) -> list[Tiles]:
     elif extra and problem.dtype.itemsize == 4:
         found = [(32, 32, 8, 1), (32, 32, 8, 2), (16, 32, 4, 1), (32, 32, 4, 1)]
     elif extra and size <= 64:
-        found = [(32, 64, 8, 2), (32, 64, 4, 2), (64, 64, 8, 2)]
+        found = [(32, 64, 8, 2), (32, 32, 4, 2), (32, 64, 4, 2), (64, 64, 8, 2)]
     elif extra and size <= 128:
         found = [(32, 32, 4, 2), (32, 32, 8, 2), (32, 64, 8, 2)]
     elif problem.dtype.itemsize == 4:

@@ -97,6 +97,9 @@ def attention_query_gradient(
     end = KEYS
     inside = 0
     outside = KEYS // BS * BS
+    if (BEFORE is None and AFTER is None) and KEYS % BS > 0:
+        # The last keys alone would be no loop, and stand in registers beside those of the others.
+        outside = 0
     if BEFORE is not None:
         begin = tl.minimum(tl.maximum(first_row - BEFORE, 0), KEYS) // BS * BS
         inside = (tl.maximum(first_row + BT - 1 - BEFORE, 0) + BS - 1) // BS * BS
