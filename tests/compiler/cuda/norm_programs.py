@@ -68,6 +68,15 @@ def weights_alone(cotangent: Any, x: Any, scale: Any, shift: Any) -> Any:
     return fd.vjp(lambda *w: layer_norm(x, *w), scale, shift)[1](cotangent)
 
 
+def before_product(cotangent: Any, x: Any, scale: Any, shift: Any, weights: Any) -> Any:
+    """The sums of both weights' gradients read the same rows, which a product has stored."""
+
+    def run(*args: Any) -> Any:
+        return layer_norm(*args) @ weights
+
+    return fd.vjp(run, x, scale, shift)[1](cotangent)
+
+
 def tied(cotangent: Any, x: Any, scale: Any) -> Any:
     return fd.vjp(lambda x, s: rms_norm(rms_norm(x, s) + x, s), x, scale)[1](cotangent)
 
@@ -98,6 +107,11 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Array, ...], int]] = {
     "tied": (tied, rows_of(18, 24, weights=1), 2),
     # So many elements that the sums are cut into parts before they are moved.
     "parts": (gradient(layer_norm), rows_of(1029, 256, weights=2), 3),
+    "parts_before_product": (
+        before_product,
+        (*rows_of(1029, 256, weights=2), normal(256, 256) / 16),
+        5,
+    ),
 }
 
 

@@ -39,7 +39,7 @@ Names = dict[str, Var]
 class ColumnSum:
     """A step that is one kernel, which sums columns of a matrix.
 
-    `reduces` are its sums, `rows` the axes that make up the rows. A `partial` one stores one sum
+    `reduces` are its sums, `rows` the axes that make up the rows. A `partial` one stores each sum
     over each of several parts of the rows, which other kernels add up.
     """
 
@@ -51,11 +51,11 @@ class ColumnSum:
     partial: bool
 
     @property
-    def result(self) -> Var:
-        """What a partial one stores."""
-        buffers = self.lowered.kernel.buffers
-        pairs = zip(buffers, self.lowered.variables, strict=True)
-        return next(var for buffer, var in pairs if buffer.role != "in")
+    def results(self) -> list[Var]:
+        """What a partial one stores, in the order of its sums."""
+        kernel, names = self.lowered.kernel, self.lowered.names
+        stores = {i.value: i.buffer for i in kernel.body if isinstance(i, Store)}
+        return [names[stores[id]] for id in self.reduces]
 
 
 def is_single(step: Step) -> TypeGuard[Sequence[LoweredKernel]]:
@@ -117,11 +117,10 @@ def as_column_sum(step: int, lowered: LoweredKernel, rows: int, width: int) -> C
         along, after = set(axes), [i for s in stores for i in needed(kernel, s, found.reduces)]
         varying = {a for i in after for a in _axes_of(kernel, i)}
         return None if along & varying else found
-    if len(kept) != 1 or len(stores) != 1 or len(reductions) != 1:
+    if len(kept) != 1 or sorted(store.value for store in stores.values()) != [*reductions]:
         return None
     place = ix.axis(kept[0].name, kept[0].extent) * width + ix.axis(columns.name, width)
-    (store,) = stores.values()
-    if store.value not in reductions or store.index != place or store.mask is not None:
+    if any(store.index != place or store.mask is not None for store in stores.values()):
         return None
     return replace(found, partial=True)
 

@@ -122,7 +122,7 @@ class _Merger:
         found = as_column_sum(number, step[0], self._rows.extent, self._columns.extent)
         if found is None or not self._reads_the_same(found):
             return None
-        if found.partial and self._readers(found) is None:
+        if found.partial and None in [self._readers(found, var) for var in found.results]:
             return None
         return found
 
@@ -166,9 +166,8 @@ class _Merger:
             at[axis.name] = ix.mod(ix.floordiv(row, after), axis.extent)
         return at
 
-    def _readers(self, found: ColumnSum) -> dict[int, str] | None:
+    def _readers(self, found: ColumnSum, var: Var) -> dict[int, str] | None:
         """The steps that add up partial sums, and along which axis; None where others read them."""
-        var = found.result
         if var in self._kept:
             return None
         readers = {}
@@ -219,8 +218,8 @@ class _Merger:
             own = dict(islice(unused, len(found.reduces)))
             if found.partial:
                 replaced[found.step] = []
-                (var,) = own.values()
-                self._resize_readers(found, schedule.programs, var, replaced)
+                for old, new in zip(found.results, own.values(), strict=True):
+                    self._resize_readers(found, schedule.programs, old, new, replaced)
             else:
                 replaced[found.step] = [finish(found, schedule.programs, own)]
         return _in_order([replaced.get(n, step) for n, step in enumerate(self._steps)])
@@ -240,14 +239,14 @@ class _Merger:
         return stored
 
     def _resize_readers(
-        self, found: ColumnSum, programs: int, parts: Var, replaced: dict[int, Step]
+        self, found: ColumnSum, programs: int, old: Var, new: Var, replaced: dict[int, Step]
     ) -> None:
-        readers = self._readers(found)
+        readers = self._readers(found, old)
         assert readers is not None
         for number, axis in readers.items():
             step = replaced.get(number, self._steps[number])
             assert is_single(step)
-            replaced[number] = [resized(step[0], axis, programs, found.result, parts)]
+            replaced[number] = [resized(step[0], axis, programs, old, new)]
 
     def _dropped(self, joined: set[int]) -> set[Var]:
         """What this kernel stores for sums alone that now join it."""

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from funcdl.core import dtypes
 from funcdl.core.array import Array
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Literal, Var
 from funcdl.core.primitive import Primitive
@@ -83,7 +84,7 @@ class _Rewriter:
         shape = operand.aval.shape
         fills = params["mode"] is GatherScatterMode.FILL_OR_DROP
         if (
-            operand.aval.dtype.kind != "f"
+            not dtypes.is_float(operand.aval.dtype)
             or (fills and params["fill_value"] is not None)
             or any(size != 1 for size in params["slice_sizes"])
             or eqn.outvars[0].aval.size != math.prod(shape[:-1])
@@ -103,8 +104,10 @@ class _Rewriter:
         eqn = self._maker(x)
         if eqn is None or eqn.primitive not in _KEEP_NAN:
             return None
-        if any(atom.aval.dtype.kind != "f" for atom in eqn.invars):
+        if not all(dtypes.is_float(atom.aval.dtype) for atom in eqn.invars):
             return None
+        if eqn.primitive is convert_element_type and self._maker(eqn.invars[0]) is None:
+            return None  # an input is converted wherever it is read
         return eqn if sum(self._row_wise(atom) is None for atom in eqn.invars) <= 1 else None
 
     def _row_wise(self, x: Atom) -> Eqn | None:
