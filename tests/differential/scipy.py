@@ -27,6 +27,16 @@ SPECIAL = [
     ),
 ]
 
+_BOWL = "lambda x, a: ((x - a) ** 2).sum() + (x ** 4).sum()"
+
+OPTIMIZE = calls(
+    [
+        f"m.minimize({_BOWL}, f[P], (f[P],), method='BFGS').x",
+        f"m.minimize({_BOWL}, f[P], (2.0,), method='BFGS', options={{'maxiter': 0}}).fun",
+    ],
+    grad=False,
+)
+
 FFT = [
     *each("fft ifft hfft irfft", "m.{}(c[P, Q])"),
     *each("rfft ihfft", "m.{}(f[P, Q])"),

@@ -45,6 +45,7 @@ TABLES = [
     Table("numpy.fft", scipy.FFT),
     Table("scipy.special", scipy.SPECIAL, slow=_names(_SERIES)),
     Table("scipy.stats", stats.STATS),
+    Table("scipy.optimize", scipy.OPTIMIZE),
     Table("lax.linalg", linalg.LAX, slow=_names("qdwh eig svd cholesky_update")),
     Table("numpy.linalg", linalg.NUMPY, slow=_names("lstsq slogdet tensorinv")),
     Table("scipy.linalg", linalg.SCIPY, slow=_names("expm expm_frechet")),

@@ -35,6 +35,7 @@ NAMESPACES = (
     "jax.scipy.special",
     "jax.scipy.linalg",
     "jax.scipy.stats",
+    "jax.scipy.optimize",
     "jax.tree",
     "jax.tree_util",
     "jax.flatten_util",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-_SUBMODULES = frozenset({"linalg", "special", "stats"})
+_SUBMODULES = frozenset({"linalg", "optimize", "special", "stats"})
 
 
 def __getattr__(name: str) -> ModuleType:
