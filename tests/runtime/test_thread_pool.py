@@ -52,17 +52,30 @@ def test_every_part_is_done_once(threads: int, n: int) -> None:
         assert check(n, 500)
 
 
-def test_regions_of_several_threads_at_once() -> None:
+def check_in_threads(bursts: int, repeats: int, pause: float) -> bool:
     results: list[bool] = []
+
+    def run() -> None:
+        for _ in range(bursts):
+            results.append(check(2000, repeats))
+            threading.Event().wait(pause)
+
     with config.override(num_threads=3):
-        threads = [
-            threading.Thread(target=lambda: results.append(check(2000, 500))) for _ in range(4)
-        ]
+        threads = [threading.Thread(target=run) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert results == [True] * 4
+    return results == [True] * 4 * bursts
+
+
+def test_regions_of_several_threads_at_once() -> None:
+    assert check_in_threads(1, 500, 0)
+
+
+@pytest.mark.parametrize("repeats", [1, 30])
+def test_regions_of_several_threads_that_find_the_pool_busy_awake_or_asleep(repeats: int) -> None:
+    assert check_in_threads(60, repeats, 0.001)
 
 
 def test_sleeping_threads_wake_up() -> None:
@@ -74,16 +87,19 @@ def test_sleeping_threads_wake_up() -> None:
 
 FORK = """
 import os
+import time
 from funcdl.config import config
 from tests.runtime.test_thread_pool import check
 config.num_threads = 3
-assert check(1000, 50)
-pid = os.fork()
-if pid == 0:
-    os._exit(0 if check(1000, 50) else 1)
-_, status = os.waitpid(pid, 0)
-assert os.waitstatus_to_exitcode(status) == 0
-assert check(1000, 50)
+for pause in (0, 0.005):  # awake and asleep
+    assert check(1000, 50)
+    time.sleep(pause)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if check(1000, 50) else 1)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert check(1000, 50)
 """
 
 

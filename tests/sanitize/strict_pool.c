@@ -20,8 +20,9 @@ static void *run(void *argument) {
   return NULL;
 }
 
-void strict_run(fd_member_function *function, void *context, int members);
-void strict_run(fd_member_function *function, void *context, int members) {
+void strict_run(fd_member_function *function, void *context, int members, const void *site);
+void strict_run(fd_member_function *function, void *context, int members, const void *site) {
+  (void)site;
   struct member *all = calloc((size_t)members, sizeof *all);
   if (all == NULL) abort();
   for (int number = 0; number < members; ++number) {

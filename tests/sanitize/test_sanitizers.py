@@ -18,6 +18,7 @@ COMPILED += ["tests/compiler/cpu/test_loop_parts.py", "tests/compiler/cpu/test_t
 PRODUCTS = ["tests/compiler/test_integer_products.py", "tests/compiler/test_found.py"]
 PRODUCTS += ["tests/compiler/test_batch_sizes.py::test_every_size_computes_its_own"]
 THREADS = ["tests/runtime/test_thread_pool.py", "tests/runtime/test_shared_object.py"]
+THREADS += ["tests/runtime/test_waking.py"]
 EXTENSION = ["tests/core", "tests/dispatch", "tests/robustness/test_threads.py"]
 EXTENSION += ["tests/transforms/test_jit.py", "tests/transforms/test_program_cache.py"]
 # Golden texts are changed by the plugin. Sanitizers keep loops from being vectorised, and long sums

@@ -41,7 +41,8 @@ struct failure {
 };
 
 typedef void fd_member_function(void *context, int member, int members);
-typedef void fd_pool_function(fd_member_function *function, void *context, int members);
+typedef void fd_pool_function(fd_member_function *function, void *context, int members,
+                              const void *site);
 
 static _Atomic int fd_threads = 1;
 static fd_pool_function *_Atomic fd_pool_run; /* NULL: older clangs take no initializer here */
@@ -142,7 +143,7 @@ static bool run_scan(void **slots, const int64_t *words, struct failure *failure
   if (share == NULL) return run_steps(slots, words, NULL, 0, failure);
   struct shared_scan all = {slots, words, share, ATOMIC_FLAG_INIT, failure};
   fd_pool_function *const pool = fd_pool_run;
-  pool(run_part, &all, (int)share[0]);
+  pool(run_part, &all, (int)share[0], share);
   return failure->missing == 0;
 }
 

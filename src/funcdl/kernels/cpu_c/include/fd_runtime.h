@@ -3,6 +3,8 @@
 #ifndef FD_RUNTIME_H
 #define FD_RUNTIME_H
 
+#include <stdint.h>
+
 /* The variables are atomic: a thread may load a program, and so set them, while another runs it. */
 static _Atomic int fd_threads = 1;
 /* Cast, since clang takes no atomic number for that of a region's threads. */
@@ -19,7 +21,8 @@ void fd_set_num_threads(int count) { fd_threads = count; }
  * Regions must not contain barriers; "parallel for" has none inside. With clang, its own OpenMP
  * library does the work. */
 typedef void fd_member_function(void *context, int member, int members);
-typedef void fd_pool_function(fd_member_function *function, void *context, int members);
+typedef void fd_pool_function(fd_member_function *function, void *context, int members,
+                              const void *site);
 
 enum { FD_MEMBERS_PER_THREAD = 4 };
 
@@ -51,7 +54,9 @@ void GOMP_parallel(void (*body)(void *), void *data, unsigned threads, unsigned 
   if (threads < 2 || run == 0) {
     fd_run_member(&region, 0, 1);
   } else {
-    run(fd_run_member, &region, (int)threads * FD_MEMBERS_PER_THREAD);
+    /* The function of its body tells a region from others. */
+    const void *const site = (const void *)(uintptr_t)body;
+    run(fd_run_member, &region, (int)threads * FD_MEMBERS_PER_THREAD, site);
   }
 }
 
