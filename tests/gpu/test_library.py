@@ -26,12 +26,34 @@ def attention_gradient(q: Any, k: Any, v: Any) -> Any:
     return fd.grad(lambda *xs: fnp.sum(attention(*xs) ** 2), argnums=(0, 1, 2))(q, k, v)
 
 
+def extra_attention(q: Any, k: Any, v: Any, bias: Any) -> Any:
+    lengths = fnp.array([LENGTH, 70], fnp.int32)
+    options: Any = {"local_window_size": (9, 4), "key_value_seq_lengths": lengths}
+    return nn.dot_product_attention(q, k, v, bias, bias[:, :1] > -1, **options)
+
+
+def extra_attention_gradient(q: Any, k: Any, v: Any, bias: Any) -> Any:
+    def loss(*xs: Any) -> Any:
+        return fnp.sum(extra_attention(*xs, bias) ** 2)
+
+    return fd.grad(loss, argnums=(0, 1, 2))(q, k, v)
+
+
 def rows(x: Any) -> Any:
     return nn.softmax(x), nn.log_softmax(x), nn.standardize(x)
 
 
 def rows_gradient(x: Any) -> Any:
     return fd.grad(lambda x: fnp.sum(nn.log_softmax(x)[:, 0] * fnp.sum(nn.standardize(x), 1)))(x)
+
+
+def norm_gradient(x: Any, scale: Any, shift: Any) -> Any:
+    """Of the weights, too: sums of columns beside those of rows."""
+
+    def loss(x: Any, scale: Any, shift: Any) -> Any:
+        return fnp.sum(fnp.tanh(nn.standardize(x) * scale + shift))
+
+    return fd.grad(loss, argnums=(0, 1, 2))(x, scale, shift)
 
 
 def running(x: Any) -> Any:
@@ -47,18 +69,27 @@ def scatter(x: Any) -> Any:
 
 
 RNG = np.random.default_rng(0)
-HEADS = [RNG.normal(size=(2, 37, 4, 24)).astype(np.float32) for _ in range(3)]
+# Shorter sequences are composed of products and a softmax.
+LENGTH = 133
+HEADS = [RNG.normal(size=(2, LENGTH, 4, 24)).astype(np.float32) for _ in range(3)]
 ROWS = [RNG.normal(size=(13, 5001)).astype(np.float32)]
 FEW = [RNG.normal(size=(13, 37)).astype(np.float32)]
+BIAS = [RNG.normal(size=(2, 4, LENGTH, LENGTH)).astype(np.float32)]
+WEIGHTS = [RNG.normal(size=37).astype(np.float32) for _ in range(2)]
+LONG = [RNG.normal(size=(2, 20_011)).astype(np.float32)]
 
 CASES: dict[str, tuple[Any, list[np.ndarray[Any, Any]]]] = {
     "attention": (attention, HEADS),
     "attention_gradient": (attention_gradient, HEADS),
+    "extra_attention": (extra_attention, HEADS + BIAS),
+    "extra_attention_gradient": (extra_attention_gradient, HEADS + BIAS),
+    "norm_gradient": (norm_gradient, FEW + WEIGHTS),
     "rows": (rows, FEW),
     "long_rows": (rows, ROWS),
     "rows_gradient": (rows_gradient, FEW),
     "running": (running, FEW),
     "long_running": (lambda x: fnp.cumsum(x, 1), ROWS),
+    "long_sort": (lambda x: (fnp.sort(x, 1), fnp.argsort(x, 1)), LONG),
     "product": (product, FEW),
     "long_product": (lambda x: x @ x.T, ROWS),
     "scatter": (scatter, FEW),

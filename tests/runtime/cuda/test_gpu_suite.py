@@ -12,6 +12,8 @@ import pytest
 from tests.gpu import sanitize, test_library
 from tests.runtime.cuda.environment import StubGpu
 
+from funcdl.kernels.triton.library import kernels
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -19,6 +21,14 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.parametrize("name", test_library.CASES)
 def test_cases_of_hand_written_kernels_run_on_the_stub(name: str, gpu: StubGpu) -> None:
     test_library.test_kernel_computes_what_the_cpu_does(name)
+
+
+@pytest.mark.filterwarnings("ignore::funcdl.errors.CompilerWarning")
+def test_cases_launch_every_hand_written_kernel(gpu: StubGpu) -> None:
+    for name in ("extra_attention_gradient", "norm_gradient", "long_sort"):
+        test_library.test_kernel_computes_what_the_cpu_does(name)
+    launched = {k.library.function for k in gpu._kernels.values() if k.library is not None}
+    assert launched == kernels._MODULES.keys()
 
 
 def test_sanitizer_is_told_what_to_run_and_how_to_end(
