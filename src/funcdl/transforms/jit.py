@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
@@ -12,27 +11,20 @@ import optree
 
 from funcdl.config import config
 from funcdl.core import backend, profiler, tree
-from funcdl.core.array import Array, as_array, aval_of
-from funcdl.core.avals import ShapedArray
-from funcdl.core.axes import Axis, axes_in_scope, check_axis_name
+from funcdl.core.array import Array, as_array
+from funcdl.core.axes import Axis, check_axis_name
 from funcdl.core.device_buffer import backend_of, on_first_use
 from funcdl.core.dispatch import dispatch
 from funcdl.core.nan_check import checked
-from funcdl.core.records import record
 from funcdl.core.staging import hoist_consts, trace_to_jaxpr
-from funcdl.core.trace import Tracer, context, current_trace, eval_trace, is_usable, raise_leaked
-from funcdl.errors import ArgumentError, LeafTypeError, StaticArgumentError
-from funcdl.transforms.arguments import (
-    argument_names,
-    as_arrays,
-    flatten_output,
-    function_name,
-    leaf_names,
-)
+from funcdl.core.trace import context, current_trace, eval_trace
+from funcdl.errors import ArgumentError
+from funcdl.transforms.arguments import flatten_output, function_name
 from funcdl.transforms.batching import AxisTrace
 from funcdl.transforms.explain import explain_miss, logged
+from funcdl.transforms.jit_arguments import Call, JitArguments
 from funcdl.transforms.jit_primitive import compiled, jit_call
-from funcdl.transforms.selection import Selection, select_arguments
+from funcdl.transforms.selection import Selection
 from funcdl.transforms.stages import Lowered, Staged, Traced
 
 
@@ -128,19 +120,15 @@ class JitFunction:
     ) -> None:
         functools.update_wrapper(self, fun)
         self._fun = fun
-        self._name = name = function_name(fun)
-        self._static = select_arguments(fun, name, "static", static_argnums, static_argnames)
-        self._donate = select_arguments(fun, name, "donate", donate_argnums, donate_argnames)
-        both = self._static.names & self._donate.names
-        if both or self._static.positions & self._donate.positions:
-            raise ArgumentError(
-                f"jit of {name} cannot donate static arguments, which are no arrays: "
-                f"{', '.join(sorted(both)) or sorted(self._static.positions)}"
-            )
+        self._name = function_name(fun)
         self._title = title
-        self._has_static = bool(self._static)
+        self._arguments = JitArguments(
+            fun, static_argnums, static_argnames, donate_argnums, donate_argnames, title
+        )
+        static, donate = self._arguments.static, self._arguments.donate
+        self._has_static = bool(static)
         # As in JAX, all jits of one function with the same options share their programs.
-        self._entries, self._staged = _shared_caches(fun, title, self._static, self._donate)
+        self._entries, self._staged = _shared_caches(fun, title, static, donate)
         self._table = self._entries.table
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -160,7 +148,7 @@ class JitFunction:
         whole = args, kwargs
         static: tuple[Any, ...] = ()
         if self._has_static:
-            args, kwargs, static = self._split_static(args, kwargs)
+            args, kwargs, static = self._arguments.split_static(args, kwargs)
         arguments: Any = (args, kwargs) if kwargs else args
         leaves, treedef = optree.tree_flatten(arguments, namespace=tree.NAMESPACE)
         # This path is hot: types are plain tuples here, which hash and compare without Python code.
@@ -168,7 +156,7 @@ class JitFunction:
             [
                 (x._value.shape, x._value.dtype, x.weak_type)
                 if type(x) is Array and x._value is not None
-                else self._leaf_type(x, args, kwargs, static)
+                else self._arguments.leaf_type(x, args, kwargs, static)
                 for x in leaves
             ]
         )
@@ -180,7 +168,7 @@ class JitFunction:
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = self._compile(
-                self._bind(args, kwargs, static), backend_name
+                self._arguments.flatten(args, kwargs, static), backend_name
             )
         if entry.native is not None and self._table is not None:
             self._table.learn(*whole, entry.native)
@@ -199,23 +187,7 @@ class JitFunction:
             entry.delete_donated(leaves)
         return entry.out_tree.unflatten(map(Array, outs, entry.weak))
 
-    def _leaf_type(
-        self, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any], static: tuple[Any, ...]
-    ) -> tuple[Any, ...]:
-        """The cache key of a leaf that is no live array; raises where it cannot be an argument."""
-        if isinstance(x, Tracer) and not is_usable(x):
-            raise_leaked(x)
-        try:
-            aval = aval_of(x)
-            if isinstance(x, Array) and x.is_deleted():
-                raise LeafTypeError
-        except LeafTypeError:
-            for label, value in self._labelled(args, kwargs, static):
-                as_arrays(label, value, f"{self._title} of {self._name}")
-            raise
-        return aval.shape, aval.dtype, aval.weak_type
-
-    def _compile(self, call: _Call, backend_name: str) -> _Entry:
+    def _compile(self, call: Call, backend_name: str) -> _Entry:
         staged = self._stage(call)
 
         def compile(donated: tuple[bool, ...]) -> backend.Executable:
@@ -225,7 +197,7 @@ class JitFunction:
 
     def trace(self, *args: Any, **kwargs: Any) -> Traced:
         """Trace for the types of these arguments (arrays or `ShapeDtypeStruct`s)."""
-        return Traced(self._name, self._stage(self._split_and_bind(args, kwargs)))
+        return Traced(self._name, self._stage(self._arguments.split(args, kwargs)))
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """Trace, and start the compiler's passes: ``trace(...).lower()``."""
@@ -233,7 +205,7 @@ class JitFunction:
 
     def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
         """The output's structure, as `ShapeDtypeStruct`s, without computing anything."""
-        staged = self._stage(self._split_and_bind(args, kwargs))
+        staged = self._stage(self._arguments.split(args, kwargs))
         return staged.out_info
 
     def clear_cache(self) -> None:
@@ -249,15 +221,11 @@ class JitFunction:
 
     def _call_eagerly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the function itself, with its arguments as arrays, as a trace would have them."""
-        call = self._split_and_bind(args, kwargs)
-        rebuilt: Any = call.treedef.unflatten(map(as_array, call.leaves))
-        args, kwargs = rebuilt if call.kwargs else (rebuilt, {})
-        fixed = {place: value for place, _, value in call.static}
-        kwargs = kwargs | {k: v for k, v in fixed.items() if isinstance(k, str)}
-        return self._fun(*self._all_args(args, fixed), **kwargs)
+        call = self._arguments.split(args, kwargs)
+        return self._arguments.call(call, map(as_array, call.leaves))
 
     def _call_traced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        call = self._split_and_bind(args, kwargs)
+        call = self._arguments.split(args, kwargs)
         staged = self._stage(call)
         outs = jit_call.bind(
             *staged.captured,
@@ -268,79 +236,25 @@ class JitFunction:
         )
         return staged.out_tree.unflatten(outs)
 
-    def _split_and_bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
-        static: tuple[Any, ...] = ()
-        if self._has_static:
-            args, kwargs, static = self._split_static(args, kwargs)
-        return self._bind(args, kwargs, static)
-
-    def _bind(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], static: tuple[Any, ...]
-    ) -> _Call:
-        leaves, treedef = tree.flatten((args, kwargs) if kwargs else args)
-        types = tuple(ShapedArray(*self._leaf_type(x, args, kwargs, static)) for x in leaves)
-        return _Call(args, kwargs, static, leaves, treedef, types)
-
-    def _split_static(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any], tuple[Any, ...]]:
-        chosen = sorted(i for i in self._static.positions if i < len(args))
-        keywords = sorted(self._static.names & kwargs.keys())
-        static = [(i, args[i]) for i in chosen] + [(k, kwargs[k]) for k in keywords]
-        for place, value in static:
-            try:
-                hash(value)
-            except TypeError:
-                names = argument_names(self._fun, args)
-                label = names[place] if isinstance(place, int) else place
-                raise StaticArgumentError(
-                    f"jit requires static arguments to be hashable, got {label} of "
-                    f"{self._name} of type {type(value).__name__}: {value!r}.\n"
-                    "Pass a tuple instead of a list, a frozen dataclass instead of a dict, or make "
-                    "the argument dynamic if it holds arrays."
-                ) from None
-        rest = tuple(x for i, x in enumerate(args) if i not in chosen)
-        # Types take part in the key, since 1, 1.0 and True are equal and hash alike.
-        return (
-            rest,
-            {k: v for k, v in kwargs.items() if k not in keywords},
-            tuple((place, type(value), value) for place, value in static),
-        )
-
-    def _stage(self, call: _Call) -> Staged:
+    def _stage(self, call: Call) -> Staged:
         staged = self._staged.get(call.key)
         if staged is None:
             if config.explain_cache_misses and self._title == "jit":
-                self._explain_miss(call)
+                leaves = functools.partial(self._arguments.leaf_names, call)
+                static = functools.partial(self._arguments.static_names, call)
+                explain_miss(self._name, self._fun, call.key, self._staged, leaves, static)
             staged = self._trace(call)
             if not staged.captured:
                 self._staged[call.key] = staged
         return staged
 
-    def _explain_miss(self, call: _Call) -> None:
-        def leaves() -> list[str]:
-            labelled = self._labelled(call.args, call.kwargs, call.static)
-            return [leaf for label, value in labelled for leaf in leaf_names(label, value)]
-
-        def statics() -> list[str]:
-            fixed = {place: value for place, _, value in call.static}
-            labels = argument_names(self._fun, self._all_args(call.args, fixed))
-            return [labels[place] if isinstance(place, int) else place for place in fixed]
-
-        explain_miss(self._name, self._fun, call.key, self._staged, leaves, statics)
-
-    def _trace(self, call: _Call) -> Staged:
+    def _trace(self, call: Call) -> Staged:
         out_tree: tree.TreeDef | None = None
-        fixed = {place: value for place, _, value in call.static}
-        labelled = self._labelled(call.args, call.kwargs, call.static)
-        names = [leaf for label, value in labelled for leaf in leaf_names(label, value)]
+        names = self._arguments.leaf_names(call)
 
         def flat_fun(*flat: Any) -> list[Any]:
             nonlocal out_tree
-            rebuilt: Any = call.treedef.unflatten(flat)
-            args, kwargs = rebuilt if call.kwargs else (rebuilt, {})
-            keywords = {k: v for k, v in fixed.items() if isinstance(k, str)}
-            out = self._fun(*self._all_args(args, fixed), **kwargs, **keywords)
+            out = self._arguments.call(call, flat)
             outs, out_tree = flatten_output(out, f"{self._title} of {self._name}", self._name)
             return outs
 
@@ -350,48 +264,8 @@ class JitFunction:
             )
         program, captured = hoist_consts(jaxpr, consts)
         assert out_tree is not None
-        donated = (False,) * len(captured) + self._donated(call)
+        donated = (False,) * len(captured) + self._arguments.donated(call)
         return Staged(program, tuple(captured), out_tree, donated)
-
-    def _labelled(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], static: tuple[Any, ...]
-    ) -> list[tuple[str, Any]]:
-        """The dynamic arguments with the names of their parameters."""
-        fixed = {place: value for place, _, value in static}
-        labels = argument_names(self._fun, self._all_args(args, fixed))
-        dynamic = [label for i, label in enumerate(labels) if i not in fixed]
-        return [*zip(dynamic, args, strict=True), *sorted(kwargs.items())]
-
-    def _all_args(self, args: Sequence[Any], fixed: dict[Any, Any]) -> list[Any]:
-        """Positional arguments with the static ones back in their places."""
-        rest = iter(args)
-        count = len(args) + sum(isinstance(place, int) for place in fixed)
-        return [fixed[i] if i in fixed else next(rest) for i in range(count)]
-
-    def _donated(self, call: _Call) -> tuple[bool, ...]:
-        """For each leaf of the dynamic arguments, whether it is donated."""
-        static = {place for place, _, _ in call.static}
-        places = (i for i in itertools.count() if i not in static)
-        values = [*zip(places, call.args), *sorted(call.kwargs.items())]  # noqa: B905  # endless
-        donate = self._donate.positions | self._donate.names
-        return tuple(place in donate for place, value in values for _ in tree.leaves(value))
-
-
-@record
-class _Call:
-    """The arguments of one call, flattened, and their types."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    static: tuple[Any, ...]
-    leaves: list[Any]
-    treedef: tree.TreeDef
-    types: tuple[ShapedArray, ...]
-
-    @property
-    def key(self) -> Any:
-        """What the traced program depends on."""
-        return self.types, self.treedef, self.static, config.x64, axes_in_scope()
 
 
 def jit(
@@ -457,7 +331,7 @@ def make_jaxpr(
         for axis in axes:
             trace = AxisTrace(trace, axis)
         with current_trace(trace):
-            staged = traced._trace(traced._split_and_bind(args, kwargs))
+            staged = traced._trace(traced._arguments.split(args, kwargs))
         if return_shape:
             return staged.program, staged.out_info
         return staged.program
