@@ -89,6 +89,19 @@ def _recognise(computation: Callable[[Any, Any], Any], dtype: np.dtype[Any]) -> 
     return eqn.primitive if matches and eqn.primitive in _REDUCTIONS else None
 
 
+def _operands(name: str, operands: Any) -> tuple[Leaves, tree.TreeDef]:
+    """The leaves as arrays, which have one shape, and the structure."""
+    leaves, treedef = tree.flatten(operands)
+    if not leaves:
+        raise ArgumentError(f"{name}: at least one operand is needed")
+    xs = [array(name, x) for x in leaves]
+    if any(x.shape != xs[0].shape for x in xs):
+        raise ShapeError(
+            f"{name}: operands must have one shape, got {', '.join(str(x.aval) for x in xs)}"
+        )
+    return xs, treedef
+
+
 def _starts(name: str, xs: Leaves, init_values: Any, treedef: tree.TreeDef) -> Leaves:
     """The initial values as scalars of the operands' dtypes."""
     values, init_tree = tree.flatten(init_values)
@@ -174,15 +187,8 @@ def reduce(
       TreeError, ShapeError: structures or shapes differ, or the computation returns other types.
       ArgumentError: there are no operands, or no such dimension.
     """
-    leaves, treedef = tree.flatten(operands)
-    if not leaves:
-        raise ArgumentError("reduce: at least one operand is needed")
-    xs = [array("reduce", x) for x in leaves]
+    xs, treedef = _operands("reduce", operands)
     shape = xs[0].shape
-    if any(x.shape != shape for x in xs):
-        raise ShapeError(
-            f"reduce: operands must have one shape, got {', '.join(str(x.aval) for x in xs)}"
-        )
     axes = normalize_axes("reduce", tuple(dimensions), len(shape))
     starts = _starts("reduce", xs, init_values, treedef)
     if treedef == tree.structure(0):
@@ -259,15 +265,8 @@ def reduce_window(
       ArgumentError: parameters do not fit the operand.
       TreeError, ShapeError: structures or shapes differ, or the computation returns other types.
     """
-    leaves, treedef = tree.flatten(operand)
-    if not leaves:
-        raise ArgumentError("reduce_window: at least one operand is needed")
-    xs = [array("reduce_window", x) for x in leaves]
+    xs, treedef = _operands("reduce_window", operand)
     x = xs[0]
-    if any(other.shape != x.shape for other in xs):
-        raise ShapeError(
-            f"reduce_window: operands must have one shape, got {', '.join(str(x.aval) for x in xs)}"
-        )
     ones = (1,) * x.ndim
     window = integers(window_dimensions)
     strides = ones if window_strides is None else integers(window_strides)
