@@ -109,6 +109,29 @@ def test_known_values_are_known_under_a_trace() -> None:
     np.testing.assert_array_equal(in_jit(lambda x: fnp.compress(known > 3, x), known), [5])
 
 
+KNOWN_UNDER_GRAD: list[tuple[str, Callable[[Any], Any], list[float]]] = [
+    ("unique", lambda x: fnp.unique(x) ** 2, [0, 4, 6, 0, 0, 0]),
+    ("unique_values", lambda x: fnp.unique_values(x) ** 2, [0, 4, 6, 0, 0, 0]),
+    ("union1d", lambda x: fnp.union1d(x[:2], x[2:4]) ** 2, [0, 4, 6, 0, 0, 0]),
+    ("trim_zeros", lambda x: fnp.trim_zeros(x) ** 2, [0, 4, 6, 4, 0, 0]),
+    ("nonzero", lambda x: x[fnp.nonzero(x)] ** 2, [0, 4, 6, 4, 0, 0]),
+    ("flatnonzero", lambda x: x[fnp.flatnonzero(x)] ** 2, [0, 4, 6, 4, 0, 0]),
+    ("where", lambda x: x[fnp.where(x)] ** 2, [0, 4, 6, 4, 0, 0]),
+    ("polymul", lambda x: fnp.polymul(x, x, trim_leading_zeros=True), [0, 14, 14, 14, 14, 14]),
+    ("roots", lambda x: fnp.roots(x[1:4]).real, [0, 0.75, -0.5, 0, 0, 0]),
+]
+
+
+@pytest.mark.parametrize(("name", "f", "wanted"), KNOWN_UNDER_GRAD, ids=lambda x: str(x)[:12])
+def test_values_are_known_under_grad_alone(
+    name: str, f: Callable[[Any], Any], wanted: list[float]
+) -> None:
+    x = np.array([0, 2, 3, 2, 0, 0.0])
+    np.testing.assert_allclose(fd.grad(lambda x: fnp.sum(f(x)))(x), wanted, 1e-12, 1e-12)
+    tangent = fd.jvp(lambda x: fnp.sum(f(x)), (x,), (np.ones(6),))[1]
+    assert float(tangent) == pytest.approx(sum(wanted))
+
+
 TRACED: list[tuple[str, Callable[[Any], Any]]] = [
     ("nonzero", fnp.nonzero),
     ("flatnonzero", fnp.flatnonzero),

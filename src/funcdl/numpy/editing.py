@@ -23,7 +23,7 @@ from funcdl.numpy.promotion import ArrayLike, convert
 from funcdl.numpy.promotion import array as as_operand
 from funcdl.numpy.reductions import cumsum, normalize_axes, normalize_axis
 from funcdl.numpy.repetition import tile
-from funcdl.numpy.searching import nonzero
+from funcdl.numpy.searching import mask_of, nonzero
 from funcdl.numpy.shaping import broadcast_to, moveaxis, ravel, reshape
 from funcdl.numpy.sorting import argsort, sort
 
@@ -176,12 +176,13 @@ def trim_zeros(filt: ArrayLike, trim: str = "fb", axis: int | Sequence[int] | No
     x = as_operand("trim_zeros", filt)
     if not trim or set(trim.lower()) - {"f", "b"}:
         raise ArgumentError(f"trim_zeros: trim must be 'f', 'b' or 'fb', got {trim!r}")
-    if isinstance(x, Tracer):
+    mask = mask_of("trim_zeros", x)
+    if isinstance(mask, Tracer):
         raise ConcretizationError(
             "trim_zeros: where the zeros are decides the size of the result, so the array must not "
             f"be traced, got {x.aval}"
         )
-    used = np.nonzero(x.value)
+    used = np.nonzero(mask.value)
     index = [slice(None)] * x.aval.ndim
     for d in normalize_axes("trim_zeros", axis, x.aval.ndim):
         if not used[d].size:

@@ -18,7 +18,7 @@ from funcdl.numpy.padding import pad
 from funcdl.numpy.products import dot
 from funcdl.numpy.promotion import ArrayLike, array, promote_dtypes, promote_inexact
 from funcdl.numpy.reductions import sum
-from funcdl.numpy.searching import refuse_traced
+from funcdl.numpy.searching import mask_of, refuse_traced
 from funcdl.numpy.shaping import atleast_1d, broadcast_to
 from funcdl.numpy.signals import convolve
 from funcdl.ops.shape import full_like
@@ -113,8 +113,9 @@ def polymul(a1: ArrayLike, a2: ArrayLike, *, trim_leading_zeros: bool = False) -
 
 def _trimmed(name: str, p: Any) -> Any:
     """Coefficients from the first that differs from zero; one at least."""
-    refuse_traced(name, "the coefficients", p)
-    used = np.flatnonzero(p.value)
+    mask = mask_of(name, p)
+    refuse_traced(name, "the coefficients", p, mask)
+    used = np.flatnonzero(mask.value)
     return p[int(used[0]) if used.size else -1 :]
 
 
@@ -248,8 +249,9 @@ def roots(p: ArrayLike, *, strip_zeros: bool = True) -> Any:
         raise ShapeError(f"roots: p must be a vector, got {p.aval}")
     at_zero = 0
     if strip_zeros:
-        refuse_traced("roots (with strip_zeros)", "the coefficients", p)
-        used = np.flatnonzero(p.value)
+        mask = mask_of("roots", p)
+        refuse_traced("roots (with strip_zeros)", "the coefficients", p, mask)
+        used = np.flatnonzero(mask.value)
         if used.size == 0:
             return zeros(0, dtypes.complex_dtype(p.aval.dtype))
         at_zero = p.aval.size - 1 - int(used[-1])

@@ -32,9 +32,12 @@ from funcdl.ops.windows import GatherScatterMode
 __all__ = ["argwhere", "compress", "extract", "flatnonzero", "nonzero", "searchsorted"]
 
 
-def refuse_traced(name: str, what: str, x: Any) -> None:
-    """Raise `ConcretizationError` if a result's size depends on a traced array."""
-    if isinstance(x, Tracer):
+def refuse_traced(name: str, what: str, x: Any, decides: Any) -> None:
+    """Raise `ConcretizationError` if a result's size depends on a traced array.
+
+    What decides on the size, a mask made of `x`, is known under `grad` alone, though `x` is traced.
+    """
+    if isinstance(decides, Tracer):
         raise ConcretizationError(
             f"{name}: how many elements are found would be part of the result's type, so {what} "
             f"must not be traced, got {x.aval}.\nPass size=, the number of elements of the result "
@@ -62,7 +65,7 @@ def places_of(name: str, mask: Any, size: int | None) -> tuple[Any, Any]:
     """
     kind = dtypes.default_dtype("i")
     if size is None:
-        refuse_traced(name, "the array", mask)
+        refuse_traced(name, "the array", mask, mask)
         return Array(np.flatnonzero(mask.value).astype(kind)), None
     if size < 0:
         raise ArgumentError(f"{name}: size must not be negative, got {size}")
@@ -131,7 +134,7 @@ def find_nonzero(name: str, a: ArrayLike, size: int | None, fill_value: Any) -> 
             f"{name}: a scalar has no places; use {name}(atleast_1d(x)), got {mask.aval}"
         )
     if size is None:
-        refuse_traced(name, "the array", a)
+        refuse_traced(name, "the array", a, mask)
         kind = dtypes.default_dtype("i")
         return tuple(Array(d.astype(kind)) for d in np.nonzero(mask.value))
     shape = mask.aval.shape
@@ -171,10 +174,10 @@ def flatnonzero(
 
     A vector of integers. See `jax.numpy.flatnonzero`.
     """
+    mask = mask_of("flatnonzero", a)
     if size is None:
-        refuse_traced("flatnonzero", "the array", a)
-    flat = _flattened(mask_of("flatnonzero", a))
-    return find_nonzero("flatnonzero", flat, size, fill_value)[0]
+        refuse_traced("flatnonzero", "the array", a, mask)
+    return find_nonzero("flatnonzero", _flattened(mask), size, fill_value)[0]
 
 
 def argwhere(a: ArrayLike, *, size: int | None = None, fill_value: ArrayLike | None = None) -> Any:

@@ -154,8 +154,6 @@ def _unique(
     fill_value: ArrayLike | None,
 ) -> Any:
     ar = array(name, ar)
-    if size is None:
-        refuse_traced(name, "the array", ar)
     axis = None if axis is None else normalize_axis(name, axis, ar.aval.ndim)
     rows = ravel(ar) if axis is None else moveaxis(ar, axis, 0)
     count = rows.aval.shape[0]
@@ -167,6 +165,8 @@ def _unique(
     order = _sorting_order(rows)
     ordered = rows[order]
     first = _first_of_kind(ordered, equal_nan)
+    if size is None:
+        refuse_traced(name, "the array", ar, first)
     places, valid = places_of(name, first, size)
     values = choose_by_mask(name, ordered, first, size, fill_value)
     results = [values if axis is None else moveaxis(values, 0, axis)]
