@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from funcdl.config import FLAGS, Config
+import funcdl as fd
+from funcdl.config import _OF_JAX, FLAGS, Config
 
 DEFAULTS = {
     "x64": "explicit",
@@ -192,3 +193,63 @@ def test_describe_has_a_line_for_every_flag(config: Config) -> None:
     for line, (name, value) in zip(lines, values(config).items(), strict=True):
         assert line.split()[:3] == [name, repr(value), f"FUNCDL_{name.upper()}"]
         assert line.index(FLAGS[name].help) == header.index("meaning")
+
+
+OF_JAX = [
+    ("jax_enable_x64", True, "x64", "on"),
+    ("jax_enable_x64", False, "x64", "off"),
+    ("jax_debug_nans", True, "debug_nans", True),
+    ("jax_disable_jit", True, "disable_jit", True),
+    ("jax_enable_checks", True, "check", True),
+    ("jax_default_matmul_precision", "tensorfloat32", "default_matmul_precision", "tensorfloat32"),
+    ("jax_default_matmul_precision", None, "default_matmul_precision", "default"),
+    ("jax_platform_name", "cpu", "backend", "cpu"),
+    ("jax_platforms", "cuda,cpu", "backend", "gpu"),
+    ("jax_platforms", None, "backend", "auto"),
+    ("jax_default_device", None, "backend", "auto"),
+    ("jax_compilation_cache_dir", Path("/a/b"), "cache_dir", "/a/b"),
+    ("jax_dump_ir_to", None, "dump", ""),
+    ("jax_traceback_filtering", "off", "traceback_filtering", False),
+    ("jax_traceback_filtering", "auto", "traceback_filtering", True),
+    ("x64", "explicit", "x64", "explicit"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "flag", "stored"), OF_JAX)
+def test_update_by_names_of_flags_and_of_jax(
+    name: str, value: object, flag: str, stored: object
+) -> None:
+    config = Config({})
+    heard: list[object] = []
+    config.on_change(flag, heard.append)
+    config.update(name, value)
+    assert getattr(config, flag) == stored
+    assert heard == ([] if stored == FLAGS[flag].default else [stored])
+
+
+def test_update_takes_a_device() -> None:
+    config = Config({})
+    config.update("jax_default_device", fd.devices("cpu")[0])
+    assert config.backend == "cpu"
+
+
+def test_update_refuses_unknown_names_and_values() -> None:
+    config = Config({})
+    with pytest.raises(AttributeError) as caught:
+        config.update("jax_enable_x46", True)
+    message = str(caught.value)
+    assert "no setting is called 'jax_enable_x46'; did you mean 'jax_enable_x64'?" in message
+    assert all(name in message for name in FLAGS)
+    with pytest.raises(AttributeError, match="Of JAX's settings: jax_check_tracer_leaks, "):
+        config.update("", True)
+    for name, value in [("jax_enable_x64", "maybe"), ("jax_platform_name", "tpu")]:
+        with pytest.raises(ValueError, match=rf"config\.update: {name} sets the flag .* got "):
+            config.update(name, value)
+    with pytest.raises(ValueError, match=r"config\.check must be"):
+        config.update("check", "maybe")
+
+
+@pytest.mark.peers
+def test_settings_of_jax_are_there() -> None:
+    theirs = pytest.importorskip("jax").config.values
+    assert set(_OF_JAX) <= set(theirs)

@@ -221,6 +221,49 @@ def _parse(flag: Flag, value: Any, name: str) -> Any:
         raise ValueError(f"{name} must be {flag.allowed}; got {value!r}") from None
 
 
+def _x64(value: Any) -> str:
+    return "on" if _boolean(value) else "off"
+
+
+def _platform(value: Any) -> str:
+    """The back end of a device, of a platform's name, or of the first of several names."""
+    if value is None or value == "":
+        return "auto"
+    first = str(getattr(value, "platform", value)).split(",")[0]
+    return {"cuda": "gpu", "rocm": "gpu"}.get(first, first)
+
+
+_FILTERING = ("auto", "tracebackhide", "remove_frames", "quiet_remove_frames")
+
+
+def _filtering(value: Any) -> bool:
+    return value in _FILTERING or _boolean(value)
+
+
+# JAX's settings that have a counterpart: its flag, and what makes the flag's value of JAX's.
+_OF_JAX: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "jax_check_tracer_leaks": ("check_tracer_leaks", _boolean),
+    "jax_compilation_cache_dir": ("cache_dir", lambda value: "" if value is None else value),
+    "jax_debug_infs": ("debug_infs", _boolean),
+    "jax_debug_key_reuse": ("debug_key_reuse", _boolean),
+    "jax_debug_nans": ("debug_nans", _boolean),
+    "jax_default_device": ("backend", _platform),
+    "jax_default_matmul_precision": (
+        "default_matmul_precision",
+        lambda value: "default" if value is None else value,
+    ),
+    "jax_disable_jit": ("disable_jit", _boolean),
+    "jax_dump_ir_to": ("dump", lambda value: "" if value is None else value),
+    "jax_enable_checks": ("check", _boolean),
+    "jax_enable_x64": ("x64", _x64),
+    "jax_explain_cache_misses": ("explain_cache_misses", _boolean),
+    "jax_log_compiles": ("log_compiles", _boolean),
+    "jax_platform_name": ("backend", _platform),
+    "jax_platforms": ("backend", _platform),
+    "jax_traceback_filtering": ("traceback_filtering", _filtering),
+}
+
+
 class Config:
     """The values of all flags; see ``describe()`` for what each of them means.
 
@@ -302,6 +345,35 @@ class Config:
         finally:
             for name, value in old.items():
                 setattr(self, name, value)
+
+    def update(self, name: str, value: Any) -> None:
+        """Set a flag by its name, or by that of JAX's setting that it is the counterpart of.
+
+        So ``config.update("jax_enable_x64", True)`` sets ``x64`` to ``"on"``.
+
+        Raises:
+            AttributeError: there is no such flag or setting; the message lists those there are.
+            ValueError: the value is not allowed.
+        """
+        if name in FLAGS:
+            setattr(self, name, value)
+            return
+        if name not in _OF_JAX:
+            close = difflib.get_close_matches(name, [*FLAGS, *_OF_JAX], n=1)
+            raise AttributeError(
+                f"config.update: no setting is called {name!r}"
+                + (f"; did you mean {close[0]!r}?" if close else ".")
+                + f"\nFlags are: {', '.join(FLAGS)}.\nOf JAX's settings: {', '.join(_OF_JAX)}."
+            )
+        flag, translated = _OF_JAX[name]
+        try:
+            new = FLAGS[flag].parse(translated(value))
+        except ValueError:
+            raise ValueError(
+                f"config.update: {name} sets the flag {flag}, which must be {FLAGS[flag].allowed}; "
+                f"got {value!r}"
+            ) from None
+        setattr(self, flag, new)
 
     def describe(self) -> str:
         """Return a text table: one line a flag, with value, variable, allowed values, meaning."""
