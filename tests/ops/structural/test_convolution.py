@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.ops.structural.bilinear import check_derivatives, check_vmap, operands
 from tests.ops.structural.peer import wide_jax
 from tests.ops.structural.test_samples import TOLERANCE
 
@@ -24,8 +25,7 @@ from funcdl.ops.convolution_dimensions import (
     conv_general_permutations,
 )
 from funcdl.ops.sliding import dilated_size, padtype_to_pads
-from funcdl.transforms.derivatives import jvp, vjp
-from funcdl.transforms.vmap import vmap
+from funcdl.transforms.derivatives import vjp
 
 NDArray = np.ndarray[Any, Any]
 Params = dict[str, Any]
@@ -138,15 +138,9 @@ def slow_convolution(lhs: NDArray, rhs: NDArray, params: Params) -> NDArray:
     return out.transpose(np.argsort(out_spec))
 
 
-def operands(case: Case, seed: int = 0) -> tuple[NDArray, NDArray]:
-    rng = np.random.default_rng(seed)
-    lhs, rhs = (np.asarray(rng.normal(size=shape)) for shape in case[:2])
-    return lhs, rhs
-
-
 @given(cases())
 def test_values_are_those_of_the_definition(case: Case) -> None:
-    x, w = operands(case)
+    x, w = operands(case[:2])
     wanted = slow_convolution(x, w, case[2])
     aval = conv_general_dilated.shape(*(ShapedArray(a.shape, a.dtype) for a in (x, w)), **case[2])
     assert aval == ShapedArray(wanted.shape, wanted.dtype)
@@ -157,48 +151,19 @@ def test_values_are_those_of_the_definition(case: Case) -> None:
 @settings(max_examples=60)
 @given(cases())
 def test_derivatives(case: Case) -> None:
-    x, w = operands(case)
-    tx, tw = operands(case, 1)
-
     def f(x: Any, w: Any) -> Any:
         return conv_general_dilated(x, w, **case[2])
 
-    out, tangent = jvp(f, (as_array(x), as_array(w)), (as_array(tx), as_array(tw)))
-    wanted = slow_convolution(tx, w, case[2]) + slow_convolution(x, tw, case[2])
-    np.testing.assert_allclose(tangent.value, wanted, rtol=1e-12, atol=1e-12)
-    ct = np.asarray(np.random.default_rng(2).normal(size=out.shape))
-    x_ct, w_ct = vjp(f, as_array(x), as_array(w))[1](as_array(ct))
-    assert (x_ct.shape, w_ct.shape) == (x.shape, w.shape)
-    # Each alone: the output is linear in either operand.
-    left = np.sum(ct * slow_convolution(tx, w, case[2]))
-    np.testing.assert_allclose(np.sum(x_ct.value * tx), left, rtol=1e-10, atol=1e-10)
-    right = np.sum(ct * slow_convolution(x, tw, case[2]))
-    np.testing.assert_allclose(np.sum(w_ct.value * tw), right, rtol=1e-10, atol=1e-10)
+    check_derivatives(f, lambda x, w: slow_convolution(x, w, case[2]), *operands(case[:2]))
 
 
 @settings(max_examples=60)
 @given(cases(), st.data())
 def test_vmap(case: Case, data: st.DataObject) -> None:
-    size = data.draw(st.integers(0, 3))
-    rng = np.random.default_rng(0)
-    args, axes = [], []
-    for shape in case[:2]:
-        axis = data.draw(st.none() | st.integers(0, len(shape)))
-        whole = shape if axis is None else (*shape[:axis], size, *shape[axis:])
-        args.append(np.asarray(rng.normal(size=whole)))
-        axes.append(axis)
-    if axes == [None, None]:
-        return
-
     def f(x: Any, w: Any) -> Any:
         return conv_general_dilated(x, w, **case[2])
 
-    found = vmap(f, in_axes=tuple(axes))(*map(as_array, args))
-    assert found.shape[0] == size
-    for i in range(size):
-        single = [x if a is None else np.take(x, i, a) for x, a in zip(args, axes, strict=True)]
-        wanted = slow_convolution(*single, case[2])
-        np.testing.assert_allclose(found.value[i], wanted, rtol=1e-12, atol=1e-12)
+    check_vmap(f, lambda x, w: slow_convolution(x, w, case[2]), case[:2], data)
 
 
 def fixed_cases(count: int) -> list[Case]:
@@ -222,7 +187,7 @@ def in_jax(jax: Any, x: Any, w: Any, params: Params) -> Any:
 @pytest.mark.peers
 def test_values_and_derivatives_agree_with_jax() -> None:
     chosen = [case for case in fixed_cases(60) if all(case[0]) and all(case[1])][:20]
-    args = [operands(case) for case in chosen]
+    args = [operands(case[:2]) for case in chosen]
     with wide_jax() as jax:
 
         def run(args: Any) -> Any:

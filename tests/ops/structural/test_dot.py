@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.ops.structural.bilinear import check_derivatives, check_vmap, operands
 from tests.ops.structural.reader import run_kernel
 
 from funcdl.core import dtypes
@@ -15,8 +16,7 @@ from funcdl.core.array import as_array
 from funcdl.core.avals import ShapedArray
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.ops.dot import MATMUL, DimensionNumbers, dot_dimensions, dot_general
-from funcdl.transforms.derivatives import jvp, vjp
-from funcdl.transforms.vmap import vmap
+from funcdl.transforms.derivatives import vjp
 
 NDArray = np.ndarray[Any, Any]
 Case = tuple[tuple[int, ...], tuple[int, ...], DimensionNumbers]
@@ -69,14 +69,9 @@ def by_einsum(lhs: NDArray, rhs: NDArray, numbers: DimensionNumbers) -> NDArray:
     return np.einsum(f"{''.join(left)},{''.join(right)}->{''.join(out)}", lhs, rhs)
 
 
-def operands(case: Case) -> tuple[NDArray, NDArray]:
-    rng = np.random.default_rng(0)
-    return tuple(np.asarray(rng.normal(size=shape)) for shape in case[:2])  # type: ignore[return-value]
-
-
 @given(cases())
 def test_values_are_those_of_einsum(case: Case) -> None:
-    x, y = operands(case)
+    x, y = operands(case[:2])
     wanted = by_einsum(x, y, case[2])
     found = dot_general.impl(x, y, **params(case[2]))
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
@@ -89,44 +84,18 @@ def test_values_are_those_of_einsum(case: Case) -> None:
 
 @given(cases())
 def test_derivatives(case: Case) -> None:
-    x, y = operands(case)
-    rng = np.random.default_rng(1)
-    tx, ty = (np.asarray(rng.normal(size=a.shape)) for a in (x, y))
-
     def f(x: Any, y: Any) -> Any:
         return dot_general(x, y, **params(case[2]))
 
-    out, tangent = jvp(f, (as_array(x), as_array(y)), (as_array(tx), as_array(ty)))
-    wanted = by_einsum(tx, y, case[2]) + by_einsum(x, ty, case[2])
-    np.testing.assert_allclose(tangent.value, wanted, rtol=1e-12, atol=1e-12)
-    ct = np.asarray(rng.normal(size=out.shape))
-    x_ct, y_ct = vjp(f, as_array(x), as_array(y))[1](as_array(ct))
-    assert (x_ct.shape, y_ct.shape) == (x.shape, y.shape)
-    pulled = np.sum(x_ct.value * tx) + np.sum(y_ct.value * ty)
-    np.testing.assert_allclose(pulled, np.sum(ct * wanted), rtol=1e-10, atol=1e-10)
+    check_derivatives(f, lambda x, y: by_einsum(x, y, case[2]), *operands(case[:2]))
 
 
 @given(cases(), st.data())
 def test_vmap(case: Case, data: st.DataObject) -> None:
-    size = data.draw(st.integers(1, 3))
-    rng = np.random.default_rng(0)
-    args, axes = [], []
-    for shape in case[:2]:
-        axis = data.draw(st.none() | st.integers(0, len(shape)))
-        whole = shape if axis is None else (*shape[:axis], size, *shape[axis:])
-        args.append(np.asarray(rng.normal(size=whole)))
-        axes.append(axis)
-    if axes == [None, None]:
-        return
-
     def f(x: Any, y: Any) -> Any:
         return dot_general(x, y, **params(case[2]))
 
-    found = vmap(f, in_axes=tuple(axes))(*map(as_array, args))
-    for i in range(size):
-        single = [x if a is None else np.take(x, i, a) for x, a in zip(args, axes, strict=True)]
-        wanted = by_einsum(*single, case[2])
-        np.testing.assert_allclose(found.value[i], wanted, rtol=1e-12, atol=1e-12)
+    check_vmap(f, lambda x, y: by_einsum(x, y, case[2]), case[:2], data)
 
 
 @given(cases())
