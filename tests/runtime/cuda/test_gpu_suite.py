@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.gpu import sanitize, test_library
+from tests.gpu import sanitize, test_library, test_training
 from tests.runtime.cuda.environment import StubGpu
 
 from funcdl.kernels.triton.library import kernels
@@ -29,6 +29,13 @@ def test_cases_launch_every_hand_written_kernel(gpu: StubGpu) -> None:
         test_library.test_kernel_computes_what_the_cpu_does(name)
     launched = {k.library.function for k in gpu._kernels.values() if k.library is not None}
     assert launched == kernels._MODULES.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "dtype"), test_training.CASES)
+def test_models_are_trained_on_the_stub(name: str, dtype: str, gpu: StubGpu) -> None:
+    test_training.check_losses(name, dtype, 6)
+    assert gpu.stub.calls["cuGraphLaunch"]
 
 
 def test_sanitizer_is_told_what_to_run_and_how_to_end(
