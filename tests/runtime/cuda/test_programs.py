@@ -321,6 +321,35 @@ def test_arrays_of_a_device(gpu: StubGpu) -> None:
         np.asarray(y)
 
 
+def misaligned(x: np.ndarray) -> np.ndarray:
+    """A copy that begins within an element."""
+    memory = np.zeros(x.nbytes + 1, np.uint8)
+    found = np.frombuffer(memory.data, x.dtype, x.size, 1).reshape(x.shape)
+    found[:] = x
+    return found
+
+
+VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "transposed": lambda x: x.T,
+    "strided": lambda x: x[::2, 1::3],
+    "backwards": lambda x: x[::-1, ::-1],
+    "broadcast": lambda x: np.broadcast_to(x[:, :1], x.shape),
+    "columns first": np.asfortranarray,
+    "empty": lambda x: x[:0, ::2],
+    "misaligned": misaligned,
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_of_host_arrays(name: str, gpu: StubGpu) -> None:
+    x = VIEWS[name](X)
+    function = fd.jit(lambda x: x * 2 + 1)
+    with fd.config.override(backend="gpu"):
+        for found in (function(fd.device_put(x, "gpu")), function(x), fd.jit(lambda: x * 2 + 1)()):
+            assert found.platform == "gpu" and found.shape == x.shape
+            np.testing.assert_array_equal(np.asarray(found), x * 2 + 1)
+
+
 def test_out_of_memory_names_what_was_asked_for_and_what_is_alive() -> None:
     with installed(StubGpu(StubDriver(memory=1 << 20))):
         big = fd.device_put(np.zeros((128, 1024), np.float32), "gpu")
