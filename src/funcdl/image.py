@@ -55,6 +55,7 @@ _NAMES = {
     **dict.fromkeys(("cubic-pytorch", "bicubic-pytorch"), ResizeMethod.CUBIC_PYTORCH),
     "area": ResizeMethod.AREA,
 }
+# Where weights add up to less, an output lies outside of the image; the bound is JAX's.
 _TINY = 1000 * float(np.finfo(np.float32).eps)
 
 

@@ -15,7 +15,7 @@ from funcdl.core.jaxpr import Var
 from funcdl.core.records import record
 from funcdl.kir.program import Address
 
-ALIGNMENT = 64
+ALIGNMENT = 64  # of blocks in an arena, as of all memory in runtime/cpu_memory.py: a cache line
 
 
 @record

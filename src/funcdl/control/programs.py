@@ -68,6 +68,7 @@ def _as_program(
     return entry[0]
 
 
+# How many programs are kept, the last ones used: each keeps those in its parameters alive.
 _MAX_WRAPPED = 256
 _wrapped: dict[Any, tuple[ClosedJaxpr, dict[str, Any]]] = {}
 

@@ -11,6 +11,7 @@ from funcdl.core.array import Array
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn, Jaxpr, Var
 from funcdl.core.primitive import Primitive
 
+# How many programs of single operations are kept, the last ones used: each has its executable.
 _MAX_PROGRAMS = 4096
 
 _Entry = tuple[backend.Executable, tuple[bool, ...]]

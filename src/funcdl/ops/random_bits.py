@@ -30,6 +30,7 @@ All operands are uint32 arrays of one shape, as are the results. From J. Salmon 
 "Parallel random numbers: as easy as 1, 2, 3" (2011); the bits are those of JAX's primitive.
 """
 
+# By how much rounds rotate, four by four in turn, and what the third key word is mixed with.
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 

@@ -17,6 +17,7 @@ import numpy as np
 NDArray = np.ndarray[Any, Any]
 Pair = tuple[NDArray, NDArray]
 
+# Of Temme's series; from a = 12 on, where it is used, the rest is below the rounding of float64.
 _TERMS = 28
 
 

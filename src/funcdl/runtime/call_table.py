@@ -18,7 +18,7 @@ Words = list[int]
 Place = tuple[int, int]
 
 _END, _KERNEL, _SCAN, _WHILE, _BRANCH = range(5)
-_ABSENT = (-1, 0)
+_ABSENT = (-1, 0)  # no place: a slot that does not exist
 
 Runner = Callable[[bytes, int], int | None]
 

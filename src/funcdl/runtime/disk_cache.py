@@ -23,7 +23,7 @@ from pathlib import Path
 from funcdl.config import config
 
 DEFAULT_MAX_BYTES = 1 << 30
-_PUTS_BETWEEN_PRUNINGS = 64
+_PUTS_BETWEEN_PRUNINGS = 64  # since pruning looks at every entry
 _TEMPORARY = ".tmp"
 # Another process may be about to load an entry that it has just looked up.
 _MIN_AGE_SECONDS = 600.0

@@ -21,6 +21,8 @@ from funcdl.ops.lowering import (
     WindowReduction,
 )
 
+# Bounds on a kernel, since compilers take more than linear time for it, and every array that a loop
+# reads takes a register for its address and a stream of the prefetchers.
 MAX_MEMBERS = 96
 MAX_OPERANDS = 32
 

@@ -9,6 +9,8 @@ from funcdl.compiler.fusion.reads import leaf_vars
 from funcdl.core.jaxpr import Eqn, Jaxpr, Literal, Var
 from funcdl.ops.lowering import Pointwise
 
+# Additions that a value may cost, with all it is made of, to be computed by each of its readers in
+# place of being stored.
 CLONE_COST = 6
 
 # A value that is computed where it is read may go back through so many equations, and to so many

@@ -22,6 +22,7 @@ from funcdl.compiler.prices import ADDITIONS_PER_BYTE
 from funcdl.core.jaxpr import Atom, Eqn, Var
 from funcdl.ops.lowering import Accumulation, Pointwise, Position, Reduction
 
+# As `grouped.MAX_MEMBERS`, with room for what is computed again.
 MAX_MEMBERS = 128
 
 Node = tuple[Var | None, str]

@@ -22,6 +22,7 @@ from funcdl.runtime.cuda.stream import Event
 CUDA = 2  # kDLCUDA
 _NAME = b"dltensor"
 _USED = b"used_dltensor"
+# DLDataTypeCode by the kinds of NumPy.
 _CODES = {"i": 0, "u": 1, "f": 2, "c": 5, "b": 6}
 _BFLOAT16 = 4
 

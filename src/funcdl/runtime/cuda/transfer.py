@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from funcdl.runtime.cuda.stream import Event, Stream
 
+# Page-locked memory of 16 MiB; a chunk takes the device longer than its start.
 CHUNK_BYTES = 4 << 20
 CHUNKS = 4
 
