@@ -50,8 +50,8 @@ MOST_TERMS = 256
 FETCHED_BYTES = 128 * 1024
 FETCHED_TERMS = 64
 # A product that is stored as it is goes to its place at once, where it has no more terms than this:
-# fd_gemm adds those of later blocks to what it has stored, which is far apart there. (Measured: 2 to
-# 3 % faster up to 1024 terms, 3 to 10 % slower from 2048 on.)
+# fd_gemm adds those of later blocks to what it has stored, which is far apart there. (Measured: 2
+# to 3 % faster up to 1024 terms, 3 to 10 % slower from 2048 on.)
 DIRECT_TERMS = 1024
 
 

@@ -13,8 +13,8 @@ from funcdl.runtime.cuda.stream import Event, Stream
 ROUNDS = 5
 """How often all kernels are timed in turn."""
 
-# How long a kernel is launched again and again in each round, and how often at most: one launch
-# takes less than the timer's resolution.
+# How long a kernel is launched again and again in each round, and how often at most: one launch is
+# too short to be timed well.
 _ROUND_MS = 2.0
 _MAX_REPEATS = 100
 
