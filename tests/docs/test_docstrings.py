@@ -52,7 +52,9 @@ NAME = re.compile(r"`([\w.]+)`")
 def modules() -> list[ModuleType]:
     found = [coverage.ours(namespace) for namespace in coverage.NAMESPACES]
     found += [importlib.import_module(name) for name in OWN]
-    return [module for module in found if module is not None]
+    stats = importlib.import_module("funcdl.scipy.stats")
+    found += [getattr(stats, name) for name in dir(stats)]  # a distribution is a module
+    return [x for x in found if inspect.ismodule(x) and x.__name__.startswith("funcdl")]
 
 
 def public() -> dict[str, tuple[ModuleType, Any]]:

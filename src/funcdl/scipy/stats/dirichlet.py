@@ -17,6 +17,8 @@ __all__ = ["logpdf", "pdf"]
 def logpdf(x: Any, alpha: Any) -> Any:
     """The logarithm of the density; minus infinity where `x` is no point inside the simplex.
 
+    See `scipy.stats.dirichlet`.
+
     Args:
       x: ``[k, ...]``, the probabilities, along the first dimension as in SciPy; the last one may
         be left out.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,8 @@ def statistic(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Integers become floats, half precision is computed in float32, and all operands may be passed by
     keyword. They are not broadcast, so that logarithms of scalar parameters are taken once. Errors
-    call the function by its distribution, as in ``norm.logpdf``.
+    call the function by its distribution, as in ``norm.logpdf``. Its docstring goes on with the
+    module's, which says what the distribution is and what its parameters are.
 
     Raises:
       DtypeError: an operand is complex.
@@ -51,7 +53,19 @@ def statistic(function: Callable[..., Any]) -> Callable[..., Any]:
         out = convert(function(*(convert(x, wide, weak) for x in xs)), dtype, weak)
         return out if weak else strong(out)
 
+    distribution = inspect.getdoc(sys.modules[function.__module__])
+    wrapped.__doc__ = f"{inspect.getdoc(function)}\n\n{distribution}\n\n{_FACTS.format(name)}"
     return wrapped
+
+
+_FACTS = """\
+As `scipy.stats.{}`. A parameter `loc` moves the distribution, and `scale` stretches it.
+Half precision is computed in float32.
+
+Raises:
+  LeafTypeError: an operand is no array or scalar.
+  ShapeError: the shapes do not broadcast.
+  DtypeError: an operand is complex."""
 
 
 def log1mexp(x: Any) -> Any:

@@ -16,6 +16,8 @@ __all__ = ["logpmf", "pmf"]
 def logpmf(x: Any, n: Any, p: Any) -> Any:
     """The logarithm of the probability of `x`; minus infinity if it does not add up to `n`.
 
+    See `scipy.stats.multinomial`.
+
     Args:
       x: ``[..., k]``, how often each outcome occurs.
       n: ``[...]``, the number of trials.

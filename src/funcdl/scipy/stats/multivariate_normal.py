@@ -16,6 +16,8 @@ __all__ = ["logpdf", "pdf"]
 def logpdf(x: Any, mean: Any, cov: Any, allow_singular: None = None) -> Any:
     """The logarithm of the density, by Cholesky's decomposition of the covariance.
 
+    See `scipy.stats.multivariate_normal`.
+
     Args:
       x: ``[..., n]``.
       mean: ``[..., n]``. If it is a scalar, `x` holds scalars as well, and `cov` variances.

@@ -1,5 +1,7 @@
 """The von Mises distribution of angles, about 0, as `jax.scipy.stats.vonmises`.
 
+Its concentration is `kappa`.
+
 All operands broadcast, and give a float of their promoted dtype.
 """
 
