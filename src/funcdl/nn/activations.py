@@ -13,14 +13,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.errors import ShapeError
 from funcdl.nn.piecewise import relu
 from funcdl.numpy import tanh
 from funcdl.numpy.promotion import promote_inexact
+from funcdl.scipy.special import logarithms
 
 __all__ = [
     "celu",
@@ -239,11 +238,7 @@ def log1mexp(x: Any) -> Any:
     The shape stays; integers and bools become floats. See `jax.nn.log1mexp`.
     """
     (x,) = promote_inexact("log1mexp", x)
-    small = x < math.log(2)
-    near = fnp.log(-fnp.expm1(-fnp.where(small, x, 1)))
-    # A logarithm of negative numbers is NaN, and its derivative there no number either.
-    near = fnp.where(x < 0, np.nan, near)
-    return fnp.where(small, near, fnp.log1p(-fnp.exp(-fnp.where(small, 1, x))))
+    return logarithms.log1mexp(x)
 
 
 def glu(x: Any, axis: int = -1) -> Any:

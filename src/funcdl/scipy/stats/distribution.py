@@ -68,16 +68,6 @@ Raises:
   DtypeError: an operand is complex."""
 
 
-def log1mexp(x: Any) -> Any:
-    """``log(1 - exp(-x))`` for positive `x`, exact for tiny and for large ones.
-
-    (M. Maechler, "Accurately computing log(1 - exp(-|a|))", 2012.)
-    """
-    near = x < LOG_2
-    small, large = fnp.where(near, x, 1), fnp.where(near, 1, x)
-    return fnp.where(near, fnp.log(-fnp.expm1(-small)), fnp.log1p(-fnp.exp(-large)))
-
-
 def is_no_count(k: Any) -> Any:
     """Whether numbers are other than 0, 1, 2, ...; false for NaN, which so becomes the result."""
     return (k < 0) | (k > fnp.floor(k)) | (k == np.inf)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import funcdl.numpy as fnp
-from funcdl.scipy.stats.distribution import log1mexp, statistic
+from funcdl.scipy.special.logarithms import log1mexp
+from funcdl.scipy.stats.distribution import statistic
 
 __all__ = ["cdf", "logcdf", "logpdf", "logsf", "pdf", "ppf", "sf"]
 

@@ -13,7 +13,8 @@ import numpy as np
 
 import funcdl.numpy as fnp
 from funcdl.scipy.special import log_ndtr
-from funcdl.scipy.stats.distribution import log1mexp, statistic
+from funcdl.scipy.special.logarithms import log1mexp
+from funcdl.scipy.stats.distribution import statistic
 from funcdl.scipy.stats.norm import logpdf as log_normal
 
 __all__ = ["cdf", "logcdf", "logpdf", "logsf", "pdf", "sf"]
