@@ -129,6 +129,7 @@ ERRORS = [
     (lambda: lax.fft(COMPLEX, "FFT", (0,)), ArgumentError, "positive"),
     (lambda: fnp.fft.rfft(REAL.astype(np.float16)), DtypeError, "half precision; convert"),
     (lambda: fnp.fft.rfft(COMPLEX), DtypeError, "rfft takes real numbers.*use fft"),
+    (lambda: fnp.fft.ihfft(COMPLEX), DtypeError, r"ihfft takes real numbers.*\]; pass its real"),
     (lambda: fnp.fft.fft(REAL, n=0), ArgumentError, "at least one point"),
     (lambda: fnp.fft.fft(REAL, norm="both"), ArgumentError, "norm must be .*'both'"),
     (lambda: fnp.fft.hfft(REAL, norm="both"), ArgumentError, "hfft: norm must be"),

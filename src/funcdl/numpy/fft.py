@@ -64,10 +64,8 @@ def _operand(name: str, kind: FftType, a: ArrayLike) -> Any:
     if kind is not FftType.RFFT:
         return convert(x, dtypes.complex_dtype(dtype))
     if dtypes.is_complex(dtype):
-        raise DtypeError(
-            f"{name} takes real numbers, got {x.aval}; use {name.replace('rfft', 'fft')}, or pass "
-            "its real part"
-        )
+        instead = f"use {name.replace('rfft', 'fft')}, or " if name.startswith("rfft") else ""
+        raise DtypeError(f"{name} takes real numbers, got {x.aval}; {instead}pass its real part")
     return convert(x, dtype)
 
 
