@@ -39,70 +39,81 @@ FD_INLINE float fd_power_of_two_f32(int32_t n) {
 /* The same from n + 127 in the low bits of `biased`, whatever the high ones hold. */
 FD_INLINE float fd_power_of_biased_f32(uint32_t biased) { return fd_from_bits_f32(biased << 23); }
 
-/* 2^n (1 + em1) from n + 254 in the low 9 bits of `biased`, in two steps, so that a subnormal
- * result is rounded once and 2^128 need not exist. The first factor is exact. */
-FD_INLINE float fd_scale_f32(float em1, uint32_t biased) {
-  uint32_t half = biased >> 1;
-  float scale = fd_power_of_biased_f32(half);
-  return FD_FMA(scale, em1, scale) * fd_power_of_biased_f32(biased - half);
+/* 2^n p from n + 126 in the low 9 bits of `biased` and 2p in `twice`, where -152 <= n <= 128. By a
+ * product with 2^(n - 1), so that a subnormal result is rounded once; what is below 2^-126 of that
+ * is taken from the exponent of 2p. Nothing is where n = 128, so that Inf and NaN stay. */
+FD_INLINE float fd_scale_f32(float twice, uint32_t biased) {
+  int32_t power = (int32_t)(biased << 23), least = 1 << 23;
+  int32_t normal = power > least ? power : least;
+  uint32_t scaled = fd_bits_f32(twice) + (uint32_t)(power - normal);
+  return fd_from_bits_f32(scaled) * fd_from_bits_f32((uint32_t)normal);
 }
 
-/* The lesser of x and bound > 0, and the greater of x and bound < 0, by their bits; NaN becomes a
- * bound. A select on a comparison of floats waits longer, for a mask, and where two follow each
- * other gcc makes six instructions of them. */
-FD_INLINE float fd_at_most_f32(float x, float bound) {
-  int32_t a = (int32_t)fd_bits_f32(x), b = (int32_t)fd_bits_f32(bound);
-  return fd_from_bits_f32((uint32_t)(a < b ? a : b));
-}
-FD_INLINE float fd_at_least_f32(float x, float bound) {
-  uint32_t a = fd_bits_f32(x), b = fd_bits_f32(bound);
-  return fd_from_bits_f32(a < b ? a : b);
-}
+/* The lesser of x and a bound, and the greater; NaN stays. The bounds are variables, and `used`, so
+ * that gcc does not know their values: with a constant it compares into a mask, in a unit that
+ * multiplies, and selects; with a variable it makes one vminps or vmaxps, in a unit that adds. */
+#define FD_BOUND(name, value) static float name __attribute__((used)) = value
+FD_INLINE float fd_at_most_f32(float x, float bound) { return bound < x ? bound : x; }
+FD_INLINE float fd_at_least_f32(float x, float bound) { return bound > x ? bound : x; }
 
-/* x = n ln 2 + r with |r| <= ln 2 / 2. Returns e^r - 1 = r + r^2 P(r), within 0.2 ulp of e^r. The
- * low bits of `biased` are those of n + bias: what rounds to n adds the bias on the way. P in pairs
- * of terms, since others wait for the result. */
-FD_INLINE float fd_exp_reduced_f32(float x, uint32_t bias, uint32_t *biased) {
+/* x = n ln 2 + r with |r| <= ln 2 / 2; returns r. The low bits of `biased` are those of n + bias:
+ * what rounds to n adds the bias on the way. n is at most `most`, for NaN too, and r what is left;
+ * with UINT32_MAX x must have a bound. */
+FD_INLINE float fd_exp_rest_f32(float x, uint32_t bias, uint32_t most, uint32_t *biased) {
   const float rounder = FD_ROUNDER_F32 + (float)bias;
-  float shifted = FD_FMA(x, 0x1.715476p0f, rounder);
-  float k = shifted - rounder;
-  *biased = fd_bits_f32(shifted);
-  float r = FD_FMA(k, -FD_LN2_LOW_F32, FD_FMA(k, -FD_LN2_HIGH_F32, x));
-  float square = r * r;
-  float low = FD_FMA(0x1.555492p-3f, r, 0x1.fffffcp-2f);
-  float high = FD_FMA(0x1.12398ep-7f, r, 0x1.5558bp-5f);
-  high = FD_FMA(0x1.6a4d6p-10f, square, high);
-  return FD_FMA(square, FD_FMA(high, square, low), r);
+  uint32_t sum = fd_bits_f32(FD_FMA(x, 0x1.715476p0f, rounder));
+  uint32_t last = most == UINT32_MAX ? most : fd_bits_f32(rounder) + most;
+  *biased = sum < last ? sum : last;
+  float k = fd_from_bits_f32(*biased) - rounder;
+  return FD_FMA(k, -FD_LN2_LOW_F32, FD_FMA(k, -FD_LN2_HIGH_F32, x));
 }
 
-/* e^x = 2^n (1 + (e^r - 1)). The ends of the clamp already give Inf and 0. 1.0 ulp. */
+/* factor P(by r) where e^r = 1 + r + r^2 P(r), within 0.2 ulp of e^r. */
+FD_INLINE float fd_exp_curve_f32(float r, float by, float factor) {
+  const float square = by * by, cube = by * square;
+  float p = FD_FMA(factor * by * cube * 0x1.6a4d6p-10f, r, factor * cube * 0x1.12398ep-7f);
+  p = FD_FMA(p, r, factor * square * 0x1.5558bp-5f);
+  p = FD_FMA(p, r, factor * by * 0x1.555492p-3f);
+  return FD_FMA(p, r, factor * 0x1.fffffcp-2f);
+}
+
+/* e^r - 1 where x = n ln 2 + r, for x with a bound. */
+FD_INLINE float fd_exp_reduced_f32(float x, uint32_t bias, uint32_t *biased) {
+  float r = fd_exp_rest_f32(x, bias, UINT32_MAX, biased);
+  return FD_FMA(r * r, fd_exp_curve_f32(r, 1.0f, 1.0f), r);
+}
+
+/* e^x = 2^n e^r. From n = 128 on, 2 e^r is so large that the product is Inf. 1.1 ulp. */
+FD_BOUND(fd_exp_least_f32, -105.0f); /* of which 0 comes out */
 FD_INLINE float fd_exp_f32(float x) {
   uint32_t n;
-  float bounded = fd_at_least_f32(fd_at_most_f32(x, 89.0f), -105.0f);
-  float em1 = fd_exp_reduced_f32(bounded, 254, &n);
-  float y = fd_scale_f32(em1, n);
-  return x != x ? x : y;
+  float r = fd_exp_rest_f32(fd_at_least_f32(x, fd_exp_least_f32), 126, 128, &n);
+  float twice = FD_FMA(FD_FMA(fd_exp_curve_f32(r, 1.0f, 2.0f), r, 2.0f), r, 2.0f);
+  return fd_scale_f32(twice, n);
 }
 
-/* 2^x = 2^n 2^r, |r| <= 1/2 exactly; 2^r = 1 + r P(r). 1.1 ulp. */
+/* 2^x = 2^n 2^r, |r| <= 1/2 exactly; twice 2^r = 2 + r P(r). 1.1 ulp. */
+FD_BOUND(fd_exp2_least_f32, -151.0f);
 FD_INLINE float fd_exp2_f32(float x) {
-  const float rounder = FD_ROUNDER_F32 + 254.0f;
-  float bounded = fd_at_least_f32(fd_at_most_f32(x, 129.0f), -151.0f);
-  float shifted = bounded + rounder;
-  float r = bounded - (shifted - rounder);
-  float p = FD_FMA(0x1.4705aep-13f, r, 0x1.5f0ee8p-10f);
-  p = FD_FMA(p, r, 0x1.3b25fap-7f);
-  p = FD_FMA(p, r, 0x1.c6af7p-5f);
-  p = FD_FMA(p, r, 0x1.ebfbe6p-3f);
-  p = FD_FMA(p, r, 0x1.62e43p-1f);
-  float y = fd_scale_f32(p * r, fd_bits_f32(shifted));
-  return x != x ? x : y;
+  const float rounder = FD_ROUNDER_F32 + 126.0f;
+  float bounded = fd_at_least_f32(x, fd_exp2_least_f32);
+  uint32_t sum = fd_bits_f32(bounded + rounder), last = fd_bits_f32(rounder) + 128;
+  uint32_t n = sum < last ? sum : last;
+  float r = bounded - (fd_from_bits_f32(n) - rounder);
+  float p = FD_FMA(0x1.4705aep-12f, r, 0x1.5f0ee8p-9f);
+  p = FD_FMA(p, r, 0x1.3b25fap-6f);
+  p = FD_FMA(p, r, 0x1.c6af7p-4f);
+  p = FD_FMA(p, r, 0x1.ebfbe6p-2f);
+  p = FD_FMA(p, r, 0x1.62e43p0f);
+  return fd_scale_f32(FD_FMA(p, r, 2.0f), n);
 }
 
 /* e^x - 1 = 2^n (e^r - 1) + (2^n - 1), halved so that n = 128 does not overflow early. 1.6 ulp. */
+FD_BOUND(fd_expm1_least_f32, -18.0f);
+FD_BOUND(fd_expm1_most_f32, 89.0f);
 FD_INLINE float fd_expm1_f32(float x) {
   uint32_t n;
-  float bounded = fd_at_least_f32(fd_at_most_f32(x, 89.0f), -18.0f);
+  float bounded = fd_at_least_f32(fd_at_most_f32(x, fd_expm1_most_f32), fd_expm1_least_f32);
   float em1 = fd_exp_reduced_f32(bounded, 126, &n);
   float half = fd_power_of_biased_f32(n);
   float y = 2.0f * FD_FMA(half, em1, half - 0.5f);
@@ -172,36 +183,38 @@ FD_INLINE float fd_log1p_f32(float x) {
   return x == 0 ? x : y; /* keeps -0 */
 }
 
-/* |x| < 0.26: x + x^3 P(x^2). Above: (e^2|x| - 1) / (e^2|x| + 1), which rounds to 1 from 9.02 on.
- * 1.5 ulp. */
+/* (1 - e) / (1 + e) with e = e^(-2|x|), which rounds to 1 from 9.02 on. |x| = n ln(2) / 2 + r and
+ * e = 2^-n (1 - 2w). ln 2 in one part does: its error counts n times, but e only 2^-n. 2.0 ulp. */
+FD_BOUND(fd_tanh_most_f32, 9.5f);
 FD_INLINE float fd_tanh_f32(float x) {
-  uint32_t n;
-  float a = fd_abs_f32(x), z = x * x;
-  float p = FD_FMA(-0x1.a39f22p-5f, z, 0x1.10d936p-3f);
-  p = FD_FMA(p, z, -0x1.555506p-2f);
-  float small = FD_FMA(p * z, x, x);
-  float em1 = fd_exp_reduced_f32(2.0f * fd_at_most_f32(a, 9.5f), 127, &n);
-  float scale = fd_power_of_biased_f32(n);
-  em1 = FD_FMA(scale, em1, scale - 1.0f);
-  return fd_copysign_f32(a >= 0.26f ? em1 / (em1 + 2.0f) : small, x); /* of NaN, the small one */
+  const float rounder = FD_ROUNDER_F32 + 127.0f;
+  float a = fd_at_most_f32(fd_abs_f32(x), fd_tanh_most_f32);
+  float shifted = FD_FMA(a, -0x1.715476p1f, rounder);
+  float r = FD_FMA(shifted - rounder, 0x1.62e43p-2f, a);
+  float w = FD_FMA(r * r, fd_exp_curve_f32(r, -2.0f, -2.0f), r);
+  uint32_t power = fd_bits_f32(shifted) << 23;
+  float scale = fd_from_bits_f32(power), twice = fd_from_bits_f32(power + (1u << 23));
+  float difference = FD_FMA(twice, w, 1.0f - scale), sum = FD_FMA(-twice, w, 1.0f + scale);
+  return fd_copysign_f32(difference / sum, x);
 }
 
-/* By e = e^-|x|, which cannot overflow: 1 / (1 + e) right of 0, e / (1 + e) left of it. e comes
- * from 2^64 e, which is not subnormal. The last step makes up for the rounding of the denominator
- * d, with 1 in place of 1 / d, which it is where that matters most. 2.0 ulp. */
+/* 1 / (1 + e^-x), both times 2^-30, since e^-x may be beyond 2^128 where the result is subnormal.
+ * e^-x = 2^n (1 + em1); what 2^n + 1 loses where n is 24 or more is added to the smaller term.
+ * 1.7 ulp. */
+FD_BOUND(fd_logistic_least_f32, -20.0f); /* 1 + e^-20 rounds to 1 */
+FD_BOUND(fd_logistic_most_f32, 105.0f);
 FD_INLINE float fd_logistic_f32(float x) {
+  const float one = 0x1p-30f;
   uint32_t n;
-  float em1 = fd_exp_reduced_f32(-fd_at_most_f32(fd_abs_f32(x), 105.0f), 127 + 64, &n);
-  float scale = fd_power_of_biased_f32(n);
-  float e = FD_FMA(scale, em1, scale) * 0x1p-64f;
-  float d = 1.0f + e, rest = e - (d - 1.0f);
-  float y = (x < 0 ? e : 1.0f) / d;
-  y = FD_FMA(-y, rest, y);
-  return x != x ? x : y;
+  float bounded = fd_at_least_f32(fd_at_most_f32(-x, fd_logistic_most_f32), fd_logistic_least_f32);
+  float em1 = fd_exp_reduced_f32(bounded, 127 - 30, &n);
+  float scale = fd_power_of_biased_f32(n), sum = scale + one, rest = one - (sum - scale);
+  return one / (sum + FD_FMA(scale, em1, rest));
 }
 
 /* |x| < 0.9: x + x P(x^2). Above: 1 - e^Q(|x|) with Q = log erfc, up to 4, where erf rounds to 1.
  * 1.2 ulp. */
+FD_BOUND(fd_erf_most_f32, 4.0f);
 FD_INLINE float fd_erf_f32(float x) {
   uint32_t n;
   float a = fd_abs_f32(x), z = x * x;
@@ -212,7 +225,7 @@ FD_INLINE float fd_erf_f32(float x) {
   p = FD_FMA(p, z, -0x1.812742p-2f);
   p = FD_FMA(p, z, 0x1.06eba8p-3f);
   float small = FD_FMA(p, x, x);
-  float b = a > 4.0f ? 4.0f : a;
+  float b = fd_at_most_f32(a, fd_erf_most_f32);
   float q = FD_FMA(0x1.9f3deap-13f, b, -0x1.918798p-9f);
   q = FD_FMA(q, b, 0x1.6d7bap-6f);
   q = FD_FMA(q, b, -0x1.aa62acp-4f);
@@ -407,6 +420,7 @@ FD_INLINE float fd_pow_f32(float x, float y) {
   return (x == 1.0f || y == 0) ? 1.0f : (x != x || y != y) ? FD_NAN_F32 : signed_;
 }
 
+#undef FD_BOUND
 #undef FD_FMA
 
 #endif
