@@ -125,6 +125,34 @@ def elementwise(
       order: the highest derivative that tests check.
     """
     primitive = Primitive(name)
+    shape = _shape_rule(name, accepts, out, check)
+    primitive.shape = shape
+    primitive.impl = _reference(numpy, shape, accepts, out, native_half, check is not None)
+    primitive.weak = never_weak if out == "bool" else all_weak
+    primitive.batch = elementwise_batch(primitive)
+    _install_derivative(primitive, derivative, arity)
+    if c is not None or triton is not None:
+        kernel_table.define(kernel_table.ElementwiseOp(name, arity, numpy, c, triton, cost))
+        lower = lower or _by_name(name)
+    if lower is not None:
+        kernel_dtypes = KERNEL_DTYPES - dtypes.HALF if native_half else KERNEL_DTYPES
+        primitive.lower = Pointwise(_first_output(lower), lambda: cost, kernel_dtypes)
+    ranges: Any = [domain] * arity if isinstance(domain[0], int | float) else domain
+    registry.add(
+        Op(
+            primitive,
+            accepts,
+            samples or _default_samples(arity, ranges, _differentiable(derivative)),
+            _missing_columns(derivative, lower, c, triton),
+            order,
+        )
+    )
+    return primitive
+
+
+def _shape_rule(
+    name: str, accepts: tuple[str, ...], out: OutDtype, check: Callable[..., None] | None
+) -> Callable[..., ShapedArray]:
     accepted = frozenset(map(dtypes.from_short_name, accepts))
 
     def shape(*avals: ShapedArray, **params: Any) -> ShapedArray:
@@ -146,13 +174,27 @@ def elementwise(
             check(first, **params)
         return ShapedArray(first.shape, _OUT_DTYPES[out](first.dtype))
 
+    return shape
+
+
+def _reference(
+    numpy: Callable[..., Any],
+    shape: Callable[..., ShapedArray],
+    accepts: tuple[str, ...],
+    out: OutDtype,
+    native_half: bool,
+    has_check: bool,
+) -> Callable[..., NDArray]:
+    """The meaning on NumPy arrays, which calls the shape rule only where it may refuse them."""
+    accepted = frozenset(map(dtypes.from_short_name, accepts))
+
     def impl(*arrays: NDArray, **params: Any) -> NDArray:
         first = arrays[0]
         dtype = first.dtype
         for array in arrays[1:]:
             if array.shape != first.shape or array.dtype is not dtype:
                 shape(*(ShapedArray(a.shape, a.dtype) for a in arrays), **params)
-        if dtype not in accepted or check is not None:
+        if dtype not in accepted or has_check:
             shape(ShapedArray(first.shape, dtype), **params)
         if dtype in dtypes.HALF and not native_half:
             widened: NDArray = quietly(in_float32, *arrays, **params)
@@ -164,28 +206,7 @@ def elementwise(
         result: NDArray = numpy(*(array.astype(np.float32) for array in arrays), **params)
         return result if out == "bool" else result.astype(arrays[0].dtype)
 
-    primitive.shape = shape
-    primitive.impl = impl
-    primitive.weak = never_weak if out == "bool" else all_weak
-    primitive.batch = elementwise_batch(primitive)
-    _install_derivative(primitive, derivative, arity)
-    if c is not None or triton is not None:
-        kernel_table.define(kernel_table.ElementwiseOp(name, arity, numpy, c, triton, cost))
-        lower = lower or _by_name(name)
-    if lower is not None:
-        kernel_dtypes = KERNEL_DTYPES - dtypes.HALF if native_half else KERNEL_DTYPES
-        primitive.lower = Pointwise(_first_output(lower), lambda: cost, kernel_dtypes)
-    ranges: Any = [domain] * arity if isinstance(domain[0], int | float) else domain
-    registry.add(
-        Op(
-            primitive,
-            accepts,
-            samples or _default_samples(arity, ranges, _differentiable(derivative)),
-            _missing_columns(derivative, lower, c, triton),
-            order,
-        )
-    )
-    return primitive
+    return impl
 
 
 def by_kind(**templates: str) -> Callable[[np.dtype[Any]], str]:
