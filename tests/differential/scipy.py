@@ -1,4 +1,4 @@
-"""Calls of funcdl.scipy.special and of funcdl.numpy.fft."""
+"""Calls of funcdl.scipy, but for linalg and stats, and of funcdl.numpy.fft."""
 
 from __future__ import annotations
 
@@ -36,6 +36,47 @@ OPTIMIZE = calls(
     ],
     grad=False,
 )
+
+COSINES = [
+    *each("dct idct", "m.{}(f[P, Q])"),
+    *each("dct idct", "m.{}(f[P, 4], n=3, axis=1, norm='ortho')"),
+    *each("dctn idctn", "m.{}(f[P, Q])"),
+]
+
+SIGNAL = [
+    *each("convolve correlate fftconvolve", "m.{}(f[5, 4], f[2, 3])"),
+    *each("convolve correlate fftconvolve", "m.{}(f[7], f[3], 'same')"),
+    *each("convolve correlate", "m.{}(f[7], f[3], 'valid', method='fft')"),
+    *each("convolve2d correlate2d", "m.{}(f[5, 4], f[2, 3], 'same')"),
+    *calls(["m.detrend(f[P, 6])", "m.detrend(f[6, P], 0, 'constant')"]),
+]
+
+IMAGES = calls(
+    [
+        f"m.map_coordinates(f[5, 4], [f[N], f[N]], {order}, {mode!r}, 0.5)"
+        for order in (1, 0)
+        for mode in ("constant", "nearest", "wrap", "mirror", "reflect")
+    ]
+)
+
+INTEGRATE = calls(["m.trapezoid(f[P, 4], dx=0.5)", "m.trapezoid(f[P, 4], pos[4])"])
+
+CODES = calls(["m.vq(f[6, P], f[3, P])", "m.vq(f[6], f[3])"])
+
+_GRID = "m.RegularGridInterpolator((np.arange(3.0), np.array([0, 1, 3, 4.0])), f[3, 4], {})"
+
+GRIDS = calls(
+    [
+        _GRID.format("'linear'") + "(pos[N, 2])",
+        _GRID.format("'linear', fill_value=None") + "(f[N, 2])",
+        _GRID.format("'nearest'") + "(between(0.1, 0.4)[N, 2])",
+    ]
+)
+
+SPARSE = [
+    *each("cg bicgstab", "m.{}(spd[P, P], f[P])[0]"),
+    *each("cg bicgstab", "m.{}(lambda x: 2 * x, f[P], f[P])[0]"),
+]
 
 FFT = [
     *each("fft ifft hfft irfft", "m.{}(c[P, Q])"),

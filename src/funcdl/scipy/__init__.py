@@ -5,7 +5,12 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-_SUBMODULES = frozenset({"linalg", "optimize", "special", "stats"})
+_SUBMODULES = frozenset(
+    {
+        *("cluster", "fft", "integrate", "interpolate", "linalg", "ndimage", "optimize", "signal"),
+        *("sparse", "special", "stats"),
+    }
+)
 
 
 def __getattr__(name: str) -> ModuleType:
