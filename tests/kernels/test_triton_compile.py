@@ -22,7 +22,7 @@ def check(reports: dict[str, Any], name: str) -> None:
         assert report["shared"] <= SHARED_LIMIT[int(arch)]
         assert report["spill_bytes"] == 0
         assert 0 < report["registers"] <= 255
-        assert report["num_warps"] in (1, 2, 4, 8, 16)
+        assert report["num_warps"] in (1, 2, 4, 8, 16, 32)
         assert report["global_scratch_size"] == report["profile_scratch_size"] == 0
         assert report["name"]
 

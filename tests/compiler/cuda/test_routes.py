@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from tests.compiler.cuda.loss_programs import integer_labels, masked, mean, take_along_axis
-from tests.compiler.cuda.norm_programs import gradient, layer_norm, rms_norm
+from tests.compiler.cuda.norm_programs import before_product, gradient, layer_norm, rms_norm
 from tests.compiler.cuda.test_traffic import adam
 
 import funcdl as fd
@@ -35,6 +35,17 @@ def convolution(x: Any, w: Any) -> Any:
 
 def pool(op: Any, start: float) -> Callable[..., Any]:
     return lambda x: lax.reduce_window(x, start, op, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+
+def loss_of_product(x: Any, w: Any, labels: Any) -> Any:
+    """A language model's last layer and loss, with the gradients of both."""
+
+    def loss(x: Any, w: Any) -> Any:
+        counts = labels != 0
+        losses = take_along_axis((x @ w).astype(F32), labels)[:, 0]
+        return fnp.where(counts, losses, 0).sum() / counts.sum()
+
+    return fd.value_and_grad(loss, argnums=(0, 1))(x, w)
 
 
 def attention(query: Any, key: Any, value: Any) -> Any:
@@ -62,6 +73,10 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "softmax, gradient": (gradient(nn.softmax), (ROWS, ROWS)),
     "layer norm": (layer_norm, (ROWS, WEIGHT, WEIGHT)),
     "layer norm, gradients": (gradient(layer_norm), (ROWS, ROWS, WEIGHT, WEIGHT)),
+    "layer norm before a product, gradients": (
+        before_product,
+        (ROWS, ROWS, WEIGHT, WEIGHT, array(1024, 1024)),
+    ),
     "RMS norm": (rms_norm, (ROWS, WEIGHT)),
     "RMS norm, gradients": (gradient(rms_norm), (ROWS, ROWS, WEIGHT)),
     "cross-entropy": (integer_labels, (ROWS, LABELS)),
@@ -69,6 +84,10 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "the same by `take_along_axis`": (mean(take_along_axis), (ROWS, LABELS)),
     "the same, masked": (masked(take_along_axis), (ROWS, LABELS)),
     "the same, 50257 classes": (mean(take_along_axis), (array(4096, 50257), LABELS)),
+    "the same in bfloat16, behind a product, masked": (
+        loss_of_product,
+        (array(4096, 768, dtype=BF16), array(768, 50257, dtype=BF16), LABELS),
+    ),
     "attention": (attention, (HEADS, HEADS, HEADS)),
     "attention, gradients": (gradient(attention), (HEADS, HEADS, HEADS, HEADS)),
     "convolution": (convolution, (IMAGES, FILTERS)),

@@ -13,12 +13,12 @@ from funcdl.kir.dot import integer_dot_as_sum
 from funcdl.kir.ir import Dot, Kernel, Order
 from funcdl.kir.schedule import Schedule
 
-VERSION = 2
+VERSION = 3
 """Raised when knobs change their meaning, so that kept choices are made again."""
 
 _GROUPS = (1, 4, 16)
 _LANES = (256, 512, 1024, 2048, 4096, 8192, 16384)
-_WARPS = (1, 2, 4, 8, 16)
+_WARPS = (1, 2, 4, 8, 16, 32)
 
 # Blocks of a product (m, n, k), warps and stages; beyond a square of 256 the sums no longer fit
 # into registers. Thin ones serve skinny matrices.

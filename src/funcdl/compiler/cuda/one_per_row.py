@@ -6,9 +6,10 @@ one of each row, and the scatter fills an array with zeros, and adds to one of e
 
 * a gather of what is computed element by element is computed from gathered operands, and
 * a scatter into zeros is a choice: where the position is the label's, the update, else zero.
+  The sum along such a row, which a gradient of log-probabilities needs, is the update.
 
-With both, a loss and its gradient are one kernel over rows. The price of the choice is a comparison
-for each element.
+With these, a loss and its gradient are one kernel over rows. The price of the choice is a
+comparison for each element.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from funcdl.ops.arithmetic import add, div, max_, min_, mul, neg, sub
 from funcdl.ops.comparison import eq, lt
 from funcdl.ops.convert import convert_element_type
 from funcdl.ops.gather import gather
+from funcdl.ops.reduction import reduce_sum
 from funcdl.ops.scatter import scatter_add
 from funcdl.ops.select import select_n
 from funcdl.ops.shape import broadcast_in_dim, iota, reshape
@@ -47,12 +49,18 @@ class _Rewriter:
         self._makers = {v: eqn for eqn in program.jaxpr.eqns for v in eqn.outvars}
         self._eqns: list[Eqn] = []
         self._changed = False
+        # Rows with one element: its place, it, and whether its place is sure to be in the row.
+        self._alone: dict[Var, tuple[Var, Atom, bool]] = {}
 
     def run(self) -> ClosedJaxpr:
         for eqn in self._program.jaxpr.eqns:
-            made = self._gathered(eqn) if eqn.primitive is gather else None
-            if eqn.primitive is scatter_add:
+            made = None
+            if eqn.primitive is gather:
+                made = self._gathered(eqn)
+            elif eqn.primitive is scatter_add:
                 made = self._chosen(eqn)
+            elif eqn.primitive is reduce_sum:
+                made = self._summed(eqn)
             if made is None:
                 self._eqns.append(eqn)
                 continue
@@ -171,13 +179,10 @@ class _Rewriter:
         rows = shape[:-1]
         label = self._emit(eqn, reshape, label, new_sizes=rows)
         dtype = label.aval.dtype
-        if eqn.params["mode"] is GatherScatterMode.CLIP:
+        clipped = eqn.params["mode"] is GatherScatterMode.CLIP
+        if clipped:
             for primitive, bound in ((max_, 0), (min_, shape[-1] - 1)):
-                value = Literal(Array(np.asarray(bound, dtype)))
-                place = self._emit(
-                    eqn, broadcast_in_dim, value, shape=rows, broadcast_dimensions=()
-                )
-                label = self._emit(eqn, primitive, label, place)
+                label = self._emit(eqn, primitive, label, self._full(eqn, bound, label))
         every = tuple(range(len(rows)))
 
         def spread(x: Atom) -> Var:
@@ -186,7 +191,40 @@ class _Rewriter:
         positions = self._emit(eqn, iota, dimension=len(rows), dtype=dtype, shape=shape)
         here = self._emit(eqn, eq, spread(label), positions)
         update = self._emit(eqn, reshape, updates, new_sizes=rows)
+        self._alone[eqn.outvars[0]] = label, updates, clipped
         return self._emit(eqn, select_n, here, zeros, spread(update))
+
+    def _summed(self, eqn: Eqn) -> Var | None:
+        """The sum along rows with one element: that, where its place is one of the row's."""
+        x, negated = eqn.invars[0], False
+        while (maker := self._maker(x)) is not None and maker.primitive is neg:
+            x, negated = maker.invars[0], not negated
+        last = len(x.aval.shape) - 1
+        if not isinstance(x, Var) or x not in self._alone or eqn.params["axes"] != (last,):
+            return None
+        label, updates, inside = self._alone[x]
+        # So few operations that readers compute it: the opposite of an opposite is none.
+        while (maker := self._maker(updates)) is not None:
+            if maker.primitive is neg:
+                negated = not negated
+            elif maker.primitive is not reshape:
+                break
+            updates = maker.invars[0]
+        found = self._emit(eqn, reshape, updates, new_sizes=label.aval.shape)
+        if not inside:
+            unsigned = np.dtype(f"u{label.aval.dtype.itemsize}")
+            if unsigned != label.aval.dtype:  # what is negative becomes large
+                params = {"new_dtype": unsigned, "weak_type": False}
+                label = self._emit(eqn, convert_element_type, label, **params)
+            test = self._emit(eqn, lt, label, self._full(eqn, x.aval.shape[last], label))
+            found = self._emit(eqn, select_n, test, self._full(eqn, 0, found), found)
+        return self._emit(eqn, neg, found) if negated else found
+
+    def _full(self, like: Eqn, value: int, x: Var) -> Var:
+        """An array of one value, of the shape and type of another."""
+        literal = Literal(Array(np.asarray(value, x.aval.dtype)))
+        shape = x.aval.shape
+        return self._emit(like, broadcast_in_dim, literal, shape=shape, broadcast_dimensions=())
 
     def _is_zero(self, x: Atom) -> bool:
         eqn = self._maker(x)

@@ -15,6 +15,7 @@ from math import prod
 
 import numpy as np
 
+from funcdl.compiler.cuda.rows import looped_rows, reads_again, whole_row_lanes
 from funcdl.core.integers import power_of_two
 from funcdl.kir import elementwise
 from funcdl.kir.convolution import conv_as_dot
@@ -34,10 +35,9 @@ from funcdl.kir.ir import (
 from funcdl.kir.schedule import Schedule, Step
 from funcdl.kir.split_rows import long_axis, takes_rests
 
-# Lanes of a block. 1024 is eight to a thread of four warps; a block that holds a whole row may
-# cost more registers, for it saves reading the row again in each phase (softmax reads it twice).
+# Lanes of a block. 1024 is eight to a thread of four warps; for blocks that hold a whole row, and
+# rows that are read more than once, see `rows`.
 POINTWISE_LANES = 1024
-PERSISTENT_LANES = 8192
 LOOPED_LANES = 2048
 # A program reads at least this many neighbours at a time: 128 bytes of float32.
 COALESCED = 32
@@ -139,14 +139,18 @@ def _schedule_reduction(kernel: Kernel, reduced: set[str], knobs: Knobs) -> Sche
     looped: list[Step] = []
     whole = {name: power_of_two(extents[name]) for name in reduced}
     # A row of a long function is computed again sooner than held in registers.
-    held = PERSISTENT_LANES if elements >= ELEMENTS // 2 else LOOPED_LANES
+    held = whole_row_lanes(kernel, reduced) if elements >= ELEMENTS // 2 else LOOPED_LANES
     persistent = held * elements // ELEMENTS
+    warps = None
     if width * prod(whole.values()) <= (knobs.lanes or persistent):
         lanes |= whole
     else:
         # Each reduction keeps a block of partial results in registers, argmax two of them.
         kept = sum(2 if i.op.startswith("arg") else 1 for i in kernel.body if isinstance(i, Reduce))
-        budget = knobs.lanes or LOOPED_LANES * elements // ELEMENTS
+        looped_lanes = LOOPED_LANES
+        if inner in reduced and len(reduced) == 1 and reads_again(kernel, reduced):
+            looped_lanes, warps = looped_rows(kernel, reduced)
+        budget = knobs.lanes or looped_lanes * elements // ELEMENTS
         budget = budget // max(1, power_of_two(kept) // 4) // width
         for axis in reversed(kernel.axes):
             if axis.name not in reduced:
@@ -163,7 +167,8 @@ def _schedule_reduction(kernel: Kernel, reduced: set[str], knobs: Knobs) -> Sche
     outer = [a.name for a in kernel.axes if a.name not in reduced]
     _fill(lanes, reversed(outer), extents, knobs.lanes or POINTWISE_LANES * elements // ELEMENTS)
     steps = [Step(name, "grid", lanes.get(name, 1)) for name in outer]
-    warps = _warps(lanes.values(), elements)
+    if warps is None or knobs.lanes is not None:
+        warps = _warps(lanes.values(), elements)
     return _schedule((*steps, *looped, *_vectors(kernel, lanes)), warps, 2, knobs)
 
 

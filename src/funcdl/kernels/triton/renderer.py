@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import gcd
 
 import numpy as np
 
@@ -133,7 +134,8 @@ class Renderer(RunningWriter):
         """A reduction too long for one block: one pass over it for each phase.
 
         A value's phase is the number of reductions that must end before it is known. What varies
-        over a loop is computed again in each pass that needs it.
+        over a loop is computed again in each pass that needs it. Every other pass goes backwards:
+        of rows too long for the cache it then finds what was read last.
         """
         body = self.kernel.body
         looped = {step.axis for step in self.loops}
@@ -155,15 +157,21 @@ class Renderer(RunningWriter):
                     self._write(id)
             for id in reduces:
                 self._write_accumulator(id)
-            with self._nest(self.loops):
+            largest = dict.fromkeys(online[id].maximum for id in reduces if id in online)
+            with self._nest(self.loops, phase % 2 == 1):
                 for id in varying:
                     if id not in reduces and id not in effects:
                         self._write(id)
+                for id in largest:
+                    self._write_block_maximum(id)
                 for id in reduces:
                     if id in online:
                         self._write_online(online[id])
+                for id in largest:
+                    self._line(f"max_{id}_acc = max_{id}_top")
                 for id in plain:
-                    self._write_accumulation(id)
+                    if id not in largest:
+                        self._write_accumulation(id)
                 for id in effects:
                     self._write(id)
             for id in plain:
@@ -185,31 +193,80 @@ class Renderer(RunningWriter):
         return phases
 
     @contextmanager
-    def _nest(self, loops: list[Step]) -> Iterator[None]:
+    def _nest(self, loops: list[Step], backwards: bool = False) -> Iterator[None]:
         if not loops:
             yield
             return
         step, *rest = loops
         axis, extent = step.axis, self.extents[step.axis]
+        backwards = backwards and step.kind == "tile"
         if step.kind == "tile":
-            self._line(f"for {axis}_start in range(0, {extent}, {block_name(axis)}):")
+            moved = f"{axis}_left" if backwards else f"{axis}_start"
+            self._line(f"for {moved} in range(0, {extent}, {block_name(axis)}):")
         else:
             self._line(f"for {axis}{'_step' if self.wide else ''} in range({extent}):")
         with self._scope():
+            if backwards:
+                self._line(f"{axis}_start = {(extent - 1) // step.size * step.size} - {moved}")
             if step.kind == "tile":
                 self._write_axis(axis, f"{axis}_start + ")
             else:
                 if self.wide:
                     self._line(f"{axis} = tl.cast({axis}_step, tl.int64)")
                 self.positions[axis, None] = axis
-            with self._nest(rest):
+            with self._nest(rest, backwards):
                 yield
+
+    def _folded_lanes(self, reduce: Reduce) -> int:
+        """How many lanes of a loop's block share a partial result: those of one thread.
+
+        A thread reads `width` neighbours at a time, 16 bytes where rows are aligned, and its next
+        ones as many further on as all threads read. Fewer partial results take fewer registers,
+        and an online sum is brought to a new maximum less often.
+        """
+        type = self.kernel.value_type(reduce.arg)
+        (axis, *others) = self._block_axes({*type.axes, *reduce.axes}) or ("",)
+        if self.rank > 1 or others or axis not in reduce.axes or reduce.op.startswith("arg"):
+            return 1
+        width = 1
+        for load in self.kernel.body:
+            if isinstance(load, Load) and abs(load.index.coefficient(axis)) == 1:
+                vector = 16 // self.kernel.buffer(load.buffer).dtype.itemsize
+                strides = [load.index.coefficient(other) for other in load.index.axes() - {axis}]
+                width = max(width, gcd(vector, *strides))
+        threads = 32 * self.schedule.num_warps
+        return max(1, self.lanes[axis] // (threads * width))
+
+    def _partial_shape(self, reduce: Reduce) -> str:
+        axes = {*self.kernel.value_type(reduce.arg).axes, *reduce.axes}
+        folded = self._folded_lanes(reduce)
+        if folded == 1:
+            return self._shape(axes)
+        (axis,) = self._block_axes(axes)
+        return f"[{self.lanes[axis] // folded}]"
+
+    def _by_thread(self, reduce: Reduce, block: str) -> str:
+        """A block as a matrix, whose columns each share a partial result."""
+        (axis,) = self._block_axes({*self.kernel.value_type(reduce.arg).axes, *reduce.axes})
+        folded = self._folded_lanes(reduce)
+        return f"tl.reshape({block}, [{folded}, {self.lanes[axis] // folded}])"
+
+    def _partial(self, reduce: Reduce, block: str) -> str:
+        """What a block adds to the partial results of a loop."""
+        if self._folded_lanes(reduce) == 1:
+            return block
+        rows = self._by_thread(reduce, block)
+        if reduce.op == "sum":
+            small = reduce.type.dtype.itemsize < 4  # Triton widens small integers
+            narrow = f".to({text.type_name(reduce.type.dtype)})" if small else ""
+            return f"tl.sum({rows}, 0){narrow}"
+        return f"tl.reduce({rows}, 0, {self._helper(reduce.op)})"
 
     def _write_accumulator(self, id: int) -> None:
         reduce = self.kernel.body[id]
         assert isinstance(reduce, Reduce)
         type = self.kernel.value_type(reduce.arg)
-        shape = self._shape({*type.axes, *reduce.axes})
+        shape = self._partial_shape(reduce)
         start = text.literal(identity(reduce.op, type.dtype), type.dtype)
         acc = f"{reduce.op}_{id}_acc"
         self._line(f"{acc} = tl.full({shape}, {start}, {text.type_name(type.dtype)})")
@@ -226,8 +283,9 @@ class Renderer(RunningWriter):
             pair = f"{acc}, {acc}_at, {block}, {at}"
             self._line(f"{acc}, {acc}_at = {self._helper(reduce.op)}({pair})")
         elif reduce.op == "sum":
-            self._line(f"{acc} += {block}")
+            self._line(f"{acc} += {self._partial(reduce, block)}")
         else:
+            block = self._partial(reduce, block)
             self._line(f"{acc} = {self._helper(reduce.op)}({acc}, {block})")
 
     def _write_total(self, id: int) -> None:
@@ -239,19 +297,31 @@ class Renderer(RunningWriter):
         else:
             self._define(id, reduce.op, self._folded(reduce, acc))
 
+    def _write_block_maximum(self, id: int) -> None:
+        """The maximum with this block, before it takes the place of that so far."""
+        reduce = self.kernel.body[id]
+        assert isinstance(reduce, Reduce)
+        block = f"max_{id}_block"
+        self._line(f"{block} = {self._filled(reduce)}")
+        top = f"{self._helper('max')}(max_{id}_acc, {self._partial(reduce, block)})"
+        self._line(f"max_{id}_top = {top}")
+
     def _write_online(self, pair: OnlineSum) -> None:
         """Bring a sum to the maximum with this block, which is not yet in that of the maximum."""
         largest = self.kernel.body[pair.maximum]
         assert isinstance(largest, Reduce)
         acc, highest = f"sum_{pair.sum}_acc", f"max_{pair.maximum}_acc"
-        block = f"max_{pair.maximum}_block"
-        self._line(f"{block} = {self._filled(largest)}")
-        self._line(f"{acc}_top = {self._helper('max')}({highest}, {block})")
-        self._line(f'{acc}_top = tl.where(tl.abs({acc}_top) < float("inf"), {acc}_top, 0.0)')
+        block, top = f"max_{pair.maximum}_block", f"{acc}_top"
+        self._line(
+            f'{top} = tl.where(tl.abs(max_{pair.maximum}_top) < float("inf"), '
+            f"max_{pair.maximum}_top, 0.0)"
+        )
         # The fast exponential: its error grows with how far below the maximum a term is, where the
         # term no longer counts, and two accurate ones cost more than reading the element.
-        scaled = f"{acc} * tl.exp({highest} - {acc}_top)"
-        self._line(f"{acc} = {scaled} + tl.exp({block} - {acc}_top)")
+        terms = f"tl.exp({block} - {top})"
+        if self._folded_lanes(largest) > 1:
+            terms = f"tl.sum(tl.exp({self._by_thread(largest, block)} - {top}[None, :]), 0)"
+        self._line(f"{acc} = {acc} * tl.exp({highest} - {top}) + {terms}")
 
     def _write_online_total(self, pair: OnlineSum) -> None:
         """A sum over all lanes, each relative to its own maximum so far."""
