@@ -38,6 +38,7 @@ from funcdl.kernels.cpu_c.isa import (
     compile_flags,
     include_dir,
 )
+from funcdl.kernels.cpu_c.objects import LINKED
 
 pytestmark = MARKS
 
@@ -45,6 +46,7 @@ pytestmark = MARKS
 # Included by other headers, several times.
 FRAGMENTS = {
     "fd_gemm_typed.h",
+    "fd_dots_typed.h",
     "fd_conv_typed.h",
     "fd_conv_tile.h",
     "fd_conv_dots.h",
@@ -55,11 +57,11 @@ HEADER_NAMES = sorted({path.name for path in include_dir().glob("*.h")} - FRAGME
 
 
 @every_isa
-@pytest.mark.parametrize("header", ["all", *HEADER_NAMES])
+@pytest.mark.parametrize("header", ["all", "linked", *HEADER_NAMES])
 def test_headers_compile_without_a_warning(isa: str, header: str) -> None:
     assert COMPILER is not None
-    names = HEADER_NAMES if header == "all" else [header]
-    text = "".join(f'#include "{name}"\n' for name in names)
+    names = HEADER_NAMES if header in ("all", "linked") else [header]
+    text = LINKED * (header == "linked") + "".join(f'#include "{name}"\n' for name in names)
     strict = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function"]
     strict += ["-Wno-unknown-pragmas"]  # those of OpenMP
     command = [*COMPILER.command, *ISAS[isa].flags, *strict, f"-I{include_dir()}"]

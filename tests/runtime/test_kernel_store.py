@@ -14,7 +14,7 @@ from funcdl.config import config
 from funcdl.runtime import kernel_store
 from funcdl.runtime.disk_cache import CacheDir, default_cache
 from funcdl.runtime.kernel_store import NAME, Loaded, find, share_out
-from funcdl.runtime.toolchain import CompilerError, find_compiler
+from funcdl.runtime.toolchain import CompilerError, Unit, find_compiler
 
 COMPILER = find_compiler()
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler")
@@ -33,7 +33,7 @@ def text(result: int) -> str:
 def look_up(results: Sequence[int], flags: Sequence[str] = ("-O1",)) -> list[Loaded]:
     assert COMPILER is not None
     texts = [text(result) for result in results]
-    found = find(COMPILER, texts, "".join, flags=flags, include_dirs=(), name="unit")
+    found = find(COMPILER, texts, lambda texts: Unit("".join(texts), tuple(flags)))
     for result, loaded in zip(results, found, strict=True):
         assert ctypes.CFUNCTYPE(ctypes.c_int)(loaded.address)() == result
     return found
@@ -104,9 +104,7 @@ def test_a_unit_that_is_refused_leaves_nothing_behind(cache: Path) -> None:
     assert COMPILER is not None
     for _ in range(2):
         with pytest.raises(CompilerError, match="refused 'unit'"):
-            find(
-                COMPILER, [f"int {NAME} nonsense"], "".join, flags=(), include_dirs=(), name="unit"
-            )
+            find(COMPILER, [f"int {NAME} nonsense"], lambda texts: Unit("".join(texts)))
     assert not list(cache.glob("??/*.kernel"))
 
 

@@ -12,6 +12,8 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +155,107 @@ def test_build_all_keeps_the_order_and_fails_with_the_first_error(compiler: Comp
     assert [answer(path) for path in compiler.build_all(units)] == list(range(5))
     with pytest.raises(CompilerError, match="refused 'bad'"):
         compiler.build_all([*units, Unit("nonsense\n", name="bad")])
+
+
+HELPER = Unit("int helper(void) { return 40; }\n", ("-O1",), "helper")
+
+
+def with_helper(number: int, helper: Unit = HELPER) -> Unit:
+    text = f"int helper(void); int answer(void) {{ return helper() + {number}; }}\n"
+    return Unit(text, ("-lm", "-Wl,--as-needed"), "caller", objects=(helper,))
+
+
+def test_an_object_is_compiled_once_and_linked_into_all(tmp_path: Path, compiler: Compiler) -> None:
+    counted, log = counting(tmp_path, compiler)
+    paths = counted.build_all([with_helper(2), with_helper(3)])
+    assert [answer(path) for path in paths] == [42, 43]
+    assert log.read_text() == "run\n" * 5  # the object; two to compile and two to link
+    (path,) = counted.build_all([with_helper(4)])
+    assert answer(path) == 44
+    assert log.read_text() == "run\n" * 7
+    assert counted.build_all([with_helper(4), with_helper(3)]) == [path, paths[1]]
+    assert log.read_text() == "run\n" * 7
+
+
+def test_another_object_makes_another_unit(compiler: Compiler) -> None:
+    other = replace(HELPER, source="int helper(void) { return 50; }\n")
+    units = [with_helper(2), with_helper(2, other), with_helper(2, replace(HELPER, flags=("-O2",)))]
+    assert [answer(path) for path in compiler.build_all(units)] == [42, 52, 42]
+    assert len({compiler.key(unit) for unit in units}) == 3
+
+
+def test_a_damaged_or_deleted_object_is_built_again(compiler: Compiler) -> None:
+    for number in range(3):
+        (path,) = compiler.build_all([with_helper(number)])
+        assert answer(path) == 40 + number
+        (built,) = default_cache().root.glob("??/*.o")
+        if number == 0:
+            built.write_bytes(built.read_bytes()[:100])
+        else:
+            built.unlink()
+
+
+def test_an_object_that_is_refused_is_named(compiler: Compiler) -> None:
+    with pytest.raises(CompilerError, match="refused 'helper'") as caught:
+        compiler.build_all([with_helper(2, replace(HELPER, source="nonsense\n"))])
+    assert caught.value.source is not None
+    assert caught.value.source.read_text() == "nonsense\n"
+    with pytest.raises(CompilerError, match="refused 'caller'"):
+        compiler.build_all([replace(with_helper(2), source="nonsense\n")])
+
+
+def test_a_compiler_that_is_killed_leaves_nothing_behind(
+    tmp_path: Path, compiler: Compiler
+) -> None:
+    alive = tmp_path / "alive"
+    counted, _ = counting(tmp_path, compiler, f"[ -e {alive} ] || kill -9 $$")
+    with pytest.raises(CompilerError, match=r"refused .* \(exit status -9\)"):
+        counted.build_all([with_helper(2)])
+    alive.touch()
+    (path,) = counted.build_all([with_helper(2)])
+    assert answer(path) == 42
+
+
+def test_threads_that_want_the_same_wait_for_one_of_them(
+    tmp_path: Path, compiler: Compiler
+) -> None:
+    counted, log = counting(tmp_path, compiler, "sleep 0.1")
+    with ThreadPoolExecutor(4) as pool:
+        paths = set(pool.map(lambda _: counted.build(SOURCE), range(4)))
+        answers = list(pool.map(lambda _: counted.accepts(["-O1"]), range(4)))
+    assert len(paths) == 1
+    assert all(answers)
+    assert log.read_text() == "run\nrun\n"
+
+
+FORK = """
+import os, signal, sys
+from funcdl.runtime import toolchain
+from funcdl.runtime.disk_cache import default_cache
+command, version, source = sys.argv[1:]
+compiler = toolchain.Compiler((command,), version)
+# As if another thread were compiling it.
+toolchain._lock(default_cache(), compiler.key(toolchain.Unit(source)), ".so").acquire()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    print(compiler.build(source))
+else:
+    sys.exit(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_child_does_not_wait_for_threads_it_does_not_have(compiler: Compiler) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", FORK, *compiler.command, compiler.version, SOURCE],
+        env={**os.environ, "FUNCDL_CACHE_DIR": config.cache_dir},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert answer(Path(result.stdout.strip())) == 42
 
 
 def test_a_failure_shows_command_message_and_source(compiler: Compiler) -> None:

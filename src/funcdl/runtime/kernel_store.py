@@ -58,25 +58,19 @@ _functions: dict[tuple[Path, str], Loaded] = {}
 def find(
     compiler: Compiler,
     texts: Sequence[str],
-    source: Callable[[Sequence[str]], str],
-    *,
-    flags: Sequence[str],
-    include_dirs: Sequence[Path],
-    name: str,
+    unit: Callable[[Sequence[str]], Unit],
 ) -> list[Loaded]:
     """The functions with these texts, compiled where no one has done so before.
 
     Args:
         texts: C definitions of ``NAME``, which are exported.
-        source: makes a unit of some of them.
-        flags, include_dirs: as for `Compiler.build`.
-        name: stem of the file that compiler messages mention.
+        unit: makes a unit of some of them.
 
     Raises:
         CompilerError: the compiler refused a unit.
     """
     store = default_cache()
-    base = compiler.key(Unit("", tuple(flags), "", tuple(include_dirs)))
+    base = compiler.key(unit(()))
     keys = [hashlib.sha256(f"{base}\n{text}".encode()).hexdigest()[:40] for text in texts]
     missing: dict[str, str] = {}
     parts: dict[str, Path | None] = {}
@@ -89,13 +83,7 @@ def find(
     if missing:
         groups = share_out(missing, os.cpu_count() or 1)
         units = [
-            Unit(
-                source([missing[key].replace(NAME, _symbol(key)) for key in group]),
-                tuple(flags),
-                name,
-                tuple(include_dirs),
-            )
-            for group in groups
+            unit([missing[key].replace(NAME, _symbol(key)) for key in group]) for group in groups
         ]
         for group, path in zip(groups, compiler.build_all(units), strict=True):
             for key in group:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from funcdl.config import config
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     import subprocess
 
 _SHOWN_LINES = 12
+# Held while something is compiled, by its place and key.
+_locks: dict[tuple[Path, str, str], Lock] = {}
+os.register_at_fork(after_in_child=_locks.clear)
 
 
 class CompilerError(RuntimeError):
@@ -44,13 +48,18 @@ class CompilerError(RuntimeError):
 
 @record
 class Unit:
-    """One C source text and how to compile it; see `Compiler.build` for the fields."""
+    """One C source text and how to compile it; see `Compiler.build` for the fields.
+
+    `objects` are units with functions that this one calls. They are compiled once for all that name
+    them, and linked into each.
+    """
 
     source: str
     flags: tuple[str, ...] = ()
     name: str = "unit"
     include_dirs: tuple[Path, ...] = ()
     extra_key: str = ""
+    objects: tuple[Unit, ...] = ()
 
 
 @record
@@ -86,13 +95,19 @@ class Compiler:
         return self._build(Unit(source, tuple(flags), name, tuple(include_dirs), extra_key))
 
     def build_all(self, units: Sequence[Unit]) -> list[Path]:
-        """Compile several units at the same time, one process per core; paths in order."""
-        if len(units) < 2:
+        """Compile several units at the same time, one process per core, and their objects
+        meanwhile; paths in order."""
+        objects = dict.fromkeys(each for unit in units for each in unit.objects)
+        if len(units) + len(objects) < 2:
             return [self._build(unit) for unit in units]
         # Imported here, since it takes 4 ms, and a process with a full cache compiles nothing.
         from concurrent.futures import ThreadPoolExecutor
 
-        with ThreadPoolExecutor(min(len(units), os.cpu_count() or 1)) as pool:
+        # Units wait for objects, which must have threads of their own.
+        with ThreadPoolExecutor(min(len(units), os.cpu_count() or 1) + len(objects)) as pool:
+            for unit in objects:
+                # What is refused here, the units that need it ask for again, and say so.
+                pool.submit(self._build, unit, ".o")
             return list(pool.map(self._build, units))
 
     def accepts(self, flags: Sequence[str]) -> bool:
@@ -102,22 +117,25 @@ class Compiler:
         """
         unit = Unit("int fd_probe(void) { return 0; }\n", tuple(flags), "probe")
         store = default_cache()
-        cached = store.get_text(key := self.key(unit), ".probe")
-        if cached is None:
-            with suppress(OSError), store.scratch() as folder:
-                if self._run(unit, folder).returncode == 0:
-                    cached = "yes"
-                elif self._run(replace(unit, flags=()), folder).returncode == 0:
-                    cached = "no"
-                # Else the flags are not to blame, but a full disk, or who killed the compiler.
-                if cached is not None:
-                    store.put(key, ".probe", cached)
+        key = self.key(unit)
+        with _lock(store, key, ".probe"):
+            cached = store.get_text(key, ".probe")
+            if cached is None:
+                with suppress(OSError), store.scratch() as folder:
+                    if self._run(unit, folder).returncode == 0:
+                        cached = "yes"
+                    elif self._run(replace(unit, flags=()), folder).returncode == 0:
+                        cached = "no"
+                    # Else the flags are not to blame, but a full disk, or who killed the compiler.
+                    if cached is not None:
+                        store.put(key, ".probe", cached)
         return cached == "yes"
 
-    def _build(self, unit: Unit) -> Path:
+    def _build(self, unit: Unit, suffix: str = ".so") -> Path:
         store = default_cache()
         try:
-            return self._build_in(store, unit)
+            with _lock(store, key := self.key(unit), suffix):
+                return self._build_in(store, unit, key, suffix)
         except OSError as error:
             raise CompilerError(
                 f"{unit.name!r} cannot be compiled in {str(store.root)!r}: {error.strerror}. Make "
@@ -125,17 +143,16 @@ class Compiler:
                 self.command,
             ) from error
 
-    def _build_in(self, store: CacheDir, unit: Unit) -> Path:
-        key = self.key(unit)
+    def _build_in(self, store: CacheDir, unit: Unit, key: str, suffix: str) -> Path:
         if config.keep_source:
             store.put(key, ".c", unit.source)
-        if (path := store.get(key, ".so")) is not None:
+        if (path := store.get(key, suffix)) is not None:
             return path
         with store.scratch() as folder:
-            result = self._run(unit, folder)
-            built = folder / "unit.so"
+            result = self._run(unit, folder, suffix)
+            built = folder / f"unit{suffix}"
             if result.returncode == 0 and built.stat().st_size:
-                return store.put(key, ".so", built)
+                return store.put(key, suffix, built)
         kept = store.put(key, ".c", unit.source)
         command = self._command(unit, [str(kept)], os.devnull)
         raise CompilerError(
@@ -147,16 +164,30 @@ class Compiler:
             kept,
         )
 
-    def _run(self, unit: Unit, folder: Path) -> subprocess.CompletedProcess[str]:
-        """Compile to ``folder/unit.so``, with stderr in the result's stdout."""
+    def _run(
+        self, unit: Unit, folder: Path, suffix: str = ".so"
+    ) -> subprocess.CompletedProcess[str]:
+        """Compile to ``folder/unit<suffix>``, with stderr in the result's stdout."""
         source = folder / f"{unit.name}.c"
         source.write_text(unit.source)
-        return _capture(self._command(unit, [source.name], "unit.so"), folder)
+        if suffix == ".so" and not unit.objects:
+            return _capture(self._command(unit, [source.name], "unit.so"), folder)
+        result = _capture(self._command(unit, [source.name], "unit.o", link=False), folder)
+        if suffix == ".o" or result.returncode != 0:
+            return result
+        # Not before, since other threads compile them meanwhile.
+        objects = [str(self._build(each, ".o")) for each in unit.objects]
+        return _capture(self._command(unit, ["unit.o", *objects], "unit.so"), folder)
 
-    def _command(self, unit: Unit, inputs: Sequence[str], output: str) -> list[str]:
+    def _command(
+        self, unit: Unit, inputs: Sequence[str], output: str, *, link: bool = True
+    ) -> list[str]:
         includes = [f"-I{path}" for path in unit.include_dirs]
         libraries = [flag for flag in unit.flags if flag.startswith("-l")]
         flags = [flag for flag in unit.flags if not flag.startswith("-l")]
+        if not link:
+            flags = [flag for flag in flags if not flag.startswith("-Wl,")]
+            return [*self.command, "-c", "-fPIC", *flags, *includes, *inputs, "-o", output]
         # A linker keeps a library only for undefined names that it has met before.
         return [
             *(*self.command, "-shared", "-fPIC", *flags, *includes),
@@ -172,6 +203,7 @@ class Compiler:
             "\0".join(command),
             "\0".join(folder_digest(path) for path in unit.include_dirs),
             unit.extra_key,
+            "\0".join(self.key(each) for each in unit.objects),
             self.version,
             platform.machine(),
         ):
@@ -179,6 +211,14 @@ class Compiler:
             digest.update(len(data).to_bytes(8, "little"))
             digest.update(data)
         return digest.hexdigest()
+
+
+def _lock(store: CacheDir, key: str, suffix: str) -> Lock:
+    """For this process: a thread that wants what another one compiles waits for it.
+
+    Processes do not wait for each other. What two of them compile is the same.
+    """
+    return _locks.setdefault((store.root, key, suffix), Lock())
 
 
 def find_compiler() -> Compiler | None:

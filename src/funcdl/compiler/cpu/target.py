@@ -24,6 +24,7 @@ from funcdl.runtime.thread_pool import thread_pool
 from funcdl.runtime.toolchain import Compiler, CompilerError, find_compiler
 
 if TYPE_CHECKING:
+    from funcdl.compiler.cpu.executable import Loaded
     from funcdl.compiler.pipeline import Pipeline
 
 
@@ -97,25 +98,31 @@ class CpuProgram:
         return memory_analysis(pipeline.simplified, pipeline.program, self._code_bytes)
 
     def _load(self, compiler: Compiler, profiled: bool) -> backend.Executable:
-        preparation = _preparation(compiler)
-        key = None if profiled else program_cache.program_key(compiler, self._closed, self._donated)
-        found = None if key is None else program_cache.find(key, compiler, self._name)
-        if found is None:
-            from funcdl.compiler.cpu import build
-
-            _ = self._pipeline.program  # the passes run while the preparation goes on
-            preparation.join()
+        preparation = _preparation(compiler)  # goes on while passes and compilers run
+        try:
             if profiled:
+                from funcdl.compiler.cpu import build
+
                 return build.profiled_executable(self._pipeline, compiler)
-            found = build.executable(self._pipeline, compiler, key)
-        preparation.join()
-        self._code_bytes = found.code_bytes
-        return found.executable
+            loaded = self._find(compiler)
+        finally:
+            preparation.join()
+        self._code_bytes = loaded.code_bytes
+        return loaded.executable
+
+    def _find(self, compiler: Compiler) -> Loaded:
+        key = program_cache.program_key(compiler, self._closed, self._donated)
+        found = None if key is None else program_cache.find(key, compiler, self._name)
+        if found is not None:
+            return found
+        from funcdl.compiler.cpu import build
+
+        return build.executable(self._pipeline, compiler, key)
 
 
 @cache
 def _preparation(compiler: Compiler) -> Thread:
-    """Builds what every program needs beside its kernels, while the passes run on the first one."""
+    """Builds what every program needs beside its kernels; first it asks about flags for these."""
 
     def build() -> None:
         # Whoever needs what cannot be built will say so.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from funcdl.core.records import record
 from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
 from funcdl.kernels.cpu_c.loop_parts import loop_parts
+from funcdl.kernels.cpu_c.objects import shared_objects
 from funcdl.kernels.cpu_c.render import render_function
 from funcdl.kernels.cpu_c.standalone import standalone, standalone_library_call, unit_source
 from funcdl.kernels.cpu_c.tabulate_calls import Target, tabulate
@@ -16,7 +17,7 @@ from funcdl.kir.program import KernelProgram, all_kernels, all_library_calls, al
 from funcdl.kir.schedule import Schedule
 from funcdl.runtime import kernel_store
 from funcdl.runtime.call_table import Words
-from funcdl.runtime.toolchain import Compiler
+from funcdl.runtime.toolchain import Compiler, Unit
 
 
 @record
@@ -67,14 +68,13 @@ def load_program(compiler: Compiler, program: KernelProgram, name: str) -> Loade
         CompilerError: the compiler refused a unit.
     """
     functions = standalone_functions(program)
-    found = kernel_store.find(
-        compiler,
-        [function.text for function in functions.values()],
-        unit_source,
-        flags=compile_flags(accepts=compiler.accepts),
-        include_dirs=(include_dir(),),
-        name=name,
-    )
+    flags = compile_flags(accepts=compiler.accepts)
+
+    def unit(texts: Sequence[str]) -> Unit:
+        objects = shared_objects(texts, flags)
+        return Unit(unit_source(texts), flags, name, (include_dir(),), objects=objects)
+
+    found = kernel_store.find(compiler, [each.text for each in functions.values()], unit)
 
     shares = {call.name: loop_parts(call) for call in all_scans(program)}
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from funcdl.kernels.cpu_c.memory import PARAMETER
+from funcdl.kernels.cpu_c.objects import LINKED
 from funcdl.kernels.cpu_c.parameters import Number
 from funcdl.kernels.cpu_c.render import Function, includes, parameter_list
 from funcdl.kernels.cpu_c.render_calls import pointer_type, render_library_call
@@ -86,5 +87,5 @@ def _exported(name: str, writer: Writer) -> Iterator[None]:
 
 
 def unit_source(texts: Sequence[str]) -> str:
-    """A C file with these functions."""
-    return "\n".join([includes(texts), *texts])
+    """A C file with these functions, to be linked with `shared_objects`."""
+    return "\n".join([LINKED + includes(texts), *texts])

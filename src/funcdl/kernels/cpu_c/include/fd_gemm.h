@@ -89,7 +89,12 @@ FD_INLINE void fd_fetch(const fd_ahead *tile, int64_t i, int rows, int64_t j, in
 #define FD_NAME(name) name##_f32
 #define FD_NR FD_NR_F32
 #define FD_TRANSPOSED 4
+#define FD_DEFINED FD_DEFINES(GEMM_F32)
 #include "fd_gemm_typed.h"
+#undef FD_DEFINED
+#define FD_DEFINED FD_DEFINES(DOTS_F32)
+#include "fd_dots_typed.h"
+#undef FD_DEFINED
 #undef FD_T
 #undef FD_NAME
 #undef FD_NR
@@ -99,7 +104,12 @@ FD_INLINE void fd_fetch(const fd_ahead *tile, int64_t i, int rows, int64_t j, in
 #define FD_NAME(name) name##_f64
 #define FD_NR FD_NR_F64
 #define FD_TRANSPOSED 2
+#define FD_DEFINED FD_DEFINES(GEMM_F64)
 #include "fd_gemm_typed.h"
+#undef FD_DEFINED
+#define FD_DEFINED FD_DEFINES(DOTS_F64)
+#include "fd_dots_typed.h"
+#undef FD_DEFINED
 #undef FD_T
 #undef FD_NAME
 #undef FD_NR

@@ -37,12 +37,22 @@ FD_VECTOR_OF(uint64_t, u64, 8)
 #define FD_TRANSPOSED 4
 #define FD_T int32_t
 #define FD_NAME(name) name##_i32
+#define FD_DEFINED FD_DEFINES(GEMM_I32)
 #include "fd_gemm_typed.h"
+#undef FD_DEFINED
+#define FD_DEFINED FD_DEFINES(DOTS_I32)
+#include "fd_dots_typed.h"
+#undef FD_DEFINED
 #undef FD_T
 #undef FD_NAME
 #define FD_T uint32_t
 #define FD_NAME(name) name##_u32
+#define FD_DEFINED FD_DEFINES(GEMM_U32)
 #include "fd_gemm_typed.h"
+#undef FD_DEFINED
+#define FD_DEFINED FD_DEFINES(DOTS_U32)
+#include "fd_dots_typed.h"
+#undef FD_DEFINED
 #undef FD_T
 #undef FD_NAME
 #undef FD_NR
@@ -52,12 +62,22 @@ FD_VECTOR_OF(uint64_t, u64, 8)
 #define FD_TRANSPOSED 2
 #define FD_T int64_t
 #define FD_NAME(name) name##_i64
+#define FD_DEFINED FD_DEFINES(GEMM_I64)
 #include "fd_gemm_typed.h"
+#undef FD_DEFINED
+#define FD_DEFINED FD_DEFINES(DOTS_I64)
+#include "fd_dots_typed.h"
+#undef FD_DEFINED
 #undef FD_T
 #undef FD_NAME
 #define FD_T uint64_t
 #define FD_NAME(name) name##_u64
+#define FD_DEFINED FD_DEFINES(GEMM_U64)
 #include "fd_gemm_typed.h"
+#undef FD_DEFINED
+#define FD_DEFINED FD_DEFINES(DOTS_U64)
+#include "fd_dots_typed.h"
+#undef FD_DEFINED
 #undef FD_T
 #undef FD_NAME
 #undef FD_NR

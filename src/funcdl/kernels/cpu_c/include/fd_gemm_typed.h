@@ -1,7 +1,32 @@
 /* The part of fd_gemm.h that is written once and included for each element type: FD_T is the type,
- * FD_NAME(f) adds its short name, FD_NR is the width of the micro-tile and FD_TRANSPOSED the size
- * of the blocks that fd_transpose moves. Without include guard. */
+ * FD_NAME(f) adds its short name, FD_NR is the width of the micro-tile, FD_TRANSPOSED the size of the
+ * blocks that fd_transpose moves, and FD_DEFINED is whether shared functions are defined here (see
+ * FD_SHARED). Without include guard. */
 
+/* C[mc][nc] = or += A B. Element (i, k) of A is a[i * a_row + k * a_k]; row k of B begins at
+ * b + k * b_k. Strips of FD_NR columns of B are b_strip elements apart: FD_NR in place, FD_NR * kc
+ * in panels, whose padding C then has room for. In place nc is a vector wide or wider, and the last
+ * vector may overlap the one before it, so that nothing can be accumulated.
+ *
+ * The cache fetches the tile of some arrays meanwhile, unless it has before, for the terms that this
+ * product is added to. */
+FD_SHARED void FD_NAME(fd_gemm_ahead)(
+    int64_t mc, int64_t nc, int64_t kc, const FD_T *a, int64_t a_row, int64_t a_k, const FD_T *b,
+    int64_t b_k, int64_t b_strip, FD_T *c, int64_t c_row, int accumulate, int arrays,
+    const fd_ahead *ahead);
+/* The same, with nothing to fetch. */
+FD_INLINE void FD_NAME(fd_gemm)(int64_t mc, int64_t nc, int64_t kc, const FD_T *a, int64_t a_row,
+                                int64_t a_k, const FD_T *b, int64_t b_k, int64_t b_strip, FD_T *c,
+                                int64_t c_row, int accumulate) {
+  FD_NAME(fd_gemm_ahead)(mc, nc, kc, a, a_row, a_k, b, b_k, b_strip, c, c_row, accumulate, 0, 0);
+}
+
+/* B[kc][nc] to panels: to[n / FD_NR][k][n % FD_NR] = from[k * k_stride + n * n_stride]. The last
+ * panel is zero padded to whole vectors. */
+FD_SHARED void FD_NAME(fd_pack)(FD_T *to, const FD_T *from, int64_t k_stride, int64_t n_stride,
+                                int64_t kc, int64_t nc);
+
+#if FD_DEFINED
 /* C = or += A B for a few rows of A and some vectors of columns, both constants of the caller.
  * Element (i, k) of A is a[i * a_row + k * a_k]; row k of B begins at b + k * b_k. */
 FD_INLINE void FD_NAME(fd_gemm_rows)(int rows, int vectors, int64_t k_count, const FD_T *a,
@@ -25,14 +50,22 @@ FD_INLINE void FD_NAME(fd_gemm_rows)(int rows, int vectors, int64_t k_count, con
     a += a_k;
     b += b_k;
   }
+  /* Up to three times a stride is part of an address. */
+  char *const fours[] = {(char *)c, (char *)(c + 4 * c_row)};
+  c_row *= sizeof(FD_T);
+  if (accumulate) {
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+      const unaligned *out = (const unaligned *)(fours[i / 4] + i % 4 * c_row);
+#pragma GCC unroll 16
+      for (int j = 0; j < vectors; j++) sum[i][j] += out[j];
+    }
+  }
 #pragma GCC unroll 16
   for (int i = 0; i < rows; i++) {
+    unaligned *out = (unaligned *)(fours[i / 4] + i % 4 * c_row);
 #pragma GCC unroll 16
-    for (int j = 0; j < vectors; j++) {
-      unaligned *out = (unaligned *)(c + i * c_row + j * lanes);
-      if (accumulate) sum[i][j] += *out;
-      *out = sum[i][j];
-    }
+    for (int j = 0; j < vectors; j++) out[j] = sum[i][j];
   }
 }
 
@@ -90,13 +123,9 @@ FD_INLINE void FD_NAME(fd_gemm_strip)(int wide, int64_t mc, int64_t kc, const FD
 }
 #undef FD_ROWS
 
-/* C[mc][nc] = or += A B. Strips of FD_NR columns of B are b_strip elements apart: FD_NR in place,
- * FD_NR * kc in panels, whose padding C then has room for. In place nc is a vector wide or wider,
- * and the last vector may overlap the one before it, so that nothing can be accumulated.
- *
- * A block of FD_DEPTH columns of A meets all of B before the next one does, so that it stays in the
+/* A block of FD_DEPTH columns of A meets all of B before the next one does, so that it stays in the
  * second cache, even with rows a power of two apart, which share few of its sets. */
-FD_INLINE void FD_NAME(fd_gemm_tile)(
+FD_SHARED void FD_NAME(fd_gemm_ahead)(
     int64_t mc, int64_t nc, int64_t kc, const FD_T *a, int64_t a_row, int64_t a_k, const FD_T *b,
     int64_t b_k, int64_t b_strip, FD_T *c, int64_t c_row, int accumulate, int arrays,
     const fd_ahead *ahead) {
@@ -130,127 +159,6 @@ FD_INLINE void FD_NAME(fd_gemm_tile)(
     } while ((k += FD_DEPTH) < kc);
   }
 }
-static __attribute__((noinline, unused)) void FD_NAME(fd_gemm)(
-    int64_t mc, int64_t nc, int64_t kc, const FD_T *a, int64_t a_row, int64_t a_k, const FD_T *b,
-    int64_t b_k, int64_t b_strip, FD_T *c, int64_t c_row, int accumulate) {
-  FD_NAME(fd_gemm_tile)(mc, nc, kc, a, a_row, a_k, b, b_k, b_strip, c, c_row, accumulate, 0, 0);
-}
-/* The same, while the cache fetches the tile of some arrays, unless it has before, for the terms
- * that this product is added to. */
-static __attribute__((noinline, unused)) void FD_NAME(fd_gemm_ahead)(
-    int64_t mc, int64_t nc, int64_t kc, const FD_T *a, int64_t a_row, int64_t a_k, const FD_T *b,
-    int64_t b_k, int64_t b_strip, FD_T *c, int64_t c_row, int accumulate, int arrays,
-    const fd_ahead *ahead) {
-  FD_NAME(fd_gemm_tile)(mc, nc, kc, a, a_row, a_k, b, b_k, b_strip, c, c_row, accumulate, arrays,
-                        ahead);
-}
-
-/* Products with vectors along k, where it is contiguous in both operands: element (i, k) of A is
- * a[i * a_row + k], and (k, j) of B is b[j * b_column + k]. For fewer columns than make a vector. */
-
-/* C = or += the sums of the lanes of `sum`. One function for tiles of all sizes. */
-static __attribute__((noinline, unused)) void FD_NAME(fd_dots_store)(
-    int rows, int columns, FD_NAME(fd_vector) (*sum)[4], FD_T *c, int64_t c_row, int accumulate) {
-  typedef FD_T quarter __attribute__((vector_size(16)));
-  enum { each = 16 / sizeof(FD_T), parts = FD_VECTOR_BYTES / 16 };
-  for (int i = 0; i < rows; i++) {
-    for (int j = 0; j < columns; j++) {
-      quarter part[parts];
-      __builtin_memcpy(part, &sum[i][j], sizeof part);
-#pragma GCC unroll 4
-      for (int half = parts / 2; half > 0; half /= 2) {
-#pragma GCC unroll 4
-        for (int p = 0; p < half; p++) part[p] += part[p + half];
-      }
-      FD_T total = part[0][0] + part[0][1];
-      if (each == 4) total += part[0][each - 2] + part[0][each - 1];
-      if (accumulate) total += c[i * c_row + j];
-      c[i * c_row + j] = total;
-    }
-  }
-}
-
-/* Some rows of `count` elements, less than a vector each, as whole vectors that end in zeros. */
-static __attribute__((noinline, unused)) void FD_NAME(fd_dots_rest)(FD_NAME(fd_vector) *to, int rows,
-                                                                    const FD_T *from, int64_t row,
-                                                                    int64_t count) {
-  for (int i = 0; i < rows; i++) {
-    to[i] = (FD_NAME(fd_vector)){0};
-    __builtin_memcpy(&to[i], from + i * row, (size_t)count * sizeof(FD_T));
-  }
-}
-
-/* C = or += A B for up to 4 rows and columns. */
-FD_INLINE void FD_NAME(fd_dots_tile)(int rows, int columns, int64_t kc, const FD_T *a,
-                                     int64_t a_row, const FD_T *b, int64_t b_column, FD_T *c,
-                                     int64_t c_row, int accumulate) {
-  typedef FD_NAME(fd_unaligned) unaligned;
-  enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T) };
-  FD_NAME(fd_vector) sum[4][4] = {{{0}}}, totals[4][4], last_a[4], last_b[4];
-  for (int64_t rest = kc % lanes;; rest = 0) {
-    for (int64_t k = 0; k + lanes <= kc; k += lanes) {
-      FD_NAME(fd_vector) right[4];
-#pragma GCC unroll 4
-      for (int j = 0; j < columns; j++) right[j] = *(const unaligned *)(b + j * b_column + k);
-#pragma GCC unroll 4
-      for (int i = 0; i < rows; i++) {
-        const FD_NAME(fd_vector) left = *(const unaligned *)(a + i * a_row + k);
-#pragma GCC unroll 4
-        for (int j = 0; j < columns; j++)
-          sum[i][j] = FD_NAME(fd_vector_fma)(left, right[j], sum[i][j]);
-      }
-    }
-    if (rest == 0) break;
-    FD_NAME(fd_dots_rest)(last_a, rows, a + kc - rest, a_row, rest);
-    FD_NAME(fd_dots_rest)(last_b, columns, b + kc - rest, b_column, rest);
-    a = (const FD_T *)last_a, b = (const FD_T *)last_b;
-    a_row = b_column = kc = lanes;
-  }
-  /* A function that got `sum` itself would keep it in memory. */
-#pragma GCC unroll 4
-  for (int i = 0; i < rows; i++) {
-#pragma GCC unroll 4
-    for (int j = 0; j < columns; j++) totals[i][j] = sum[i][j];
-  }
-  FD_NAME(fd_dots_store)(rows, columns, totals, c, c_row, accumulate);
-}
-
-#define FD_DOTS(rows, columns)                                                                    \
-  static __attribute__((noinline, unused)) void FD_NAME(fd_dots_##rows##_by_##columns)(           \
-      int64_t kc, const FD_T *a, int64_t a_row, const FD_T *b, int64_t b_column, FD_T *c,         \
-      int64_t c_row, int accumulate) {                                                            \
-    FD_NAME(fd_dots_tile)(rows, columns, kc, a, a_row, b, b_column, c, c_row, accumulate);        \
-  }
-FD_DOTS(4, 4)
-FD_DOTS(4, 2)
-FD_DOTS(4, 1)
-FD_DOTS(1, 4)
-FD_DOTS(1, 2)
-FD_DOTS(1, 1)
-#undef FD_DOTS
-
-/* C = A B. Each lane adds up FD_DEPTH terms before it moves on. */
-#define FD_DOTS(columns)                                                                          \
-  (rows == 4 ? FD_NAME(fd_dots_4_by_##columns) : FD_NAME(fd_dots_1_by_##columns))(                \
-      count, a + i * a_row + k, a_row, b + j * b_column + k, b_column, c + i * c_row + j, c_row,  \
-      k > 0)
-static __attribute__((noinline, unused)) void FD_NAME(fd_dots)(
-    int64_t mc, int64_t nc, int64_t kc, const FD_T *a, int64_t a_row, const FD_T *b,
-    int64_t b_column, FD_T *c, int64_t c_row) {
-  enum { block = FD_DEPTH * (FD_VECTOR_BYTES / sizeof(FD_T)) };
-  for (int64_t k = 0; k < kc; k += block) {
-    const int64_t count = kc - k < block ? kc - k : block;
-    int64_t rows = 4;
-    for (int64_t i = 0; i < mc; i += rows) {
-      if (mc - i < rows) rows = 1;
-      int64_t j = 0;
-      for (; j + 4 <= nc; j += 4) FD_DOTS(4);
-      for (; j + 2 <= nc; j += 2) FD_DOTS(2);
-      for (; j < nc; j++) FD_DOTS(1);
-    }
-  }
-}
-#undef FD_DOTS
 
 /* to[k][c] = from[k * k_stride + c * n_stride] for c from `begin` on, rows of `to` FD_NR wide. */
 FD_INLINE void FD_NAME(fd_pack_rest)(FD_T *to, const FD_T *from, int64_t k_stride, int64_t n_stride,
@@ -259,11 +167,8 @@ FD_INLINE void FD_NAME(fd_pack_rest)(FD_T *to, const FD_T *from, int64_t k_strid
     for (int c = begin; c < end; c++) to[k * FD_NR + c] = from[k * k_stride + c * n_stride];
 }
 
-/* B[kc][nc] to panels: to[n / FD_NR][k][n % FD_NR] = from[k * k_stride + n * n_stride]. The last
- * panel is zero padded to whole vectors. */
-static __attribute__((noinline, unused)) void FD_NAME(fd_pack)(FD_T *to, const FD_T *from,
-                                                               int64_t k_stride, int64_t n_stride,
-                                                               int64_t kc, int64_t nc) {
+FD_SHARED void FD_NAME(fd_pack)(FD_T *to, const FD_T *from, int64_t k_stride, int64_t n_stride,
+                                int64_t kc, int64_t nc) {
   enum { lanes = FD_VECTOR_BYTES / sizeof(FD_T), width = FD_NR };
   enum { block = FD_TRANSPOSED, line = 64 / sizeof(FD_T) };
   for (; nc > 0; nc -= width, to += width * kc, from += width * n_stride) {
@@ -299,3 +204,4 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_pack)(FD_T *to, const F
     }
   }
 }
+#endif

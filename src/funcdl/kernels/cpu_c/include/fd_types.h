@@ -10,6 +10,15 @@
 
 /* Forced: at -O2 gcc refuses to inline the longer functions, and a call stops vectorisation. */
 #define FD_INLINE static inline __attribute__((always_inline, unused))
+/* Functions that take as long to compile as a kernel, and are the same for all. Where FD_LINKED is 1,
+ * a unit only declares them, and is linked with the objects that define them: units with FD_OBJECT_x
+ * (objects.py). */
+#if FD_LINKED
+#define FD_SHARED __attribute__((visibility("hidden")))
+#else
+#define FD_SHARED static __attribute__((noinline, unused))
+#endif
+#define FD_DEFINES(object) (!FD_LINKED || FD_OBJECT_##object)
 
 typedef uint16_t fd_bf16; /* storage only: arithmetic happens in float */
 typedef uint16_t fd_f16;
