@@ -17,8 +17,8 @@ from funcdl.core.dtypes import HALF
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var
 from funcdl.ops import registry
 from funcdl.ops.gather import GatherDimensionNumbers
+from funcdl.ops.indexed_windows import GatherScatterMode
 from funcdl.ops.scatter import ScatterDimensionNumbers
-from funcdl.ops.windows import GatherScatterMode
 from funcdl.transforms.jit_primitive import jit_call
 
 DTYPES = [

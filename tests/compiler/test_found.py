@@ -17,8 +17,8 @@ from funcdl.compiler.pipeline import native_segments
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.staging import trace_to_jaxpr
+from funcdl.ops.indexed_windows import GatherScatterMode
 from funcdl.ops.scatter import ScatterDimensionNumbers
-from funcdl.ops.windows import GatherScatterMode
 from funcdl.runtime.toolchain import find_compiler
 
 NDArray = np.ndarray[Any, Any]

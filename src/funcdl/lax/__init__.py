@@ -227,9 +227,9 @@ from funcdl.ops.convolution_dimensions import (
     conv_general_permutations,
 )
 from funcdl.ops.dot_precision import DotAlgorithm, DotAlgorithmPreset, Precision, PrecisionLike
+from funcdl.ops.indexed_windows import GatherDimensionNumbers, GatherScatterMode
 from funcdl.ops.scatter import ScatterDimensionNumbers
 from funcdl.ops.sliding import padtype_to_pads
-from funcdl.ops.windows import GatherDimensionNumbers, GatherScatterMode
 
 
 def __getattr__(name: str) -> Any:

@@ -22,8 +22,8 @@ from funcdl.numpy.reductions import normalize_axis
 from funcdl.ops import dynamic
 from funcdl.ops import gather as gathering
 from funcdl.ops import scatter as scattering
+from funcdl.ops.indexed_windows import GatherDimensionNumbers, GatherScatterMode
 from funcdl.ops.scatter import ScatterDimensionNumbers
-from funcdl.ops.windows import GatherDimensionNumbers, GatherScatterMode
 
 Mode = str | GatherScatterMode | None
 

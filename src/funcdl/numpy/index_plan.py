@@ -23,10 +23,10 @@ from funcdl.errors import ConcretizationError, DtypeError, ShapeError
 from funcdl.numpy.promotion import broadcast, broadcast_shapes, convert
 from funcdl.ops.arithmetic import add
 from funcdl.ops.comparison import lt
+from funcdl.ops.indexed_windows import GatherDimensionNumbers
 from funcdl.ops.select import select_n
 from funcdl.ops.shape import broadcast_to, full_like, reshape
 from funcdl.ops.slicing import concatenate
-from funcdl.ops.windows import GatherDimensionNumbers
 
 
 @record

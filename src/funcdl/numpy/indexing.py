@@ -22,10 +22,10 @@ from funcdl.ops.arithmetic import add, rem
 from funcdl.ops.comparison import lt
 from funcdl.ops.dynamic import dynamic_slice
 from funcdl.ops.gather import gather
+from funcdl.ops.indexed_windows import GatherDimensionNumbers, GatherScatterMode
 from funcdl.ops.select import select_n
 from funcdl.ops.shape import broadcast_to, full_like, reshape, rev
 from funcdl.ops.slicing import slice_
-from funcdl.ops.windows import GatherDimensionNumbers, GatherScatterMode
 
 __all__ = [
     "select",

@@ -24,10 +24,10 @@ from funcdl.numpy.reductions import cumsum, normalize_axis, sum
 from funcdl.numpy.shaping import moveaxis
 from funcdl.numpy.sorting import argsort
 from funcdl.ops.comparison import lt
+from funcdl.ops.indexed_windows import GatherScatterMode
 from funcdl.ops.scatter import ScatterDimensionNumbers, scatter
 from funcdl.ops.select import select_n
 from funcdl.ops.shape import broadcast_in_dim, broadcast_to, full, full_like, iota, reshape
-from funcdl.ops.windows import GatherScatterMode
 
 __all__ = ["argwhere", "compress", "extract", "flatnonzero", "nonzero", "searchsorted"]
 

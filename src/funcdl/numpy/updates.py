@@ -18,6 +18,7 @@ from funcdl.numpy.indexing import Mode, read, read_region
 from funcdl.numpy.promotion import ArrayLike, array, convert, operand
 from funcdl.ops.arithmetic import add, max_, min_, mul, neg
 from funcdl.ops.dynamic import dynamic_update_slice
+from funcdl.ops.indexed_windows import GatherScatterMode
 from funcdl.ops.scatter import (
     ScatterDimensionNumbers,
     scatter,
@@ -29,7 +30,6 @@ from funcdl.ops.scatter import (
 from funcdl.ops.select import select_n
 from funcdl.ops.shape import broadcast_to, full, full_like, reshape, reshape_to, rev
 from funcdl.ops.slicing import pad
-from funcdl.ops.windows import GatherScatterMode
 
 Combine = Callable[[Any, Any], Any]
 

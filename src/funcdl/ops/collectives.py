@@ -26,12 +26,12 @@ from funcdl.ops.arithmetic import div, mul, scaled
 from funcdl.ops.comparison import eq
 from funcdl.ops.convert import convert_element_type
 from funcdl.ops.gather import gather
+from funcdl.ops.indexed_windows import GatherDimensionNumbers, GatherScatterMode
 from funcdl.ops.jvp_rules import linear_jvp
 from funcdl.ops.reduction import reduce_max, reduce_min, reduce_sum
 from funcdl.ops.rows import broadcast_batch
 from funcdl.ops.select import select_n
 from funcdl.ops.shape import broadcast_in_dim, full, iota, move_to_front, reshape, transpose
-from funcdl.ops.windows import GatherDimensionNumbers, GatherScatterMode
 
 Names = tuple[Hashable, ...]
 Pairs = tuple[tuple[int, int], ...]

@@ -19,13 +19,13 @@ from funcdl.errors import DtypeError, ShapeError
 from funcdl.kir.index import Index
 from funcdl.ops import registry
 from funcdl.ops.gather import gather
+from funcdl.ops.indexed_windows import GatherDimensionNumbers, GatherScatterMode, clipped_position
 from funcdl.ops.lowering import Position, Reader, View, all_of, compare
 from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.rows import broadcast_batch
 from funcdl.ops.scatter import ScatterDimensionNumbers, scatter
 from funcdl.ops.shape import broadcast_in_dim, full, instantiate, move_to_front
 from funcdl.ops.slicing import concatenate
-from funcdl.ops.windows import GatherDimensionNumbers, GatherScatterMode, clipped_position
 
 NDArray = np.ndarray[Any, Any]
 

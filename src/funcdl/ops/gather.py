@@ -12,10 +12,7 @@ from funcdl.core.avals import Shape, ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.ops import registry
-from funcdl.ops.lowering import Position, Reader, View, compute_dtype
-from funcdl.ops.registry import Op, Sample, random_array
-from funcdl.ops.shape import full, move_to_front
-from funcdl.ops.windows import (
+from funcdl.ops.indexed_windows import (
     GatherDimensionNumbers,
     GatherScatterMode,
     check_index_dtype,
@@ -23,6 +20,9 @@ from funcdl.ops.windows import (
     find_windows,
     lower_windows,
 )
+from funcdl.ops.lowering import Position, Reader, View, compute_dtype
+from funcdl.ops.registry import Op, Sample, random_array
+from funcdl.ops.shape import full, move_to_front
 
 NDArray = np.ndarray[Any, Any]
 

@@ -21,15 +21,7 @@ from funcdl.ops.arithmetic import div, mul
 from funcdl.ops.comparison import eq
 from funcdl.ops.convert import convert_element_type
 from funcdl.ops.gather import gather, window_samples
-from funcdl.ops.jvp_rules import add_tangents
-from funcdl.ops.lowering import Position, Reader, Update, compute_dtype
-from funcdl.ops.registry import Op, Sample, random_array
-from funcdl.ops.repeated_products import product_of_others
-from funcdl.ops.rows import broadcast_batch
-from funcdl.ops.select import select_n
-from funcdl.ops.shape import full, instantiate, iota, move_to_front, reshape
-from funcdl.ops.slicing import slice_along
-from funcdl.ops.windows import (
+from funcdl.ops.indexed_windows import (
     Dims,
     GatherDimensionNumbers,
     GatherScatterMode,
@@ -39,6 +31,14 @@ from funcdl.ops.windows import (
     find_windows,
     lower_windows,
 )
+from funcdl.ops.jvp_rules import add_tangents
+from funcdl.ops.lowering import Position, Reader, Update, compute_dtype
+from funcdl.ops.registry import Op, Sample, random_array
+from funcdl.ops.repeated_products import product_of_others
+from funcdl.ops.rows import broadcast_batch
+from funcdl.ops.select import select_n
+from funcdl.ops.shape import full, instantiate, iota, move_to_front, reshape
+from funcdl.ops.slicing import slice_along
 
 if TYPE_CHECKING:
     from funcdl.kir.ir import UpdateOp

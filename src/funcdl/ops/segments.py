@@ -13,6 +13,7 @@ from funcdl.core.array import Array, as_array
 from funcdl.core.primitive import Primitive
 from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeError
 from funcdl.ops.convert import convert_element_type
+from funcdl.ops.indexed_windows import GatherScatterMode
 from funcdl.ops.reduction import (
     extreme_identity,
     reduce_max,
@@ -29,7 +30,6 @@ from funcdl.ops.scatter import (
 )
 from funcdl.ops.shape import full, reshape
 from funcdl.ops.slicing import concatenate
-from funcdl.ops.windows import GatherScatterMode
 
 __all__ = ["segment_max", "segment_min", "segment_prod", "segment_sum"]
 

@@ -20,11 +20,11 @@ from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.ops import registry
 from funcdl.ops.gather import gather
+from funcdl.ops.indexed_windows import GatherDimensionNumbers, GatherScatterMode
 from funcdl.ops.lowering import Ordering, Rewritten, compute_dtype
 from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.rows import broadcast_batch
 from funcdl.ops.shape import full, iota, move_to_front, reshape
-from funcdl.ops.windows import GatherDimensionNumbers, GatherScatterMode
 
 NDArray = np.ndarray[Any, Any]
 

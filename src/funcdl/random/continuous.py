@@ -19,7 +19,7 @@ from funcdl.ops.special import erfc
 from funcdl.random.keys import single_key, split
 from funcdl.random.parameters import DType, float_dtype, real, spread, spread_all
 from funcdl.random.samplers import exponential, normal, rademacher, uniform
-from funcdl.transforms.custom_rules import custom_jvp
+from funcdl.transforms.custom_jvp import custom_jvp
 
 
 def _between(data: Any, shape: Shape, dtype: DType, low: float) -> Any:

@@ -27,7 +27,7 @@ from funcdl.ops.special_gamma import random_gamma_grad
 from funcdl.random.keys import single_key, split
 from funcdl.random.parameters import DType, float_dtype, real, spread, spread_all
 from funcdl.random.samplers import exponential, normal, rademacher, uniform
-from funcdl.transforms.custom_rules import custom_jvp
+from funcdl.transforms.custom_jvp import custom_jvp
 from funcdl.transforms.vmap import vmap
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from funcdl.ops.windows import GatherDimensionNumbers, GatherScatterMode
+from funcdl.ops.indexed_windows import GatherDimensionNumbers, GatherScatterMode
 
 NDArray = np.ndarray[Any, Any]
 

@@ -27,12 +27,12 @@ from funcdl.ops.arithmetic import add, div, max_, min_, mul, neg, sub
 from funcdl.ops.comparison import eq, lt
 from funcdl.ops.convert import convert_element_type
 from funcdl.ops.gather import gather
+from funcdl.ops.indexed_windows import GatherScatterMode
 from funcdl.ops.reduction import reduce_sum
 from funcdl.ops.scatter import scatter_add
 from funcdl.ops.select import select_n
 from funcdl.ops.shape import broadcast_in_dim, iota, reshape
 from funcdl.ops.slicing import concatenate
-from funcdl.ops.windows import GatherScatterMode
 
 # NaN in gives NaN out, so that what a gather fills in for missing elements stays.
 _KEEP_NAN = frozenset([add, sub, mul, div, neg, convert_element_type])

@@ -18,6 +18,7 @@ from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.errors import ArgumentError, DtypeError, FuncdlError, NotDifferentiableError, ShapeError
 from funcdl.ops.gather import gather
+from funcdl.ops.indexed_windows import GatherDimensionNumbers, GatherScatterMode
 from funcdl.ops.scatter import (
     ScatterDimensionNumbers,
     scatter,
@@ -26,7 +27,6 @@ from funcdl.ops.scatter import (
     scatter_min,
     scatter_mul,
 )
-from funcdl.ops.windows import GatherDimensionNumbers, GatherScatterMode
 from funcdl.transforms.derivatives import jvp, vjp
 from funcdl.transforms.vmap import vmap
 
