@@ -100,7 +100,7 @@ def _patch() -> None:
 
     It keeps bfloat16 as bits and multiplies those as integers, truncates where hardware rounds,
     repeats a scalar truth value as an integer, and runs a reduction by a function that it does not
-    know in Python, one element at a time.
+    know in Python, one element at a time. Triton 3.6's inverts no unsigned integers with NumPy 2.
     """
     from triton.runtime import interpreter
 
@@ -109,6 +109,7 @@ def _patch() -> None:
     builder.create_fp_to_fp = lambda self, src, dst, rounding: self.cast_impl(src, dst)
     builder.create_dot = _dot(interpreter)
     builder.create_splat = _splat(interpreter)
+    builder.get_all_ones_value = _all_ones(interpreter)
     interpreter.ReduceOps.generic_reduce = _reduce(interpreter.ReduceOps.generic_reduce)
     interpreter.ScanOps.generic_scan = _scan(interpreter.ScanOps.generic_scan)
     interpreter._patch_lang = _patch_lang(interpreter._patch_lang)
@@ -160,6 +161,14 @@ def _splat(interpreter: Any) -> Callable[..., Any]:
         return interpreter.TensorHandle(data, arg.dtype.scalar)
 
     return create_splat
+
+
+def _all_ones(interpreter: Any) -> Callable[..., Any]:
+    def get_all_ones_value(self: Any, type: Any) -> Any:
+        zero = np.zeros(1, interpreter._get_np_dtype(type))
+        return interpreter.TensorHandle(~zero, type.scalar)
+
+    return get_all_ones_value
 
 
 class _Library:
