@@ -202,7 +202,7 @@ def candidates(problem: Attention) -> list[Tiles]:
         elif size <= 64:
             found = [(64, 64, 4, 2), (64, 32, 4, 2), (128, 64, 8, 2)]
         else:
-            found = [(64, 32, 8, 2), (64, 32, 4, 2), (64, 64, 8, 2), (32, 32, 8, 2)]
+            found = [(64, 32, 8, 2), (32, 32, 8, 2), (64, 32, 4, 2), (64, 64, 8, 2)]
     elif problem.dtype.itemsize == 4:
         found = [(64, 32, 4, 2), (64, 64, 4, 2), (128, 32, 8, 2), (32, 32, 4, 2)]
     elif size <= 64:
