@@ -16,7 +16,7 @@ from tests.ops.structural.windows_oracle import Case, cases, positions
 from funcdl.core.array import Array, as_array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive
-from funcdl.errors import ArgumentError, DtypeError, FuncdlError, NotDifferentiableError, ShapeError
+from funcdl.errors import ArgumentError, DtypeError, FuncdlError, ShapeError
 from funcdl.ops.gather import gather
 from funcdl.ops.indexed_windows import GatherDimensionNumbers, GatherScatterMode
 from funcdl.ops.scatter import (
@@ -234,12 +234,14 @@ def test_extremes_share_the_derivative_among_equals() -> None:
     np.testing.assert_array_equal(u_ct.value, [0.5, 0.0, 1.0])
 
 
-def test_products_of_updates_that_may_meet_have_no_derivative() -> None:
+def test_products_of_updates_that_meet_vary_by_the_others() -> None:
     numbers = GatherDimensionNumbers((), (0,), (0,))
-    case = Case((3,), np.array([[0]], np.int32), numbers, (1,), CLIP)
-    x, u = as_array(np.ones(3)), as_array(np.ones(1))
-    with pytest.raises(NotDifferentiableError, match="unique_indices=True"):
-        jvp(lambda u: scatter_mul(x, as_array(case.indices), u, **scatter_params(case)), (u,), (u,))
+    case = Case((3,), np.array([[0], [0], [2]], np.int32), numbers, (1,), CLIP)
+    x, u, t = (as_array(np.array(v, np.float64)) for v in ([2, 3, 5], [0, 7, 4], [1, 10, 100]))
+    _, tangent = jvp(
+        lambda u: scatter_mul(x, as_array(case.indices), u, **scatter_params(case)), (u,), (t,)
+    )
+    np.testing.assert_array_equal(tangent.value, [2 * (1 * 7 + 0 * 10), 0, 5 * 100])
 
 
 ROWS = GatherDimensionNumbers((1,), (0,), (0,))
