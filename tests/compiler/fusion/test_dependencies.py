@@ -48,6 +48,24 @@ def test_what_a_group_waits_for_includes_what_that_waits_for(graph: list[set[int
             assert all(found.depends(number, n) for n in graph[other])
 
 
+@given(graphs(), st.data())
+def test_added_counts_what_a_group_comes_to_wait_for(
+    graph: list[set[int]], data: st.DataObject
+) -> None:
+    found = dependencies(graph)
+    numbers = st.integers(0, len(graph) - 1)
+    number, other = data.draw(numbers), data.draw(numbers)
+
+    def waits() -> int:
+        return sum(found.depends(number, n) for n in range(len(graph)) if n != number)
+
+    if found.depends(other, number):
+        return  # a circle
+    before, added = waits(), found.added(number, 1 << other)
+    found.add(number, 1 << other)
+    assert waits() == before + added
+
+
 def test_a_late_group_brings_nothing_forward() -> None:
     """Group 0 needs the last one: the sums of 1 and 3 still come right after these."""
     graph = [{4}, set(), {1}, {1}, {3}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from tests.compiler.fusion.test_fusion import array, compiled
 
 import funcdl as fd
@@ -95,3 +96,19 @@ def test_gradients_of_a_normalised_batch_read_each_array_once() -> None:
     # The layer, the gradient of what relu takes in, and two terms of the layer's own.
     assert len(stored) <= 4
     assert max(reductions(pipeline)) >= 4
+
+
+def test_a_masked_mean_and_its_gradient_read_the_logits_in_one_group() -> None:
+    """What counts is counted apart: the gradient waits for it, but not for the sum of losses."""
+
+    def loss(x: Any, labels: Any, mask: Any) -> Any:
+        losses = -(nn.one_hot(labels, x.shape[-1]) * nn.log_softmax(x)).sum(-1)
+        return (mask * losses).sum() / fnp.maximum(mask.sum(), 1.0)
+
+    rows, size = 24, 500
+    labels = np.arange(rows, dtype=np.int32) * 20
+    pipeline = compiled(fd.value_and_grad(loss), array(rows, size), labels, array(rows))
+    groups = pipeline.grouping.groups
+    assert [g.shape for g in groups] == [(rows,), (rows, size), (rows,)]
+    # The mean is divided where the losses are added up.
+    assert groups[2].members[-1].primitive.name == "div"
