@@ -17,7 +17,7 @@ from scipy.integrate import trapezoid
 
 import funcdl as fd
 import funcdl.numpy as fnp
-from funcdl.errors import ArgumentError, ShapeError
+from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.scipy import cluster, fft, integrate, interpolate, ndimage, signal
 from funcdl.test_util import check_grads
 
@@ -119,6 +119,8 @@ def test_map_coordinates_of_integers() -> None:
     found = ndimage.map_coordinates(np.arange(-2, 3), [np.array([0.5, 1.6, 3.5])], 1)
     assert found.dtype == np.int64
     np.testing.assert_array_equal(found, [-2, 0, 2])
+    outside = ndimage.map_coordinates(np.arange(3), [np.array([-9.0, 1.0])], 0, "constant", 0.9)
+    np.testing.assert_array_equal(outside, [0, 1])
 
 
 @pytest.mark.parametrize("method", ["linear", "nearest"])
@@ -226,6 +228,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: Grid((LINE, LINE), LINE), ShapeError, "points must be vectors"),
     (lambda: Grid((LINE,), LINE)(np.ones((4, 2))), ShapeError, "a place has 1 coordinates"),
     (lambda: cluster.vq.vq(X, X[:, :2]), ShapeError, "rows of one length"),
+    (lambda: cluster.vq.vq(X * 1j, X), DtypeError, "vq takes real numbers"),
 ]
 
 

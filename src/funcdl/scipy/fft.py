@@ -34,7 +34,7 @@ def dct(
       norm: None or ``"backward"``; or ``"ortho"``: an orthogonal matrix.
 
     Returns:
-      A float of the promoted dtype (a complex number for such).
+      A float of the dtype of `x`, float32 at least (a complex number for such).
 
     Raises:
       ArgumentError: another `type` or `norm`, or no points.
@@ -107,7 +107,7 @@ def _along(
         out = transform(rows.real, ortho) + 1j * transform(rows.imag, ortho)
     else:
         out = transform(rows, ortho)
-    return fnp.moveaxis(out.astype(x.dtype), -1, axis)
+    return fnp.moveaxis(out, -1, axis)
 
 
 def _turns(size: int, dtype: Any) -> tuple[Any, Any]:

@@ -29,7 +29,7 @@ def map_coordinates(
         ``"wrap"``: the array again; ``"mirror"``: the array backwards about its last element;
         ``"reflect"``: backwards, with the last element twice. (SciPy calls the first and third
         ``"grid-constant"`` and ``"grid-wrap"``.)
-      cval: see `mode`.
+      cval: see `mode`; it is converted to the dtype of `input` first.
 
     Returns:
       An array of the coordinates' shape and the dtype of `input`; integers are rounded.
@@ -84,7 +84,7 @@ def _read(x: Any, index: Sequence[Any], mode: str, cval: Any) -> Any:
     inside = fnp.ones(found.shape, bool)
     for i, size in zip(index, x.shape, strict=True):
         inside = inside & (i >= 0) & (i < size)
-    return fnp.where(inside, found, cval)
+    return fnp.where(inside, found, fnp.asarray(cval).astype(x.dtype))
 
 
 def _inside(index: Any, size: int, mode: str) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import funcdl.numpy as fnp
-from funcdl.errors import ShapeError
+from funcdl.core import dtypes
+from funcdl.errors import DtypeError, ShapeError
 from funcdl.numpy.promotion import promote_inexact
 
 __all__ = ["vq"]
@@ -25,6 +26,7 @@ def vq(obs: Any, code_book: Any, check_finite: bool = True) -> tuple[Any, Any]:
 
     Raises:
       ShapeError: the operands are no vectors or matrices of one width.
+      DtypeError: they are complex.
     """
     x, codes = promote_inexact("vq", obs, code_book)
     if x.ndim not in (1, 2) or codes.ndim != x.ndim or x.shape[1:] != codes.shape[1:]:
@@ -32,6 +34,8 @@ def vq(obs: Any, code_book: Any, check_finite: bool = True) -> tuple[Any, Any]:
             "vq: obs and code_book must both be vectors, or matrices with rows of one length, got "
             f"{x.aval} and {codes.aval}"
         )
+    if dtypes.is_complex(x.dtype):
+        raise DtypeError(f"vq takes real numbers, got {x.aval} and {codes.aval}")
     if x.ndim == 1:
         x, codes = x[:, None], codes[:, None]
     squares = fnp.sum((x[:, None, :] - codes) ** 2, axis=-1)
