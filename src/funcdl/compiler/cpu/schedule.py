@@ -44,6 +44,11 @@ MAX_CHUNK = 16 * 1024
 COLUMN_LANES = 1024
 MIN_LANES = 64
 SHORT_LANES = 8
+# Rows of no more terms than this make no good vectors. Where there are so many rows, those side by
+# side do, as lanes of so few that what is computed of them stays in the first-level cache.
+SHORT_ROW = 16
+MANY_ROWS = 32
+ROW_LANES = 256
 # Rows that a column reduction takes in at a time, where each costs no more additions than this.
 UNROLLED_ROWS = 4
 MOST_UNROLLED = 8
@@ -108,11 +113,14 @@ def schedule_cpu(kernel: Kernel) -> Schedule:
     if not reduced:
         return _schedule_pointwise(kernel)
     lane = _lane_axis(kernel, reduced)
-    return (
-        _schedule_rows(kernel, reduced)
-        if lane is None
-        else _schedule_columns(kernel, reduced, lane)
-    )
+    if lane is not None:
+        return _schedule_columns(kernel, reduced, lane, COLUMN_LANES)
+    across = _axis_across_short_rows(kernel, reduced)
+    if across is not None:
+        # Of a power of two, so that numbers of rows that are close together share code.
+        lanes = min(ROW_LANES, 1 << kernel.axis(across).extent.bit_length() - 1)
+        return _schedule_columns(kernel, reduced, across, lanes)
+    return _schedule_rows(kernel, reduced)
 
 
 def work(kernel: Kernel) -> int:
@@ -185,8 +193,8 @@ def _schedule_rows(kernel: Kernel, reduced: set[str]) -> Schedule:
     return Schedule((*steps, *_reduce_steps(kernel, reduced, ROW_BLOCK, "vector")))
 
 
-def _schedule_columns(kernel: Kernel, reduced: set[str], lane: str) -> Schedule:
-    """An outer axis innermost: the reductions of a tile of columns advance together."""
+def _schedule_columns(kernel: Kernel, reduced: set[str], lane: str, size: int) -> Schedule:
+    """An outer axis innermost: the reductions of a tile of `size` columns advance together."""
     outer = [
         axis.name
         for axis in kernel.axes
@@ -194,7 +202,7 @@ def _schedule_columns(kernel: Kernel, reduced: set[str], lane: str) -> Schedule:
     ]
     steps = _share(kernel, outer)
     shared = {step.axis for step in steps}
-    size, extent = COLUMN_LANES, kernel.axis(lane).extent
+    extent = kernel.axis(lane).extent
     is_parallel = work(kernel) >= PARALLEL_WORK and len(steps) == len(outer)
     while is_parallel and size > MIN_LANES and _chunks(kernel, steps) * extent < size * MANY_CHUNKS:
         size //= 2
@@ -383,3 +391,17 @@ def _lane_axis(kernel: Kernel, reduced: set[str]) -> str | None:
     if best is None or best in reduced or kernel.axis(best).extent < SHORT_LANES:
         return None
     return best
+
+
+def _axis_across_short_rows(kernel: Kernel, reduced: set[str]) -> str | None:
+    """The axis along which short rows follow each other, if there are many of them.
+
+    They are read in strides, but of whole cache lines in the end; and all that is computed, of the
+    elements and of the results, is computed in full vectors.
+    """
+    if prod(kernel.axis(axis).extent for axis in reduced) > SHORT_ROW:
+        return None
+    if any(isinstance(i, Reduce) and i.op in ("argmax", "argmin") for i in kernel.body):
+        return None
+    across = [axis for axis in kernel.axes if axis.name not in reduced and axis.extent != 1]
+    return across[-1].name if across and across[-1].extent >= MANY_ROWS else None

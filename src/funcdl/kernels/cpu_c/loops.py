@@ -64,9 +64,20 @@ class _Range:
 
 
 class LoopMaker:
-    """Turns schedule records, given from the outside in, into loops."""
+    """Turns schedule records, given from the outside in, into loops.
 
-    def __init__(self, kernel: Kernel, steps: Sequence[Step], expressions: Expressions) -> None:
+    `lane` is an axis whose tiles have arrays: if it is the generic one, there is a loop over tiles
+    even where there is one tile.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        steps: Sequence[Step],
+        expressions: Expressions,
+        lane: str | None = None,
+    ) -> None:
+        self._lane = lane
         self._expressions = expressions
         self._ranges = {
             a.name: _Range("0", expressions.extent(a.name), a.extent) for a in kernel.axes
@@ -97,7 +108,10 @@ class LoopMaker:
         position = self._expressions.axis_name(step.axis)
         more = any(later.axis == step.axis for later in self._later)
         done = self._extents[step.axis] == 1 or left.begin == position
-        if done or (more and step.size >= left.width):
+        is_generic = step.axis == self._expressions.parameters.axis
+        if done or (
+            more and step.size >= left.width and not (is_generic and step.axis == self._lane)
+        ):
             return None
         if (step.size == 1 and step.kind != "vector") or not more:
             pragma = "#pragma omp simd" if step.kind == "vector" else ""
@@ -105,7 +119,6 @@ class LoopMaker:
             return Loop(step.axis, step.kind, position, left.begin, left.end, pragma=pragma)
         variable = f"{position}_tile{left.tiles or ''}"
         size: int | str = step.size
-        is_generic = step.axis == self._expressions.parameters.axis
         if is_generic and step.kind == "parallel":
             size = self._expressions.chunk(step.axis, step.size)
         end = f"{variable} + {size}"

@@ -27,6 +27,7 @@ KEEP_BYTES = 16 * 1024
 LANE_COST = 4
 # From this length of a loop on, what it divides by is inverted first.
 INVERTED_LENGTH = 64
+TILES = ("tile", "parallel")
 
 
 class Passes:
@@ -46,7 +47,8 @@ class Passes:
         first = next((at for at, s in enumerate(steps) if s.axis in self.reduced), len(steps))
         lanes = [step for step in steps[first:] if step.axis not in self.reduced]
         self.lane = lanes[0].axis if lanes else None
-        maker = LoopMaker(kernel, steps, self.expressions)
+        self.lane_tiled = any(s.axis == self.lane and s.kind in TILES for s in steps[:first])
+        maker = LoopMaker(kernel, steps, self.expressions, self.lane)
         self.outer = maker.loops(steps[:first])
         self.width, self.subscript = 1, ""
         if self.lane is not None:
@@ -198,7 +200,8 @@ class Passes:
     def can_be_generic(self) -> bool:
         """Whether no array on the stack has the size of the generic axis."""
         axis = self.expressions.parameters.axis
-        return axis != self.lane and not any(axis in self._kept_axes(id) for id in self.kept)
+        bounded = axis != self.lane or self.lane_tiled
+        return bounded and not any(axis in self._kept_axes(id) for id in self.kept)
 
     def _kept_axes(self, id: int) -> list[str]:
         return [a.name for a in self.kernel.axes if a.name in self.varies[id] & self.reduced]

@@ -1,0 +1,51 @@
+"""Many short rows, which become lanes: results, for numbers of rows that tiles do not divide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import funcdl as fd
+import funcdl.numpy as fnp
+from funcdl import nn
+from funcdl.runtime.toolchain import find_compiler
+
+pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def normalized(x: Any) -> Any:
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return centred / fnp.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5)
+
+
+PROGRAMS: dict[str, Callable[[Any], Any]] = {
+    "softmax": lambda x: nn.softmax(x, axis=-1),
+    "log of a sum": lambda x: nn.logsumexp(x, axis=-1),
+    "gradient": fd.grad(lambda x: (nn.log_softmax(x, axis=-1)[..., 0] * x[..., 1]).sum()),
+    "norm": normalized,
+    "product": lambda x: fnp.exp(x @ fnp.arange(1.0, 1 + x.shape[-1])),
+    "two axes": lambda x: x.reshape(*x.shape[:-1], 2, -1).max(axis=(-2, -1)),
+    "row and column": lambda x: (x - x.max(axis=-1, keepdims=True)).sum(axis=0),
+}
+
+
+@pytest.mark.parametrize("shape", [(33, 10), (300, 2), (70_001, 4), (3, 65, 16)])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_results(name: str, shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    x.reshape(-1)[5] = -np.inf
+    x.reshape(-1)[9] = np.nan
+    f = PROGRAMS[name]
+    run = fd.jit(f)
+    results = []
+    for threads in (1, 2, 4):
+        with fd.config.override(backend="cpu", num_threads=threads):
+            results.append(np.asarray(run(x)))
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])
+    np.testing.assert_allclose(results[0], np.asarray(f(fnp.asarray(x))), 1e-4, 1e-4)
