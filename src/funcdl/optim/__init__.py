@@ -34,6 +34,7 @@ from funcdl.optim.base import (
     chain,
     identity,
 )
+from funcdl.optim.clipping import clip, clip_by_global_norm, global_norm
 from funcdl.optim.learning_rate import ScaleByScheduleState, Schedule, scale_by_learning_rate
 from funcdl.optim.sgd import TraceState, sgd, trace
 from funcdl.optim.weight_decay import add_decayed_weights
@@ -50,6 +51,9 @@ __all__ = [
     "add_decayed_weights",
     "apply_updates",
     "chain",
+    "clip",
+    "clip_by_global_norm",
+    "global_norm",
     "identity",
     "scale_by_adam",
     "scale_by_learning_rate",
