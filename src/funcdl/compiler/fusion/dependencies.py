@@ -42,9 +42,8 @@ class Dependencies:
         return bool(self._ancestors[number] & (1 << on))
 
     def added(self, number: int, needed: int) -> int:
-        """How many more groups a group would have to wait for if it depended on others."""
-        new = self._with_ancestors(number, needed)
-        return (new & ~self._ancestors[number]).bit_count()
+        """The groups that a group does not wait for, but would if it depended on others."""
+        return self._with_ancestors(number, needed) & ~self._ancestors[number]
 
     def _with_ancestors(self, number: int, needed: int) -> int:
         """What a group comes to depend on with others: these, and theirs."""

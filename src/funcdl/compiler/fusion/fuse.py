@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from funcdl.compiler.fusion.dependencies import bits
 from funcdl.compiler.fusion.grouped import Grouped
 from funcdl.compiler.fusion.groups import Group, Refusal, buffer_names, domain_axes
 from funcdl.compiler.fusion.merging import merge_readers, merge_siblings
@@ -147,15 +148,19 @@ class _Fuser:
 
     def _place_pointwise(self, eqn: Eqn) -> None:
         groups = self._state.candidates(eqn)
-        sizes = {math.prod(group.shape) for group in groups}
-        if len(groups) > 1 and eqn.outvars[0].aval.size < max(sizes):
+        if len(groups) > 1 and eqn.outvars[0].aval.size < max(_length(g) for g in groups):
             # What is computed once a row saves no memory anywhere, but what reads its group waits
-            # for it: it belongs to the longest loops, or where there is least new to wait for. Else
-            # the gradient of a mean over some examples waits for its own sum of losses.
+            # for it: it belongs to the longest loops, or where there is no longer one to wait for
+            # that is new. Else the gradient of a mean over some examples waits for its own sum of
+            # losses.
             needed = self._state.dependencies.sources(eqn.invars)
-            added = self._state.dependencies.added
-            groups.sort(key=lambda g: (-math.prod(g.shape), added(g.number, needed)))
+            groups.sort(key=lambda g: (-_length(g), self._longer_waits(g, needed)))
         self._place_at(eqn, eqn.outvars[0].aval.shape, groups)
+
+    def _longer_waits(self, group: Group, needed: int) -> int:
+        """How many groups of longer loops one would newly wait for if it depended on others."""
+        new = bits(self._state.dependencies.added(group.number, needed))
+        return sum(_length(self._state.groups[number]) > _length(group) for number in new)
 
     def _place_by_parts(self, eqn: Eqn) -> None:
         """In loops that compute parts of a concatenation, to store each at its place."""
@@ -312,6 +317,11 @@ def _runs_in_kernel(eqn: Eqn) -> bool:
 
 def _batch_names(sizes: Shape) -> list[str]:
     return [f"b{d}" for d in range(len(sizes))] if len(sizes) > 1 else ["b"] * len(sizes)
+
+
+def _length(group: Group) -> int:
+    """How many points a group's loops visit."""
+    return math.prod(group.shape)
 
 
 def _product(sizes: Shape) -> int:
