@@ -202,6 +202,17 @@ def test_donated_memory_is_used_again() -> None:
     assert jitted._table.hits == 4
 
 
+def test_views_are_copied_once() -> None:
+    views = [fnp.arange(6.0).reshape(2, 3).T, fnp.arange(6.0)[::-2], fnp.ones((4, 4))[:, 1:]]
+    run = fd.jit(lambda xs: [x + 1 for x in xs])
+    for x, found in zip(views, run(views), strict=True):
+        np.testing.assert_array_equal(found, x + 1)
+    kept = [x.value for x in views]
+    assert all(value.flags.c_contiguous for value in kept)
+    run(views)
+    assert all(x.value is value for x, value in zip(views, kept, strict=True))
+
+
 def test_results_that_are_arguments_are_never_donated() -> None:
     jitted = fd.jit(lambda x: (x, x + 1))
     x = vector(1, 2)

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import optree
 
 from funcdl.config import config
@@ -177,6 +178,12 @@ class JitFunction:
             values = [x.buffer if type(x) is Array else as_array(x).buffer for x in leaves]
         else:
             values = [x.value if type(x) is Array else as_array(x).value for x in leaves]
+            for at, value in enumerate(values):
+                if not value.flags.c_contiguous:
+                    # Kept, or every call would copy a view such as x.T again.
+                    values[at] = np.ascontiguousarray(value)
+                    if type(leaves[at]) is Array:
+                        leaves[at]._value = values[at]
         try:
             outs = entry.executable(values)
         except BaseException as error:
