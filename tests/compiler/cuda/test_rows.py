@@ -109,9 +109,20 @@ def test_a_loss_of_gpt_2_compiles() -> None:
 
 @pytest.mark.triton
 @pytest.mark.slow
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("name", FORMS)
+def test_kernels_spill_nothing(name: str, dtype: Any) -> None:
+    check(name, 50257, dtype, 90)
+
+
+@pytest.mark.triton
+@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("arch", [80, 90])
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", FORMS)
-def test_kernels_spill_nothing(name: str, size: int, dtype: Any, arch: int) -> None:
+def test_kernels_for_every_length_spill_nothing(
+    name: str, size: int, dtype: Any, arch: int
+) -> None:
     check(name, size, dtype, arch)
