@@ -15,6 +15,7 @@ COMPILED = ["tests/compiler/cpu/test_convolutions.py", "tests/compiler/test_runn
 COMPILED += ["tests/lax/test_sorting.py", "tests/control/test_compiled.py"]
 COMPILED += ["tests/kernels/test_cpu_c_render.py", "tests/robustness/test_values.py"]
 COMPILED += ["tests/compiler/cpu/test_loop_parts.py", "tests/compiler/cpu/test_thin_products.py"]
+COMPILED += ["tests/compiler/cpu/test_short_rows.py", "tests/compiler/test_matrices.py"]
 PRODUCTS = ["tests/compiler/test_integer_products.py", "tests/compiler/test_found.py"]
 PRODUCTS += ["tests/compiler/test_batch_sizes.py::test_every_size_computes_its_own"]
 THREADS = ["tests/runtime/test_thread_pool.py", "tests/runtime/test_shared_object.py"]

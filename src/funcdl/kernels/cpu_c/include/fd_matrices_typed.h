@@ -149,6 +149,7 @@ static inline __attribute__((unused)) void FD_NAME(fd_triangular_solve)(const fd
                                                                         const FD_T *b, FD_T *x,
                                                                         fd_missing *missing) {
   const int64_t n = at.n, size = n * at.others;
+  if (size == 0) return;
   const int64_t wide = at.left && at.others > 1;
   const int64_t chunk = wide ? FD_MATRIX_COLUMNS : 1;
   const int64_t chunks = at.left && !wide ? 1 : (at.others + chunk - 1) / chunk;
