@@ -122,7 +122,10 @@ def test_derivatives(name: str, bucket_size: int | None) -> None:
 def test_derivatives_of_products_of_zeros() -> None:
     """The derivative by one of two zeros is 0, and the second one by both is not."""
     data, ids = np.array([0.0, 0.0, 3.0, 2.0]), np.array([0, 0, 0, 1])
-    f = lambda x: ops.segment_prod(x, ids, 2).sum()  # noqa: E731
+
+    def f(x: Any) -> Any:
+        return ops.segment_prod(x, ids, 2).sum()
+
     np.testing.assert_array_equal(fd.grad(f)(data), [0, 0, 0, 1])
     assert float(fd.hessian(f)(data)[0, 1]) == 3
     np.testing.assert_array_equal(fd.jit(fd.grad(f))(data + 1), [4, 4, 1, 1])
@@ -164,4 +167,4 @@ def test_errors() -> None:
     with pytest.raises(ConcretizationError, match="pass num_segments"):
         fd.jit(ops.segment_prod)(data, np.zeros(3, int))
     with pytest.raises(AttributeError, match="no attribute 'segment_mean'"):
-        ops.segment_mean  # noqa: B018
+        ops.segment_mean  # noqa: B018  # the access raises

@@ -103,7 +103,10 @@ def test_derivatives_are_those_of_the_minimum() -> None:
 def test_vmap() -> None:
     starts = np.array([[3.5, 2.5], [-3.0, 3.0], [-3.5, -3.5]])
     scales = np.array([1.0, 2.0, 0.5])
-    solve = lambda x, s: minimize(lambda x: s * himmelblau(x), x, method="BFGS", tol=1e-7)  # noqa: E731
+
+    def solve(x: Any, s: Any) -> Any:
+        return minimize(lambda x: s * himmelblau(x), x, method="BFGS", tol=1e-7)
+
     together = fd.jit(fd.vmap(solve))(starts, scales)
     for i, (x, s) in enumerate(zip(starts, scales, strict=True)):
         alone = solve(x, s)

@@ -94,7 +94,10 @@ def test_derivatives(row: Distribution) -> None:
         if smooth:
             check_grads(function, [fnp.asarray(x), *shapes, *place], order=smooth, **loose)
         if smooth < 2:
-            fixed = lambda x, *p, f=function: f(x, *shapes, *p)  # noqa: E731
+
+            def fixed(x: Any, *p: Any, f: Any = function) -> Any:
+                return f(x, *shapes, *p)
+
             check_grads(fixed, [fnp.asarray(x), *place], order=2, **loose)
 
 
@@ -157,7 +160,7 @@ def test_dtypes_and_keywords() -> None:
     with pytest.raises(ShapeError, match=r"gamma\.cdf"):
         stats.gamma.cdf(np.ones(2), np.ones(3))
     with pytest.raises(AttributeError, match="no attribute 'normal'"):
-        stats.normal  # noqa: B018
+        stats.normal  # noqa: B018  # the access raises
 
 
 @pytest.mark.peers

@@ -70,9 +70,13 @@ def segment_sum(
     """
     return _segments(
         "segment_sum",
-        *(data, segment_ids, num_segments, indices_are_sorted, unique_indices),
-        *(bucket_size, mode, scatter_add, lambda dtype: dtype.type(0)),
-        reduce_sum,
+        data,
+        segment_ids,
+        num_segments,
+        indices_are_sorted,
+        unique_indices,
+        bucket_size,
+        mode,
     )
 
 
@@ -88,8 +92,13 @@ def segment_prod(
     """Products of the rows of each segment; 1 where there are none. Otherwise as `segment_sum`."""
     return _segments(
         "segment_prod",
-        *(data, segment_ids, num_segments, indices_are_sorted, unique_indices),
-        *(bucket_size, mode, scatter_mul, lambda dtype: dtype.type(1), reduce_prod),
+        data,
+        segment_ids,
+        num_segments,
+        indices_are_sorted,
+        unique_indices,
+        bucket_size,
+        mode,
     )
 
 
@@ -108,9 +117,13 @@ def segment_max(
     """
     return _segments(
         "segment_max",
-        *(data, segment_ids, num_segments, indices_are_sorted, unique_indices),
-        *(bucket_size, mode, scatter_max, lambda dtype: extreme_identity(dtype, lowest=True)),
-        reduce_max,
+        data,
+        segment_ids,
+        num_segments,
+        indices_are_sorted,
+        unique_indices,
+        bucket_size,
+        mode,
     )
 
 
@@ -129,10 +142,23 @@ def segment_min(
     """
     return _segments(
         "segment_min",
-        *(data, segment_ids, num_segments, indices_are_sorted, unique_indices),
-        *(bucket_size, mode, scatter_min, lambda dtype: extreme_identity(dtype, lowest=False)),
-        reduce_min,
+        data,
+        segment_ids,
+        num_segments,
+        indices_are_sorted,
+        unique_indices,
+        bucket_size,
+        mode,
     )
+
+
+# What puts a row into its segment, what reduces the results of buckets, what an empty one is.
+_KINDS: dict[str, tuple[Primitive, Primitive, Callable[[np.dtype[Any]], Any]]] = {
+    "segment_sum": (scatter_add, reduce_sum, lambda dtype: dtype.type(0)),
+    "segment_prod": (scatter_mul, reduce_prod, lambda dtype: dtype.type(1)),
+    "segment_max": (scatter_max, reduce_max, lambda dtype: extreme_identity(dtype, lowest=True)),
+    "segment_min": (scatter_min, reduce_min, lambda dtype: extreme_identity(dtype, lowest=False)),
+}
 
 
 def _segments(
@@ -144,10 +170,8 @@ def _segments(
     unique_indices: bool,
     bucket_size: int | None,
     mode: Mode,
-    update: Primitive,
-    identity: Callable[[np.dtype[Any]], Any],
-    reduction: Primitive,
 ) -> Any:
+    update, reduction, identity = _KINDS[name]
     data, ids = as_array(data), as_array(segment_ids)
     if not dtypes.is_integer(ids.aval.dtype):
         raise DtypeError(f"{name}: segment_ids must be integers, got {ids.aval}")
