@@ -272,6 +272,18 @@ def test_vmap_of_lengths_and_biases() -> None:
         assert_near(found[i], one(bias[i], lengths[i], q), 2e-6)
 
 
+def test_vmap_of_one_sequence_with_its_length() -> None:
+    q, k, v = (x[:1] for x in operands())
+    queries = fnp.stack([q, -q, 2 * q])
+
+    def one(q: Any) -> Any:
+        return nn.dot_product_attention(q, k, v, key_value_seq_lengths=KEYS[1:])
+
+    found = fd.jit(fd.vmap(one))(queries)
+    for x, y in zip(found, queries, strict=True):
+        assert_near(x, one(y), 2e-6)
+
+
 def test_statistics_are_constants() -> None:
     q, k, v = small()
     options = {"scale": 0.5, "before": None, "after": None, "extra_names": ()}

@@ -86,10 +86,11 @@ def _define(primitive: Primitive, own_operands: int) -> None:
         axis_size: int, args: Sequence[Any], dims: Sequence[int | None], **params: Any
     ) -> tuple[list[Any], list[int]]:
         count = int(axis_size)
-        extras = range(3, 3 + len(params["extra_names"]))
+        names = (*"qkv", *params["extra_names"])
+        stretched = [i for i, name in enumerate(names) if name in ("bias", "mask")]
         size = args[0].shape[0] if dims[0] is None else move_to_front(args[0], dims[0]).shape[1]
         merged = [
-            _merge(x, dim, count, size, stretch=number in extras)
+            _merge(x, dim, count, size, stretch=number in stretched)
             for number, (x, dim) in enumerate(zip(args, dims, strict=True))
         ]
         outs = primitive.bind(*merged, **params)
