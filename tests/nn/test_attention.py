@@ -117,6 +117,11 @@ def test_float64_keeps_its_precision() -> None:
     )
 
 
+def test_heads_without_elements() -> None:
+    q, k = fnp.ones((2, 3, 4, 0)), fnp.ones((2, 5, 4, 0))
+    assert nn.dot_product_attention(q, k, k).shape == q.shape
+
+
 def test_residual() -> None:
     q, k, v = operands(N)
     out, residual = nn.dot_product_attention(q, k, v, return_residual=True)

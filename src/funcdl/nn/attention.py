@@ -90,7 +90,7 @@ def dot_product_attention(
     ]
     window = _window(local_window_size)
     if scale is None:
-        scale = 1 / math.sqrt(size)
+        scale = 1 / math.sqrt(max(size, 1))
     if _is_long(query.shape, key.shape) and isinstance(scale, int | float):
         given = {
             "bias": None if bias is None else _over_pairs("bias", bias, grid).astype(wide),
