@@ -179,8 +179,26 @@ def test_transpose() -> None:
     value = [(1, 2), (3, 4), (5, 6)]
     outer, inner = tree.structure([0, 0, 0]), tree.structure((0, 0))
     assert tree.transpose(outer, inner, value) == ([1, 3, 5], [2, 4, 6])
-    with pytest.raises(TypeError, match="mismatch"):
-        tree.transpose(outer, inner, value[:2])
+    assert tree.transpose(outer, None, value) == ([1, 3, 5], [2, 4, 6])
+    assert tree.transpose(outer, tree.structure({}), [{}, {}, {}]) == {}
+    # As in JAX, the number of leaves alone matters.
+    assert tree.transpose(outer, inner, (1, 2, 3, 4, [5, 6])) == ([1, 3, 5], [2, 4, 6])
+
+
+def test_what_transpose_refuses() -> None:
+    outer, inner = tree.structure([0, 0]), tree.structure((0, 0))
+    with pytest.raises(TreeError) as refused:
+        tree.transpose(outer, inner, [(1, 2), (3, 4), (5, 6)])
+    assert str(refused.value) == (
+        "transpose requires a tree with the leaves of outer, at each of them those of inner:\n"
+        "  found:  [(*, *), (*, *), (*, *)]\n"
+        "  wanted: [(*, *), (*, *)]"
+    )
+    with pytest.raises(TreeError) as refused:
+        tree.transpose(tree.structure({}), None, {})
+    assert str(refused.value) == (
+        "transpose: pass inner, which cannot be found: outer, {}, has no leaves"
+    )
 
 
 @pytest.mark.parametrize(

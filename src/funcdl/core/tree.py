@@ -201,11 +201,29 @@ def transpose(outer: TreeDef, inner: TreeDef | None, tree: PyTree) -> PyTree:
       A pytree of structure `inner` with `outer` at every leaf.
 
     Raises:
-      ValueError: `tree` has another number of leaves.
+      TreeError: `tree` has another number of leaves (as in JAX, nothing else of its structure
+        matters where `inner` is given); or `outer` has none, and `inner` is None.
     """
     if inner is None:
+        if not outer.num_leaves:
+            raise TreeError(
+                f"transpose: pass inner, which cannot be found: outer, {show(outer)}, has no leaves"
+            )
         inner = structure(outer.flatten_up_to(tree)[0])
-    return optree.tree_transpose(outer, inner, tree)
+    flat, found = flatten(tree)
+    columns = inner.num_leaves
+    if len(flat) != outer.num_leaves * columns:
+        raise TreeError(
+            "transpose requires a tree with the leaves of outer, at each of them those of inner:\n"
+            f"  found:  {show(found)}\n  wanted: {show(outer.compose(inner))}"
+        )
+    return unflatten(inner, [unflatten(outer, flat[i::columns]) for i in range(columns)])
+
+
+def show(treedef: TreeDef) -> str:
+    """A structure as the user would write it, ``*`` for each leaf."""
+    text = str(treedef).removeprefix("PyTreeSpec(").removesuffix(")")
+    return text.split(", namespace=")[0]
 
 
 def broadcast(prefix_tree: PyTree, full_tree: PyTree, is_leaf: LeafTest | None = None) -> PyTree:

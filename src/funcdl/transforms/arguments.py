@@ -135,5 +135,4 @@ def describe_trees(found: tree.TreeDef, wanted: tree.TreeDef) -> str:
 
 def show_tree(treedef: tree.TreeDef) -> str:
     """A structure as the user would write it, ``*`` for each leaf."""
-    text = str(treedef).removeprefix("PyTreeSpec(").removesuffix(")")
-    return text.split(", namespace=")[0]
+    return tree.show(treedef)
