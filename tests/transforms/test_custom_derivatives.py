@@ -191,6 +191,21 @@ def test_what_closure_convert_takes_out_and_checks() -> None:
     assert_same(fd.jit(inside)(2.0, 1), X * 4 + 1)
 
 
+def test_closure_convert_for_a_rule_that_calls_its_own_function() -> None:
+    def outer(scale: Any) -> Any:
+        converted, consts = fd.closure_convert(lambda x: fnp.sin(x * scale), 1.0)
+        inner = fd.custom_jvp(lambda *xs: converted(*xs))
+        inner.defjvp(lambda xs, ts: (inner(*xs), 2 * fd.jvp(converted, xs, ts)[1]))
+        return inner(2.0, *consts)
+
+    # The rule's factor shows that it is used.
+    x = fnp.float64(3.0)
+    first = fd.grad(outer)
+    assert_same(first(x), 4 * np.cos(6.0), 10)
+    for second in (fd.grad(first), fd.jacfwd(first), fd.jit(fd.grad(first)), fd.hessian(outer)):
+        assert_same(second(x), -8 * np.sin(6.0), 10)
+
+
 def scaled(r: Any, x: Any) -> Any:
     return {"y": x[0] * r + x[1]}
 

@@ -51,16 +51,19 @@ def closure_convert(
 
     jaxpr, consts = trace_to_jaxpr(flat, avals, name=f"closure_convert of {name}")
     hoisted = [isinstance(x, Tracer) and dtypes.is_inexact(x.dtype) for x in consts]
-    count = sum(hoisted)
+    # `converted` must not hold what is hoisted, nor the examples: custom functions take the tracers
+    # in a closure for values that they depend on beside their arguments.
+    kept = [None if flag else x for x, flag in zip(consts, hoisted, strict=True)]
+    arity, count = len(example_args), sum(hoisted)
     title = f"the function that closure_convert made of {name}"
 
     def converted(*args: Any) -> Any:
-        if len(args) != len(example_args) + count:
+        if len(args) != arity + count:
             raise ArgumentError(
-                f"{title} takes {len(example_args)} arguments and the {count} constants that came "
+                f"{title} takes {arity} arguments and the {count} constants that came "
                 f"with it, got {len(args)}"
             )
-        own, given = args[: len(example_args)], args[len(example_args) :]
+        own, given = args[:arity], args[arity:]
         found, found_tree = as_arrays("args", own, "closure_convert")
         if found_tree != in_tree:
             raise TreeError(
@@ -71,7 +74,7 @@ def closure_convert(
             if not x.aval.same_type(aval):
                 raise ShapeError(f"{title} requires {path} of type {aval}, got {x.aval}")
         rest = iter(given)
-        values = [next(rest) if flag else x for x, flag in zip(consts, hoisted, strict=True)]
+        values = [next(rest) if flag else x for x, flag in zip(kept, hoisted, strict=True)]
         assert out_tree is not None
         return out_tree.unflatten(eval_jaxpr(jaxpr, values, found))
 
