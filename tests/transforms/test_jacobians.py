@@ -14,7 +14,7 @@ from tests.transforms.table import CASES, Case, Point, draw
 
 import funcdl as fd
 import funcdl.numpy as fnp
-from funcdl.core import dtypes
+from funcdl.core import dtypes, tree
 from funcdl.errors import ArgumentError, NotDifferentiableError
 
 
@@ -91,6 +91,15 @@ def test_jacobians_under_vmap_jit_and_each_other() -> None:
     for jacobian in (fd.jacfwd, fd.jacrev, fd.jacobian):
         assert_same(fd.vmap(jacobian(f))(xs), wanted)
         assert_same(fd.jit(fd.vmap(jacobian(fd.jit(f))))(xs), wanted)
+
+
+@pytest.mark.parametrize("jacobian", [fd.jacfwd, fd.jacrev, fd.hessian])
+def test_derivatives_by_weakly_typed_arguments_are_weakly_typed(jacobian: Any) -> None:
+    derivative = jacobian(lambda x, y: fnp.sin(x * y), (0, 1))
+    assert all(x.weak_type for x in tree.leaves(derivative(1.0, 2.0)))
+    strong = np.float32(1.0)
+    assert not any(x.weak_type for x in tree.leaves(derivative(strong, strong)))
+    assert (fnp.ones(2, "bfloat16") * fd.hessian(fnp.sin)(1.0)).dtype == "bfloat16"
 
 
 @pytest.mark.parametrize("jacobian", [fd.jacfwd, fd.jacrev])

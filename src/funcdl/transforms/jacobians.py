@@ -206,14 +206,14 @@ def _basis(avals: Sequence[ShapedArray]) -> list[Any]:
     total, start = _total(avals), 0
     found = []
     for aval in avals:
-        dtype = aval.to_tangent().dtype
+        dtype, weak = aval.to_tangent().dtype, aval.weak_type
         if dtype == dtypes.float0:
             found.append(Array(np.zeros((total, *aval.shape), dtype)))
             start += aval.size
             continue
         rows = np.zeros((total, aval.size), dtype)
         rows[np.arange(start, start + aval.size), np.arange(aval.size)] = 1
-        found.append(Array(rows.reshape(total, *aval.shape)))
+        found.append(Array(rows.reshape(total, *aval.shape), weak))
         start += aval.size
     return found
 
