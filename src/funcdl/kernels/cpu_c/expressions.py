@@ -10,6 +10,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.kernels.cpu_c import text
+from funcdl.kernels.cpu_c.masked_lanes import lane_name, lanes
 from funcdl.kernels.cpu_c.parameters import Parameters
 from funcdl.kir.elementwise import lookup
 from funcdl.kir.index import AxisAtom, Index
@@ -41,6 +42,7 @@ class Expressions:
         self._bound: dict[int, str] = {}
         self._inverses: dict[int, str] = {}
         self._names = _names(kernel)
+        self._lanes = lanes(kernel)
         self._single = frozenset(axis.name for axis in kernel.axes if axis.extent == 1)
 
     def axis_name(self, axis: str) -> str:
@@ -110,7 +112,10 @@ class Expressions:
                 narrow = type_.dtype == np.int32 and text.span(index) < 2**31
                 return self.index(index, narrow)
             case Load(type_, buffer, index, mask, other):
-                element = f"{self.buffer_name(buffer)}[{self.index(index)}]"
+                pointer = self.buffer_name(buffer)
+                if id in self._lanes:
+                    pointer = lane_name(pointer, self._lanes[id])
+                element = f"{pointer}[{self.index(index)}]"
                 if mask is None:
                     return element
                 return f"{self.value(mask)} ? {element} : {text.literal(other, type_.dtype)}"

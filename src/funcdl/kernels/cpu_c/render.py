@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from funcdl.core.records import record
 from funcdl.kernels.cpu_c.expressions import Expressions
+from funcdl.kernels.cpu_c.masked_lanes import lane_pointers
 from funcdl.kernels.cpu_c.memory import ARGUMENT, PARAMETER, takes_memory
 from funcdl.kernels.cpu_c.parameters import Number
 from funcdl.kernels.cpu_c.render_calls import (
@@ -106,7 +107,9 @@ def render_function(kernel: Kernel, schedule: Schedule) -> Function:
     names = tuple(expressions.buffer_name(buffer.name) for buffer in kernel.buffers)
     parameters = parameter_list(kernel.buffers, names, numbers, takes_memory(body.text()))
     writer.call(f"static void {kernel.name}", parameters, end=" {")
-    return Function(kernel, writer.text() + body.text(), body.text(), names, numbers)
+    types = {n: pointer_type(b) for b, n in zip(kernel.buffers, names, strict=True)}
+    text = lane_pointers(body.text(), types) + body.text()
+    return Function(kernel, writer.text() + text, text, names, numbers)
 
 
 def includes(texts: Sequence[str], headers: Sequence[str] = ()) -> str:
