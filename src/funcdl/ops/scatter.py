@@ -1,6 +1,6 @@
 """Primitives that update windows at computed positions, as `jax.lax.scatter` and its kin.
 
-Where updates meet, `scatter` keeps the last one in row-major order on CPU; on a GPU any of them.
+Where updates meet, `scatter` keeps the last one in row-major order.
 """
 
 from __future__ import annotations
@@ -322,15 +322,21 @@ def _mul_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> 
 
 def _others(operand: Shape, indices: Any, updates: Any, **params: Any) -> Any:
     """For each update the product of all others that go to the same element."""
-    size = math.prod(operand)
-    dtype = np.dtype(np.int32 if size < 2**31 - 1 else np.int64)
-    # From 1, since 0 is read where updates are dropped.
-    numbers = iota(dtype=dtype, shape=(size + 1,), dimension=0)
-    places = reshape(slice_along(numbers, 0, 1, size + 1), new_sizes=operand)
     shape = updates.aval.shape
     flat = (math.prod(shape),)
-    places = reshape(gather_windows(places, indices, shape, **params), new_sizes=flat)
+    places = reshape(numbers_of_elements(operand, indices, shape, **params), new_sizes=flat)
     return reshape(product_of_others(places, reshape(updates, new_sizes=flat)), new_sizes=shape)
+
+
+def numbers_of_elements(operand: Shape, indices: Any, updates: Shape, **params: Any) -> Any:
+    """The element of the operand that each update of a scatter goes to, and 0 if it is dropped.
+
+    Elements are numbered from 1, in row-major order.
+    """
+    size = math.prod(operand)
+    dtype = np.dtype(np.int32 if size < 2**31 - 1 else np.int64)
+    numbers = slice_along(iota(dtype=dtype, shape=(size + 1,), dimension=0), 0, 1, size + 1)
+    return gather_windows(reshape(numbers, new_sizes=operand), indices, updates, **params)
 
 
 def _mul_transpose(ct: Any, operand: Any, indices: Any, updates: Any, **params: Any) -> list[Any]:

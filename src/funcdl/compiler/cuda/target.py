@@ -13,10 +13,10 @@ from funcdl.compiler.cuda.autotune import Autotuner, leaner_schedules
 from funcdl.compiler.cuda.column_sums import sum_columns
 from funcdl.compiler.cuda.commands import CommandList, list_commands
 from funcdl.compiler.cuda.executable import BoundProgram, CompiledKernel, UnaryCompiler
-from funcdl.compiler.cuda.last_update import number_updates
 from funcdl.compiler.cuda.one_per_row import fuse_one_per_row
 from funcdl.compiler.cuda.schedule import parts, schedule_gpu
 from funcdl.compiler.cuda.sorting import divide_orders, sorting_kernels
+from funcdl.compiler.cuda.updates import make_order_free
 from funcdl.compiler.lower import LoweredKernel
 from funcdl.compiler.pipeline import Pipeline
 from funcdl.compiler.program import Program
@@ -293,7 +293,7 @@ def _hand_written(eqn: Eqn, name: str) -> list[LoweredKernel] | None:
 
 
 def _divide(program: ClosedJaxpr) -> ClosedJaxpr:
-    program = number_updates(fuse_one_per_row(program))
+    program = make_order_free(fuse_one_per_row(program))
     return divide_orders(split_reductions(program, even=True, few=False))
 
 
