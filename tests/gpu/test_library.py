@@ -39,6 +39,16 @@ def extra_attention_gradient(q: Any, k: Any, v: Any, bias: Any) -> Any:
     return fd.grad(loss, argnums=(0, 1, 2))(q, k, v)
 
 
+def dropped_attention(q: Any, k: Any, v: Any) -> Any:
+    """By the keys of heads: the bits must be those of the CPU."""
+    options: Any = {"dropout_rate": 0.3, "dropout_rng": fd.random.key(2)}
+    return nn.dot_product_attention(q, k, v, is_causal=True, **options)
+
+
+def dropped_attention_gradient(q: Any, k: Any, v: Any) -> Any:
+    return fd.grad(lambda *xs: fnp.sum(dropped_attention(*xs) ** 2), argnums=(0, 1, 2))(q, k, v)
+
+
 def rows(x: Any) -> Any:
     return nn.softmax(x), nn.log_softmax(x), nn.standardize(x)
 
@@ -83,6 +93,8 @@ CASES: dict[str, tuple[Any, list[np.ndarray[Any, Any]]]] = {
     "attention_gradient": (attention_gradient, HEADS),
     "extra_attention": (extra_attention, HEADS + BIAS),
     "extra_attention_gradient": (extra_attention_gradient, HEADS + BIAS),
+    "dropped_attention": (dropped_attention, HEADS),
+    "dropped_attention_gradient": (dropped_attention_gradient, HEADS),
     "norm_gradient": (norm_gradient, FEW + WEIGHTS),
     "rows": (rows, FEW),
     "long_rows": (rows, ROWS),

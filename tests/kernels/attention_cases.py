@@ -54,7 +54,12 @@ QUICK: dict[str, tuple[Attention, int, int]] = {
     "extras": (problem(21, 18, groups=2, before=6, after=2, **ALL), 16, 16),
     "lonely": (problem(40, 20, batch=1, heads=1, before=3, after=0, mask=True), 16, 16),
     "bf16": (problem(20, 33, batch=1, dtype=BF16, after=0), 16, 16),
-    "dropout": (problem(18, 20, batch=1, heads=2, dropout=0.25), 16, 16),
+    "dropout": (problem(18, 21, heads=4, groups=2, dropout=0.25), 16, 16),
+    "dropout_lonely": (
+        problem(40, 19, batch=1, before=3, after=0, mask=True, dropout=0.6),
+        16,
+        16,
+    ),
 }
 SLOW: dict[str, tuple[Attention, int, int]] = {
     **{
@@ -71,6 +76,12 @@ SLOW: dict[str, tuple[Attention, int, int]] = {
     "far": (problem(33, 40, batch=1, before=100, after=100), 16, 16),
     "lengths": (problem(33, 40, after=0, query_lengths=True, key_lengths=True), 16, 16),
     "dropout_causal": (problem(33, 33, heads=4, groups=2, after=0, dropout=0.5), 16, 32),
+    "dropout_extras": (
+        problem(45, 41, heads=4, groups=2, before=4, after=20, dropout=0.9, **ALL),
+        32,
+        16,
+    ),
+    "dropout_bf16": (problem(35, 50, batch=1, dtype=BF16, dropout=0.1), 16, 32),
 }
 
 
@@ -86,7 +97,7 @@ def arrays(given: Attention) -> dict[str, Array]:
         "mask": rng.random((given.batch, 1, given.queries, given.keys)) < 0.6,
         "query_lengths": rng.integers(0, given.queries + 1, given.batch).astype(np.int32),
         "key_lengths": rng.integers(0, given.keys + 1, given.batch).astype(np.int32),
-        "seed": np.array([12345], np.int32),
+        "dropout_keys": rng.integers(0, 2**32, (given.batch, given.heads, 2), np.uint32),
         **{name: np.empty(query, given.dtype) for name in ("out", "query_gradient")},
         **{name: np.empty(key, given.dtype) for name in ("key_gradient", "value_gradient")},
     }
@@ -135,8 +146,7 @@ def wanted(given: Attention) -> dict[str, Array]:
     weights /= total[..., None]
     scaled = np.ones(weights.shape)
     if given.dropout:
-        place = np.arange(weights.size, dtype=np.uint64).reshape(weights.shape)
-        kept = uniform(memory["seed"][0], place) >= given.dropout
+        kept = words(memory["dropout_keys"], *weights.shape[2:]) >= given.dropout * 2**32
         scaled = kept / (1 - given.dropout)
     memory["out"] = np.einsum("bnts,bsnh->btnh", weights * scaled, value)
     pulled = np.einsum("btnh,bsnh->bnts", cotangent, value) * scaled
@@ -155,27 +165,27 @@ def wanted(given: Attention) -> dict[str, Array]:
     }
 
 
-def uniform(seed: int, place: Array) -> Array:
-    """What `tl.rand` gives: the first word of Philox 4x32-10 as a number in [0, 1).
+def words(keys: Array, rows: int, columns: int) -> Array:
+    """The random words of the weights of heads with these keys, [..., 2].
 
-    J. Salmon and others, "Parallel random numbers: as easy as 1, 2, 3", 2011.
+    Threefry-2x32 with 20 rounds (J. Salmon and others, "Parallel random numbers: as easy as 1, 2,
+    3", 2011) of the row and half the column.
     """
-    words = [place & 0xFFFFFFFF, place >> 32, np.zeros_like(place), np.zeros_like(place)]
-    keys = [np.uint64(seed), np.uint64(0)]
-    for _ in range(10):
-        first, second = (
-            np.uint64(m) * w for m, w in ((0xD2511F53, words[0]), (0xCD9E8D57, words[2]))
-        )
-        low = [x & np.uint64(0xFFFFFFFF) for x in (first, second)]
-        high = [x >> np.uint64(32) for x in (first, second)]
-        words = [high[1] ^ words[1] ^ keys[0], low[1], high[0] ^ words[3] ^ keys[1], low[0]]
-        keys = [
-            (k + np.uint64(step)) & np.uint64(0xFFFFFFFF)
-            for k, step in zip(keys, (0x9E3779B9, 0xBB67AE85), strict=True)
-        ]
-    bits = words[0].astype(np.uint32).view(np.int32)
-    folded = np.where(bits < 0, -bits - 1, bits)
-    return folded.astype(np.float32) * np.float32(4.6566127342e-10)
+    key = [keys[..., None, None, i].astype(np.uint64) for i in (0, 1)]
+    key = [*key, key[0] ^ key[1] ^ np.uint64(0x1BD11BDA)]
+    low = np.uint64(0xFFFFFFFF)
+    x0, x1 = (x.astype(np.uint64) for x in np.ogrid[:rows, : (columns + 1) // 2])
+    x0, x1 = (x0 + key[0]) & low, (x1 + key[1]) & low
+    for step in range(20):
+        by = np.uint64((13, 15, 26, 6, 17, 29, 16, 24)[step % 8])
+        x0 = (x0 + x1) & low
+        x1 = ((x1 << by) & low | x1 >> (np.uint64(32) - by)) ^ x0
+        if step % 4 == 3:
+            turn = step // 4 + 1
+            x0 = (x0 + key[turn % 3]) & low
+            x1 = (x1 + key[(turn + 1) % 3] + np.uint64(turn)) & low
+    both = np.stack(np.broadcast_arrays(x0, x1), -1)
+    return both.reshape(*both.shape[:-2], -1)[..., :columns]
 
 
 def differences(names: list[str]) -> dict[str, str]:

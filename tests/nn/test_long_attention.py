@@ -286,7 +286,7 @@ def test_vmap_of_one_sequence_with_its_length() -> None:
 
 def test_statistics_are_constants() -> None:
     q, k, v = small()
-    options = {"scale": 0.5, "before": None, "after": None, "extra_names": ()}
+    options = {"scale": 0.5, "before": None, "after": None, "extra_names": (), "dropout_rate": 0.0}
     total = fd.grad(lambda q: attention(q, k, v, **options)[1].sum())(q)
     assert not np.asarray(total).any()
 

@@ -16,6 +16,7 @@ from funcdl.core.integers import round_up
 from funcdl.core.jaxpr import Eqn, Var
 from funcdl.kir.cost import Cost
 from funcdl.kir.program import Address, LibraryCall, Pointer, Record, Value
+from funcdl.ops.attention_formula import least_kept
 from funcdl.ops.lowering import compute_dtype
 
 HEADER = "fd_attention.h"
@@ -27,6 +28,8 @@ _LANES = 16
 _TASKS = 8
 _QUERIES = 128
 _EVERYWHERE = 2**31
+# Operations for a random word, half of a call of the generator.
+_RANDOM_WORD = 60
 
 AddressOf = Callable[[Var], Address]
 
@@ -120,6 +123,9 @@ def _sizes(eqn: Eqn) -> Record:
     for number, extra in enumerate(params["extra_names"], start=3):
         if extra in ("bias", "mask"):
             fields[f"{extra}_strides"] = broadcast_strides(eqn.invars[number].aval.shape)
+    if params["dropout_rate"]:
+        fields["least_kept"] = least_kept(params["dropout_rate"])
+        fields["kept_scale"] = 1 / (1 - params["dropout_rate"])
     if eqn.primitive.name == "attention_gradient":
         fields["chunks"] = _chunks(query)
     return Record("fd_attention_sizes", tuple(fields.items()))
@@ -139,10 +145,11 @@ def attention_cost(eqn: Eqn, products: int) -> Cost:
     query, key = (atom.aval for atom in eqn.invars[:2])
     batch, length, heads, size = query.shape
     pairs = batch * heads * length * key.shape[1]
+    random = _RANDOM_WORD if eqn.params["dropout_rate"] else 0
     return Cost(
         flops=pairs * (2 * products * size + 4),
         transcendentals=pairs,
-        operations=pairs * (2 * products * size + 14),
+        operations=pairs * (2 * products * size + 14 + random),
         bytes_read=sum(atom.aval.nbytes for atom in eqn.invars),
         bytes_written=sum(var.aval.nbytes for var in eqn.outvars),
     )

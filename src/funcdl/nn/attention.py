@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import funcdl.numpy as fnp
-from funcdl import lax
+from funcdl import lax, random
 from funcdl.core import dtypes
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.numpy.promotion import array
 from funcdl.ops.attention import attention
+from funcdl.ops.attention_formula import dropout
+from funcdl.random.keys import single_key
 from funcdl.scipy.special.normalized import logsumexp, softmax
 
 _NAME = "dot_product_attention"
@@ -36,6 +39,8 @@ def dot_product_attention(
     local_window_size: int | tuple[int, int] | None = None,
     implementation: str | None = None,
     return_residual: bool = False,
+    dropout_rate: float = 0.0,
+    dropout_rng: Any = None,
 ) -> Any:
     """``softmax(scale * query @ key.T + bias) @ value`` (see `jax.nn.dot_product_attention`).
 
@@ -63,13 +68,20 @@ def dot_product_attention(
       implementation: None or "xla", which mean the same here.
       return_residual: whether to return the logarithm of each softmax's denominator as well, shape
         ``[B, T, N]``, through which no derivative flows.
+      dropout_rate: the share of weights that are set to 0, a Python number in [0, 1); the others
+        are scaled by ``1 / (1 - dropout_rate)`` (N. Srivastava and others, "Dropout: a simple way
+        to prevent neural networks from overfitting", 2014). For training; 0 elsewhere.
+      dropout_rng: a random key, typed or raw, that says which weights, others for each batch member
+        and head; needed where `dropout_rate` is above 0. A key drops the same weights, whether
+        compiled or not, on every device (docs/attention.md). Both names are Flax's.
 
     Returns:
       An array like `query`. A query without any key gets the average of all values, as in JAX.
 
     Raises:
       ShapeError, DtypeError: arguments do not fit together.
-      ArgumentError: another implementation, or a window that is none.
+      ArgumentError: another implementation, a window that is none, a rate that is none, or no key
+        for one above 0.
     """
     if implementation not in (None, "xla"):
         raise ArgumentError(
@@ -89,6 +101,8 @@ def dot_product_attention(
         )
     ]
     window = _window(local_window_size)
+    rate = _rate(dropout_rate)
+    drops = None if not rate else _dropout_keys(rate, dropout_rng, batch, heads)
     if scale is None:
         scale = 1 / math.sqrt(max(size, 1))
     if _is_long(query.shape, key.shape) and isinstance(scale, int | float):
@@ -97,11 +111,14 @@ def dot_product_attention(
             "mask": None if mask is None else _over_pairs("mask", mask, grid),
             "query_lengths": lengths[0],
             "key_lengths": lengths[1],
+            "dropout_keys": drops,
         }
-        out, residual = _blockwise(query, key, value, given, scale, is_causal, window)
+        out, residual = _blockwise(query, key, value, given, scale, is_causal, window, rate)
     else:
+        drop = None if drops is None else partial(dropout, drops, rate)
         out, residual = _whole(
-            query, key, value, bias, mask, scale, is_causal, window, lengths, wide, return_residual
+            *(query, key, value, bias, mask, scale, is_causal, window, lengths, wide, drop),
+            return_residual,
         )
     if lengths[0] is not None:
         counts = fnp.arange(length) < lengths[0][:, None]
@@ -125,6 +142,7 @@ def _blockwise(
     scale: float,
     is_causal: bool,
     window: tuple[int, int] | None,
+    rate: float,
 ) -> tuple[Any, Any]:
     """The result and its residual, with memory for a few rows of the weights at a time."""
     before, after = window or (None, None)
@@ -140,6 +158,7 @@ def _blockwise(
         before=before,
         after=after,
         extra_names=tuple(extras),
+        dropout_rate=rate,
     )
     return out, largest + fnp.log(total)
 
@@ -155,6 +174,7 @@ def _whole(
     window: tuple[int, int] | None,
     lengths: Sequence[Any],
     wide: np.dtype[Any],
+    drop: Callable[[Sequence[int]], Callable[[Any], Any]] | None,
     return_residual: bool,
 ) -> tuple[Any, Any]:
     """The same with all weights in memory."""
@@ -175,7 +195,10 @@ def _whole(
         for other in allowed[1:]:
             kept = kept & other
         logits = fnp.where(kept, logits, -0.7 * float(dtypes.finfo(np.float32).max))
-    weights = softmax(logits, axis=-1).astype(value.dtype)
+    weights = softmax(logits, axis=-1)
+    if drop is not None:
+        weights = drop(weights.shape)(weights)
+    weights = weights.astype(value.dtype)
     out = fnp.einsum("bkgts,bskh->btkgh", weights, value, preferred_element_type=wide)
     out = out.astype(query.dtype).reshape(query.shape)
     residual = logsumexp(lax.stop_gradient(logits), axis=-1) if return_residual else None
@@ -273,6 +296,28 @@ def _window(size: Any) -> tuple[int, int] | None:
             f"{size!r}"
         )
     return sides[0], sides[1]
+
+
+def _rate(rate: Any) -> float:
+    number = isinstance(rate, int | float | np.number) and not isinstance(rate, bool)
+    if not number or not 0 <= rate < 1:
+        raise ArgumentError(
+            f"{_NAME}: dropout_rate must be a Python number in [0, 1), got {rate!r}; it is a part "
+            "of the compiled program: make it a static argument of jit"
+        )
+    return float(rate)
+
+
+def _dropout_keys(rate: float, key: Any, batch: int, heads: int) -> Any:
+    """A key for each head of each batch member, uint32 with a last dimension of size 2."""
+    if key is None:
+        raise ArgumentError(
+            f"{_NAME}: dropout_rate={rate} needs a random key; pass dropout_rng, such as "
+            "funcdl.random.key(0), another one at each step, or leave the rate 0 outside of "
+            "training"
+        )
+    data = single_key(f"{_NAME}: dropout_rng", key)
+    return random.key_data(random.split(data, (batch, heads)))
 
 
 def _allowed(

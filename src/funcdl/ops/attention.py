@@ -5,12 +5,16 @@
 * ``bias``, added to the logits, and ``mask``, bool, False where a key is hidden: [B, N, T, S], any
   of them 1. A bias has the dtype that is computed in: float32 for half types.
 * ``query_lengths`` and ``key_lengths``: int32[B], how many positions of a sequence count.
+* ``dropout_keys``: uint32[B, N, 2], a key of random bits for each head, by which the share
+  `dropout_rate` of the weights become 0 and the others are scaled up. They are there if the rate is
+  above 0. Which weights is a function of the key and the weight's row and column alone
+  (`attention_formula.dropout`), so that the gradient need not be told.
 
 `before` and `after` say how many positions before and after its own a query sees keys at, None for
 all. It returns the result and two statistics [B, N, T], the largest logit and the total of the
-weights relative to it; ``largest + log(total)`` is the logarithm of the softmax's denominator. They
-are two because their sum forgets the total where all keys are hidden. They count as constants: no
-derivative flows through them.
+weights, before any is dropped, relative to it; ``largest + log(total)`` is the logarithm of the
+softmax's denominator. They are two because their sum forgets the total where all keys are hidden.
+They count as constants: no derivative flows through them.
 
 The derivatives of `attention` are primitives as well, so that back ends can have kernels for them:
 `attention_gradient` has, and `attention_tangent` is there to be transposed to it. More in
@@ -32,7 +36,7 @@ from funcdl.core.reference import run_reference
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.symbolic_zero import Zero as Zero
 from funcdl.core.symbolic_zero import is_linear, is_zero
-from funcdl.errors import DtypeError, ShapeError
+from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.ops import attention_formula as formula
 from funcdl.ops import registry
 from funcdl.ops.lowering import Loop, compute_dtype
@@ -120,7 +124,9 @@ def _merge(x: Any, dim: int | None, count: int, size: int, *, stretch: bool) -> 
 
 
 def _shape_rule(name: str, own_operands: int) -> Callable[..., list[ShapedArray]]:
-    def shape(*avals: ShapedArray, extra_names: tuple[str, ...], **_: Any) -> list[ShapedArray]:
+    def shape(
+        *avals: ShapedArray, extra_names: tuple[str, ...], dropout_rate: float, **_: Any
+    ) -> list[ShapedArray]:
         query, key, value = avals[:3]
         wanted = 3 + len(extra_names) + own_operands
         if len(avals) != wanted:
@@ -143,6 +149,11 @@ def _shape_rule(name: str, own_operands: int) -> Callable[..., list[ShapedArray]
             )
         if not key.shape[1]:
             raise ShapeError(f"{name} requires at least one key, got {key}")
+        if not 0 <= dropout_rate < 1 or (dropout_rate > 0) != ("dropout_keys" in extra_names):
+            raise ArgumentError(
+                f"{name} requires a dropout_rate in [0, 1), and dropout_keys if it is above 0, got "
+                f"{dropout_rate} and {', '.join(extra_names) or 'no extras'}"
+            )
         for extra, aval in zip(extra_names, avals[3:], strict=False):
             _check_extra(name, extra, aval, query, key)
         if name == "attention_gradient":
@@ -161,12 +172,16 @@ def _check_extra(
     name: str, extra: str, aval: ShapedArray, query: ShapedArray, key: ShapedArray
 ) -> None:
     batch, length, heads, _ = query.shape
+    grid: Shape
     if extra in ("bias", "mask"):
         dtype = np.dtype(bool) if extra == "mask" else compute_dtype(query.dtype)
-        grid: Shape = (batch, heads, length, key.shape[1])
+        grid = (batch, heads, length, key.shape[1])
         fits = aval.ndim == 4 and all(
             own in (1, full) for own, full in zip(aval.shape, grid, strict=True)
         )
+    elif extra == "dropout_keys":
+        dtype, grid = np.dtype(np.uint32), (batch, heads, 2)
+        fits = aval.shape == grid
     else:
         dtype, grid = np.dtype(np.int32), (batch,)
         fits = aval.shape == grid
@@ -213,12 +228,20 @@ def _sample_operands(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator
             "mask": rng.random((batch, 1, *grid[2:])) < 0.7,
             "query_lengths": np.full(batch, (length + 1) // 2, np.int32),
             "key_lengths": np.full(batch, (positions + 1) // 2, np.int32),
+            "dropout_keys": rng.integers(0, 2**32, (batch, heads, 2), np.uint32),
         }
         # Biases have another dtype than half types, and tests widen operands of one dtype only.
         if compute_dtype(dtype) != dtype:
             del extras["bias"]
-        for names, before, after in [((), None, None), ((), 2, 0), (tuple(extras), 1, 1)]:
+        every = tuple(extras)
+        for names, before, after, rate in [
+            ((), None, None, 0.0),
+            ((), 2, 0, 0.0),
+            (every[:-1], 1, 1, 0.0),
+            (every, 1, 1, 0.25),
+        ]:
             params = {"scale": 0.5, "before": before, "after": after, "extra_names": names}
+            params["dropout_rate"] = rate
             yield Sample((query, key, value, *(extras[name] for name in names)), params)
 
 

@@ -9,27 +9,56 @@ Shapes: query [B, T, N, H], key and value [B, S, K, H] with K a divisor of N; lo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.ops.arithmetic import add, div, mul, scaled, sub
-from funcdl.ops.bits import and_
-from funcdl.ops.comparison import ge, le, lt
+from funcdl.ops.bits import and_, shift_right_logical
+from funcdl.ops.comparison import eq, ge, le, lt
 from funcdl.ops.convert import convert_element_type
 from funcdl.ops.dot import dot_general
 from funcdl.ops.exponential import exp
 from funcdl.ops.lowering import compute_dtype
+from funcdl.ops.random_bits import threefry2x32
 from funcdl.ops.reduction import reduce_max, reduce_sum
 from funcdl.ops.select import select_n
 from funcdl.ops.shape import broadcast_in_dim, full_like, iota, reshape, transpose
+from funcdl.ops.slicing import slice_along
 
 HIDDEN = -0.7 * float(dtypes.finfo(np.float32).max)
 """The logit of a hidden key: finite, so that a query without any key averages all values."""
 
-EXTRAS = ("bias", "mask", "query_lengths", "key_lengths")
+EXTRAS = ("bias", "mask", "query_lengths", "key_lengths", "dropout_keys")
+
+
+def least_kept(rate: float) -> int:
+    """The least random word, of 32 bits, whose weight dropout at this rate leaves."""
+    return min(round(rate * 2**32), 2**32 - 1)
+
+
+def dropout(keys: Any, rate: float, shape: Sequence[int]) -> Callable[[Any], Any]:
+    """What drops a share `rate` of an array of `shape`, [B, K, N / K, T, S], and scales the rest.
+
+    The words of the pairs of row t with columns 2 i and 2 i + 1 are the two of Threefry-2x32 at the
+    counter (t, i), under the key of their head in `keys`, u32[B, N, 2]. So they depend neither on
+    how many rows and columns there are, nor on the order or the blocks in which they are visited.
+    """
+    heads = tuple(shape[:3])
+    word = np.dtype(np.uint32)
+
+    def key(i: int) -> Any:
+        half = reshape(slice_along(keys, 2, i, i + 1), new_sizes=heads)
+        return broadcast_in_dim(half, shape=tuple(shape), broadcast_dimensions=(0, 1, 2))
+
+    row, column = (iota(dtype=word, shape=tuple(shape), dimension=i) for i in (3, 4))
+    one = full_like(column, 1)
+    even, odd = threefry2x32(key(0), key(1), row, shift_right_logical(column, one))
+    words = select_n(eq(and_(column, one), one), even, odd)
+    kept = ge(words, full_like(words, least_kept(rate)))
+    return lambda x: _where(kept, scaled(x, 1 / (1 - rate)))
 
 
 def result(*operands: Any, **params: Any) -> list[Any]:
@@ -39,7 +68,7 @@ def result(*operands: Any, **params: Any) -> list[Any]:
     largest = reduce_max(logits, axes=(4,))
     weights = exp(sub(logits, _spread(largest, logits)))
     total = reduce_sum(weights, axes=(4,))
-    weights = div(weights, _spread(total, logits))
+    weights = _dropout(operands[3:], logits, params)(div(weights, _spread(total, logits)))
     out = _times_keys(weights, _wide(value), query)
     statistics = (query.shape[0], query.shape[2], query.shape[1])
     return [out, reshape(largest, new_sizes=statistics), reshape(total, new_sizes=statistics)]
@@ -53,10 +82,12 @@ def tangent(*operands: Any, **params: Any) -> list[Any]:
     query, key, value = operands[:3]
     of_query, of_key, of_value = operands[-3:]
     weights, kept = _weights(query, key, operands[3:-6], **params)
+    drop = _dropout(operands[3:-6], weights, params)
     logits = add(_products(of_query, key), _products(query, of_key))
     logits = scaled(_where(kept, logits), params["scale"])
     mean = reduce_sum(mul(weights, logits), axes=(4,))
-    logits = mul(weights, sub(logits, _spread(mean, logits)))
+    logits = drop(mul(weights, sub(logits, _spread(mean, logits))))
+    weights = drop(weights)
     return [
         add(_times_keys(logits, _wide(value), query), _times_keys(weights, _wide(of_value), query))
     ]
@@ -70,14 +101,15 @@ def gradient(*operands: Any, **params: Any) -> list[Any]:
     query, key, value = operands[:3]
     cotangent = operands[-1]
     weights, kept = _weights(query, key, operands[3:-4], **params)
-    pulled = _products(cotangent, value)
+    drop = _dropout(operands[3:-4], weights, params)
+    pulled = drop(_products(cotangent, value))
     mean = reduce_sum(mul(weights, pulled), axes=(4,))
     pulled = _where(kept, mul(weights, sub(pulled, _spread(mean, pulled))))
     pulled = scaled(pulled, params["scale"])
     return [
         _times_keys(pulled, _wide(key), query),
         _times_queries(pulled, query, key),
-        _times_queries(weights, cotangent, value),
+        _times_queries(drop(weights), cotangent, value),
     ]
 
 
@@ -134,6 +166,14 @@ def _where(kept: Any, x: Any, other: float = 0.0) -> Any:
     return x if kept is None else select_n(kept, full_like(x, other), x)
 
 
+def _dropout(extras: Sequence[Any], like: Any, params: dict[str, Any]) -> Callable[[Any], Any]:
+    rate = params["dropout_rate"]
+    if not rate:
+        return lambda x: x
+    given = dict(zip(params["extra_names"], extras, strict=True))
+    return dropout(given["dropout_keys"], rate, like.shape)
+
+
 def _weights(query: Any, key: Any, extras: Sequence[Any], **params: Any) -> tuple[Any, Any]:
     logits, kept = _logits(query, key, extras, **params)
     weights = exp(sub(logits, _spread(reduce_max(logits, axes=(4,)), logits)))
@@ -149,6 +189,7 @@ def _logits(
     before: int | None,
     after: int | None,
     extra_names: tuple[str, ...],
+    dropout_rate: float,
 ) -> tuple[Any, Any]:
     """Logits, and where they are those of keys that are seen (None: everywhere)."""
     given = dict(zip(extra_names, extras, strict=True))

@@ -12,16 +12,18 @@ from tests.runtime.cuda.environment import StubGpu, installed
 
 import funcdl as fd
 import funcdl.numpy as fnp
-from funcdl import lax
+from funcdl import lax, nn
 from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.library import attention_forward
+from funcdl.nn import attention as attention_module
 from funcdl.ops.attention import attention
 
 FORWARD, BACKWARD = "attention_forward", {"attention_query_gradient", "attention_key_gradient"}
 
 
 def attend(query: Any, key: Any, value: Any, *extras: Any, **options: Any) -> Any:
-    params = {"scale": 0.3, "before": None, "after": 0, "extra_names": ()} | options
+    params = {"scale": 0.3, "before": None, "after": 0, "extra_names": ()}
+    params |= {"dropout_rate": 0.0} | options
     return attention.bind(query, key, value, *extras, **params)[0]
 
 
@@ -49,6 +51,20 @@ def masked(query: Any, key: Any, value: Any) -> Any:
     return attend(query, key, value, mask[None, None], bias, before=4, extra_names=names)
 
 
+def dropped(query: Any, key: Any, value: Any) -> Any:
+    """With a window in which the last queries see no key."""
+    options = {"local_window_size": (2, 0), "dropout_rate": 0.4, "dropout_rng": fd.random.key(3)}
+    before, attention_module.BLOCKWISE_FROM = attention_module.BLOCKWISE_FROM, 1
+    try:
+        return nn.dot_product_attention(query, key[:, :5], value[:, :5], **options)
+    finally:
+        attention_module.BLOCKWISE_FROM = before
+
+
+def dropped_loss(query: Any, key: Any, value: Any) -> Any:
+    return fnp.sum(dropped(query, key, value) ** 2)
+
+
 PROGRAMS = {
     "forward": attend,
     "gradient": fd.value_and_grad(loss, argnums=(0, 1, 2)),
@@ -56,6 +72,8 @@ PROGRAMS = {
     "vmap": fd.vmap(lambda q, k, v: attend(q[None], k[None], v[None])),
     "scan": fd.grad(lambda q, k, v: fnp.sum(scan_of_layers(q, k, v))),
     "masked": masked,
+    "dropout": dropped,
+    "dropout, gradient": fd.value_and_grad(dropped_loss, argnums=(0, 1, 2)),
 }
 
 
@@ -70,7 +88,7 @@ def test_programs_compute_what_the_cpu_does(name: str, gpu: StubGpu) -> None:
             np.testing.assert_allclose(np.asarray(left), np.asarray(right), 1e-4, 1e-4)
     launched = {name for name, _ in gpu.compiled}
     assert FORWARD in launched
-    assert (launched >= BACKWARD) == (name in ("gradient", "scan"))
+    assert (launched >= BACKWARD) == (name in ("gradient", "scan", "dropout, gradient"))
 
 
 class Spilling(StubGpu):
@@ -135,16 +153,19 @@ PROGRAM = """
 import json
 import numpy as np
 from tests.runtime.cuda.environment import StubGpu, installed
-from tests.runtime.cuda.test_attention import inputs, loss
+from tests.runtime.cuda.test_attention import dropped_loss, inputs, loss
 import funcdl as fd
 from funcdl.kernels.triton.interpret import interpret
 
-function = fd.jit(fd.value_and_grad(loss, argnums=(0, 1, 2)))
-wanted = fd.tree.leaves(function(*inputs()))
-with installed(StubGpu(run=interpret)) as gpu:
-    found = fd.tree.leaves(function(*(fd.device_put(x, "gpu") for x in inputs())))
+differences = []
+for function in loss, dropped_loss:
+    function = fd.jit(fd.value_and_grad(function, argnums=(0, 1, 2)))
+    wanted = fd.tree.leaves(function(*inputs()))
+    with installed(StubGpu(run=interpret)) as gpu:
+        found = fd.tree.leaves(function(*(fd.device_put(x, "gpu") for x in inputs())))
     pairs = zip(found, wanted)
-    print(json.dumps([float(abs(np.asarray(a) - np.asarray(b)).max()) for a, b in pairs]))
+    differences += [float(abs(np.asarray(a) - np.asarray(b)).max()) for a, b in pairs]
+print(json.dumps(differences))
 """
 
 

@@ -117,6 +117,7 @@ def _problem(
         "after": params["after"],
         **strides,
         **lengths,
+        "dropout": params["dropout_rate"],
         "precision": config.matmul_precision,
     }
     return tuple(fields.items())

@@ -17,6 +17,7 @@
 #include "fd_gemm.h"
 #include "fd_math.h"
 #include "fd_memory.h"
+#include "fd_random.h"
 #include "fd_runtime.h"
 
 /* Layouts: queries and results [batch, queries, heads, size], keys and values [batch, keys, groups,
@@ -30,6 +31,9 @@ typedef struct {
   int64_t bias_strides[4], mask_strides[4];
   /* Into how many tasks the gradient cuts the queries of a head. */
   int64_t chunks;
+  /* Dropout leaves weights whose random word is at least so large, and scales them. */
+  uint32_t least_kept;
+  double kept_scale;
 } fd_attention_sizes;
 
 /* Queries and keys of a block. Queries are a multiple of every micro-tile's columns, and few, to
@@ -37,6 +41,12 @@ typedef struct {
 enum { FD_ATTENTION_QUERIES = 32, FD_ATTENTION_KEYS = 192 };
 /* Members of a parallel region take tasks in turn: causal ones grow along a head. */
 #define FD_ATTENTION_SHARE _Pragma("omp parallel for num_threads(fd_num_threads) schedule(static, 1)")
+
+/* The key of the random words of a head, of uint32 [batch, heads, 2]. */
+FD_INLINE const uint32_t *fd_attention_key(const fd_attention_sizes *at, const uint32_t *keys,
+                                           int64_t batch, int64_t head) {
+  return keys ? keys + (batch * at->heads + head) * 2 : NULL;
+}
 
 FD_INLINE int64_t fd_attention_min(int64_t a, int64_t b) { return a < b ? a : b; }
 FD_INLINE int64_t fd_attention_max(int64_t a, int64_t b) { return a > b ? a : b; }

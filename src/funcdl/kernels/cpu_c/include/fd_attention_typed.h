@@ -12,6 +12,7 @@ typedef struct {
   const FD_T *query, *key, *value, *bias;
   const uint8_t *mask;
   const int32_t *query_lengths, *key_lengths;
+  const uint32_t *dropout_keys;
 } FD_NAME(fd_attention_operands);
 
 /* Columns of a product with so many queries, or rows of so many elements: whole vectors. */
@@ -91,6 +92,41 @@ static inline __attribute__((unused)) void FD_NAME(fd_attention_weigh)(
   for (int64_t i = 0; i < FD_NR; i++) total[i] += sum[i];
 }
 
+/* Of `keys` keys and one panel of queries, what dropout multiplies weights by: 0, or the scale of
+ * those that stay. Key 2 i and the next one take the two words of the counter (query, i), as in
+ * ops/attention_formula.py. */
+static __attribute__((noinline, unused)) void FD_NAME(fd_attention_factors)(
+    const fd_attention_sizes *at, const uint32_t *random_key, int64_t query, int64_t key,
+    int64_t keys, FD_T *factors) {
+  const FD_T scale = (FD_T)at->kept_scale;
+  const uint32_t least = at->least_kept, key0 = random_key[0], key1 = random_key[1];
+  for (int64_t j = -(key & 1); j < keys; j += 2) {
+    FD_T pair[2][FD_NR];
+#pragma omp simd
+    for (int64_t i = 0; i < FD_NR; i++) {
+      uint32_t even, odd;
+      fd_threefry2x32(key0, key1, (uint32_t)query + (uint32_t)i, (uint32_t)((key + j) >> 1), &even,
+                      &odd);
+      pair[0][i] = even >= least ? scale : (FD_T)0;
+      pair[1][i] = odd >= least ? scale : (FD_T)0;
+    }
+    for (int64_t c = fd_attention_max(-j, 0); c < fd_attention_min(keys - j, 2); c++)
+      memcpy(factors + (j + c) * FD_NR, pair[c], sizeof pair[c]);
+  }
+}
+
+/* A tile of `keys` keys and one panel of queries, with what is dropped 0, whatever it was. */
+static inline __attribute__((unused)) void FD_NAME(fd_attention_drop)(
+    int64_t keys, const FD_T *factors, FD_T *tile, int64_t apart) {
+  for (int64_t j = 0; j < keys; j++) {
+#pragma omp simd
+    for (int64_t i = 0; i < FD_NR; i++) {
+      const FD_T factor = factors[j * FD_NR + i];
+      tile[j * apart + i] = factor == 0 ? (FD_T)0 : tile[j * apart + i] * factor;
+    }
+  }
+}
+
 /* Rows of queries from the columns of a panel; `turned` has room for the panel's transpose. */
 static inline __attribute__((unused)) void FD_NAME(fd_attention_store)(
     int64_t rows, int64_t size, const FD_T *panel, FD_T *turned, FD_T *to, int64_t apart) {
@@ -102,12 +138,14 @@ static inline __attribute__((unused)) void FD_NAME(fd_attention_store)(
 }
 
 /* The results of a block of queries, in panels, and their statistics. With `skip`, keys before the
- * first and after the last that a panel's queries see are left out. */
+ * first and after the last that a panel's queries see are left out. `factors` is a tile's memory for
+ * dropout. */
 static inline __attribute__((unused)) void FD_NAME(fd_attention_block)(
     const fd_attention_sizes *at, const FD_NAME(fd_attention_operands) *x, int64_t batch,
     int64_t head, int64_t query, int64_t rows, int skip, const FD_T *queries, FD_T *tile,
-    FD_T *result, FD_T *largest, FD_T *total) {
+    FD_T *result, FD_T *largest, FD_T *total, FD_T *factors) {
   const int64_t size = at->size, apart = at->groups * size;
+  const uint32_t *random_key = fd_attention_key(at, x->dropout_keys, batch, head);
   const int64_t first = batch * at->keys * apart + head / (at->heads / at->groups) * size;
   for (int64_t i = 0; i < FD_ATTENTION_QUERIES; i++) largest[i] = -FD_INF, total[i] = 0;
   for (int64_t i = 0; i < FD_ATTENTION_QUERIES * size; i++) result[i] = 0;
@@ -127,6 +165,10 @@ static inline __attribute__((unused)) void FD_NAME(fd_attention_block)(
                                    FD_NR);
       FD_NAME(fd_attention_weigh)(end - key, tile, &largest[row], &total[row], size,
                                   result + row * size);
+      if (random_key) {
+        FD_NAME(fd_attention_factors)(at, random_key, query + row, key, end - key, factors);
+        FD_NAME(fd_attention_drop)(end - key, factors, tile, FD_NR);
+      }
       FD_NAME(fd_gemm)(size, padded, end - key, x->value + first + key * apart, 1, apart, tile,
                        FD_NR, FD_NR, result + row * size, FD_NR, 1);
     }
@@ -161,19 +203,21 @@ static __attribute__((unused)) void FD_NAME(fd_attention)(
     const int64_t batch = task / blocks / at.heads;
     const int64_t rows = fd_attention_min(at.queries - query, rows_max);
     const int64_t elements = rows_max * (2 * size + 2) +
-                             FD_NR * (FD_ATTENTION_KEYS + fd_attention_up(size, FD_NR));
+                             FD_NR * (FD_ATTENTION_KEYS * (x.dropout_keys ? 2 : 1) +
+                                      fd_attention_up(size, FD_NR));
     FD_T *queries =
         fd_attention_memory((int64_t)sizeof(FD_T) * elements, rows < rows_max, missing);
     if (queries == NULL) continue;
     FD_T *result = queries + rows_max * size, *top = result + rows_max * size;
     FD_T *sum = top + rows_max, *tile = sum + rows_max, *turned = tile + FD_ATTENTION_KEYS * FD_NR;
+    FD_T *factors = turned + FD_NR * fd_attention_up(size, FD_NR);
     const int64_t first = (batch * at.queries + query) * apart + head * size;
     FD_NAME(fd_attention_turn)(rows, size, x.query + first, apart, at.scale, queries);
     FD_NAME(fd_attention_block)(&at, &x, batch, head, query, rows, 1, queries, tile, result, top,
-                                sum);
+                                sum, factors);
     if (FD_NAME(fd_attention_none_seen)(top, rows))
       FD_NAME(fd_attention_block)(&at, &x, batch, head, query, rows, 0, queries, tile, result, top,
-                                  sum);
+                                  sum, factors);
     for (int64_t row = 0; row < rows; row += FD_NR) {
       const int64_t some = fd_attention_min(rows - row, FD_NR);
       for (int64_t h = 0; h < size; h++) {
@@ -223,7 +267,10 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_attention_pull_chunk)(
   const FD_T *key_rows = x->key + batch * at->keys * keys_apart + group * size;
   const FD_T *value_rows = x->value + batch * at->keys * keys_apart + group * size;
   const int64_t panels = rows_max * fd_attention_up(size, FD_NR);
-  const int64_t elements = rows_max * (2 * FD_ATTENTION_KEYS + 3 * size + 3) + 3 * panels;
+  const int64_t dropping = x->dropout_keys ? FD_ATTENTION_KEYS * FD_NR : 0;
+  const int64_t elements =
+      rows_max * (2 * FD_ATTENTION_KEYS + 3 * size + 3) + 3 * panels + dropping;
+  const uint32_t *random_key = fd_attention_key(at, x->dropout_keys, batch, head);
   FD_T *weights =
       fd_attention_memory((int64_t)sizeof(FD_T) * elements, at->queries % rows_max != 0, missing);
   if (weights == NULL) return;
@@ -232,7 +279,7 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_attention_pull_chunk)(
   FD_T *turned_cotangents = turned_queries + rows_max * size;
   FD_T *sums = turned_cotangents + rows_max * size, *queries = sums + rows_max * size;
   FD_T *cotangents = queries + panels, *turned = cotangents + panels, *top = turned + panels;
-  FD_T *share = top + rows_max, *means = share + rows_max;
+  FD_T *share = top + rows_max, *means = share + rows_max, *factors = means + rows_max;
   for (int64_t i = 0; i < at->keys * width; i++) key_sums[i] = 0, value_sums[i] = 0;
   for (int64_t query = chunk * rows_max; query < at->queries; query += at->chunks * rows_max) {
     const int64_t rows = fd_attention_min(at->queries - query, rows_max);
@@ -269,8 +316,13 @@ static __attribute__((noinline, unused)) void FD_NAME(fd_attention_pull_chunk)(
         FD_NAME(fd_attention_logits)(at, x, batch, head, query + row,
                                      fd_attention_min(rows - row, FD_NR), key, keys,
                                      weights + row, rows_max);
+        if (random_key) {
+          FD_NAME(fd_attention_factors)(at, random_key, query + row, key, keys, factors);
+          FD_NAME(fd_attention_drop)(keys, factors, gradients + row, rows_max);
+        }
         FD_NAME(fd_attention_pull)(keys, top + row, share + row, means + row, weights + row,
                                    gradients + row);
+        if (random_key) FD_NAME(fd_attention_drop)(keys, factors, weights + row, rows_max);
       }
       FD_NAME(fd_gemm)(keys, width, rows, weights, rows_max, 1, cotangents, FD_NR, rows * FD_NR,
                        value_sums + key * width, width, 1);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from funcdl.kernels.triton.library.attention_dropout import kept_weights
 from funcdl.kernels.triton.library.attention_problem import Attention
 from funcdl.kernels.triton.library.language import Constant, Pointer, tl
 from funcdl.kernels.triton.library.template import Estimate, Tiles, instantiate, tiles
@@ -16,7 +17,7 @@ def attention_forward(
     mask_ptr: Pointer,
     query_lengths_ptr: Pointer,
     key_lengths_ptr: Pointer,
-    seed_ptr: Pointer,
+    dropout_keys_ptr: Pointer,
     out_ptr: Pointer,
     largest_ptr: Pointer,
     total_ptr: Pointer,
@@ -90,8 +91,9 @@ def attention_forward(
         of_bias = batch * BIAS[0] + wide_head * BIAS[1]
     if MASK is not None:
         of_mask = batch * MASK[0] + wide_head * MASK[1]
-    if DROPOUT > 0:
-        seed = tl.load(seed_ptr)
+    if DROPOUT is not None:
+        random0 = tl.load(dropout_keys_ptr + pair * 2)
+        random1 = tl.load(dropout_keys_ptr + pair * 2 + 1)
 
     # All rows see keys from `begin` to before `end` at most, and all of them see those from
     # `inside` to before `outside`: multiples of BS, but for the end of all keys.
@@ -156,10 +158,9 @@ def attention_forward(
             weights = tl.exp2(logits - new[:, None])
             shrink = tl.exp2(largest - new)
             total = total * shrink + tl.sum(weights, 1)
-            if DROPOUT > 0:
-                place = (pair.to(tl.int64) * QUERIES + rows)[:, None] * KEYS + keys[None, :]
-                kept = tl.rand(seed, place) >= DROPOUT
-                weights = tl.where(kept, weights / (1 - DROPOUT), 0.0)
+            if DROPOUT is not None:
+                kept = kept_weights(random0, random1, rows, start, BS, DROPOUT[0])
+                weights = tl.where(kept, weights * DROPOUT[1], 0.0)
             at_value = keys[:, None] * (GROUPS * SIZE) + dims[None, :]
             value_in = dims_in[None, :]
             if part != 1:
@@ -173,14 +174,19 @@ def attention_forward(
     if LONELY:  # noqa: SIM102 - Triton decides this one, the GPU the next
         # A query that sees no key averages all values, also those outside of its window.
         if tl.max(lonely.to(tl.int32), 0) > 0:
-            mean = tl.zeros([BH], tl.float32)
+            mean = tl.zeros([1 if DROPOUT is None else BT, BH], tl.float32)
             for start in range(0, KEYS, BS):
                 keys = start + tl.arange(0, BS)
                 at_value = keys[:, None] * (GROUPS * SIZE) + dims[None, :]
                 value_in = dims_in[None, :] & (keys < KEYS)[:, None]
                 value = tl.load(value_ptr + of_key + at_value, mask=value_in, other=0.0)
-                mean += tl.sum(value.to(tl.float32), 0)
-            acc = tl.where(lonely[:, None], mean[None, :], acc)
+                if DROPOUT is None:
+                    mean += tl.sum(value.to(tl.float32), 0)[None, :]
+                else:
+                    kept = kept_weights(random0, random1, rows, start, BS, DROPOUT[0])
+                    weights = kept.to(value.dtype)
+                    mean += tl.dot(weights, value, input_precision=PRECISION) * DROPOUT[1]
+            acc = tl.where(lonely[:, None], mean, acc)
             total = tl.where(lonely, KEYS, total)
 
     out = acc / total[:, None]
@@ -221,6 +227,7 @@ def kernel(problem: Attention, chosen: Tiles | None = None) -> TritonKernel:
         attention_forward,
         buffers=problem.inputs() | {"out": problem.dtype} | problem.statistics(),
         constants=problem.constants(),
+        helpers=problem.helpers(),
         programs=problem.batch * problem.heads * -(-problem.queries // chosen["BT"]),
         chosen=chosen,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from funcdl.kernels.triton.library.attention_dropout import kept_weights
 from funcdl.kernels.triton.library.attention_problem import Attention
 from funcdl.kernels.triton.library.language import Constant, Pointer, tl
 from funcdl.kernels.triton.library.template import Estimate, Tiles, instantiate, tiles
@@ -18,7 +19,7 @@ def attention_key_gradient(
     mask_ptr: Pointer,
     query_lengths_ptr: Pointer,
     key_lengths_ptr: Pointer,
-    seed_ptr: Pointer,
+    dropout_keys_ptr: Pointer,
     largest_ptr: Pointer,
     total_ptr: Pointer,
     cotangent_ptr: Pointer,
@@ -76,8 +77,6 @@ def attention_key_gradient(
         query_length = tl.load(query_lengths_ptr + batch)
     if KEY_LENGTHS:
         keys_count = keys < tl.load(key_lengths_ptr + batch)
-    if DROPOUT > 0:
-        seed = tl.load(seed_ptr)
 
     # Queries that see any of these keys are from `begin` to before `end`.
     begin = 0
@@ -98,6 +97,10 @@ def attention_key_gradient(
             of_bias = batch * BIAS[0] + wide_head * BIAS[1]
         if MASK is not None:
             of_mask = batch * MASK[0] + wide_head * MASK[1]
+        if DROPOUT is not None:
+            of_random = (batch * HEADS + head) * 2
+            random0 = tl.load(dropout_keys_ptr + of_random)
+            random1 = tl.load(dropout_keys_ptr + of_random + 1)
         for start in range(begin, end, BT):
             rows = start + tl.arange(0, BT)
             rows_in = rows < QUERIES
@@ -139,11 +142,10 @@ def attention_key_gradient(
             weights = tl.where(visible, weights, hidden)
             pulled = tl.dot(value, tl.trans(cotangent), input_precision=PRECISION)
             dropped = weights
-            if DROPOUT > 0:
-                place = (of_row + rows)[None, :] * KEYS + keys[:, None]
-                kept = tl.rand(seed, place) >= DROPOUT
-                dropped = tl.where(kept, weights / (1 - DROPOUT), 0.0)
-                pulled = tl.where(kept, pulled / (1 - DROPOUT), 0.0)
+            if DROPOUT is not None:
+                kept = tl.trans(kept_weights(random0, random1, rows, first_key, BS, DROPOUT[0]))
+                dropped = tl.where(kept, weights * DROPOUT[1], 0.0)
+                pulled = tl.where(kept, pulled * DROPOUT[1], 0.0)
             value_acc = tl.dot(
                 dropped.to(cotangent.dtype), cotangent, value_acc, input_precision=PRECISION
             )
@@ -162,7 +164,13 @@ def attention_key_gradient(
                     cotangent = tl.load(
                         cotangent_ptr + of_query + at_query, mask=query_in, other=0.0
                     )
-                    value_acc += tl.sum(cotangent.to(tl.float32), 0)[None, :] / KEYS
+                    if DROPOUT is None:
+                        value_acc += tl.sum(cotangent.to(tl.float32), 0)[None, :] / KEYS
+                    else:
+                        kept = kept_weights(random0, random1, rows, first_key, BS, DROPOUT[0])
+                        weights = tl.trans(kept).to(cotangent.dtype)
+                        dropped = tl.dot(weights, cotangent, input_precision=PRECISION)
+                        value_acc += dropped * (DROPOUT[1] / KEYS)
 
     gradient = (key_acc * SCALE).to(key.dtype)
     tl.store(key_gradient_ptr + of_key + at_key, gradient, mask=key_in)
@@ -205,6 +213,7 @@ def kernel(problem: Attention, chosen: Tiles | None = None) -> TritonKernel:
         attention_key_gradient,
         buffers=problem.inputs() | problem.statistics() | own | results,
         constants=problem.constants(),
+        helpers=problem.helpers(),
         programs=problem.batch * problem.groups * -(-problem.keys // chosen["BS"]),
         chosen=chosen,
     )

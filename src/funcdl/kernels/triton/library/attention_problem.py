@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from funcdl.core.integers import power_of_two
+from funcdl.kernels.triton.library import attention_dropout
 from funcdl.kir.ir import DotPrecision
+from funcdl.ops.attention_formula import least_kept
 
 Strides = tuple[int, int, int, int]
 
@@ -20,13 +22,13 @@ MAX_BYTES = 512
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Attention as `ops.attention` defines it, with dropout besides.
+    """Attention as `ops.attention` defines it.
 
     Query and result are [batch, queries, heads, size], key and value [batch, keys, groups, size],
     statistics float32[batch, heads, queries]. `bias` and `mask` are the elements from one position
     to the next along batch, heads, queries and keys, 0 where all share one. `before` and `after`
     say how many positions before and after its own a query sees. `dropout` is the share of weights
-    that are dropped, by the bits of a counter (Philox of ``int32 seed[1]`` and the position).
+    that are dropped, by random words (`library.attention_dropout`).
     """
 
     batch: int
@@ -92,7 +94,7 @@ class Attention:
             "mask": (self.mask is not None, np.dtype(np.bool_)),
             "query_lengths": (self.query_lengths, _INT),
             "key_lengths": (self.key_lengths, _INT),
-            "seed": (self.dropout > 0, _INT),
+            "dropout_keys": (self.dropout > 0, np.dtype(np.uint32)),
         }
         found = dict.fromkeys(("query", "key", "value"), self.dtype)
         return found | {name: dtype for name, (has, dtype) in given.items() if has}
@@ -101,6 +103,10 @@ class Attention:
     def statistics() -> dict[str, np.dtype[Any]]:
         """The buffers of the largest logit and the total of each row."""
         return {"largest": _FLOAT, "total": _FLOAT}
+
+    def helpers(self) -> tuple[Callable[..., Any], ...]:
+        """The functions that the kernels call."""
+        return attention_dropout.FUNCTIONS if self.dropout else ()
 
     def constants(self) -> dict[str, Any]:
         """The constants that all kernels of attention have, but for the sides of their tiles."""
@@ -122,7 +128,8 @@ class Attention:
             "MASK": self.mask,
             "QUERY_LENGTHS": self.query_lengths,
             "KEY_LENGTHS": self.key_lengths,
-            "DROPOUT": float(self.dropout),
+            # The least random word that leaves a weight, and what that is multiplied by.
+            "DROPOUT": (least_kept(self.dropout), 1 / (1 - self.dropout)) if self.dropout else None,
             # Whether a query may see no key at all, and not be compared with all of them.
             "LONELY": windowed and (hides or outside),
             "PRECISION": self.precision,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from funcdl.kernels.triton.library.attention_dropout import kept_weights
 from funcdl.kernels.triton.library.attention_problem import Attention
 from funcdl.kernels.triton.library.language import Constant, Pointer, tl
 from funcdl.kernels.triton.library.template import Estimate, Tiles, instantiate, tiles
@@ -18,7 +19,7 @@ def attention_query_gradient(
     mask_ptr: Pointer,
     query_lengths_ptr: Pointer,
     key_lengths_ptr: Pointer,
-    seed_ptr: Pointer,
+    dropout_keys_ptr: Pointer,
     out_ptr: Pointer,
     largest_ptr: Pointer,
     total_ptr: Pointer,
@@ -90,8 +91,9 @@ def attention_query_gradient(
         of_bias = batch * BIAS[0] + wide_head * BIAS[1]
     if MASK is not None:
         of_mask = batch * MASK[0] + wide_head * MASK[1]
-    if DROPOUT > 0:
-        seed = tl.load(seed_ptr)
+    if DROPOUT is not None:
+        random0 = tl.load(dropout_keys_ptr + pair * 2)
+        random1 = tl.load(dropout_keys_ptr + pair * 2 + 1)
 
     begin = 0
     end = KEYS
@@ -153,10 +155,9 @@ def attention_query_gradient(
                 seen = tl.load(mask_ptr + of_mask + at_mask, mask=mask_in, other=0)
                 weights = tl.where(seen != 0, weights, 0.0)
             pulled = tl.dot(cotangent, value, input_precision=PRECISION)
-            if DROPOUT > 0:
-                place = (pair.to(tl.int64) * QUERIES + rows)[:, None] * KEYS + keys[None, :]
-                kept = tl.rand(seed, place) >= DROPOUT
-                pulled = tl.where(kept, pulled / (1 - DROPOUT), 0.0)
+            if DROPOUT is not None:
+                kept = kept_weights(random0, random1, rows, start, BS, DROPOUT[0])
+                pulled = tl.where(kept, pulled * DROPOUT[1], 0.0)
             pulled = weights * (pulled - mean[:, None])
             acc = tl.dot(pulled.to(key.dtype), tl.trans(key), acc, input_precision=PRECISION)
 
@@ -189,6 +190,7 @@ def kernel(problem: Attention, chosen: Tiles | None = None) -> TritonKernel:
         attention_query_gradient,
         buffers=problem.inputs() | own | results,
         constants=problem.constants(),
+        helpers=problem.helpers(),
         programs=problem.batch * problem.heads * -(-problem.queries // chosen["BT"]),
         chosen=chosen,
     )

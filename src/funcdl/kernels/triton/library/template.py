@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,7 @@ def instantiate(
     constants: Mapping[str, Any],
     programs: int,
     chosen: Tiles,
+    helpers: Sequence[Callable[..., Any]] = (),
 ) -> TritonKernel:
     """The source and launch record of a kernel.
 
@@ -73,26 +74,33 @@ def instantiate(
             kernel does not touch with these constants may be left out.
         constants: a value for each `Constant` but the sides of blocks, which `chosen` holds.
         programs: program instances.
+        helpers: functions that the kernel calls, each after those that it calls itself.
 
     Raises:
         TypeError: a constant is missing, or no parameter of the kernel has its name.
     """
     values = {**constants, **dict(chosen.blocks)}
-    source = textwrap.dedent(inspect.getsource(function))
-    (tree,) = ast.parse(source).body
-    assert isinstance(tree, ast.FunctionDef)
+    tree, body = _parsed(function)
     wanted = {a.arg for a in tree.args.args if ast.unparse(a.annotation or a) == "Constant"}
     pointers = {a.arg for a in tree.args.args} - wanted
     parameters = [f"{buffer}_ptr" for buffer in buffers]
     if wanted != set(values) or not pointers >= set(parameters):
         found = sorted(wanted ^ set(values)) + sorted(set(parameters) - pointers)
         raise TypeError(f"{function.__name__} and its arguments disagree about {', '.join(found)}")
-    lines = source.splitlines()[tree.body[0].end_lineno :]  # behind the docstring
-    while lines and not lines[0].strip():
-        lines.pop(0)
     name = name or function.__name__
     head = [f"    {key}: tl.constexpr = {_literal(values[key])}" for key in values]
-    text_ = "\n".join([f"@triton.jit\ndef {name}({', '.join(parameters)}):", *head, *lines])
+    functions = [(name, parameters, [*head, *body])]
+    for helper in helpers:
+        own, lines = _parsed(helper)
+        taken = [
+            f"{a.arg}: tl.constexpr" if ast.unparse(a.annotation or a) == "Constant" else a.arg
+            for a in own.args.args
+        ]
+        functions.insert(-1, (helper.__name__, taken, lines))
+    text_ = "\n\n\n".join(
+        "\n".join([f"@triton.jit\ndef {own_name}({', '.join(given)}):", *lines])
+        for own_name, given, lines in functions
+    )
     return TritonKernel(
         source=f"{HEADER}{text_}\n",
         name=name,
@@ -101,6 +109,17 @@ def instantiate(
         num_stages=chosen.num_stages,
         signature={f"{b}_ptr": text.pointer_type(dtype) for b, dtype in buffers.items()},
     )
+
+
+def _parsed(function: Callable[..., Any]) -> tuple[ast.FunctionDef, list[str]]:
+    """A function's syntax, and the lines of its body without the docstring."""
+    source = textwrap.dedent(inspect.getsource(function))
+    (tree,) = ast.parse(source).body
+    assert isinstance(tree, ast.FunctionDef)
+    lines = source.splitlines()[tree.body[0].end_lineno :]
+    while lines and not lines[0].strip():
+        lines.pop(0)
+    return tree, lines
 
 
 def _literal(value: Any) -> str:
