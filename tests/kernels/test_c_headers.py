@@ -52,6 +52,9 @@ FRAGMENTS = {
     "fd_conv_dots.h",
     "fd_attention_typed.h",
     "fd_matrices_typed.h",
+    "fd_fft_typed.h",
+    "fd_fft_panel.h",
+    "fd_fft_rows.h",
 }
 HEADER_NAMES = sorted({path.name for path in include_dir().glob("*.h")} - FRAGMENTS)
 

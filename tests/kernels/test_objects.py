@@ -47,22 +47,24 @@ def test_texts_name_their_objects() -> None:
     assert names("fd_gemm_f32(1, 2)", "fd_gemm_ahead_f32(x)", "fd_pack_f32(y)") == ["gemm_f32"]
     assert names("fd_dots_f64(fd_pack_i32())") == ["dots_f64", "gemm_i32"]
     assert names("fd_attention_gradient_f32(at)") == ["gemm_f32"]
+    assert names("fd_fft_f64(sizes)") == ["fft_f64"]
 
 
 def test_all_shared_functions_are_in_an_object() -> None:
     text = "".join(path.read_text() for path in include_dir().glob("*.h"))
     shared = set(re.findall(r"^FD_SHARED .*?FD_NAME\(fd_(\w+)\)", text, re.MULTILINE))
-    assert shared == set(objects._OBJECTS) - {"gemm"}  # which calls gemm_ahead
+    assert shared == set(objects._OBJECTS) - {"gemm", "fft"}  # which call gemm_ahead and fft_task
 
 
 @pytest.mark.parametrize("short", ["f32", "f64", "i32", "u32", "i64", "u64"])
 def test_an_object_defines_its_functions_and_no_others(short: str) -> None:
     compiler = find_compiler()
     assert compiler is not None
-    functions = {f"fd_{name}_{short}" for name in objects._OBJECTS if name != "gemm"}
+    names = set(objects._OBJECTS) - {"gemm", "fft", *([] if short[0] == "f" else ["fft_task"])}
+    functions = {f"fd_{name}_{short}" for name in names}
     calls = [f"{function}()" for function in functions]
     units = shared_objects(calls, compile_flags(accepts=compiler.accepts))
-    assert {unit.name for unit in units} == {f"gemm_{short}", f"dots_{short}"}
+    assert {unit.name for unit in units} == {f"{objects._OBJECTS[name]}_{short}" for name in names}
     listing = ""
     for path in [compiler._build(unit, ".o") for unit in units]:
         listing += toolchain._capture(["nm", str(path)], None).stdout
@@ -80,6 +82,7 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "along terms": (lambda x, w: fnp.tanh(x @ w[:, :3]), (X, W)),
     "doubles": (lambda x, w: x @ w, (X.astype(np.float64), W.astype(np.float64))),
     "integers": (lambda x, w: x @ w, (X.astype(np.int32), W.astype(np.int32))),
+    "transforms": (lambda x: fnp.fft.irfft(fnp.fft.rfft(x)), (X,)),
     "attention": (fd.grad(lambda q: fnp.sum(fd.nn.dot_product_attention(q, q, q) ** 2)), (Q,)),
 }
 

@@ -24,12 +24,12 @@ from funcdl.compiler.program import (
     build_program,
     lower_groups,
 )
-from funcdl.compiler.rewrite.simplify import simplify
+from funcdl.compiler.rewrite.simplify import Compose, simplify
 from funcdl.compiler.rewrite.split_reductions import split_reductions
 from funcdl.compiler.steps import HostStep, Step
 from funcdl.config import config
 from funcdl.core.checker import check_jaxpr
-from funcdl.core.jaxpr import ClosedJaxpr, Eqn
+from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.printer import format_eqn
 from funcdl.errors import ArgumentError
 from funcdl.kir.checker import check
@@ -57,7 +57,7 @@ class Pipeline:
         donated: Sequence[bool],
         scheduler: Scheduler,
         renderer: tuple[str, Callable[[KernelProgram], str]],
-        composed: Callable[[Eqn], bool] = lambda _: False,
+        composed: Compose = lambda _: None,
         splitter: Splitter | None = None,
         library: FindLibrary | None = None,
         divide: Divide = split_reductions,

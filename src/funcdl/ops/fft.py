@@ -1,8 +1,8 @@
 """The discrete Fourier transform over the last one, two or three dimensions.
 
 Meanings are those of `jax.lax.fft`: forward transforms are not scaled, inverse ones by one over the
-number of points. The host computes them, in the operand's precision, with SciPy's port of pocketfft
-on as many threads as compiled code gets.
+number of points. Eager ones are SciPy's port of pocketfft, in the operand's precision, on as many
+threads as compiled code gets.
 """
 
 from __future__ import annotations
@@ -172,6 +172,12 @@ registry.add(
         fft,
         ("f32", "f64", *registry.COMPLEX),
         _samples,
-        {"c": "runs on the host", "triton": "runs on the host"},
+        {"c": "runs on the host if longer than 2^20", "triton": "runs on the host"},
     )
 )
+
+tabled_fft = Primitive("tabled_fft")
+"""What the compiler makes of `fft`: the operand, and a table for each dimension's transform."""
+tabled_fft.impl = lambda x, *tables, **params: _impl(x, **params)
+tabled_fft.shape = lambda x, *tables, **params: _shape(x, **params)
+tabled_fft.weak = never_weak

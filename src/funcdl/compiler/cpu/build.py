@@ -23,12 +23,14 @@ from funcdl.compiler.cpu.profiled import (
     profiled_native_step,
 )
 from funcdl.compiler.cpu.schedule import schedule_cpu
+from funcdl.compiler.fft import fourier_transform, with_tables
+from funcdl.compiler.loops import LoopStep
 from funcdl.compiler.matrices import small_matrices
 from funcdl.compiler.pipeline import Pipeline, native_segments
 from funcdl.compiler.program import Program
 from funcdl.compiler.steps import HostStep
 from funcdl.config import config
-from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.jaxpr import ClosedJaxpr, Eqn
 from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
 from funcdl.kernels.cpu_c.native import LoadedProgram, load_program
 from funcdl.kernels.cpu_c.render import render_program
@@ -46,8 +48,13 @@ def pipeline(closed: ClosedJaxpr, name: str, donated: Sequence[bool]) -> Pipelin
         donated=donated,
         scheduler=schedule_cpu,
         renderer=("c", render_program),
-        library=small_matrices,
+        library=_library,
+        composed=with_tables,
     )
+
+
+def _library(eqn: Eqn, name: str) -> LoopStep | None:
+    return small_matrices(eqn, name) or fourier_transform(eqn, name)
 
 
 def executable(pipeline: Pipeline, compiler: Compiler, key: str | None) -> Loaded:

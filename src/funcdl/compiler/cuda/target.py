@@ -35,6 +35,7 @@ from funcdl.kernels.triton.triton_kernel import TritonKernel
 from funcdl.kir.ir import Kernel
 from funcdl.kir.program import KernelProgram, all_kernels
 from funcdl.kir.schedule import Schedule
+from funcdl.ops.attention import composed
 from funcdl.runtime.cuda.buffer import CudaBuffer
 from funcdl.runtime.cuda.device import CudaDevice
 from funcdl.runtime.cuda.platform import CudaPlatform, installed_platform
@@ -95,7 +96,7 @@ class CudaProgram:
             donated=donated,
             scheduler=schedule_gpu,
             renderer=("triton", self._text),
-            composed=lambda eqn: is_attention(eqn) and not has_kernel(eqn),
+            composed=_composed,
             splitter=parts,
             library=_hand_written,
             divide=_divide,
@@ -286,6 +287,12 @@ class _Made:
         """Bytes of shared memory beyond what a program may use, and those that a thread spills."""
         metadata = self.cubin.metadata
         return max(metadata["shared"] - shared_limit, 0), int(metadata.get("spill_bytes", 0))
+
+
+def _composed(eqn: Eqn) -> ClosedJaxpr | None:
+    if is_attention(eqn) and not has_kernel(eqn):
+        return composed(eqn.primitive, [atom.aval for atom in eqn.invars], eqn.params)
+    return None
 
 
 def _hand_written(eqn: Eqn, name: str) -> list[LoweredKernel] | None:

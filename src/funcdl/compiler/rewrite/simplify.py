@@ -26,7 +26,8 @@ from funcdl.core.effects import eqn_effect
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var, last_uses
 from funcdl.core.primitive import Primitive
 from funcdl.core.pruning import live_eqns
-from funcdl.ops.attention import attention_tangent, composed
+from funcdl.ops.attention import attention_tangent
+from funcdl.ops.attention import composed as attention_composed
 from funcdl.ops.convert import convert_element_type
 from funcdl.ops.gather import gather
 from funcdl.ops.lowering import Loop, compute_dtype, reason_for_host
@@ -37,16 +38,15 @@ from funcdl.ops.window_selection import add_selected, select_in_windows
 
 Env = dict[Var, Atom]
 Rewrite = Callable[["_Simplifier", Eqn], Atom | list[Atom] | None]
+Compose = Callable[[Eqn], ClosedJaxpr | None]
 
 
-def simplify(
-    program: ClosedJaxpr, composed: Callable[[Eqn], bool] = lambda _: False
-) -> ClosedJaxpr:
+def simplify(program: ClosedJaxpr, composed: Compose = lambda _: None) -> ClosedJaxpr:
     """Inline, fold, simplify, share and prune.
 
     Args:
-        composed: says of an application of `attention`'s primitives whether the back end has no
-            function for it; its composition takes its place.
+        composed: gives the program of other primitives that takes an equation's place, where
+            the back end has no kernel for it.
     """
     jaxpr = program.jaxpr
     simplifier = _Simplifier(composed, jaxpr.constvars, program.consts)
@@ -71,7 +71,7 @@ def simplify(
 class _Simplifier:
     def __init__(
         self,
-        composed: Callable[[Eqn], bool],
+        composed: Compose,
         constvars: Sequence[Var],
         consts: Sequence[Any],
         outer_products: bool = False,
@@ -121,8 +121,10 @@ class _Simplifier:
             inner: ClosedJaxpr = eqn.params["jaxpr"]
             return self.inline(inner.jaxpr, [self._const(c) for c in inner.consts], invars)
         eqn = eqn.replace(invars=tuple(invars))
-        if eqn.primitive is attention_tangent or self._composed(eqn):
-            whole = composed(eqn.primitive, [atom.aval for atom in invars], eqn.params)
+        whole = self._composed(eqn)
+        if eqn.primitive is attention_tangent:
+            whole = attention_composed(eqn.primitive, [a.aval for a in invars], eqn.params)
+        if whole is not None:
             return self.inline(whole.jaxpr, [self._const(c) for c in whole.consts], invars)
         if isinstance(eqn.primitive.lower, Loop):
             bodies = partial(simplify, composed=self._composed)

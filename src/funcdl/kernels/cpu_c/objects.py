@@ -1,9 +1,9 @@
 """Functions of the C headers that are compiled once for all kernels.
 
-The micro-kernels of products take a compiler as long as all else in a unit, and are the same in
-all. A unit that begins with `LINKED` only declares them (FD_SHARED in fd_types.h), and is linked
-with objects that define them, which the disk cache keeps. Texts for people to read are whole
-without that line.
+The micro-kernels of products take a compiler as long as all else in a unit, Fourier transforms even
+longer, and they are the same in all. A unit that begins with `LINKED` only declares them (FD_SHARED
+in fd_types.h), and is linked with objects that define them, which the disk cache keeps. Texts for
+people to read are whole without that line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from funcdl.runtime.toolchain import Unit
 
 LINKED = "#define FD_LINKED 1\n"
 # By the names of the functions, but for the element type.
-_OBJECTS = {"gemm": "gemm", "gemm_ahead": "gemm", "pack": "gemm", "dots": "dots"}
+_OBJECTS = {
+    "gemm": "gemm",
+    "gemm_ahead": "gemm",
+    "pack": "gemm",
+    "dots": "dots",
+    "fft": "fft",
+    "fft_task": "fft",
+}
 _CALL = re.compile(rf"\bfd_({'|'.join(_OBJECTS)})_([fiu]\d+)\b")
 # fd_attention.h multiplies as well.
 _ATTENTION = re.compile(r"\bfd_attention\w*_(f\d+)\b")
@@ -36,6 +43,8 @@ def shared_objects(texts: Sequence[str], flags: Sequence[str]) -> tuple[Unit, ..
 
 def _products(name: str, short: str, flags: Sequence[str]) -> Unit:
     header = "fd_gemm.h" if short.startswith("f") else "fd_gemm_int.h"
+    if name == "fft":
+        header = "fd_fft_tasks.h"
     define = f"#define FD_OBJECT_{name.upper()}_{short.upper()} 1\n"
     source = f'{LINKED}{define}#include "{header}"\n'
     return Unit(source, tuple(flags), f"{name}_{short}", (include_dir(),))
