@@ -147,6 +147,6 @@ def test_what_c_lacks_runs_on_the_host(name: str, dtype: str) -> None:
     with config.override(backend="cpu"):
         lowered = f.lower(*map(Array, sample.args))
     words = [line.split()[0] for line in lowered.as_text("kernels").splitlines() if line]
-    is_small = name == "fft" or reason == HOST_IF_LARGE["c"] and not dtype.startswith("c")
+    is_small = name == "fft" or (reason == HOST_IF_LARGE["c"] and not dtype.startswith("c"))
     # The simplifier may leave nothing of an identity.
     assert not words or ("host" in words) == (reason is not None and not is_small), (reason, words)
