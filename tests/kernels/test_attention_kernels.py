@@ -88,7 +88,9 @@ ODD: dict[str, dict[str, Any]] = {
     "plain": {},
     "causal": {"after": 0},
     "extras": {"before": 256, "after": 0, "mask": True, "bias": True},
-    "dropout": {"before": 256, "after": 0, "mask": True, "bias": True, "dropout": 0.1},
+    "dropout": {"dropout": 0.1},
+    "dropout_causal": {"after": 0, "dropout": 0.1},
+    "dropout_extras": {"before": 256, "after": 0, "mask": True, "bias": True, "dropout": 0.1},
     "lengths": {"query_lengths": True, "key_lengths": True},
 }
 

@@ -160,7 +160,7 @@ def attention_forward(
             total = total * shrink + tl.sum(weights, 1)
             if DROPOUT is not None:
                 kept = kept_weights(random0, random1, rows, start, BS, DROPOUT[0])
-                weights = tl.where(kept, weights * DROPOUT[1], 0.0)
+                weights = tl.where(kept, weights, 0.0)
             at_value = keys[:, None] * (GROUPS * SIZE) + dims[None, :]
             value_in = dims_in[None, :]
             if part != 1:
@@ -185,11 +185,13 @@ def attention_forward(
                 else:
                     kept = kept_weights(random0, random1, rows, start, BS, DROPOUT[0])
                     weights = kept.to(value.dtype)
-                    mean += tl.dot(weights, value, input_precision=PRECISION) * DROPOUT[1]
+                    mean += tl.dot(weights, value, input_precision=PRECISION)
             acc = tl.where(lonely[:, None], mean, acc)
             total = tl.where(lonely, KEYS, total)
 
     out = acc / total[:, None]
+    if DROPOUT is not None:
+        out = out * DROPOUT[1]
     tl.store(out_ptr + of_query + at_query, out.to(query.dtype), mask=rows_in & dims_in[None, :])
     at_row = pair.to(tl.int64) * QUERIES + rows
     largest = tl.where(lonely, HIDDEN, largest / LOG2_E)

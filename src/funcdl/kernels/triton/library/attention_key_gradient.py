@@ -144,7 +144,7 @@ def attention_key_gradient(
             dropped = weights
             if DROPOUT is not None:
                 kept = tl.trans(kept_weights(random0, random1, rows, first_key, BS, DROPOUT[0]))
-                dropped = tl.where(kept, weights * DROPOUT[1], 0.0)
+                dropped = tl.where(kept, weights, 0.0)
                 pulled = tl.where(kept, pulled * DROPOUT[1], 0.0)
             value_acc = tl.dot(
                 dropped.to(cotangent.dtype), cotangent, value_acc, input_precision=PRECISION
@@ -170,8 +170,10 @@ def attention_key_gradient(
                         kept = kept_weights(random0, random1, rows, first_key, BS, DROPOUT[0])
                         weights = tl.trans(kept).to(cotangent.dtype)
                         dropped = tl.dot(weights, cotangent, input_precision=PRECISION)
-                        value_acc += dropped * (DROPOUT[1] / KEYS)
+                        value_acc += dropped / KEYS
 
+    if DROPOUT is not None:
+        value_acc = value_acc * DROPOUT[1]
     gradient = (key_acc * SCALE).to(key.dtype)
     tl.store(key_gradient_ptr + of_key + at_key, gradient, mask=key_in)
     tl.store(value_gradient_ptr + of_key + at_key, value_acc.to(value.dtype), mask=key_in)
