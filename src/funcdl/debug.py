@@ -149,7 +149,7 @@ def _check_format(fmt: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None
     try:
         _Checker().vformat(fmt, args, kwargs)
     except (ArgumentError, IndexError, KeyError, ValueError) as error:
-        reason = str(error)
+        reason = error.reason if isinstance(error, ArgumentError) else str(error)
         if isinstance(error, KeyError):
             reason = f"there is no argument {error}"
         elif isinstance(error, IndexError):

@@ -6,20 +6,97 @@ TypeError`` keeps working.
 
 from __future__ import annotations
 
+import inspect
+import re
+import sys
+import types
+
+_PACKAGE = __name__.partition(".")[0]
+# Where functions are that call others of the same kind, which then name themselves.
+_NAMESPACES = ("control", "image", "lax", "nn", "numpy", "ops", "optim", "random", "scipy")
+# Packages that the library calls, and that call it back.
+_HELPERS = frozenset({"contextlib", "functools", "ml_dtypes", "numpy", "opt_einsum", "optree"})
+
 
 class FuncdlError(Exception):
     """Base class of all errors that a user's program can cause."""
 
+    @property
+    def reason(self) -> str:
+        """The message, without the name that `OperandError` puts in front of it."""
+        return str(self)
 
-class ShapeError(FuncdlError, TypeError, ValueError):
+
+class OperandError(FuncdlError):
+    """Base class of errors in what a function was given.
+
+    A message that names another function than the user called, because that one is made of others,
+    gets the name of the user's in front: ``hstack: concatenate: shapes must be ...``.
+    """
+
+    def __init__(self, *args: object) -> None:
+        """As of any exception; the first argument is the message."""
+        self._reason = str(args[0]) if args else ""
+        if args and isinstance(args[0], str):
+            name = _called(sys._getframe(1))
+            if name is not None and not _names(args[0], name):
+                args = (f"{name}: {args[0]}", *args[1:])
+        super().__init__(*args)
+
+    @property
+    def reason(self) -> str:
+        """The message, without the name in front."""
+        return self._reason
+
+
+def _called(frame: types.FrameType | None) -> str | None:
+    """The public function that the user's code called, where the call stack has one.
+
+    A function that the library itself calls for the user, as for an operator, is none.
+    """
+    found = None
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__"))
+        package, _, path = module.partition(".")
+        if package == _PACKAGE and path.partition(".")[0] in _NAMESPACES:
+            name = frame.f_code.co_qualname
+            if name.rpartition(".")[2].startswith("__"):
+                found = None
+            elif _is_public(module, frame):
+                found = frame.f_code.co_name
+        elif package != _PACKAGE and package not in _HELPERS:
+            break
+        frame = frame.f_back
+    return found
+
+
+def _is_public(module: str, frame: types.FrameType) -> bool:
+    """Whether a call is one of a function that users can name, not of a helper's namesake."""
+    name = frame.f_code.co_name
+    # Functions of lower layers are public through the namespaces of higher ones.
+    higher = (f"{_PACKAGE}.{path}" for path in ("lax", "nn"))
+    for place in map(sys.modules.get, (module, module.rpartition(".")[0], *higher)):
+        if name in getattr(place, "__all__", ()):
+            function = inspect.unwrap(vars(place).get(name, _is_public))
+            if getattr(function, "__code__", frame.f_code) is frame.f_code:
+                return True
+    return False
+
+
+def _names(message: str, name: str) -> bool:
+    """Whether a message says that it is about a function."""
+    return re.search(rf"(^|\bof )(funcdl[\w.]*\.)?{re.escape(name)}\b", message) is not None
+
+
+class ShapeError(OperandError, TypeError, ValueError):
     """Operands whose shapes do not fit the operation (NumPy raises the one, JAX either)."""
 
 
-class DtypeError(FuncdlError, TypeError):
+class DtypeError(OperandError, TypeError):
     """Operands whose element types do not fit the operation."""
 
 
-class ArgumentError(FuncdlError, ValueError):
+class ArgumentError(OperandError, ValueError):
     """An argument with a value that the function does not take."""
 
 
@@ -27,7 +104,7 @@ class AxisNameError(FuncdlError, NameError):
     """A collective over an axis whose name is not in scope."""
 
 
-class LeafTypeError(FuncdlError, TypeError):
+class LeafTypeError(OperandError, TypeError):
     """A pytree leaf that is no array and cannot become one."""
 
 

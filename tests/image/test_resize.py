@@ -125,8 +125,8 @@ MISTAKES: dict[str, tuple[Any, type[FuncdlError], str]] = {
     "method": (
         lambda: image.resize(X, (2, 2, 3), "bicubics"),
         ArgumentError,
-        "method must be one of nearest, linear, bilinear, trilinear, triangle, lanczos3, lanczos5,"
-        " cubic, bicubic, tricubic, cubic-pytorch, bicubic-pytorch, area; got 'bicubics'",
+        "resize: method must be one of nearest, linear, bilinear, trilinear, triangle, lanczos3, "
+        "lanczos5, cubic, bicubic, tricubic, cubic-pytorch, bicubic-pytorch, area; got 'bicubics'",
     ),
     "shape": (
         lambda: image.resize(X, (2, 2), "linear"),

@@ -297,10 +297,13 @@ def test_primitives_by_name() -> None:
     assert lax.add_p.name == "add" and lax.while_p.name == "while" and lax.cond_p.name == "cond"
     with pytest.raises(AttributeError) as caught:
         lax.psend_p  # noqa: B018
-    assert str(caught.value) == "module 'funcdl.lax' has no primitive 'psend_p'"
+    assert str(caught.value) == "module 'funcdl.lax' has no attribute 'psend_p'"
     with pytest.raises(AttributeError) as caught:
         lax.rng_uniform  # noqa: B018
-    assert str(caught.value) == "module 'funcdl.lax' has no attribute 'rng_uniform'"
+    assert str(caught.value) == (
+        "module 'funcdl.lax' has no attribute 'rng_uniform', unlike JAX: draws from a hidden "
+        "state, which no pure function can have; use funcdl.random.uniform"
+    )
 
 
 def test_barrier_keeps_computations_apart() -> None:
@@ -366,7 +369,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: lax.dot(F32, F32.T, precision="exact"),
         ArgumentError,
-        "dot_general: precision must be None, a lax.Precision or its name ('default', 'high', "
+        "dot: dot_general: precision must be None, a lax.Precision or its name ('default', 'high', "
         "'highest'), a pair of these, or a dot algorithm; got 'exact'",
     ),
     (
@@ -395,18 +398,19 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: lax.ragged_dot(ROWS, MATRICES, SIZES[:3]),
         ShapeError,
-        "ragged_dot_general: rhs f32[4,3,2] must have size 3 along dimension 0, one for each of "
-        "group_sizes",
+        "ragged_dot: ragged_dot_general: rhs f32[4,3,2] must have size 3 along dimension 0, one "
+        "for each of group_sizes",
     ),
     (
         lambda: lax.ragged_dot(ROWS, MATRICES, ROWS[0]),
         DtypeError,
-        "ragged_dot_general: group_sizes must be integers, got f32[3]",
+        "ragged_dot: ragged_dot_general: group_sizes must be integers, got f32[3]",
     ),
     (
         lambda: lax.ragged_dot(ROWS, MATRICES, SIZES, group_offset=SIZES[:1]),  # type: ignore[arg-type]
         ArgumentError,
-        "ragged_dot_general: group_offset must be None; slice rhs and group_sizes instead",
+        "ragged_dot: ragged_dot_general: group_offset must be None; slice rhs and group_sizes "
+        "instead",
     ),
     (
         lambda: lax.rng_bit_generator(np.arange(2, dtype=np.uint32), (3,)),

@@ -308,7 +308,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: fnp.ones(6).reshape(2.0, 3),
         ShapeError,
-        "shape must be an integer or a sequence of them, got (2.0, 3)",
+        "reshape: shape must be an integer or a sequence of them, got (2.0, 3)",
     ),
     (
         lambda: fnp.ones((2, 3)).sum(2),
@@ -365,7 +365,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: fnp.zeros((2, -1)),
         ShapeError,
-        "shape must have no negative sizes, got (2, -1)",
+        "zeros: shape must have no negative sizes, got (2, -1)",
     ),
     (
         lambda: fnp.array([[1], [1, 2]]),

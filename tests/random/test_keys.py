@@ -108,17 +108,17 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "uniform: one key is needed, got an array of them of shape (3,); use vmap over keys, or "
         "take one: keys[0]",
     ),
-    (lambda: random.key(1.5), DtypeError, "seed must be an integer, got ~f32[]"),
+    (lambda: random.key(1.5), DtypeError, "key: seed must be an integer, got ~f32[]"),
     (
         lambda: random.key(fnp.arange(3)),
         ShapeError,
-        "seed must be a scalar, got i32[3]; for several keys, use split, or vmap over seeds",
+        "key: seed must be a scalar, got i32[3]; for several keys, use split, or vmap over seeds",
     ),
-    (lambda: random.key(2**64), ArgumentError, f"seed must fit in 64 bits, got {2**64}"),
+    (lambda: random.key(2**64), ArgumentError, f"key: seed must fit in 64 bits, got {2**64}"),
     (
         lambda: random.key(0, impl="rbg"),
         ArgumentError,
-        "impl must be 'threefry2x32' or None, got 'rbg'",
+        "key: impl must be 'threefry2x32' or None, got 'rbg'",
     ),
     (
         lambda: random.wrap_key_data(fnp.zeros(3, "uint32")),

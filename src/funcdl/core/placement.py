@@ -42,7 +42,7 @@ def device_put(
         try:
             array = as_array(leaf)
         except LeafTypeError as error:
-            raise LeafTypeError(f"device_put: x{tree.format_path(path)}: {error}") from None
+            raise LeafTypeError(f"device_put: x{tree.format_path(path)}: {error.reason}") from None
         stays = isinstance(array, Tracer) or (array is leaf and device is None)
         return array if stays else array.to_device(target)
 

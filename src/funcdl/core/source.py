@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -57,6 +57,11 @@ class _Place(threading.local):
 place = _Place()
 """`place.scope` is the path of the named scopes entered; `place.line`, where set, the line of an
 equation that is being run again, by which the equations that come from it are known too."""
+
+
+def name_frames(function: Any, name: str) -> None:
+    """Let the frames of a generated function have its public name, by which errors know it."""
+    function.__code__ = function.__code__.replace(co_name=name, co_qualname=name)
 
 
 def stacklevel() -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from funcdl.core.primitive import Primitive
+from funcdl.core.source import name_frames
 from funcdl.ops import registry
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -14,6 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def publish(function: F, name: str, doc: str) -> F:
     """The function as `funcdl.lax` shows it: under a name of that module, documented."""
     function.__name__ = function.__qualname__ = name
+    name_frames(function, name)
     function.__module__ = "funcdl.lax"
     function.__doc__ = doc
     return function

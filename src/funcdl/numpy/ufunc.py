@@ -15,6 +15,7 @@ import numpy as np
 from funcdl.core import dtypes
 from funcdl.core.array import Array
 from funcdl.core.primitive import Primitive
+from funcdl.core.source import name_frames
 from funcdl.core.trace import EvalTrace, context
 from funcdl.errors import DtypeError
 from funcdl.numpy.promotion import array, broadcast_shapes, convert, promote, strong
@@ -176,6 +177,7 @@ def _errors(rules: Rules) -> str:
 
 def _publish(function: F, name: str, text: str, facts: str, errors: str) -> F:
     function.__name__ = function.__qualname__ = name
+    name_frames(function, name)
     function.__module__ = "funcdl.numpy"
     raises = f"\n\nRaises:\n  LeafTypeError: an operand is no array or scalar.{errors}"
     function.__doc__ = f"{text}\n\nAs `numpy.{name}`. {facts}{raises}"

@@ -98,7 +98,7 @@ def as_arrays(name: str, value: Any, transform: str) -> tuple[list[Any], tree.Tr
             if type(x) is Array:
                 _ = x.value
         except (LeafTypeError, DeletedArrayError) as error:
-            raise type(error)(f"{transform}: argument {path}: {error}") from None
+            raise type(error)(f"{transform}: argument {path}: {error.reason}") from None
     raise AssertionError(transform)
 
 
@@ -116,7 +116,7 @@ def flatten_output(value: Any, transform: str, name: str) -> tuple[list[Any], tr
         except LeafTypeError as error:
             path = tree.format_path(tree.paths(treedef)[i])
             raise LeafTypeError(
-                f"{transform} requires {name} to return arrays; output{path}: {error}"
+                f"{transform} requires {name} to return arrays; output{path}: {error.reason}"
             ) from None
     return arrays, treedef
 

@@ -173,7 +173,7 @@ def _result(fun: HostFunction, number: int, value: Any, wanted: ShapedArray) -> 
     try:
         x = as_array(value)
     except LeafTypeError as error:
-        raise LeafTypeError(f"{fun.title}: result {number}: {error}") from None
+        raise LeafTypeError(f"{fun.title}: result {number}: {error.reason}") from None
     if x.shape != wanted.shape:
         raise ShapeError(
             f"{fun.title} returned {x.aval} as result {number}, where result_shape_dtypes says "

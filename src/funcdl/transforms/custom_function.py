@@ -117,7 +117,7 @@ def derivative_leaves(who: str, what: str, value: Any) -> tuple[list[Any], tree.
         try:
             found.append(from_user(leaf))
         except LeafTypeError as error:
-            raise LeafTypeError(f"{who} must return arrays; {path}: {error}") from None
+            raise LeafTypeError(f"{who} must return arrays; {path}: {error.reason}") from None
     return found, treedef
 
 
