@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from funcdl.absent import absent_name
 from funcdl.core.garbage_collection import paused
 
 with paused():
@@ -132,7 +133,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"funcdl.{name}")
     if name in _OF_PROFILING:
         return getattr(importlib.import_module("funcdl.profiling"), name)
-    raise AttributeError(f"module 'funcdl' has no attribute {name!r}")
+    raise absent_name(__name__, name)
 
 
 def __dir__() -> list[str]:

@@ -7,6 +7,7 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from funcdl.absent import getter
 from funcdl.core import tree
 from funcdl.core.array import Array, aval_of
 from funcdl.core.placement import live_arrays
@@ -14,6 +15,8 @@ from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, LeafTypeError
 from funcdl.transforms import callback as host
 from funcdl.transforms.arguments import as_arrays, function_name
+
+__getattr__ = getter(__name__)
 
 __all__ = ["callback", "print", "print_live_arrays"]
 

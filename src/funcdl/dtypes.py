@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from funcdl.absent import getter
 from funcdl.core.dtypes import (
     as_dtype,
     bfloat16,
@@ -16,6 +17,8 @@ from funcdl.core.dtypes import (
     issubdtype,
 )
 from funcdl.core.lattice import lattice_type, promote_types, result_type
+
+__getattr__ = getter(__name__)
 
 __all__ = [
     "bfloat16",

@@ -9,6 +9,7 @@ from typing import Any
 import optree
 
 from funcdl import tree
+from funcdl.absent import getter
 from funcdl.core.tree import NAMESPACE, LeafTest, TreeDef
 from funcdl.core.tree_keys import (
     DictKey,
@@ -28,6 +29,8 @@ from funcdl.tree import (
     register_pytree_with_keys_class,
     register_static,
 )
+
+__getattr__ = getter(__name__)
 
 __all__ = [
     "DictKey",

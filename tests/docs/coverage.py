@@ -1,7 +1,7 @@
 """docs/coverage.md, made from the public namespaces, JAX's names and the primitives' registry.
 
 JAX's names are kept in docs/coverage_names.json, so that the page can be made without JAX; why a
-name is left out is in docs/coverage_notes.toml, where a key may be a pattern (``"*_p"``).
+name is left out is in src/funcdl/absent.toml, where a key may be a pattern (``"*_p"``).
 Arguments that a function has in JAX only are listed there too.
 """
 
@@ -14,14 +14,17 @@ import json
 import operator
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tests.docs.documents import DOCS
 from tests.ops.table import OPS, reason_missing
 
+from funcdl import absent
+
 PAGE = DOCS / "coverage.md"
 NAMES = DOCS / "coverage_names.json"
-NOTES = DOCS / "coverage_notes.toml"
+NOTES = Path(absent.__file__).with_suffix(".toml")
 NAMESPACES = (
     "jax",
     "jax.lax",

@@ -46,6 +46,7 @@ def test_no_note_is_stale() -> None:
     notes = tomllib.loads(coverage.NOTES.read_text())
     names = coverage.stored_names()
     del notes["arguments"]
+    notes = {name: table for name, table in notes.items() if not name.startswith("funcdl")}
     assert set(notes) <= set(coverage.NAMESPACES)
     for namespace, table in notes.items():
         gap = coverage.missing(namespace, names[namespace])

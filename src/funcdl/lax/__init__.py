@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from funcdl.absent import absent_name
 from funcdl.control import (
     associative_scan,
     composite,
@@ -240,7 +241,7 @@ def __getattr__(name: str) -> Any:
         return find_primitive(name)
     if name == "linalg":
         return importlib.import_module("funcdl.lax.linalg")
-    raise AttributeError(f"module 'funcdl.lax' has no attribute {name!r}")
+    raise absent_name(__name__, name)
 
 
 __all__ = [

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 
+from funcdl.absent import absent_name
 from funcdl.control.cond import cond_primitive
 from funcdl.control.scan_primitive import scan_loop
 from funcdl.control.while_loop import while_primitive
@@ -36,5 +37,5 @@ def find_primitive(name: str) -> Primitive:
     """
     table = primitive_table()
     if name not in table:
-        raise AttributeError(f"module 'funcdl.lax' has no primitive {name!r}")
+        raise absent_name("funcdl.lax", name)
     return table[name]

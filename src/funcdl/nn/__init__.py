@@ -26,6 +26,7 @@ Designs rejected:
 
 from __future__ import annotations
 
+from funcdl.absent import getter
 from funcdl.nn import initializers
 from funcdl.nn.activations import (
     celu,
@@ -71,6 +72,8 @@ from funcdl.nn.scaled_dot_general import scaled_dot_general
 from funcdl.nn.scaled_matmul import scaled_matmul
 from funcdl.nn.standardize import standardize
 from funcdl.scipy.special.normalized import log_softmax, logmeanexp, logsumexp, softmax
+
+__getattr__ = getter(__name__)
 
 __all__ = [
     "BlockScaleConfig",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from funcdl.absent import absent_name
 from funcdl.core.array import Array
 from funcdl.numpy import (
     arithmetic,
@@ -126,7 +127,7 @@ def __getattr__(name: str) -> Any:
     if name in ("fft", "linalg"):
         return importlib.import_module(f"funcdl.numpy.{name}")
     if name not in _MODULES:
-        raise AttributeError(f"module 'funcdl.numpy' has no attribute {name!r}")
+        raise absent_name(__name__, name)
     value = getattr(importlib.import_module(f"funcdl.numpy.{_MODULES[name]}"), name)
     globals()[name] = value
     return value

@@ -26,6 +26,7 @@ Designs rejected:
 
 from __future__ import annotations
 
+from funcdl.absent import getter
 from funcdl.optim.adam import ScaleByAdamState, adam, adamw, scale_by_adam
 from funcdl.optim.base import (
     EmptyState,
@@ -38,6 +39,8 @@ from funcdl.optim.clipping import clip, clip_by_global_norm, global_norm
 from funcdl.optim.learning_rate import ScaleByScheduleState, Schedule, scale_by_learning_rate
 from funcdl.optim.sgd import TraceState, sgd, trace
 from funcdl.optim.weight_decay import add_decayed_weights
+
+__getattr__ = getter(__name__)
 
 __all__ = [
     "EmptyState",

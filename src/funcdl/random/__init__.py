@@ -6,6 +6,7 @@ depends on the machine, and their keys do not split into independent ones under 
 
 from __future__ import annotations
 
+from funcdl.absent import getter
 from funcdl.random.continuous import (
     cauchy,
     double_sided_maxwell,
@@ -56,6 +57,8 @@ from funcdl.random.samplers import (
     uniform,
 )
 from funcdl.random.selections import categorical, choice, permutation
+
+__getattr__ = getter(__name__)
 
 __all__ = [
     "KeyArray",

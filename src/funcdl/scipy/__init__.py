@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from funcdl.absent import absent_name
+
 _SUBMODULES = frozenset(
     {
         *("cluster", "fft", "integrate", "interpolate", "linalg", "ndimage", "optimize", "signal"),
@@ -17,7 +19,7 @@ def __getattr__(name: str) -> ModuleType:
     # Each comes when it is first named.
     if name in _SUBMODULES:
         return importlib.import_module(f"funcdl.scipy.{name}")
-    raise AttributeError(f"module 'funcdl.scipy' has no attribute {name!r}")
+    raise absent_name(__name__, name)
 
 
 def __dir__() -> list[str]:

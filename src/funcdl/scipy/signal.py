@@ -10,10 +10,13 @@ import numpy as np
 
 import funcdl.numpy as fnp
 from funcdl import lax
+from funcdl.absent import getter
 from funcdl.core import dtypes
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.promotion import promote_inexact
 from funcdl.numpy.reductions import normalize_axis
+
+__getattr__ = getter(__name__)
 
 __all__ = ["convolve", "convolve2d", "correlate", "correlate2d", "detrend", "fftconvolve"]
 

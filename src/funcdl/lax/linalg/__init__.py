@@ -7,6 +7,7 @@ LAPACK finds none), the results for that matrix are NaN, and nothing is raised.
 
 from __future__ import annotations
 
+from funcdl.absent import getter
 from funcdl.lax.linalg.eigen import eig, eigh, hessenberg, schur, tridiagonal
 from funcdl.lax.linalg.factorizations import (
     cholesky,
@@ -19,6 +20,8 @@ from funcdl.lax.linalg.factorizations import (
 from funcdl.lax.linalg.polar import qdwh
 from funcdl.lax.linalg.products import householder_product, ormqr, symmetric_product
 from funcdl.lax.linalg.systems import triangular_solve, tridiagonal_solve
+
+__getattr__ = getter(__name__)
 
 __all__ = [
     "cholesky",

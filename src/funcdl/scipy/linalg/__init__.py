@@ -6,6 +6,7 @@ that let SciPy overwrite its operands, or check them, have no effect.
 
 from __future__ import annotations
 
+from funcdl.absent import getter
 from funcdl.scipy.linalg.factorizations import (
     cho_factor,
     cho_solve,
@@ -25,6 +26,8 @@ from funcdl.scipy.linalg.factorizations import (
 )
 from funcdl.scipy.linalg.forms import block_diag, toeplitz
 from funcdl.scipy.linalg.functions import expm, expm_frechet, polar, sqrtm
+
+__getattr__ = getter(__name__)
 
 __all__ = [
     "block_diag",

@@ -10,9 +10,12 @@ from typing import Any
 
 import funcdl.numpy as fnp
 from funcdl import lax
+from funcdl.absent import getter
 from funcdl.core import dtypes, tree
 from funcdl.errors import ShapeError, TreeError
 from funcdl.numpy.promotion import promote_inexact, strong
+
+__getattr__ = getter(__name__)
 
 __all__ = ["bicgstab", "cg"]
 

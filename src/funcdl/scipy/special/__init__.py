@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from funcdl.absent import getter
 from funcdl.scipy.special import normalized
 from funcdl.scipy.special.bessel import i0, i0e, i1, i1e
 from funcdl.scipy.special.entropy import (
@@ -54,6 +55,8 @@ from funcdl.scipy.special.normal import (
     ndtri,
 )
 from funcdl.scipy.special.normalized import logsumexp
+
+__getattr__ = getter(__name__)
 
 __all__ = [
     "bernoulli",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from funcdl.absent import absent_name
 from funcdl.scipy.stats.samples import ModeResult, mode, rankdata, sem
 
 __all__ = ["ModeResult", "mode", "rankdata", "sem"]
@@ -29,7 +30,7 @@ def __getattr__(name: str) -> ModuleType:
     # Each comes when it is first named.
     if name in _DISTRIBUTIONS:
         return importlib.import_module(f"funcdl.scipy.stats.{name}")
-    raise AttributeError(f"module 'funcdl.scipy.stats' has no attribute {name!r}")
+    raise absent_name(__name__, name)
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,77 @@
+"""Names that JAX and other libraries have: what AttributeError says of them."""
+
+from __future__ import annotations
+
+import importlib
+import operator
+import re
+import subprocess
+import sys
+import tomllib
+from types import SimpleNamespace
+
+import pytest
+from tests.docs import coverage
+
+import funcdl as fd
+
+TABLE = tomllib.loads(coverage.NOTES.read_text())
+OTHERS = {place: names for place, names in TABLE.items() if place.startswith("funcdl")}
+
+MESSAGES = {
+    "pmap": ", unlike JAX: one device: vmap with an axis name has the same collectives",
+    "export": ", unlike JAX: programs are kept as source and shared objects, not as StableHLO",
+    "tree_map": ": use tree.map",
+    "stop_gradient": ": use funcdl.lax.stop_gradient",
+    "numpy.float8_e4m3fn": ", unlike JAX: there are no dtypes of 8 bits or fewer",
+    "numpy.trapz": ": use trapezoid",
+    "numpy.softmax": ": use funcdl.nn.softmax",
+    "lax.psend": ", unlike JAX: one device: no other process to send to",
+    "lax.einsum": ": use funcdl.numpy.einsum",
+    "nn.Linear": ": layers are functions of their parameters: linear_init and linear_apply",
+    "random.shuffle": ": use permutation",
+    "scipy.special.hyp2f1": ", unlike JAX: not there yet",
+    "nowhere": "",
+    "numpy._hidden": "",
+    "numpy.linalg.nowhere": None,
+}
+
+
+@pytest.mark.parametrize("path", MESSAGES)
+def test_the_message(path: str) -> None:
+    place, _, name = f"funcdl.{path}".rpartition(".")
+    module = importlib.import_module(place)
+    assert not hasattr(module, name)
+    with pytest.raises(AttributeError) as refused:
+        getattr(module, name)
+    assert (refused.value.name, refused.value.obj) == (name, module)
+    advice = MESSAGES[path]
+    if advice is not None:
+        assert str(refused.value) == f"module {place!r} has no attribute {name!r}{advice}"
+
+
+@pytest.mark.parametrize("place", [place for place in TABLE if place != "arguments"])
+def test_every_reason_is_shown(place: str) -> None:
+    module = coverage.ours(place) if place.startswith("jax") else importlib.import_module(place)
+    if module is None:
+        pytest.skip("the whole module is left out")
+    for name, advice in TABLE[place].items():
+        if "*" not in name:
+            with pytest.raises(AttributeError, match=re.escape(advice)):
+                getattr(module, name)
+
+
+@pytest.mark.parametrize("place", OTHERS)
+def test_what_is_to_be_used_exists(place: str) -> None:
+    for advice in OTHERS[place].values():
+        names = re.findall(r"funcdl(?:\.[a-z]\w*)+", advice)
+        names += [
+            f"{place}.{name}" for name in re.findall(r"^use ((?!x\.|funcdl)[a-z][\w.]*)", advice)
+        ]
+        for name in names:
+            operator.attrgetter(name)(SimpleNamespace(funcdl=fd))
+
+
+def test_submodules_are_imported_as_ever() -> None:
+    code = "from funcdl import compiler, kir; import funcdl; print(hasattr(funcdl, 'nothing'))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
