@@ -14,12 +14,16 @@ def test_interpreted_values_agree_with_reference(dtype: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["i8", "i16", "i64", "u8", "u16", "u32", "u64", "bf16", "f64"])
+@pytest.mark.parametrize(
+    "dtype", ["i8", "i16", "i64", "u8", "u16", "u32", "u64", "bf16", "f16", "f64"]
+)
 def test_interpreted_values_of_other_dtypes(dtype: str) -> None:
     assert run("interpret", dtype) == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["bool", "i8", "i32", "i64", "u8", "u32", "u64", "f32", "f64"])
+@pytest.mark.parametrize(
+    "dtype", ["bool", "i8", "i32", "i64", "u8", "u32", "u64", "bf16", "f16", "f32", "f64"]
+)
 def test_all_forms_compile(dtype: str) -> None:
     assert run("compile", dtype) == []

@@ -56,13 +56,11 @@ class Pointwise:
 
     An operand of rank 0 beside others of higher rank gives its one element to all. `rule(builder,
     values, operand avals, output number, params)` returns the value. Values of half precision
-    arrive and leave as float32. An equation with an operand or output dtype outside of `dtypes` has
-    no kernel form and runs on the host.
+    arrive and leave as float32.
     """
 
     rule: Callable[[KernelBuilder, list[int], list[ShapedArray], int, dict[str, Any]], int]
     cost: Callable[[], int]
-    dtypes: frozenset[np.dtype[Any]] = KERNEL_DTYPES
 
 
 @record
@@ -152,8 +150,6 @@ def reason_for_host(form: Any, types: Collection[np.dtype[Any]]) -> str:
         return "it has no kernel form"
     if not KERNEL_DTYPES.issuperset(types):
         return "kernels have no complex numbers"
-    if isinstance(form, Pointwise) and not form.dtypes.issuperset(types):
-        return "kernels leave this dtype to the host"
     return ""
 
 

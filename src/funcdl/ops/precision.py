@@ -17,6 +17,7 @@ from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.errors import ArgumentError
 from funcdl.ops import registry
+from funcdl.ops.lowering import compute_dtype
 from funcdl.ops.registry import Sample, random_array
 from funcdl.ops.rows import Linear, NDArray, elementwise
 
@@ -105,7 +106,7 @@ def _lower(
     dtype = avals[0].dtype
     unsigned = np.dtype(_LAYOUTS[dtypes.short_name(dtype)][0])
     out = _rounded(
-        builder.bitcast(values[0], unsigned),
+        builder.bitcast(builder.cast(values[0], dtype), unsigned),
         dtype,
         params["exponent_bits"],
         params["mantissa_bits"],
@@ -113,7 +114,7 @@ def _lower(
         lambda value: builder.const(value, unsigned),
         builder.select,
     )
-    return builder.bitcast(out, dtype)
+    return builder.cast(builder.bitcast(out, dtype), compute_dtype(dtype))
 
 
 def _samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from funcdl.core import dtypes
 from funcdl.core.avals import ShapedArray
 from funcdl.errors import ArgumentError
 from funcdl.kir import elementwise as kernel_table
@@ -106,6 +107,36 @@ def _nextafter(x: NDArray, y: NDArray) -> NDArray:
     return np.where(x == y, y, np.nextafter(x, y))
 
 
+def _nextafter_lower(
+    builder: KernelBuilder, values: list[int], avals: list[ShapedArray], params: dict[str, Any]
+) -> int:
+    dtype = avals[0].dtype
+    if dtype not in dtypes.HALF:
+        return builder.elementwise("nextafter", *values)
+    wide, whole, unsigned = (np.dtype(t) for t in (np.float32, np.int32, np.uint16))
+
+    def const(value: float, dtype: np.dtype[Any]) -> int:
+        return builder.const(value, dtype)
+
+    # A fused kernel may not have rounded them yet.
+    x, y = (builder.cast(builder.cast(value, dtype), wide) for value in values)
+    zero = const(0.0, wide)
+    bits = builder.cast(builder.bitcast(builder.cast(x, dtype), unsigned), whole)
+    less, positive = builder.elementwise("lt", x, y), builder.elementwise("gt", x, zero)
+    away = builder.elementwise("eq", less, positive)
+    step = builder.select(away, const(1, whole), const(-1, whole))
+    smallest = builder.select(
+        builder.elementwise("lt", y, zero), const(0x8001, whole), const(1, whole)
+    )
+    stepped = builder.elementwise("add", bits, step)
+    stepped = builder.select(builder.elementwise("eq", x, zero), smallest, stepped)
+    near = builder.cast(builder.bitcast(builder.cast(stepped, unsigned), dtype), wide)
+    near = builder.select(builder.elementwise("eq", x, y), y, near)
+    for value in (x, y):
+        near = builder.select(builder.elementwise("ne", value, value), value, near)
+    return near
+
+
 nextafter = elementwise(
     "nextafter",
     _nextafter,
@@ -114,6 +145,7 @@ nextafter = elementwise(
     arity=2,
     c="fd_nextafter_{t}({0}, {1})",
     triton="libdevice.nextafter({0}, {1})",
+    lower=_nextafter_lower,
     native_half=True,
     cost=5,
 )

@@ -21,7 +21,7 @@ from funcdl.errors import DtypeError, ShapeError
 from funcdl.kir import elementwise as kernel_table
 from funcdl.ops import registry
 from funcdl.ops.jvp_rules import bilinear_jvp, jvp_from_rules, linear_jvp, refuse_jvp, zero_jvp
-from funcdl.ops.lowering import KERNEL_DTYPES, Pointwise
+from funcdl.ops.lowering import Pointwise
 from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.shape import broadcast_in_dim, move_to_front
 
@@ -117,7 +117,8 @@ def elementwise(
       c, triton: expression templates (see `kir.elementwise.ElementwiseOp`).
       lower: writes it with other kernel operations: ``lower(builder, values, avals, params)``; by
         default it is the kernel operation of its own name.
-      native_half: half precision is not computed in float32 but by `numpy` itself, on the host.
+      native_half: half precision is not computed in float32, but by `numpy` as it is; `lower` gets
+        it as float32, and has to do the same.
       cost: in units of one addition.
       domain: where test operands are drawn from: one range for all, or one for each.
       samples: other test calls than the default ones.
@@ -135,8 +136,7 @@ def elementwise(
         kernel_table.define(kernel_table.ElementwiseOp(name, arity, numpy, c, triton, cost))
         lower = lower or _by_name(name)
     if lower is not None:
-        kernel_dtypes = KERNEL_DTYPES - dtypes.HALF if native_half else KERNEL_DTYPES
-        primitive.lower = Pointwise(_first_output(lower), lambda: cost, kernel_dtypes)
+        primitive.lower = Pointwise(_first_output(lower), lambda: cost)
     ranges: Any = [domain] * arity if isinstance(domain[0], int | float) else domain
     registry.add(
         Op(
