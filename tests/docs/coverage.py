@@ -158,7 +158,7 @@ def primitives() -> list[str]:
         "## Primitives",
         "",
         "Every primitive with its dtypes and rules. `host` means that a compiled program stops and",
-        "calls NumPy or SciPy for it; complex numbers always run there. C has functions for small",
+        "calls NumPy or SciPy for it; of complex numbers it says nothing. C has functions for small",
         "real matrices of `cholesky`, `lu` and `triangular_solve`, and for `fft` up to a length of",
         "2^20.",
         "",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from funcdl import ops
+from funcdl.compiler.rewrite.split_complex import is_split
 from funcdl.core import dtypes
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
@@ -114,6 +115,8 @@ def reason_missing(name: str, dtype: str, column: str) -> str | None:
     form = op.primitive.lower
     if column not in ("c", "triton") or isinstance(form, Loop):
         return None
+    if is_by_parts(name, dtype):
+        return None
     reason = reason_for_host(form, [dtypes.from_short_name(dtype)])
     if reason:
         return reason
@@ -122,6 +125,12 @@ def reason_missing(name: str, dtype: str, column: str) -> str | None:
             if not _has_template(operation, column, argument):
                 return f"{operation} has no expression"
     return None
+
+
+def is_by_parts(name: str, dtype: str) -> bool:
+    """Whether a primitive is computed by the real and imaginary parts of its operands or result."""
+    is_complex = dtypes.is_complex(dtypes.from_short_name(dtype))
+    return is_split(name) and (is_complex or name == "complex")
 
 
 def _kernel_operations(name: str, dtype: str) -> set[tuple[str, np.dtype[Any]]]:

@@ -17,6 +17,7 @@ from funcdl.compiler.fusion.fuse import Grouping, contraction_dtype
 from funcdl.compiler.fusion.groups import Group, Parts, domain_axes
 from funcdl.compiler.fusion.reads import operand_position
 from funcdl.config import config
+from funcdl.core import dtypes
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Atom, Eqn, Literal, Var
 from funcdl.core.source import SourceLine
@@ -81,7 +82,7 @@ def lower(grouping: Grouping, group: Group, name: str) -> list[LoweredKernel]:
         for var in eqn.outvars:
             if var in group.by_parts:
                 lowering.store_parts(eqn, group.by_parts[var])
-            elif var not in grouping.inlined:
+            elif var not in grouping.inlined and not dtypes.is_complex(var.aval.dtype):
                 lowering.value(var, group.placement[var])
     for var in group.outputs:
         if var.aval.size and var not in group.by_parts:
@@ -144,7 +145,24 @@ class _Lowering:
         return known
 
     def store(self, var: Var, index: Position) -> None:
-        self.store_value(var, index, self.value(var, index))
+        if dtypes.is_complex(var.aval.dtype):
+            self._store_parts_of_number(var, index)
+        else:
+            self.store_value(var, index, self.value(var, index))
+
+    def _store_parts_of_number(self, var: Var, index: Position) -> None:
+        """Write the real and the imaginary parts of complex numbers side by side."""
+        flat = flat_index(index, var.aval.shape)
+        for number, part in enumerate(self._members[var].invars):
+            value = self.value(part, operand_position(part, index))
+            self.builder.store(self.buffer_of(var, "out"), flat * 2 + number, value)
+
+    def part(self, var: Var, index: Position, number: int, mask: int | None) -> int:
+        """One of the parts of complex numbers in memory."""
+        if var.aval.size == 0:
+            return self.builder.const(0, dtypes.real_dtype(var.aval.dtype))
+        flat = flat_index(index, var.aval.shape)
+        return self.builder.load(self.buffer_of(var), flat * 2 + number, mask)
 
     def store_value(self, var: Var, index: Position, value: int) -> None:
         """Write the value of a variable at an index to its buffer."""
@@ -183,12 +201,15 @@ class _Lowering:
         return always if mask is None else builder.elementwise("and", mask, always)
 
     def buffer_of(self, var: Var, role: Role = "in") -> str:
-        """The buffer that holds a variable, named after it."""
+        """The buffer that holds a variable, named after it; complex numbers are two elements."""
         name = self._buffers.get(var)
         if name is None:
             name = self._buffers[var] = self._grouping.buffer_names[var]
             self._variables[name] = var
-            self.builder.buffer(name, var.aval.dtype, var.aval.size, role)
+            dtype, size = var.aval.dtype, var.aval.size
+            if dtypes.is_complex(dtype):
+                dtype, size = dtypes.real_dtype(dtype), 2 * size
+            self.builder.buffer(name, dtype, size, role)
         return name
 
     def _compute(self, var: Var, index: Position, mask: int | None) -> int:
@@ -324,6 +345,11 @@ class _EqnReader:
         elif self._mask is not None:
             mask = self.builder.elementwise("and", self._mask, mask)
         return self._lowering.value(self._eqn.invars[operand], index, mask)
+
+    def part(self, operand: int, index: Position, number: int) -> int:
+        var = self._eqn.invars[operand]
+        assert isinstance(var, Var), "literals are parted by the compiler"
+        return self._lowering.part(var, index, number, self._mask)
 
     def aval(self, operand: int) -> ShapedArray:
         return self._eqn.invars[operand].aval

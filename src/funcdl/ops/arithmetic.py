@@ -328,8 +328,8 @@ def _check_exponent(x: ShapedArray, *, y: int) -> None:
         )
 
 
-def _by_squaring(x: Any, y: int, one: Any, multiply: Any) -> Any:
-    """``x**y`` for ``y >= 0``."""
+def by_squaring(x: Any, y: int, one: Any, multiply: Any) -> Any:
+    """``x**y`` for ``y >= 0``, by calls of `multiply`."""
     power = None
     while y:
         if y & 1:
@@ -341,7 +341,7 @@ def _by_squaring(x: Any, y: int, one: Any, multiply: Any) -> Any:
 
 
 def _integer_pow(x: NDArray, *, y: int) -> NDArray:
-    power = _by_squaring(x, abs(y), np.ones_like(x), np.multiply)
+    power = by_squaring(x, abs(y), np.ones_like(x), np.multiply)
     return np.reciprocal(power) if y < 0 else np.asarray(power)
 
 
@@ -356,7 +356,7 @@ def _integer_pow_lower(
 ) -> int:
     (x,), y = values, params["y"]
     one = builder.const(1, builder.type_of(x).dtype)
-    power = _by_squaring(x, abs(y), one, lambda a, b: builder.elementwise("mul", a, b))
+    power = by_squaring(x, abs(y), one, lambda a, b: builder.elementwise("mul", a, b))
     return builder.elementwise("div", one, power) if y < 0 else power
 
 

@@ -125,7 +125,7 @@ def _logistic(x: NDArray) -> NDArray:
     power: NDArray = np.exp(-x)
     if dtypes.is_complex(x.dtype):
         # An infinite power would have parts that are NaN.
-        return np.where(np.isfinite(power), 1 / (1 + power), 0).astype(x.dtype)
+        return np.where(np.isinf(power), 0, 1 / (1 + power)).astype(x.dtype)
     out: NDArray = np.reciprocal(1 + power)
     return out
 

@@ -27,6 +27,9 @@ Position = tuple[Index, ...]
 KERNEL_DTYPES = frozenset(dtype for dtype in dtypes.SUPPORTED if not dtypes.is_complex(dtype))
 """Dtypes that elementwise kernel operations know."""
 
+ALL_DTYPES = frozenset(dtypes.SUPPORTED)
+"""What else those few know that part complex numbers in memory, or join them there."""
+
 
 class Reader(Protocol):
     """Reads the operands of the equation being lowered."""
@@ -38,6 +41,10 @@ class Reader(Protocol):
 
     def read(self, operand: int, index: Position, mask: int | None = None) -> int:
         """The value of an operand at `index`; nothing is read from memory where `mask` is false."""
+        ...
+
+    def part(self, operand: int, index: Position, number: int) -> int:
+        """The real (0) or imaginary part (1) of a complex operand in memory at `index`."""
         ...
 
     def aval(self, operand: int) -> ShapedArray:
@@ -56,11 +63,13 @@ class Pointwise:
 
     An operand of rank 0 beside others of higher rank gives its one element to all. `rule(builder,
     values, operand avals, output number, params)` returns the value. Values of half precision
-    arrive and leave as float32.
+    arrive and leave as float32. An equation with an operand or output dtype outside of `dtypes` has
+    no kernel form and runs on the host.
     """
 
     rule: Callable[[KernelBuilder, list[int], list[ShapedArray], int, dict[str, Any]], int]
     cost: Callable[[], int]
+    dtypes: frozenset[np.dtype[Any]] = KERNEL_DTYPES
 
 
 @record
@@ -68,11 +77,13 @@ class View:
     """Each output element is one operand element, or is made from a few of them, at other indices.
 
     `rule(reader, index, params)` returns the value at `index`. `alias` marks views that keep the
-    row-major order of elements, which need no copy when the operand is in memory.
+    row-major order of elements, which need no copy when the operand is in memory. `dtypes` as in
+    `Pointwise`.
     """
 
     rule: Callable[[Reader, Position, dict[str, Any]], int]
     alias: bool = False
+    dtypes: frozenset[np.dtype[Any]] = KERNEL_DTYPES
 
 
 @record
@@ -148,9 +159,8 @@ def reason_for_host(form: Any, types: Collection[np.dtype[Any]]) -> str:
     """
     if form is None or isinstance(form, Loop):
         return "it has no kernel form"
-    if not KERNEL_DTYPES.issuperset(types):
-        return "kernels have no complex numbers"
-    return ""
+    known = form.dtypes if isinstance(form, Pointwise | View) else KERNEL_DTYPES
+    return "" if known.issuperset(types) else "kernels have no complex numbers"
 
 
 def compare(builder: KernelBuilder, name: str, index: Index, bound: int) -> int:

@@ -21,7 +21,7 @@ from funcdl.errors import DtypeError, ShapeError
 from funcdl.kir import elementwise as kernel_table
 from funcdl.ops import registry
 from funcdl.ops.jvp_rules import bilinear_jvp, jvp_from_rules, linear_jvp, refuse_jvp, zero_jvp
-from funcdl.ops.lowering import Pointwise
+from funcdl.ops.lowering import Pointwise, Rewritten, View
 from funcdl.ops.registry import Op, Sample, random_array
 from funcdl.ops.shape import broadcast_in_dim, move_to_front
 
@@ -94,6 +94,7 @@ def elementwise(
     c: Template = None,
     triton: Template = None,
     lower: KernelRule | None = None,
+    form: Pointwise | View | Rewritten | None = None,
     native_half: bool = False,
     cost: int = 1,
     domain: tuple[float, float] | Sequence[tuple[float, float]] = (-3.0, 3.0),
@@ -104,7 +105,7 @@ def elementwise(
     """Define an elementwise primitive.
 
     Half precision is computed in float32, by kernels and by `numpy` alike. Kernels have no complex
-    numbers: those are computed on the host.
+    numbers: the compiler writes operations on those as operations on their parts.
 
     Args:
       name: the primitive's name, as in JAX's jaxprs; also its name in the kernel IR.
@@ -117,6 +118,7 @@ def elementwise(
       c, triton: expression templates (see `kir.elementwise.ElementwiseOp`).
       lower: writes it with other kernel operations: ``lower(builder, values, avals, params)``; by
         default it is the kernel operation of its own name.
+      form: how the compiler expresses it, in place of all of these.
       native_half: half precision is not computed in float32, but by `numpy` as it is; `lower` gets
         it as float32, and has to do the same.
       cost: in units of one addition.
@@ -136,14 +138,15 @@ def elementwise(
         kernel_table.define(kernel_table.ElementwiseOp(name, arity, numpy, c, triton, cost))
         lower = lower or _by_name(name)
     if lower is not None:
-        primitive.lower = Pointwise(_first_output(lower), lambda: cost)
+        form = Pointwise(_first_output(lower), lambda: cost)
+    primitive.lower = form
     ranges: Any = [domain] * arity if isinstance(domain[0], int | float) else domain
     registry.add(
         Op(
             primitive,
             accepts,
             samples or _default_samples(arity, ranges, _differentiable(derivative)),
-            _missing_columns(derivative, lower, c, triton),
+            _missing_columns(derivative, form, c, triton),
             order,
         )
     )
@@ -304,14 +307,14 @@ def _differentiable(derivative: Derivative) -> bool:
 
 
 def _missing_columns(
-    derivative: Derivative, lower: KernelRule | None, c: Template, triton: Template
+    derivative: Derivative, form: Pointwise | View | Rewritten | None, c: Template, triton: Template
 ) -> dict[str, str]:
     missing = {}
     if isinstance(derivative, NotDifferentiable):
         missing["jvp"] = derivative.reason
-    if lower is None or (c is None and triton is not None):
+    if form is None or (c is None and triton is not None):
         missing["c"] = "runs on the host"
-    if lower is None:
+    if form is None:
         missing["triton"] = "runs on the host"
     elif triton is None and c is not None:
         missing["triton"] = "has no Triton expression"

@@ -41,6 +41,9 @@ class _Recorder:
         self.builder.buffer(name, atom.aval.dtype, 1, "in")
         return self.builder.load(name, kindex.constant(0))
 
+    def part(self, operand: int, index: Position, number: int) -> int:
+        return self.read(operand, index)
+
     def aval(self, operand: int) -> ShapedArray:
         return self._eqn.invars[operand].aval
 

@@ -23,6 +23,7 @@ from funcdl.core.jaxpr import Atom, Eqn, Var
 from funcdl.core.primitive import Primitive
 from funcdl.core.pruning import live_eqns
 from funcdl.ops.barrier import optimization_barrier
+from funcdl.ops.complex_parts import complex_
 from funcdl.ops.convolution import conv_general_dilated
 from funcdl.ops.convolution_dimensions import ConvDimensionNumbers
 from funcdl.ops.lowering import Accumulation, Pointwise, Reduction
@@ -198,6 +199,8 @@ def _reordered(eqn: Eqn, order: Order) -> tuple[Params, Order] | None:
     """The parameters for operands in another order, and the order of the results; None if none."""
     form, params = eqn.primitive.lower, eqn.params
     shapes = {atom.aval.shape for atom in (*eqn.invars, *eqn.outvars)}
+    if eqn.primitive is complex_:
+        return None  # what is joined goes to memory, and no kernel moves it there
     if isinstance(form, Pointwise):
         return (params, order) if len(shapes - {()}) == 1 else None
     if isinstance(form, Reduction):

@@ -18,6 +18,7 @@ from funcdl.compiler.rewrite.disjoint_pads import DisjointPads
 from funcdl.compiler.rewrite.outer_product import is_outer_product, outer_product
 from funcdl.compiler.rewrite.scan_motion import move_products
 from funcdl.compiler.rewrite.scan_residuals import drop_residuals
+from funcdl.compiler.rewrite.split_complex import split_complex
 from funcdl.compiler.rewrite.transposed_products import absorb_transposes
 from funcdl.control.scan_primitive import scan_loop
 from funcdl.core import dtypes
@@ -42,7 +43,7 @@ Compose = Callable[[Eqn], ClosedJaxpr | None]
 
 
 def simplify(program: ClosedJaxpr, composed: Compose = lambda _: None) -> ClosedJaxpr:
-    """Inline, fold, simplify, share and prune.
+    """Inline, fold, simplify, share and prune; complex numbers become pairs of real ones.
 
     Args:
         composed: gives the program of other primitives that takes an equation's place, where
@@ -65,7 +66,9 @@ def simplify(program: ClosedJaxpr, composed: Compose = lambda _: None) -> Closed
     constants = zip(simplifier.constvars, simplifier.consts, strict=True)
     kept = [(v, c) for v, c in constants if v in live]
     pruned = Jaxpr([v for v, _ in kept], jaxpr.invars, outs, eqns, jaxpr.names)
-    return ClosedJaxpr(pruned, [c for _, c in kept])
+    simplified = ClosedJaxpr(pruned, [c for _, c in kept])
+    split = split_complex(simplified)
+    return simplified if split is simplified else simplify(split, composed)
 
 
 class _Simplifier:
