@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.compiler.loops import LoopStep
+from funcdl.compiler.roots import chirps, padded_length, prime_factors, roots_of_unity
 from funcdl.core import dtypes
 from funcdl.core.array import Array
 from funcdl.core.avals import Shape, ShapedArray
@@ -28,7 +29,6 @@ HEADER = "fd_fft.h"
 LONGEST = 1 << 20
 """The longest row. A program keeps tables as large as a row; the host needs none."""
 
-NDArray = np.ndarray[Any, Any]
 # Larger prime factors make a length one of Bluestein's: FD_FFT_RADIX in fd_fft.h, and less where
 # most lanes of a panel would be idle.
 _LARGEST_FACTOR, _LARGEST_ALONE = 127, 31
@@ -122,8 +122,8 @@ def _axis(kind: FftType, length: int, outer: int, inner: int) -> Axis:
     real = kind in (FftType.RFFT, FftType.IRFFT)
     points = length // 2 if real and length % 2 == 0 else length
     most = _LARGEST_FACTOR if outer * inner >= _LANES // 2 else _LARGEST_ALONE
-    if max(_primes(points), default=1) > most:
-        return Axis(kind, length, outer, inner, True, *_halves(_convolution(length)))
+    if max(prime_factors(points), default=1) > most:
+        return Axis(kind, length, outer, inner, True, *_halves(padded_length(length)))
     alone = inner == 1 and points >= _SHORTEST_PANEL
     if alone and outer >= _LANES // 2 and points <= _LONGEST_LANE:
         alone = points > _LANES**2 and _lanes(*_halves(points)) <= 2 * points * (1 + _IDLE)
@@ -131,20 +131,9 @@ def _axis(kind: FftType, length: int, outer: int, inner: int) -> Axis:
     return Axis(kind, length, outer, inner, False, first, second)
 
 
-def _primes(n: int) -> list[int]:
-    """The prime factors of a number, the smallest first."""
-    found, prime = [], 2
-    while prime * prime <= n:
-        while n % prime == 0:
-            found.append(prime)
-            n //= prime
-        prime += 1
-    return [*found, n] if n > 1 else found
-
-
 def _factors(n: int) -> list[int]:
     """The factors that a transform takes one by one: eights and fours rather than twos."""
-    primes = _primes(n)
+    primes = prime_factors(n)
     twos = primes.count(2)
     fours = -twos % 3 if twos > 1 else 0
     eights = (twos - 2 * fours) // 3
@@ -166,38 +155,17 @@ def _lanes(first: int, second: int) -> int:
     return first * round_up(second, _LANES) + second * round_up(first, _LANES)
 
 
-def _convolution(length: int) -> int:
-    """A length at which convolutions with chirps do not wrap around, and with small factors."""
-    least = 2 * length - 1
-    powers = [factor << max(-(-least // factor) - 1, 0).bit_length() for factor in (1, 3, 5)]
-    return min(n for n in powers if n >= least)
-
-
 @lru_cache(maxsize=256)
 def table(axis: tuple[int, bool, int, int, bool], dtype: np.dtype[Any]) -> Array:
     """The numbers that a dimension's transform needs, one part after the other; see `offsets`."""
     length, halved, first, second, chirped = axis
     k = np.arange(first)[:, None] * np.arange(second)
-    parts = [_roots(np.arange(first), first), _roots(np.arange(second), second)]
-    parts.append(_roots(k.ravel(), first * second) if second > 1 else np.zeros(0))
-    parts.append(_roots(np.arange(length // 4 + 1), length) if halved else np.zeros(0))
+    parts = [roots_of_unity(np.arange(first), first), roots_of_unity(np.arange(second), second)]
+    parts.append(roots_of_unity(k.ravel(), first * second) if second > 1 else np.zeros(0))
+    parts.append(roots_of_unity(np.arange(length // 4 + 1), length) if halved else np.zeros(0))
     if chirped:
-        squares = np.arange(length, dtype=np.int64) ** 2 % (2 * length)
-        chirps = _roots(squares, 2 * length)
-        padded = np.zeros(first * second, np.complex128)
-        padded[:length] = np.conj(chirps)
-        padded[len(padded) - length + 1 :] = np.conj(chirps[:0:-1])
-        parts += [chirps, np.fft.fft(padded) / len(padded)]
+        parts += chirps(length, first * second)
     return Array(np.concatenate(parts).astype(dtype))
-
-
-def _roots(powers: NDArray, order: int) -> NDArray:
-    """exp(-2 pi i k / n), from angles of at most an eighth of a turn, where no digit is lost."""
-    eighths = 8 * powers.astype(np.int64) + order
-    octant = eighths // (2 * order) % 4
-    angle = (eighths % (2 * order) - order) * (np.pi / (4 * order))
-    values = np.exp(-1j * angle)
-    return np.asarray(values * np.array([1, -1j, -1, 1j])[octant])
 
 
 def offsets(axis: Axis) -> dict[str, int]:

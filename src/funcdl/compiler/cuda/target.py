@@ -20,6 +20,7 @@ from funcdl.compiler.cuda.updates import make_order_free
 from funcdl.compiler.lower import LoweredKernel
 from funcdl.compiler.pipeline import Pipeline
 from funcdl.compiler.program import Program
+from funcdl.compiler.rewrite.fourier_products import products
 from funcdl.compiler.rewrite.split_reductions import split_reductions
 from funcdl.config import config
 from funcdl.core import profiler
@@ -292,7 +293,7 @@ class _Made:
 def _composed(eqn: Eqn) -> ClosedJaxpr | None:
     if is_attention(eqn) and not has_kernel(eqn):
         return composed(eqn.primitive, [atom.aval for atom in eqn.invars], eqn.params)
-    return None
+    return products(eqn)
 
 
 def _hand_written(eqn: Eqn, name: str) -> list[LoweredKernel] | None:
