@@ -1,0 +1,190 @@
+"""A residual network reads handwritten digits, with batch norm and augmentation.
+
+Batch norm is the one layer whose result depends on more than its input: it learns by the batch's
+statistics, and works by averages of those that it has seen. Here these averages are an argument and
+a result of the network, as everything is, and `value_and_grad(..., has_aux=True)` hands them on.
+Training images are shifted at random by a function for one image, mapped over the batch. From the
+root of the repository:
+
+    python examples/resnet.py
+
+Blocks are those of He et al., "Deep residual learning for image recognition" (2016), batch norm
+that of Ioffe and Szegedy (2015). At the end, the norms are folded into the convolutions before
+them: the same network without any norm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from typing import Any
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+import funcdl as fd
+import funcdl.numpy as fnp
+from funcdl import lax, nn, optim, random
+
+BATCH_SIZE = 64
+NUM_TEST = 360
+WIDTHS = (16, 32)  # of the two stages; the second has half the height and width
+MEMORY = 0.9  # how much of the averages stays at each step
+EPSILON = 1e-5
+
+
+def load_data() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Images f32[1797, 8, 8, 1], batch, height, width, channels; and digits i32[1797]."""
+    digits = load_digits()
+    order = np.random.default_rng(0).permutation(len(digits.target))
+    images = (digits.images / 8 - 1).astype(np.float32)[..., None]
+    return images[order], digits.target.astype(np.int32)[order]
+
+
+def conv_init(key: Any, size: int, channels: int, features: int) -> tuple[Any, Any]:
+    """Parameters and averages of a convolution with batch norm."""
+    params = {
+        "kernel": nn.initializers.he_normal()(key, (size, size, channels, features)),
+        "scale": fnp.ones(features),
+        "shift": fnp.zeros(features),
+    }
+    return params, {"mean": fnp.zeros(features), "variance": fnp.ones(features)}
+
+
+def conv_norm(params: Any, averages: Any, x: Any, training: bool, stride: int = 1) -> Any:
+    """The convolution, normalised, and the averages after it."""
+    x = convolve(x, params["kernel"], stride)
+    if training:
+        seen = {"mean": x.mean(axis=(0, 1, 2)), "variance": x.var(axis=(0, 1, 2))}
+        averages = fd.tree.map(lambda a, s: MEMORY * a + (1 - MEMORY) * s, averages, seen)
+    else:
+        seen = averages
+    factor = params["scale"] / fnp.sqrt(seen["variance"] + EPSILON)
+    return (x - seen["mean"]) * factor + params["shift"], averages
+
+
+def convolve(x: Any, kernel: Any, stride: int) -> Any:
+    """NHWC images with an HWIO kernel."""
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+LAYERS = {  # name: size of the kernel, channels, features, stride
+    "stem": (3, 1, WIDTHS[0], 1),
+    "block1.a": (3, WIDTHS[0], WIDTHS[0], 1),
+    "block1.b": (3, WIDTHS[0], WIDTHS[0], 1),
+    "block2.a": (3, WIDTHS[0], WIDTHS[1], 2),
+    "block2.b": (3, WIDTHS[1], WIDTHS[1], 1),
+    "block2.skip": (1, WIDTHS[0], WIDTHS[1], 2),
+}
+
+
+def init(key: Any) -> tuple[Any, Any]:
+    """Parameters, which gradients move, and averages, which they do not."""
+    *keys, head_key = random.split(key, len(LAYERS) + 1)
+    layers = {
+        name: conv_init(k, *sizes[:3])
+        for k, (name, sizes) in zip(keys, LAYERS.items(), strict=True)
+    }
+    params = {name: layer[0] for name, layer in layers.items()}
+    averages = {name: layer[1] for name, layer in layers.items()}
+    return params | {"head": nn.linear_init(head_key, WIDTHS[1], 10)}, averages
+
+
+def apply(params: Any, averages: Any, images: Any, training: bool) -> tuple[Any, Any]:
+    """Logits f32[batch, 10], and the averages after this batch."""
+    new = {}
+
+    def layer(name: str, x: Any) -> Any:
+        stride = LAYERS[name][3]
+        if name not in averages:  # folded
+            return convolve(x, params[name]["kernel"], stride) + params[name]["shift"]
+        x, new[name] = conv_norm(params[name], averages[name], x, training, stride)
+        return x
+
+    x = nn.relu(layer("stem", images))
+    x = nn.relu(x + layer("block1.b", nn.relu(layer("block1.a", x))))
+    x = nn.relu(layer("block2.skip", x) + layer("block2.b", nn.relu(layer("block2.a", x))))
+    return nn.linear_apply(params["head"], x.mean(axis=(1, 2))), new
+
+
+def fold(params: Any, averages: Any) -> Any:
+    """Parameters of the same network without norms: convolutions are linear, and so is a norm."""
+    folded = dict(params)
+    for name, seen in averages.items():
+        old = params[name]
+        factor = old["scale"] / fnp.sqrt(seen["variance"] + EPSILON)
+        shift = old["shift"] - seen["mean"] * factor
+        folded[name] = {"kernel": old["kernel"] * factor, "shift": shift}
+    return folded
+
+
+def shift_image(image: Any, key: Any) -> Any:
+    """One image f32[8, 8, 1], moved by up to one pixel."""
+    corner = random.randint(key, (2,), 0, 3)
+    around = fnp.pad(image, ((1, 1), (1, 1), (0, 0)), constant_values=-1)
+    return lax.dynamic_slice(around, (corner[0], corner[1], 0), image.shape)
+
+
+def loss(params: Any, averages: Any, images: Any, digits: Any) -> tuple[Any, Any]:
+    """The surprise by the right digits, and the averages to go on with."""
+    logits, averages = apply(params, averages, images, training=True)
+    return nn.softmax_cross_entropy_with_integer_labels(logits, digits).mean(), averages
+
+
+def main() -> None:
+    """Train, test, fold the norms away, test again."""
+    parser = argparse.ArgumentParser(description="Read digits with a residual network.")
+    parser.add_argument("--steps", type=int, default=800, help="batches to learn from")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    def learning_rate(step: Any) -> Any:
+        """Half a cosine."""
+        return 0.1 * 0.5 * (1 + fnp.cos(np.pi * step / args.steps))
+
+    optimizer = optim.chain(
+        optim.add_decayed_weights(5e-4), optim.sgd(learning_rate, momentum=0.9, nesterov=True)
+    )
+
+    @functools.partial(fd.jit, donate_argnums=(0, 1, 2))
+    def step(params: Any, averages: Any, state: Any, key: Any, images: Any, digits: Any) -> Any:
+        images = fd.vmap(shift_image)(images, random.split(key, len(images)))
+        (value, averages), slope = fd.value_and_grad(loss, has_aux=True)(
+            params, averages, images, digits
+        )
+        updates, state = optimizer.update(slope, state, params)
+        return optim.apply_updates(params, updates), averages, state, value
+
+    @fd.jit
+    def predict(params: Any, averages: Any, images: Any) -> Any:
+        return apply(params, averages, images, training=False)[0]
+
+    images, digits = load_data()
+    test_images, test_digits = images[:NUM_TEST], digits[:NUM_TEST]
+
+    def accuracy(params: Any, averages: Any) -> float:
+        return float((predict(params, averages, test_images).argmax(axis=-1) == test_digits).mean())
+
+    params, averages = init(random.key(args.seed))
+    state = optimizer.init(params)
+    rng = np.random.default_rng(args.seed)
+    for i in range(args.steps):
+        chosen = rng.integers(NUM_TEST, len(images), BATCH_SIZE)
+        key = random.key(args.seed + i + 1)
+        params, averages, state, value = step(
+            params, averages, state, key, images[chosen], digits[chosen]
+        )
+        if (i + 1) % max(1, args.steps // 5) == 0:
+            print(f"step {i + 1:5}  loss {value:.4f}  accuracy {accuracy(params, averages):.2%}")
+
+    folded = fold(params, averages)
+    difference = fnp.abs(predict(params, averages, test_images) - predict(folded, {}, test_images))
+    print(f"\naccuracy on {NUM_TEST} unseen images: {accuracy(params, averages):.2%}")
+    print(f"with the norms folded away: {accuracy(folded, {}):.2%}")
+    print(f"largest difference of a logit: {difference.max():.1e}")
+
+
+if __name__ == "__main__":
+    main()
