@@ -12,6 +12,7 @@ from tests.compiler.cuda.update_programs import (
     FORMS,
     GRADIENTS,
     METHODS,
+    OTHERS,
     cases,
     difference,
     operands,
@@ -26,7 +27,7 @@ GOLDEN = Path(__file__).parents[2] / "kernels/golden_triton"
 F32 = np.dtype(np.float32)
 
 
-@pytest.mark.parametrize("dtype", [np.dtype(np.bool_), *DTYPES], ids=str)
+@pytest.mark.parametrize("dtype", [*DTYPES, *OTHERS], ids=str)
 def test_scatters_compute_what_they_mean(dtype: np.dtype[Any]) -> None:
     """Without a kernel on the host, of which a warning would tell, and be an error here."""
     with installed(StubGpu()):

@@ -27,7 +27,9 @@ Program = Callable[[Any, Any], Any]
 METHODS = ("set", "add", "multiply", "min", "max")
 DTYPES = [dtypes.from_short_name(name) for name in ("i8", "i16", "i32", "i64", "u8", "u16", "u32")]
 DTYPES += [dtypes.from_short_name(name) for name in ("u64", "bf16", "f16", "f32", "f64")]
+OTHERS = [dtypes.from_short_name(name) for name in ("bool", "c64", "c128")]
 BOOL_METHODS = ("set", "min", "max")
+COMPLEX_METHODS = ("set", "add", "multiply")
 
 # Rows 1 and 4 of five are met more than once; -7 and 9 are outside.
 PLACES = np.array([1, 4, 1, 9, -1, 1, -7, 3], np.int32)
@@ -98,6 +100,9 @@ def operands(form: str, dtype: np.dtype[Any]) -> tuple[NDArray, NDArray]:
     if dtype == np.bool_:
         x, y = (rng.random(s) < 0.5 for s in shapes)
         return x, y
+    if dtype.kind == "c":
+        x, y = ((rng.normal(size=s) + 1j * rng.normal(size=s)).astype(dtype) for s in shapes)
+        return x, y
     found = [rng.normal(size=s).astype(dtype) for s in shapes]
     for x in found:
         chosen = rng.random(x.shape) < 0.3
@@ -107,9 +112,10 @@ def operands(form: str, dtype: np.dtype[Any]) -> tuple[NDArray, NDArray]:
 
 def cases(dtype: np.dtype[Any]) -> list[str]:
     """The forms that an element type has."""
-    if dtype != np.bool_:
+    few = {"b": BOOL_METHODS, "c": COMPLEX_METHODS}.get(dtype.kind)
+    if few is None:
         return list(FORMS)
-    return [f"{m} rows, {mode}" for m in BOOL_METHODS for mode in ("drop", "clip")]
+    return [f"{m} rows, {mode}" for m in few for mode in ("drop", "clip")]
 
 
 def difference(form: str, dtype: np.dtype[Any]) -> str:
@@ -126,7 +132,8 @@ def difference(form: str, dtype: np.dtype[Any]) -> str:
     # Factors and terms meet in another order; extremes and what is overwritten have no rounding.
     rounds = form.startswith(("multiply", "add", "products"))
     tolerance = 8 * float(ml_dtypes.finfo(dtype).eps) if rounds else 0.0
-    left, right = found.astype(np.float64), wanted.astype(np.float64)
+    wide = np.complex128 if dtype.kind == "c" else np.float64
+    left, right = found.astype(wide), wanted.astype(wide)
     same = np.allclose(left, right, rtol=tolerance, atol=0.0, equal_nan=True)
     return "" if same else f"{found} for {wanted}"
 
@@ -143,7 +150,8 @@ def kernels(form: str, dtype: np.dtype[Any]) -> list[Any]:
 INTERPRETED = [
     *((f"{m} rows, drop", d) for m in METHODS for d in (DTYPES[0], DTYPES[-2])),
     *((f"{m} rows, clip", d) for m in ("min", "max") for d in DTYPES),
-    *(("max rows, drop", np.dtype(np.bool_)) for _ in range(1)),
+    ("max rows, drop", np.dtype(np.bool_)),
+    *((f"{m} rows, drop", np.dtype(np.complex64)) for m in COMPLEX_METHODS),
     *((form, DTYPES[-2]) for form in FORMS if "rows" not in form),
 ]
 
@@ -164,7 +172,7 @@ def _compile() -> dict[str, str]:
     from funcdl.kernels.triton.render import render_kernel
 
     found: dict[str, str] = {}
-    for dtype in [np.dtype(np.bool_), *DTYPES]:
+    for dtype in [*DTYPES, *OTHERS]:
         for form in cases(dtype):
             if "rows, drop" not in form and dtype != np.float32:
                 continue

@@ -42,8 +42,9 @@ def multiplied(operand: Any, indices: Any, updates: Any, **params: Any) -> Any:
     places = reshape(
         numbers_of_elements(operand.shape, indices, updates.shape, **params), new_sizes=(count,)
     )
-    factors = reshape(updates, new_sizes=(count,))
-    places, factors = sort(places, factors, dimension=0, is_stable=True, num_keys=1)
+    numbers = _numbers(count)
+    places, numbers = sort(places, numbers, dimension=0, is_stable=True, num_keys=1)
+    factors = fetched(updates, numbers)
     elements = sub(places, full_like(places, 1))
     with_old = mul(fetched(operand, elements), factors)
     first = select_n(_meets(places, _numbers(count, -1)), with_old, factors)

@@ -5,7 +5,7 @@ and find extremes of such integers. Every other update is put together from thes
 are overwritten in `last_update`, products in `update_products`, and here what only needs other
 numbers to compute with. Integers of less than 32 bits and bools are widened; sums wrap around where
 they are made narrow again. Extremes of floating-point numbers are those of integers in the same
-order. Half precision is float32 by now.
+order. Half precision is float32 by now, and of complex numbers only products are left.
 
 Only sums of floating-point numbers depend on the order, in their last bits.
 """
@@ -25,7 +25,6 @@ from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Var
 from funcdl.core.primitive import Primitive
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.ops.convert import convert_element_type
-from funcdl.ops.lowering import KERNEL_DTYPES
 from funcdl.ops.ordered_bits import floats_of_ordered_bits, ordered_bits
 from funcdl.ops.scatter import scatter, scatter_add, scatter_max, scatter_min, scatter_mul
 from funcdl.ops.shape import reshape
@@ -45,12 +44,12 @@ def make_order_free(program: ClosedJaxpr) -> ClosedJaxpr:
 
 
 def _order_free(eqn: Eqn) -> Update | None:
-    """What computes the same; None of what may stay, and of what no kernel computes."""
+    """What computes the same; None of what may stay, and of more updates than can be numbered."""
     if eqn.primitive not in (scatter, scatter_add, scatter_mul, scatter_min, scatter_max):
         return None
     operand, _, updates = (atom.aval for atom in eqn.invars)
     dtype = operand.dtype
-    if dtype not in KERNEL_DTYPES or updates.size > np.iinfo(np.int32).max:
+    if updates.size > np.iinfo(np.int32).max:
         return None
     if not operand.size or not updates.size:
         return lambda operand, *_, **params: operand
