@@ -29,6 +29,7 @@ with paused():
         register_platform,
     )
     from funcdl.core.dtypes import float0
+    from funcdl.core.forks import held_off
     from funcdl.core.placement import (
         block_until_ready,
         copy_to_host_async,
@@ -94,19 +95,22 @@ if TYPE_CHECKING:
 
 def _cpu_backend() -> backend.Backend:
     # Imported when something is first compiled, so that `import funcdl` stays quick.
-    from funcdl.compiler.cpu.target import CpuBackend
+    with held_off():
+        from funcdl.compiler.cpu.target import CpuBackend
 
     return CpuBackend()
 
 
 def _gpu_backend() -> backend.Backend:
-    from funcdl.compiler.cuda.target import CudaBackend
+    with held_off():
+        from funcdl.compiler.cuda.target import CudaBackend
 
     return CudaBackend()
 
 
 def _gpu_platform() -> Platform:
-    from funcdl.runtime.cuda.platform import installed_platform
+    with held_off():
+        from funcdl.runtime.cuda.platform import installed_platform
 
     return installed_platform()
 
@@ -130,9 +134,11 @@ _OF_PROFILING = frozenset({"memory_stats", "profile"})
 def __getattr__(name: str) -> Any:
     # The other layers come when they are first named, as in `funcdl.nn.relu`.
     if name in _SUBMODULES:
-        return importlib.import_module(f"funcdl.{name}")
+        with held_off():
+            return importlib.import_module(f"funcdl.{name}")
     if name in _OF_PROFILING:
-        return getattr(importlib.import_module("funcdl.profiling"), name)
+        with held_off():
+            return getattr(importlib.import_module("funcdl.profiling"), name)
     raise absent_name(__name__, name)
 
 

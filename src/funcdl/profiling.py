@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from funcdl.core import profiler
+from funcdl.core.forks import held_off
 from funcdl.core.records import record
 from funcdl.core.source import SourceLine
 from funcdl.errors import ArgumentError
@@ -139,7 +140,8 @@ class Profile:
         """The peaks, and the rows that raised them."""
         if self._given_peaks is not None:
             return self._given_peaks, []
-        from funcdl.kernels.cpu_c.machine_peaks import machine_peaks
+        with held_off():
+            from funcdl.kernels.cpu_c.machine_peaks import machine_peaks
 
         measured = machine_peaks()
         if measured is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,6 +30,7 @@ from funcdl.config import config
 from funcdl.core.checker import check_jaxpr
 from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.printer import format_eqn
+from funcdl.core.properties import computed_once
 from funcdl.errors import ArgumentError
 from funcdl.kir.checker import check
 from funcdl.kir.printer import format_kernel, format_program, format_schedule
@@ -76,7 +76,7 @@ class Pipeline:
         self._dump_prefix: str | None = None
         self._dumped = 0
 
-    @cached_property
+    @computed_once
     def simplified(self) -> ClosedJaxpr:
         """The program after `simplify` and the back end's division of long rows."""
         self._dump("jaxpr", 0.0, str(self.closed))
@@ -89,7 +89,7 @@ class Pipeline:
             self._check_simplified,
         )
 
-    @cached_property
+    @computed_once
     def grouping(self) -> Grouping:
         """The fusion groups."""
         return self._run(
@@ -98,7 +98,7 @@ class Pipeline:
             lambda grouping: format_groups(grouping.groups, grouping.names),
         )
 
-    @cached_property
+    @computed_once
     def steps(self) -> list[Step]:
         """The kernels of each group."""
         return self._run(
@@ -115,7 +115,7 @@ class Pipeline:
             self._check_steps,
         )
 
-    @cached_property
+    @computed_once
     def program(self) -> Program:
         """Kernels with schedules and addresses."""
         return self._run(
@@ -132,7 +132,7 @@ class Pipeline:
             _check_program,
         )
 
-    @cached_property
+    @computed_once
     def sources(self) -> list[str]:
         """The rendered text of each native segment."""
         if config.dump:

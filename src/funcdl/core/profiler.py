@@ -7,6 +7,7 @@ time without that of the spans inside it, so the own times of one thread add up 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -147,6 +148,17 @@ active: tuple[Recorder, ...] = ()
 
 _listeners: list[Callable[[], None]] = []
 _lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    # Threads that the child does not have may hold the locks.
+    global _lock
+    _lock = threading.Lock()
+    for recorder in active:
+        recorder._lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def on_change(listener: Callable[[], None]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes, lattice
+from funcdl.core.forks import held_off
 from funcdl.core.records import record
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.creation import DTypeLike, canonical
@@ -102,7 +103,8 @@ def einsum_path(
     Arguments and errors are those of `einsum`. Returns a list of tuples of ints, and an object that
     prints as the report. See `jax.numpy.einsum_path`.
     """
-    import opt_einsum
+    with held_off():
+        import opt_einsum
 
     arrays, inputs, output = _read(subscripts, operands)
     terms = _without_broadcasting(
@@ -249,7 +251,8 @@ def _method(optimize: Any) -> Any:
 
 def _expression(terms: list[_Term], output: Labels) -> str:
     """The labels as letters, for opt_einsum."""
-    import opt_einsum
+    with held_off():
+        import opt_einsum
 
     letters: dict[Label, str] = {}
     for term in terms:
@@ -266,7 +269,8 @@ def _find_path(terms: list[_Term], output: Labels, optimize: Any) -> Path:
     method = _method(optimize)
     if isinstance(method, list):
         return method
-    import opt_einsum
+    with held_off():
+        import opt_einsum
 
     path, _ = opt_einsum.contract_path(
         _expression(terms, output),

@@ -18,6 +18,7 @@ import numpy as np
 from funcdl.config import config
 from funcdl.core import dtypes
 from funcdl.core.avals import Shape, ShapedArray
+from funcdl.core.forks import held_off
 from funcdl.core.primitive import Primitive, never_weak
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.ops import registry
@@ -96,7 +97,8 @@ def _impl(x: NDArray, *, fft_type: FftType, fft_lengths: Shape) -> NDArray:
     out = _shape(ShapedArray(x.shape, x.dtype), fft_type=fft_type, fft_lengths=fft_lengths)
     if out.size == 0:
         return np.empty(out.shape, out.dtype)
-    from scipy import fft as transforms
+    with held_off():
+        from scipy import fft as transforms
 
     axes = tuple(range(-len(fft_lengths), 0))
     threads = config.num_threads or len(os.sched_getaffinity(0))

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from funcdl.core.forks import held_off
 from funcdl.core.primitive import Primitive
 from funcdl.errors import NotDifferentiableError
 from funcdl.ops import registry
@@ -39,7 +40,8 @@ def by_scipy(name: str) -> Callable[..., NDArray]:
     """The function of this name of `scipy.special`, computed in float64."""
 
     def function(*xs: NDArray) -> NDArray:
-        from scipy import special
+        with held_off():
+            from scipy import special
 
         return np.asarray(getattr(special, name)(*xs))
 
@@ -150,7 +152,8 @@ random_gamma_grad = elementwise(
 
 def _zeta(s: NDArray, q: NDArray) -> NDArray:
     """Left of 0: the sum over all integers, less the part left of `q`; real for integer `s`."""
-    from scipy import special
+    with held_off():
+        from scipy import special
 
     s, q = np.broadcast_arrays(s, q)
     pole = (q <= 0) & (q == np.floor(q))
@@ -189,7 +192,8 @@ zeta: Primitive = elementwise(
 
 def _polygamma(n: NDArray, x: NDArray) -> NDArray:
     """(-1)^(n+1) n! zeta(n+1, x) (DLMF 25.11.12)."""
-    from scipy import special
+    with held_off():
+        from scipy import special
 
     n, x = np.broadcast_arrays(n, x)
     sign = np.where(np.fmod(n, 2) == 0, -1.0, 1.0)

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from funcdl.core.forks import held_off
+
 NDArray = np.ndarray[Any, Any]
 Pair = tuple[NDArray, NDArray]
 
@@ -65,7 +67,8 @@ def _log_excess(ratio: NDArray, m: NDArray) -> NDArray:
 
 def _density(a: NDArray, x: NDArray, half_square: NDArray) -> NDArray:
     """``x^a exp(-x) / gamma(1 + a)``."""
-    from scipy import special
+    with held_off():
+        from scipy import special
 
     large = a >= 12
     small = np.where(large, 1.0, a)
@@ -81,7 +84,8 @@ def _density(a: NDArray, x: NDArray, half_square: NDArray) -> NDArray:
 
 
 def _log_ratio(a: NDArray, x: NDArray) -> NDArray:
-    from scipy import special
+    with held_off():
+        from scipy import special
 
     return np.asarray(np.log(x) - special.digamma(1 + a))
 

@@ -82,9 +82,8 @@ class Pool:
         self._returned: deque[memoryview] = deque()  # blocks on their way back to `_free`
         self._cached_bytes = self._hits = self._misses = 0
         self._used_bytes = self._peak_used_bytes = self._largest_bytes = 0
-        self._reset_lock()
-        # At a fork, a thread that the child does not have may hold the lock.
-        os.register_at_fork(after_in_child=self._reset_lock)
+        self._lock = threading.Lock()
+        os.register_at_fork(after_in_child=self._after_fork)
 
     def empty(self, nbytes: int) -> Bytes:
         """Return an array u8[nbytes] with undefined content, 64-byte aligned from 4 KiB on."""
@@ -188,8 +187,12 @@ class Pool:
                 else:
                     del self._free[oldest]
 
-    def _reset_lock(self) -> None:
-        self._lock = threading.Lock()
+    def _after_fork(self) -> None:
+        # A thread that the child does not have may have been in the middle of a change.
+        if self._lock.locked():
+            self._lock = threading.Lock()
+            self._free.clear()
+            self._cached_bytes = 0
 
 
 def _size_class(nbytes: int) -> int:

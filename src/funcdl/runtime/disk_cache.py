@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 
 from funcdl.config import config
+from funcdl.core.forks import held_off
 
 DEFAULT_MAX_BYTES = 1 << 30
 _PUTS_BETWEEN_PRUNINGS = 64  # since pruning looks at every entry
@@ -99,19 +100,23 @@ class CacheDir:
         digest = f"{zlib.crc32(name.encode()):08x}"
         with open(self.root / f"{digest}.lock", "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+            try:
+                yield
+            finally:
+                # Closing does not let others in where a child was forked, which has it open, too.
+                fcntl.flock(file, fcntl.LOCK_UN)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """Give a temporary folder on the cache's own file system, deleted at the end."""
-        # Imported where it is used, since it takes 3 ms, and who only reads needs none.
-        from tempfile import TemporaryDirectory
-
         self._make_again()
-        with TemporaryDirectory(
-            prefix=_TEMPORARY, dir=self.root, ignore_cleanup_errors=True
-        ) as folder:
-            yield Path(folder)
+        # Not a `TemporaryDirectory`: a forked child deletes those of its parent when it ends.
+        folder = self.root / f"{_TEMPORARY}{os.urandom(8).hex()}"
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def prune(self, min_age: float = _MIN_AGE_SECONDS) -> int:
         """Delete entries until all fit into `max_bytes`; return how many bytes went.
@@ -226,7 +231,8 @@ def _why_not_usable(root: Path) -> str | None:
 
 @cache
 def _private_folder() -> Path:
-    import tempfile
+    with held_off():
+        import tempfile
 
     folder = tempfile.mkdtemp(prefix="funcdl-")
     owner = os.getpid()

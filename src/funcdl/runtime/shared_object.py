@@ -122,6 +122,10 @@ def _apply_to_all(_: object = None) -> None:
     pool = thread_pool() if _setters else None
     if pool is not None:
         pool.resize(num_threads())
+    _set_num_threads()
+
+
+def _set_num_threads() -> None:
     for set_num_threads in list(_setters.values()):
         set_num_threads(num_threads())
 
@@ -129,7 +133,7 @@ def _apply_to_all(_: object = None) -> None:
 def _after_fork() -> None:
     global _forked
     _forked = True
-    _apply_to_all()
+    _set_num_threads()  # the pool's size does not matter to regions of one thread
 
 
 config.on_change("num_threads", _apply_to_all)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 
 from funcdl.compiler.prices import ADDITIONS_PER_BYTE
 from funcdl.control.programs import split
@@ -25,6 +24,7 @@ from funcdl.control.scan_primitive import scan_loop
 from funcdl.core import dtypes
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Var
+from funcdl.core.properties import computed_once
 from funcdl.core.pruning import live_eqns
 from funcdl.core.records import record
 from funcdl.ops.lowering import Pointwise, Reduction, reason_for_host
@@ -171,7 +171,7 @@ class _Loop:
         self._replaced: dict[Atom, Atom] = {}
         self._new: tuple[list[tuple[Var, Var]], ...] = ([], [])
 
-    @cached_property
+    @computed_once
     def leaves(self) -> dict[Atom, tuple[Var, bool]]:
         """Values of the body that other loops can read: where each is held, and if in a stack."""
         found: dict[Atom, tuple[Var, bool]] = {}
@@ -182,11 +182,11 @@ class _Loop:
         found.update((var, (held, False)) for held, var in self.consts.items())
         return found
 
-    @cached_property
+    @computed_once
     def _producer(self) -> dict[Atom, Eqn]:
         return {var: eqn for eqn in self.jaxpr.eqns for var in eqn.outvars}
 
-    @cached_property
+    @computed_once
     def _read_whole(self) -> set[Atom]:
         """What is read by more than elementwise operations and reductions."""
         found: set[Atom] = set(self.jaxpr.outvars)

@@ -17,6 +17,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.avals import Shape, ShapedArray
+from funcdl.core.forks import held_off
 from funcdl.core.primitive import Primitive, never_weak
 from funcdl.errors import DtypeError, ShapeError
 from funcdl.ops.arithmetic import add, div, scaled, sub
@@ -142,8 +143,9 @@ def leading_batch(primitive: Primitive) -> Callable[..., tuple[Any, Any]]:
 def lapack(name: str, dtype: np.dtype[Any]) -> Any:
     """The LAPACK or BLAS function of this name without the letter of its dtype."""
     # Imported here, since SciPy takes longer to import than all of this library.
-    from scipy.linalg import blas
-    from scipy.linalg import lapack as functions
+    with held_off():
+        from scipy.linalg import blas
+        from scipy.linalg import lapack as functions
 
     letter = {"f32": "s", "f64": "d", "c64": "c", "c128": "z"}[dtypes.short_name(dtype)]
     return getattr(functions, letter + name, None) or getattr(blas, letter + name)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core.avals import ShapedArray
+from funcdl.core.forks import held_off
 from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.errors import ShapeError
 from funcdl.ops import registry
@@ -43,7 +44,8 @@ def _compute(a: NDArray, *, pivoting: bool, full_matrices: bool) -> list[NDArray
         return [*plain, np.broadcast_to(np.arange(p.shape[-1], dtype=p.dtype), p.shape)]
 
     def one(x: NDArray) -> Sequence[NDArray]:
-        from scipy.linalg import qr as factor
+        with held_off():
+            from scipy.linalg import qr as factor
 
         mode = "full" if full_matrices else "economic"
         factors: Sequence[NDArray] = factor(x, mode=mode, pivoting=True, check_finite=False)
