@@ -8,6 +8,7 @@ do it on every call. Flags are global to the process, not to a thread.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -78,6 +79,14 @@ def _fraction(value: Any) -> float:
     if not isinstance(value, bool) and isinstance(value, (int, float, str)):
         number = float(value)
         if 0 < number <= 1:
+            return number
+    raise ValueError
+
+
+def _seconds(value: Any) -> float:
+    if not isinstance(value, bool) and isinstance(value, (int, float, str)):
+        number = float(value)
+        if 0 <= number < math.inf:
             return number
     raise ValueError
 
@@ -174,6 +183,13 @@ FLAGS: dict[str, Flag] = dict(
             _boolean,
             "True or False",
             "hide the library's own frames in tracebacks",
+        ),
+        _flag(
+            "compile_seconds",
+            600.0,
+            _seconds,
+            "a number of seconds, or 0 for no limit",
+            "a run of the C compiler that takes longer is ended",
         ),
         _flag("keep_source", False, _boolean, "True or False", "keep the generated source files"),
         _flag("debug_nans", False, _boolean, "True or False", "raise where the first NaN is made"),
@@ -289,6 +305,7 @@ class Config:
     autotune: AutotuneMode
     num_threads: int
     traceback_filtering: bool
+    compile_seconds: float
     keep_source: bool
     debug_nans: bool
     debug_infs: bool

@@ -216,6 +216,38 @@ def test_a_compiler_that_is_killed_leaves_nothing_behind(
     assert answer(path) == 42
 
 
+def test_a_compiler_that_takes_too_long_is_ended_with_all_that_it_started(
+    tmp_path: Path, compiler: Compiler
+) -> None:
+    lines = f"echo begun; sleep 1000 & echo $! > {tmp_path}/pid; wait\n"
+    hanging = Compiler((str(script(tmp_path / "hanging", lines)),), compiler.version)
+    with config.override(compile_seconds=0.5), pytest.raises(CompilerError) as caught:
+        hanging.build(SOURCE, name="step")
+    message = str(caught.value)
+    assert message.startswith("the C compiler was ended: 'step' took it longer than 0.5 s. Set ")
+    assert str(tmp_path / "hanging") in message and "begun" in message
+    assert caught.value.source is not None and caught.value.source.read_text() == SOURCE
+    status = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
+    assert not status.exists() or ") Z " in status.read_text()
+    with config.override(compile_seconds=0.2):
+        assert not hanging.accepts(["-O1"])
+    script(tmp_path / "hanging", f'exec {shlex.join(compiler.command)} "$@"\n')
+    assert hanging.accepts(["-O1"]), "what took too long is asked for again"
+    assert answer(hanging.build(SOURCE)) == 42
+
+
+def test_a_compiler_is_sought_no_longer_where_its_version_takes_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toolchain, "_VERSION_SECONDS", 0.5)
+    hanging = script(tmp_path / "hanging", "sleep 1000\n")
+    with (
+        config.override(cc=str(hanging)),
+        pytest.raises(CompilerError, match=r"hanging --version` took longer than 0\.5 s"),
+    ):
+        find_compiler()
+
+
 def test_threads_that_want_the_same_wait_for_one_of_them(
     tmp_path: Path, compiler: Compiler
 ) -> None:

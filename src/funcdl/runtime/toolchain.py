@@ -10,19 +10,18 @@ import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
 
 from funcdl.config import config
 from funcdl.core.records import record
+from funcdl.runtime import processes
 from funcdl.runtime.disk_cache import CacheDir, default_cache
-
-if TYPE_CHECKING:
-    import subprocess
+from funcdl.runtime.processes import Result, Work
 
 _SHOWN_LINES = 12
+_VERSION_SECONDS = 60.0
 # Held while something is compiled, by its place and key.
 _locks: dict[tuple[Path, str, str], Lock] = {}
 os.register_at_fork(after_in_child=_locks.clear)
@@ -100,15 +99,12 @@ class Compiler:
         objects = dict.fromkeys(each for unit in units for each in unit.objects)
         if len(units) + len(objects) < 2:
             return [self._build(unit) for unit in units]
-        # Imported here, since it takes 4 ms, and a process with a full cache compiles nothing.
-        from concurrent.futures import ThreadPoolExecutor
-
-        # Units wait for objects, which must have threads of their own.
-        with ThreadPoolExecutor(min(len(units), os.cpu_count() or 1) + len(objects)) as pool:
+        with Work() as work:
             for unit in objects:
-                # What is refused here, the units that need it ask for again, and say so.
-                pool.submit(self._build, unit, ".o")
-            return list(pool.map(self._build, units))
+                # On a thread of its own, since units wait for it. If it is refused, they ask for it
+                # again, and say so.
+                work.start(partial(self._build, unit, ".o"))
+            return work.map(self._build, units, os.cpu_count() or 1)
 
     def accepts(self, flags: Sequence[str]) -> bool:
         """Return whether an empty unit compiles and links with `flags`; asked once, then cached.
@@ -122,8 +118,11 @@ class Compiler:
             cached = store.get_text(key, ".probe")
             if cached is None:
                 with suppress(OSError), store.scratch() as folder:
-                    if self._run(unit, folder).returncode == 0:
+                    result = self._run(unit, folder)
+                    if result.returncode == 0:
                         cached = "yes"
+                    elif result.took_too_long:
+                        pass
                     elif self._run(replace(unit, flags=()), folder).returncode == 0:
                         cached = "no"
                     # Else the flags are not to blame, but a full disk, or who killed the compiler.
@@ -155,19 +154,23 @@ class Compiler:
                 return store.put(key, suffix, built)
         kept = store.put(key, ".c", unit.source)
         command = self._command(unit, [str(kept)], os.devnull)
+        reason = f"the C compiler refused {unit.name!r} (exit status {result.returncode})"
+        if result.took_too_long:
+            reason = (
+                f"the C compiler was ended: {unit.name!r} took it longer than "
+                f"{config.compile_seconds:g} s. Set FUNCDL_COMPILE_SECONDS to more, or to 0 for no "
+                "limit"
+            )
         raise CompilerError(
-            f"the C compiler refused {unit.name!r} (exit status {result.returncode})\n"
-            f"  command: {shlex.join(command)}\n"
+            f"{reason}\n  command: {shlex.join(command)}\n"
             f"  source:  {kept}\n" + _first_lines(result.stdout),
             command,
             result.stdout,
             kept,
         )
 
-    def _run(
-        self, unit: Unit, folder: Path, suffix: str = ".so"
-    ) -> subprocess.CompletedProcess[str]:
-        """Compile to ``folder/unit<suffix>``, with stderr in the result's stdout."""
+    def _run(self, unit: Unit, folder: Path, suffix: str = ".so") -> Result:
+        """Compile to ``folder/unit<suffix>``."""
         source = folder / f"{unit.name}.c"
         source.write_text(unit.source)
         if suffix == ".so" and not unit.objects:
@@ -249,7 +252,7 @@ def _probe(command: list[str], *, required: bool) -> Compiler | None:
         if key is not None and (version := default_cache().get_text(key, ".version")):
             return Compiler(tuple(command), version)
         try:
-            result = _capture([*command, "--version"], None)
+            result = _capture([*command, "--version"], None, _VERSION_SECONDS)
         except OSError as error:
             why = str(error)
         else:
@@ -260,6 +263,8 @@ def _probe(command: list[str], *, required: bool) -> Compiler | None:
                         default_cache().put(key, ".version", version)
                 return Compiler(tuple(command), version)
             why = f"`{shlex.join(command)} --version` failed:\n{_first_lines(result.stdout)}"
+            if result.took_too_long:
+                why = f"`{shlex.join(command)} --version` took longer than {_VERSION_SECONDS:g} s"
     if required:
         raise CompilerError(
             f"config.cc (FUNCDL_CC) is {shlex.join(command)!r}, which is no working C compiler: "
@@ -289,21 +294,8 @@ def _identity(path: str) -> str | None:
     return hashlib.sha256(repr(known).encode()).hexdigest() if is_program else None
 
 
-def _capture(command: Sequence[str], folder: Path | None) -> subprocess.CompletedProcess[str]:
-    # Imported here, since it takes 3 ms, and a process with a full cache runs no compiler.
-    import subprocess
-
-    # Messages in English and plain ASCII quotes, whatever the user's locale.
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, "LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
+def _capture(command: Sequence[str], folder: Path | None, limit: float | None = None) -> Result:
+    return processes.run(command, folder, config.compile_seconds if limit is None else limit)
 
 
 def _first_lines(output: str) -> str:

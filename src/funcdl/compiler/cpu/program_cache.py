@@ -44,7 +44,8 @@ NDArray = np.ndarray[Any, Any]
 MOST_CONST_BYTES = 1 << 20
 _SUFFIX = ".program"
 # What a program does not depend on.
-_OTHER_FLAGS = {"cache_dir", "num_threads", "keep_source", "traceback_filtering", "dispatch"}
+_OTHER_FLAGS = {"cache_dir", "compile_seconds", "dispatch", "keep_source", "num_threads"}
+_OTHER_FLAGS |= {"traceback_filtering"}
 
 
 class _NoKeyError(Exception):

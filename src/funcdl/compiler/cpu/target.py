@@ -6,20 +6,23 @@ in `compiler.cpu.build`, and imported when a program is compiled or looked at.
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
-from functools import cache, cached_property
-from threading import Thread
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from funcdl.compiler.cpu import program_cache
 from funcdl.compiler.naming import program_name
 from funcdl.core import backend, source
+from funcdl.core.forks import held_off
 from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.properties import computed_once
 from funcdl.errors import CompilerWarning
 from funcdl.kernels.cpu_c.isa import compile_flags
 from funcdl.runtime import call_table
+from funcdl.runtime.processes import Work
 from funcdl.runtime.thread_pool import thread_pool
 from funcdl.runtime.toolchain import Compiler, CompilerError, find_compiler
 
@@ -47,10 +50,11 @@ class CpuProgram:
         self._donated = tuple(donated)
         self._code_bytes = 0
 
-    @cached_property
+    @computed_once
     def _pipeline(self) -> Pipeline:
         # Importing all passes takes 60 ms, as long as NumPy.
-        from funcdl.compiler.cpu import build
+        with held_off():
+            from funcdl.compiler.cpu import build
 
         return build.pipeline(self._closed, self._name, self._donated)
 
@@ -98,15 +102,13 @@ class CpuProgram:
         return memory_analysis(pipeline.simplified, pipeline.program, self._code_bytes)
 
     def _load(self, compiler: Compiler, profiled: bool) -> backend.Executable:
-        preparation = _preparation(compiler)  # goes on while passes and compilers run
-        try:
+        with _prepared(compiler):
             if profiled:
-                from funcdl.compiler.cpu import build
+                with held_off():
+                    from funcdl.compiler.cpu import build
 
                 return build.profiled_executable(self._pipeline, compiler)
             loaded = self._find(compiler)
-        finally:
-            preparation.join()
         self._code_bytes = loaded.code_bytes
         return loaded.executable
 
@@ -115,25 +117,43 @@ class CpuProgram:
         found = None if key is None else program_cache.find(key, compiler, self._name)
         if found is not None:
             return found
-        from funcdl.compiler.cpu import build
+        with held_off():
+            from funcdl.compiler.cpu import build
 
         return build.executable(self._pipeline, compiler, key)
 
 
 @cache
-def _preparation(compiler: Compiler) -> Thread:
+def _preparation(compiler: Compiler) -> Work:
     """Builds what every program needs beside its kernels; first it asks about flags for these."""
 
     def build() -> None:
         # Whoever needs what cannot be built will say so.
-        with suppress(CompilerError, OSError):
-            compile_flags(accepts=compiler.accepts)
-            call_table.runner(compiler)
-            thread_pool()
+        compile_flags(accepts=compiler.accepts)
+        call_table.runner(compiler)
+        thread_pool()
 
-    thread = Thread(target=build, name="funcdl builds its runtime", daemon=True)
-    thread.start()
-    return thread
+    work = Work()
+    work.start(build, "funcdl builds its runtime")
+    return work
+
+
+# A child does not have the threads.
+os.register_at_fork(after_in_child=_preparation.cache_clear)
+
+
+@contextmanager
+def _prepared(compiler: Compiler) -> Iterator[None]:
+    """Prepare, while passes and compilers run inside, and wait until it is done."""
+    preparation = _preparation(compiler)
+    try:
+        yield
+        preparation.join()
+    except BaseException:  # also Ctrl-C, which is to leave nothing that runs
+        _preparation.cache_clear()
+        preparation.stop()
+        preparation.join()
+        raise
 
 
 _warned_of_missing_compiler = False
