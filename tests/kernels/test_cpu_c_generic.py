@@ -124,8 +124,8 @@ def wrapped(n: int) -> Kernel:
 SHARED: dict[str, tuple[Make, tuple[int, ...]]] = {
     "elementwise": (elementwise, (2, 32, 33, 1000)),
     "elementwise in chunks": (elementwise, (40_000, 50_000, 400_001)),
-    "rows": (rows(), (2, 12, 31)),
-    "rows as lanes": (rows(), (32, 33, 63)),
+    "rows": (rows(), (2, 12, 15)),
+    "rows as lanes": (rows(), (16, 33, 200)),
     "rows as lanes for threads": (rows(), (30_000, 50_000)),
     "rows for threads": (rows(width=100), (1000, 3001)),
     "columns": (columns("sum"), (2, 3, 255)),
@@ -144,7 +144,7 @@ SPECIAL: dict[str, tuple[Make, tuple[int, ...]]] = {
     "a long sum is cut in blocks": (columns("sum"), (256, 260)),
     "rows by fours": (columns("sum"), (255, 256)),
     "an axis of one position": (elementwise, (1, 2)),
-    "rows enough for lanes": (rows(), (31, 32, 64)),
+    "rows enough for lanes": (rows(), (15, 16)),
 }
 
 

@@ -13,7 +13,7 @@ from funcdl.kernels.cpu_c.loops import Loop
 from funcdl.kernels.cpu_c.row_lanes import in_lanes
 from funcdl.runtime.toolchain import find_compiler
 
-LENGTHS = [31, 64, 127, 128, 160, 255, 256, 257, 1000, 4096, 9001]
+LENGTHS = [31, 64, 65, 81, 100, 127, 128, 160, 255, 256, 257, 1000, 4096, 9001]
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
 
 
@@ -83,23 +83,27 @@ def test_rows_of_nothing_but_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("begin", "end", "expected"),
+    ("begin", "end", "twice", "expected"),
     [
-        ("0", "256", [("0", "256", 64)]),
-        ("0", "300", [("0", "44", 1), ("0", "256", 64)]),
-        ("j_tile", "j_tile + 4096", [("j_tile", "j_tile + 4096", 64)]),
-        ("0", "n_j", [("0", "n_j % 64", 1), ("0", "n_j - n_j % 64", 64)]),
+        ("0", "256", True, [("0", "256", 64, 0)]),
+        ("0", "300", False, [("0", "44", 1, 0), ("0", "256", 64, 0)]),
+        ("0", "300", True, [("0", "64", 1, 20), ("0", "256", 64, 0)]),
+        ("j_tile", "j_tile + 4096", True, [("j_tile", "j_tile + 4096", 64, 0)]),
+        ("0", "n_j", True, [("0", "n_j % 64", 1, 0), ("0", "n_j - n_j % 64", 64, 0)]),
         (
             "j_tile",
             "j_end",
+            True,
             [
-                ("0", "(j_end - j_tile) % 64", 1),
-                ("j_tile", "j_end - (j_end - j_tile) % 64", 64),
+                ("0", "(j_end - j_tile) % 64", 1, 0),
+                ("j_tile", "j_end - (j_end - j_tile) % 64", 64, 0),
             ],
         ),
     ],
 )
-def test_loops_in_place_of_one(begin: str, end: str, expected: list[tuple[str, str, int]]) -> None:
+def test_loops_in_place_of_one(
+    begin: str, end: str, twice: bool, expected: list[tuple[str, str, int, int]]
+) -> None:
     loop = Loop("j", "vector", "j", begin, end, pragma="#pragma omp simd")
-    found = [nest[0] for nest in in_lanes(loop, 64, True)]
-    assert [(loop.begin, loop.end, loop.step) for loop in found] == expected
+    found = [(*group.loops[:1], group.first) for group in in_lanes(loop, 64, True, twice)]
+    assert [(loop.begin, loop.end, loop.step, first) for loop, first in found] == expected

@@ -30,11 +30,14 @@ PROGRAMS: dict[str, Callable[[Any], Any]] = {
     "norm": normalized,
     "product": lambda x: fnp.exp(x @ fnp.arange(1.0, 1 + x.shape[-1])),
     "two axes": lambda x: x.reshape(*x.shape[:-1], 2, -1).max(axis=(-2, -1)),
+    "position": lambda x: x.argmax(axis=-1) - x.argmin(axis=-1),
     "row and column": lambda x: (x - x.max(axis=-1, keepdims=True)).sum(axis=0),
 }
 
 
-@pytest.mark.parametrize("shape", [(33, 10), (300, 2), (70_001, 4), (3, 65, 16)])
+@pytest.mark.parametrize(
+    "shape", [(33, 10), (300, 2), (9_001, 4), (3, 65, 16), (130, 24), (77, 64)]
+)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_results(name: str, shape: tuple[int, ...]) -> None:
     x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)

@@ -10,8 +10,8 @@ static void softmax_rows(const float *restrict x, float *restrict out0, const in
     uint32_t size1[32];
     for (int lane = 0; lane < 32; ++lane) part1[lane] = (-FD_INF_F32), size1[lane] = 0;
     #pragma omp simd
-    for (int64_t lane = 0; lane < 8; ++lane) {
-      const int64_t j = 992 + lane;
+    for (int64_t lane = 0; lane < 32; ++lane) {
+      const int64_t j = 968 + lane;
       const float v0 = x[i * 1000 + j];
       part1[lane] = v0 > part1[lane] ? v0 : part1[lane];
       const uint32_t here1 = fd_size_f32(v0);
@@ -36,13 +36,13 @@ static void softmax_rows(const float *restrict x, float *restrict out0, const in
     for (int lane = 0; lane < 32; ++lane) part4[lane] = 0.0f;
     float keep3[1000];
     #pragma omp simd
-    for (int64_t lane = 0; lane < 8; ++lane) {
-      const int64_t j = 992 + lane;
+    for (int64_t lane = 0; lane < 32; ++lane) {
+      const int64_t j = 968 + lane;
       const float v0 = x[i * 1000 + j];
       const float v2 = v0 - v1;
       const float v3 = fd_exp_f32(v2);
       keep3[j] = v3;
-      part4[lane] += v3;
+      part4[lane] += fd_from_f32(lane, 24, v3, 0.0f);
     }
     for (int64_t j_group = 0; j_group < 992; j_group += 32) {
       #pragma omp simd

@@ -44,11 +44,14 @@ MAX_CHUNK = 16 * 1024
 COLUMN_LANES = 1024
 MIN_LANES = 64
 SHORT_LANES = 8
-# Rows of no more terms than this make no good vectors. Where there are so many rows, those side by
-# side do, as lanes of so few that what is computed of them stays in the first-level cache.
-SHORT_ROW = 16
-MANY_ROWS = 32
+# Rows of no more terms than this make few vectors, and each waits for what the last one came to.
+# Where there are so many rows, those side by side make more, as lanes of so few that an array of
+# their elements stays in the first-level cache.
+SHORT_ROW = 64
+MANY_ROWS = 16
 ROW_LANES = 256
+MIN_ROW_LANES = 16
+ROW_BYTES = 16 * 1024
 # Rows that a column reduction takes in at a time, where each costs no more additions than this.
 UNROLLED_ROWS = 4
 MOST_UNROLLED = 8
@@ -114,12 +117,12 @@ def schedule_cpu(kernel: Kernel) -> Schedule:
         return _schedule_pointwise(kernel)
     lane = _lane_axis(kernel, reduced)
     if lane is not None:
-        return _schedule_columns(kernel, reduced, lane, COLUMN_LANES)
+        columns = _schedule_columns(kernel, reduced, lane, COLUMN_LANES, MIN_LANES)
+        return _with_rows_unrolled(kernel, reduced, columns)
     across = _axis_across_short_rows(kernel, reduced)
     if across is not None:
-        # Of a power of two, so that numbers of rows that are close together share code.
-        lanes = min(ROW_LANES, 1 << kernel.axis(across).extent.bit_length() - 1)
-        return _schedule_columns(kernel, reduced, across, lanes)
+        lanes = _rows_side_by_side(kernel, reduced)
+        return _schedule_columns(kernel, reduced, across, lanes, MIN_ROW_LANES)
     return _schedule_rows(kernel, reduced)
 
 
@@ -193,8 +196,13 @@ def _schedule_rows(kernel: Kernel, reduced: set[str]) -> Schedule:
     return Schedule((*steps, *_reduce_steps(kernel, reduced, ROW_BLOCK, "vector")))
 
 
-def _schedule_columns(kernel: Kernel, reduced: set[str], lane: str, size: int) -> Schedule:
-    """An outer axis innermost: the reductions of a tile of `size` columns advance together."""
+def _schedule_columns(
+    kernel: Kernel, reduced: set[str], lane: str, size: int, least: int
+) -> Schedule:
+    """An outer axis innermost: the reductions of a tile of `size` columns advance together.
+
+    Of fewer, but of no fewer than `least`, where threads share the tiles.
+    """
     outer = [
         axis.name
         for axis in kernel.axes
@@ -204,17 +212,17 @@ def _schedule_columns(kernel: Kernel, reduced: set[str], lane: str, size: int) -
     shared = {step.axis for step in steps}
     extent = kernel.axis(lane).extent
     is_parallel = work(kernel) >= PARALLEL_WORK and len(steps) == len(outer)
-    while is_parallel and size > MIN_LANES and _chunks(kernel, steps) * extent < size * MANY_CHUNKS:
+    while is_parallel and size > least and _chunks(kernel, steps) * extent < size * MANY_CHUNKS:
         size //= 2
     steps += [Step(axis, "loop") for axis in outer if axis not in shared]
     steps.append(Step(lane, "parallel" if is_parallel else "tile", size))
     steps += _reduce_steps(kernel, reduced, COLUMN_BLOCK, "loop")
-    steps += _unrolled_rows(kernel, reduced, steps)
     return Schedule((*steps, Step(lane, "vector")))
 
 
-def _unrolled_rows(kernel: Kernel, reduced: set[str], steps: Sequence[Step]) -> list[Step]:
-    """A record for several rows at a time, where little is computed from each."""
+def _with_rows_unrolled(kernel: Kernel, reduced: set[str], columns: Schedule) -> Schedule:
+    """The schedule with several rows at a time, where little is computed from each."""
+    *steps, vector = columns.steps
     axis = next(a.name for a in reversed(kernel.axes) if a.name in reduced)
     cost = sum(
         lookup(i.name).cost if isinstance(i, Elementwise) else 1
@@ -227,8 +235,8 @@ def _unrolled_rows(kernel: Kernel, reduced: set[str], steps: Sequence[Step]) -> 
         or any(size % UNROLLED_ROWS for size in tiles)
         or not can_unroll(kernel, axis, UNROLLED_ROWS)
     ):
-        return []
-    return [Step(axis, "unroll", UNROLLED_ROWS)]
+        return columns
+    return Schedule((*steps, Step(axis, "unroll", UNROLLED_ROWS), vector))
 
 
 def _schedule_running(kernel: Kernel, running: Running | Order) -> Schedule:
@@ -396,12 +404,20 @@ def _lane_axis(kernel: Kernel, reduced: set[str]) -> str | None:
 def _axis_across_short_rows(kernel: Kernel, reduced: set[str]) -> str | None:
     """The axis along which short rows follow each other, if there are many of them.
 
-    They are read in strides, but of whole cache lines in the end; and all that is computed, of the
-    elements and of the results, is computed in full vectors.
+    All that is computed, of the elements and of the results, is computed in full vectors.
     """
     if prod(kernel.axis(axis).extent for axis in reduced) > SHORT_ROW:
         return None
-    if any(isinstance(i, Reduce) and i.op in ("argmax", "argmin") for i in kernel.body):
-        return None
     across = [axis for axis in kernel.axes if axis.name not in reduced and axis.extent != 1]
     return across[-1].name if across and across[-1].extent >= MANY_ROWS else None
+
+
+def _rows_side_by_side(kernel: Kernel, reduced: set[str]) -> int:
+    """Of how many short rows, a power of two, the elements stay in the first-level cache."""
+    of_rows = [
+        i.type.dtype.itemsize
+        for i in kernel.body
+        if not isinstance(i, Effect) and not reduced.isdisjoint(i.type.axes)
+    ]
+    row = prod(kernel.axis(axis).extent for axis in reduced) * max(of_rows)
+    return 1 << min(ROW_LANES, ROW_BYTES // row).bit_length() - 1

@@ -37,6 +37,7 @@ class Expressions:
         self.parameters = Parameters() if parameters is None else parameters
         self.vector_axis = ""  # of the loop that is vectorised
         self.elements: dict[int, str] = {}  # values that were computed before, into arrays
+        self.targets: dict[Store, str] = {}  # stores to arrays, which are copied later
         self.accumulators: dict[int, str] = {}  # of running values that are computed step by step
         self.divisors: frozenset[int] = frozenset()  # to be inverted where they are defined
         self._bound: dict[int, str] = {}
@@ -166,7 +167,8 @@ class Expressions:
     def effect(self, effect: Store | AtomicUpdate) -> str:
         """A store or an update as one statement."""
         dtype = self.kernel.buffer(effect.buffer).dtype
-        target = f"{self.buffer_name(effect.buffer)}[{self.index(effect.index)}]"
+        target = self.targets.get(effect, "") if isinstance(effect, Store) else ""
+        target = target or f"{self.buffer_name(effect.buffer)}[{self.index(effect.index)}]"
         value = self.value(effect.value)
         if isinstance(effect, AtomicUpdate):
             value = update(effect.op, target, value, dtype)

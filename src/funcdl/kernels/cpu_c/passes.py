@@ -14,8 +14,9 @@ from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import LoopMaker
 from funcdl.kernels.cpu_c.parameters import Parameters
 from funcdl.kernels.cpu_c.reductions import ARG_OPS
+from funcdl.kernels.cpu_c.turned import Turned, turned
 from funcdl.kir.elementwise import lookup
-from funcdl.kir.ir import Const, Effect, Elementwise, Kernel, Load, Reduce, operands
+from funcdl.kir.ir import Const, Effect, Elementwise, Kernel, Load, Reduce, Store, operands
 from funcdl.kir.schedule import Schedule, Step
 
 # A value from an earlier pass is kept on the stack if computing it again costs this many additions
@@ -72,6 +73,7 @@ class Passes:
                 buffer.may_alias or buffer.role == "inout"
             ):  # later passes may read what it overwrites
                 self.effect_pass[id] = self.num_passes - 1
+        self.turned = self._turned()
         self.lane_arrays = self._lane_arrays()
         self.kept: dict[int, int] = {}  # a value to keep, and the pass that computes it
         self.pass_values, self.pass_reads = self._plan()
@@ -92,6 +94,22 @@ class Passes:
             and axis not in self.kernel.value_type(i.args[1]).axes
             and not isinstance(self.kernel.body[i.args[1]], Const)
         )
+
+    def _turned(self) -> dict[int, Turned]:
+        """Loads and stores of rows that the lanes go across."""
+        if self.lane is None or self.expressions.parameters.axis in self.reduced:
+            return {}
+        axes = [a.name for a in self.kernel.axes if a.name in self.reduced and a.extent != 1]
+        (lanes,) = self.lane_loops
+        found = {}
+        for id, access in enumerate(self.kernel.body):
+            if isinstance(access, Load) or (
+                isinstance(access, Store) and access.index.axes().issuperset(axes)
+            ):
+                turn = turned(self.expressions, id, axes, self.lane, lanes, self.width)
+                if turn is not None:
+                    found[id] = turn
+        return found
 
     def _varies(self, id: int) -> frozenset[str]:
         """The axes of a value, or of the points at which an effect happens."""

@@ -7,6 +7,8 @@ of accumulators, one for each lane of a tile.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from funcdl.core import dtypes
@@ -164,6 +166,17 @@ class Accumulator:
             f"{acc} = {take} ? {value} : {acc};",
             f"{position} = {take} ? ({self._at_type}){at} : {position};",
         ]
+
+    def take_from(self, first: int) -> Callable[[str, str], list[str]]:
+        """As `take`, where lanes before `first` have elements that are taken in by other lanes."""
+        if first == 0 or self._orders:
+            return self.take
+        t = text.short_name(self._source)
+
+        def take(value: str, at: str) -> list[str]:
+            return self.take(f"fd_from_{t}(lane, {first}, {value}, {self._identity})", at)
+
+        return take
 
     def _take_in_lane(self, value: str) -> list[str]:
         part, size = f"{self._name('part')}[lane]", f"{self._name('size')}[lane]"

@@ -20,7 +20,7 @@ from funcdl.kernels.cpu_c.passes import Passes
 from funcdl.kernels.cpu_c.reductions import ARG_OPS, Accumulator
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.identity import identity
-from funcdl.kir.ir import Const, Effect, Kernel, Reduce, Select
+from funcdl.kir.ir import Const, Effect, Kernel, Reduce, Select, Store
 from funcdl.kir.schedule import Schedule
 from funcdl.kir.unroll import unroll
 
@@ -81,6 +81,7 @@ class _LoopsRenderer(Passes):
         """Everything that depends on a reduction or varies over reduced axes."""
         if self.num_passes == 0:
             return
+        self.turn_loads()
         self.fill_lane_arrays(0)
         for at in range(self.num_passes):
             self.write_pass(at)
@@ -106,6 +107,7 @@ class _LoopsRenderer(Passes):
         stores = [id for id, pass_ in self.effect_pass.items() if pass_ == at]
         if not (takes or searches or stores):
             return
+        turn_back = self.turn_stores(stores)
         for accumulator in takes:
             axes = ", ".join(map(self.expressions.axis_name, accumulator.reduce.axes))
             what = f"{accumulator.reduce.op} of v{accumulator.reduce.arg} over {axes}"
@@ -131,9 +133,7 @@ class _LoopsRenderer(Passes):
             if condition is not None:
                 inner = loops[-1]
                 loops[-1] = replace(inner, before=(*inner.before, f"if (v{condition})"))
-        actions = [self._take(a, a.take) for a in takes]
-        actions += [self._take(a, a.search) for a in searches]
-        actions += [self.nest.effect(self.effects[id]) for id in stores]
+        effects = [self.nest.effect(self.effects[id]) for id in stores]
         with self.expressions.scope():
             for id in self.pass_reads[at]:
                 self.expressions.bind(id, self.kept_name(id))
@@ -145,20 +145,52 @@ class _LoopsRenderer(Passes):
                     self.nest.write([loop], values, [self._take(search, search.search)])
                 return
             if spread:
-                self._write_in_lanes(loops, at, actions, spread, unrolled)
+                targets = [self.kernel.buffer(self.effects[id].buffer) for id in stores]
+                twice = not any(b.may_alias or b.role == "inout" for b in targets)
+                self._write_in_lanes(loops, at, takes, effects, spread, unrolled, twice)
             else:
+                actions = [self._take(a, a.take) for a in takes]
+                actions += [self._take(a, a.search) for a in searches]
                 self.nest.write(
-                    loops, self.pass_values[at], actions, keep=lambda id: self._keep(id, at)
+                    loops,
+                    self.pass_values[at],
+                    [*actions, *effects],
+                    keep=lambda id: self._keep(id, at),
                 )
         self._lines(line for accumulator in takes for line in accumulator.close())
+        turn_back()
+
+    def turn_loads(self) -> None:
+        """Transpose the rows that are read across, so that lanes are neighbours."""
+        for id, turned in self.turned.items():
+            if id not in self.effects:
+                self.writer.line(turned.declaration)
+                self.writer.call(turned.function, turned.to_lanes)
+                self.expressions.elements[id] = turned.element
+
+    def turn_stores(self, stores: Sequence[int]) -> Callable[[], None]:
+        """Have a pass write in lanes what it writes across rows; returns what comes after it."""
+        turned = [self.turned[id] for id in stores if id in self.turned]
+        for each in turned:
+            self.writer.line(each.declaration)
+            if isinstance(each.access, Store):
+                self.expressions.targets[each.access] = each.element
+
+        def turn_back() -> None:
+            for each in turned:
+                self.writer.call(each.function, each.to_rows)
+
+        return turn_back
 
     def _write_in_lanes(
         self,
         loops: Sequence[Loop],
         at: int,
-        actions: Sequence[Action],
+        takes: Sequence[Accumulator],
+        effects: Sequence[Action],
         count: int,
         unrolled: bool,
+        twice: bool,
     ) -> None:
         *outer, row = loops
         of_row = [id for id in self.pass_values[at] if row.axis in self.varies[id]]
@@ -169,8 +201,9 @@ class _LoopsRenderer(Passes):
 
         def groups() -> None:
             self._lines(row.before)
-            for part in row_lanes.in_lanes(replace(row, before=()), count, unrolled):
-                self.nest.write(part, of_row, actions, keep=keep)
+            for part in row_lanes.in_lanes(replace(row, before=()), count, unrolled, twice):
+                actions = [self._take(a, a.take_from(part.first)) for a in takes]
+                self.nest.write(part.loops, of_row, [*actions, *effects], keep=keep)
             self._lines(row.after)
 
         self.nest.write(outer, others, inside=groups, keep=keep)

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
-from funcdl.kernels.cpu_c.loops import Loop, LoopMaker, Nest
+from funcdl.kernels.cpu_c.loops import LoopMaker, Nest
 from funcdl.kernels.cpu_c.parameters import Number, Parameters, generic_parameters
 from funcdl.kernels.cpu_c.passes import all_steps
 from funcdl.kernels.cpu_c.text import Writer
+from funcdl.kernels.cpu_c.turned import ITEM_SIZES
 from funcdl.kir.index import AxisAtom, Index
 from funcdl.kir.ir import Effect, Kernel, Load, Reduce, operands
 from funcdl.kir.schedule import Schedule, Step
-
-# What fd_transpose.h has functions for.
-ITEM_SIZES = (1, 2, 4, 8)
 
 
 def is_transposed(kernel: Kernel, schedule: Schedule) -> bool:
@@ -55,10 +53,10 @@ def render_transposed(kernel: Kernel, schedule: Schedule, writer: Writer) -> tup
             index = expressions.index(load.index, narrow=False, at=at)
             source = f"&{expressions.buffer_name(load.buffer)}[{index}]"
             stride = str(load.index.coefficient(inner.axis))
-            counts = [_count(loop) for loop in reversed(tile)]
+            counts = [text.difference(loop.end, loop.begin) for loop in reversed(tile)]
             arguments = [name, str(columns), source, stride, *counts]
             writer.call(f"fd_turn_{load.type.dtype.itemsize}", arguments)
-            row, column = (_inside(loop) for loop in tile)
+            row, column = (text.difference(loop.variable, loop.begin) for loop in tile)
             expressions.elements[id] = f"{name}[{text.factor(row)} * {columns} + {column}]"
         effects = [i for i in kernel.body if isinstance(i, Effect)]
         values = nest.needed(id for effect in effects for id in operands(effect))
@@ -87,15 +85,3 @@ def _turned(kernel: Kernel, across: Step, inner: Step) -> dict[int, Load]:
         ):
             found[id] = load
     return found
-
-
-def _count(loop: Loop) -> str:
-    """How many positions a loop has; the end of a whole tile is its beginning and a number."""
-    if loop.begin == "0":
-        return loop.end
-    whole = f"{loop.begin} + "
-    return loop.end.removeprefix(whole) if whole in loop.end else f"{loop.end} - {loop.begin}"
-
-
-def _inside(loop: Loop) -> str:
-    return loop.variable if loop.begin == "0" else f"{loop.variable} - {loop.begin}"

@@ -194,6 +194,14 @@ def _atom_text(atom: Atom, axis: Callable[[str], str], value: Callable[[int], st
             return f"({inner} / {divisor} - {shift})" if shift else f"{inner} / {divisor}"
 
 
+def difference(end: str, begin: str) -> str:
+    """``end - begin``, or what is seen to be left of it."""
+    if begin == "0":
+        return end
+    start = f"{begin} + "
+    return end.removeprefix(start) if end.startswith(start) else f"{end} - {begin}"
+
+
 def factor(expression: str) -> str:
     """An expression as an operand of a product."""
     return expression if expression.isidentifier() else f"({expression})"

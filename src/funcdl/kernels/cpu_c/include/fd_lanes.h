@@ -1,6 +1,9 @@
 /* What the lanes of a row's accumulators come to: fd_sum_lanes_f32(x, count) and the like, for
  * `count` elements of x that fill 64 bytes or a multiple of them. Maxima and minima are of numbers:
- * NaN has a size above that of Inf, and the greatest size notes whether there was one. */
+ * NaN has a size above that of Inf, and the greatest size notes whether there was one.
+ *
+ * fd_from_f32(lane, first, x, other): x in lanes from `first` on, and `other` before. It is made of
+ * bits: if one lane only has x, gcc computes that one apart from all vectors. */
 #ifndef FD_LANES_H
 #define FD_LANES_H
 
@@ -47,6 +50,10 @@
   FD_FOLD(max, FD_MAX_OF, T, t, FOLD)                                    \
   FD_FOLD(min, FD_MIN_OF, T, t, FOLD)                                    \
   FD_FOLD(max, FD_MAX_OF, U, u, FOLD)                                    \
+  FD_INLINE T fd_from_##t(int64_t lane, int64_t first, T x, T other) {   \
+    const U all = (U) - (lane >= first);                                 \
+    return fd_from_bits_##t((fd_bits_##t(x) & all) | (fd_bits_##t(other) & ~all)); \
+  }                                                                      \
   FD_INLINE U fd_size_##t(T x) { return fd_bits_##t(x) & ((U)-1 >> 1); } \
   FD_INLINE int fd_nan_in_lanes_##t(const U *sizes, int count) {         \
     return fd_max_lanes_##u(sizes, count) > fd_bits_##t(inf);            \
