@@ -8,8 +8,8 @@
  * turned by roots of unity, and transposed, and so are then the columns of the result. Where a
  * length has a large prime factor, Bluestein's chirps make the transform a convolution.
  *
- * Inverse transforms are forward ones with real and imaginary parts exchanged. Roots of unity are the
- * caller's, rounded once from more digits. Which thread does a panel changes nothing about its bits. */
+ * Inverse transforms are forward ones with real and imaginary parts exchanged. Roots of unity are
+ * the caller's, rounded once from more digits. Which thread does a panel does not change its bits. */
 #ifndef FD_FFT_H
 #define FD_FFT_H
 

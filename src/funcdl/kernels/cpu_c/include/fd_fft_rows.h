@@ -1,41 +1,50 @@
 /* Included by fd_fft_tasks.h for each FD_T: transforms of parts of an array, and of long rows. */
 
-/* A transform of real numbers as one of half the length, whose elements are pairs of neighbours: its
- * result z[0..n-1] becomes z[0..n] of the real ones', and the other way before an inverse one (from x
- * to z, and twice as large). `roots` are of order 2 n. */
+/* A transform of real numbers as one of half the length, whose elements are pairs of neighbours: a
+ * result z[0..n-1] becomes z[0..n] of the real ones', and the other way before an inverse one (from
+ * x to z, and twice as large). `roots` are of order 2 n. Elements k and n - k go together. */
 #define FD_FFT_HALVES(name, T)                                                                 \
-  FD_INLINE void FD_NAME(fd_fft_unweave_##name)(int64_t n, const FD_T *roots, T *z) {          \
+  FD_INLINE void FD_NAME(fd_fft_unweave_two_##name)(T *a, T *b, T re, T im) {                  \
+    const T even = (a[0] + b[0]) * (FD_T)0.5, even_im = (a[1] - b[1]) * (FD_T)0.5;             \
+    const T odd = (a[1] + b[1]) * (FD_T)0.5, odd_im = (b[0] - a[0]) * (FD_T)0.5;               \
+    const T turned = odd * re - odd_im * im, turned_im = odd * im + odd_im * re;               \
+    a[0] = even + turned, a[1] = even_im + turned_im;                                          \
+    b[0] = even - turned, b[1] = turned_im - even_im;                                          \
+  }                                                                                            \
+  FD_INLINE void FD_NAME(fd_fft_weave_two_##name)(T *a, T *b, T re, T im) {                    \
+    const T even = a[0] + b[0], even_im = a[1] - b[1];                                         \
+    const T gap = a[0] - b[0], gap_im = a[1] + b[1];                                           \
+    const T odd = gap * re + gap_im * im, odd_im = gap_im * re - gap * im;                     \
+    a[0] = even - odd_im, a[1] = even_im + odd;                                                \
+    b[0] = even + odd_im, b[1] = odd - even_im;                                                \
+  }                                                                                            \
+  /* From the k-th pair on. */                                                                 \
+  FD_INLINE void FD_NAME(fd_fft_unweave_##name)(int64_t k, int64_t n, const FD_T *roots,       \
+                                                T *z) {                                        \
     const T first = z[0], second = z[1];                                                       \
-    z[0] = first + second, z[1] = second - second;                                             \
-    z[2 * n] = first - second, z[2 * n + 1] = second - second;                                 \
-    for (int64_t k = 1; k <= n - k; k++) {                                                     \
-      T *const a = z + 2 * k, *const b = z + 2 * (n - k);                                      \
-      const T even = (a[0] + b[0]) * (FD_T)0.5, even_im = (a[1] - b[1]) * (FD_T)0.5;           \
-      const T odd = (a[1] + b[1]) * (FD_T)0.5, odd_im = (b[0] - a[0]) * (FD_T)0.5;             \
-      const FD_T re = roots[2 * k], im = roots[2 * k + 1];                                     \
-      const T turned = odd * re - odd_im * im, turned_im = odd * im + odd_im * re;             \
-      a[0] = even + turned, a[1] = even_im + turned_im;                                        \
-      b[0] = even - turned, b[1] = turned_im - even_im;                                        \
+    z[0] = first + second, z[1] = (T){0};                                                        \
+    z[2 * n] = first - second, z[2 * n + 1] = (T){0};                                          \
+    for (; k <= n - k; k++) {                                                                  \
+      const T re = roots[2 * k] - (T){0}, im = roots[2 * k + 1] - (T){0};                      \
+      FD_NAME(fd_fft_unweave_two_##name)(z + 2 * k, z + 2 * (n - k), re, im);                  \
     }                                                                                          \
   }                                                                                            \
-  FD_INLINE void FD_NAME(fd_fft_weave_##name)(int64_t n, const FD_T *roots, const T *x, T *z) { \
+  FD_INLINE void FD_NAME(fd_fft_weave_##name)(int64_t k, int64_t n, const FD_T *roots,         \
+                                              const T *x, T *z) {                              \
     z[0] = x[0] + x[2 * n], z[1] = x[0] - x[2 * n];                                            \
-    for (int64_t k = 1; k <= n - k; k++) {                                                     \
-      const T *const a = x + 2 * k, *const b = x + 2 * (n - k);                                \
-      const T even = a[0] + b[0], even_im = a[1] - b[1];                                       \
-      const T gap = a[0] - b[0], gap_im = a[1] + b[1];                                         \
-      const FD_T re = roots[2 * k], im = roots[2 * k + 1];                                     \
-      const T odd = gap * re + gap_im * im, odd_im = gap_im * re - gap * im;                   \
-      T *const to = z + 2 * k, *const mirror = z + 2 * (n - k);                                \
-      to[0] = even - odd_im, to[1] = even_im + odd;                                            \
-      mirror[0] = even + odd_im, mirror[1] = odd - even_im;                                    \
+    for (; k <= n - k; k++) {                                                                  \
+      const T re = roots[2 * k] - (T){0}, im = roots[2 * k + 1] - (T){0};                      \
+      T a[2] = {x[2 * k], x[2 * k + 1]}, b[2] = {x[2 * (n - k)], x[2 * (n - k) + 1]};          \
+      FD_NAME(fd_fft_weave_two_##name)(a, b, re, im);                                          \
+      z[2 * k] = a[0], z[2 * k + 1] = a[1];                                                    \
+      z[2 * (n - k)] = b[0], z[2 * (n - k) + 1] = b[1];                                        \
     }                                                                                          \
   }                                                                                            \
   /* All n elements of a spectrum whose second half are the conjugates of the first. */        \
   FD_INLINE void FD_NAME(fd_fft_mirror_##name)(int64_t n, const T *x, T *z) {                  \
-    z[0] = x[0], z[1] = x[0] - x[0];                                                           \
+    z[0] = x[0], z[1] = (T){0};                                                                \
     for (int64_t k = 1; k <= n - k; k++) {                                                     \
-      const T re = x[2 * k], im = k < n - k ? x[2 * k + 1] : x[2 * k] - x[2 * k];              \
+      const T re = x[2 * k], im = k < n - k ? x[2 * k + 1] : (T){0};                         \
       z[2 * k] = re, z[2 * k + 1] = im;                                                        \
       z[2 * (n - k)] = re;                                                                     \
       if (k < n - k) z[2 * (n - k) + 1] = -im;                                                 \
@@ -44,6 +53,44 @@
 FD_FFT_HALVES(row, FD_T)
 FD_FFT_HALVES(panel, FD_V)
 #undef FD_FFT_HALVES
+
+/* The same for rows, as far as elements from either end fill vectors. */
+FD_INLINE FD_PAIR FD_NAME(fd_fft_reversed)(FD_PAIR x) {
+  return (FD_PAIR){FD_FFT_PICK(REVERSE, x.re, x.re), FD_FFT_PICK(REVERSE, x.im, x.im)};
+}
+FD_INLINE void FD_NAME(fd_fft_load_two)(const FD_T *x, const FD_T *end, FD_V *a, FD_V *b) {
+  const FD_PAIR low = FD_NAME(fd_fft_load)(x, FD_FFT_LANES);
+  const FD_PAIR high = FD_NAME(fd_fft_reversed)(FD_NAME(fd_fft_load)(end, FD_FFT_LANES));
+  a[0] = low.re, a[1] = low.im;
+  b[0] = high.re, b[1] = high.im;
+}
+FD_INLINE void FD_NAME(fd_fft_store_two)(FD_T *z, FD_T *end, const FD_V *a, const FD_V *b) {
+  const FD_PAIR low = {a[0], a[1]}, high = {b[0], b[1]};
+  FD_NAME(fd_fft_store)(z, low, FD_FFT_LANES);
+  FD_NAME(fd_fft_store)(end, FD_NAME(fd_fft_reversed)(high), FD_FFT_LANES);
+}
+static void FD_NAME(fd_fft_unweave)(int64_t n, const FD_T *roots, FD_T *z) {
+  int64_t k = 1, mirror = n - FD_FFT_LANES;
+  for (; k + FD_FFT_LANES <= mirror; k += FD_FFT_LANES, mirror -= FD_FFT_LANES) {
+    const FD_PAIR root = FD_NAME(fd_fft_load)(roots + 2 * k, FD_FFT_LANES);
+    FD_V a[2], b[2];
+    FD_NAME(fd_fft_load_two)(z + 2 * k, z + 2 * mirror, a, b);
+    FD_NAME(fd_fft_unweave_two_panel)(a, b, root.re, root.im);
+    FD_NAME(fd_fft_store_two)(z + 2 * k, z + 2 * mirror, a, b);
+  }
+  FD_NAME(fd_fft_unweave_row)(k, n, roots, z);
+}
+static void FD_NAME(fd_fft_weave)(int64_t n, const FD_T *roots, const FD_T *x, FD_T *z) {
+  int64_t k = 1, mirror = n - FD_FFT_LANES;
+  for (; k + FD_FFT_LANES <= mirror; k += FD_FFT_LANES, mirror -= FD_FFT_LANES) {
+    const FD_PAIR root = FD_NAME(fd_fft_load)(roots + 2 * k, FD_FFT_LANES);
+    FD_V a[2], b[2];
+    FD_NAME(fd_fft_load_two)(x + 2 * k, x + 2 * mirror, a, b);
+    FD_NAME(fd_fft_weave_two_panel)(a, b, root.re, root.im);
+    FD_NAME(fd_fft_store_two)(z + 2 * k, z + 2 * mirror, a, b);
+  }
+  FD_NAME(fd_fft_weave_row)(k, n, roots, x, z);
+}
 
 /* Neighbours along the inner dimension, `count` of them from `first` on. */
 static void FD_NAME(fd_fft_columns)(const FD_JOB *job,
@@ -83,7 +130,7 @@ static void FD_NAME(fd_fft_rows)(const FD_JOB *job, int64_t first,
   } else if (sizes->real < 0) {
     FD_NAME(fd_fft_gather)(y, 1, in, ins, count, ins);
     if (even) {
-      FD_NAME(fd_fft_weave_panel)(n, halves, y, x);
+      FD_NAME(fd_fft_weave_panel)(1, n, halves, y, x);
     } else {
       FD_NAME(fd_fft_mirror_panel)(n, y, x);
     }
@@ -96,7 +143,7 @@ static void FD_NAME(fd_fft_rows)(const FD_JOB *job, int64_t first,
   FD_V *const z = FD_NAME(fd_fft_panel)(n, job->core->first_factors,
                                         job->table + job->core->first_roots, (int)sizes->inverse, x,
                                         y);
-  if (sizes->real > 0 && even) FD_NAME(fd_fft_unweave_panel)(n, halves, z);
+  if (sizes->real > 0 && even) FD_NAME(fd_fft_unweave_panel)(1, n, halves, z);
   const int step = sizes->real < 0 && !even ? 2 : 1;
   FD_NAME(fd_fft_scatter)(job->out + first * outs, outs, z, step, count, outs);
 }
@@ -163,12 +210,12 @@ static void FD_NAME(fd_fft_long_row)(const FD_JOB *job, int64_t at) {
     FD_T *const out = job->out + at * bins;
     FD_NAME(fd_fft_row)(job, swap, scale, job->in + at * length, !even, even ? out : job->whole);
     if (even) {
-      FD_NAME(fd_fft_unweave_row)(n, halves, out);
+      FD_NAME(fd_fft_unweave)(n, halves, out);
     } else {
       memcpy(out, job->whole, (size_t)bins * sizeof(FD_T));
     }
   } else if (even) {
-    FD_NAME(fd_fft_weave_row)(n, halves, job->in + at * bins, job->row);
+    FD_NAME(fd_fft_weave)(n, halves, job->in + at * bins, job->row);
     FD_NAME(fd_fft_row)(job, swap, scale, job->row, 0, job->out + at * length);
   } else {
     FD_NAME(fd_fft_mirror_row)(n, job->in + at * bins, job->row);

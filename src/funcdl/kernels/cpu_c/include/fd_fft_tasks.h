@@ -34,7 +34,8 @@ typedef struct {
   int64_t half_roots, chirps, spectrum, has_chirps;
 } fd_fft_sizes;
 
-/* Interleave the lower or the upper halves of two vectors; take every second of two. */
+/* Interleave the lower or the upper halves of two vectors; reverse the first; take every second of
+ * two. */
 #if defined(__clang__) || __GNUC__ >= 12
 #define FD_FFT_SHUFFLE(mask, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
@@ -42,18 +43,22 @@ typedef struct {
 #endif
 #define FD_FFT_LOW_2 0, 2
 #define FD_FFT_HIGH_2 1, 3
+#define FD_FFT_REVERSE_2 1, 0
 #define FD_FFT_EVEN_2 0, 2
 #define FD_FFT_ODD_2 1, 3
 #define FD_FFT_LOW_4 0, 4, 1, 5
 #define FD_FFT_HIGH_4 2, 6, 3, 7
+#define FD_FFT_REVERSE_4 3, 2, 1, 0
 #define FD_FFT_EVEN_4 0, 2, 4, 6
 #define FD_FFT_ODD_4 1, 3, 5, 7
 #define FD_FFT_LOW_8 0, 8, 1, 9, 2, 10, 3, 11
 #define FD_FFT_HIGH_8 4, 12, 5, 13, 6, 14, 7, 15
+#define FD_FFT_REVERSE_8 7, 6, 5, 4, 3, 2, 1, 0
 #define FD_FFT_EVEN_8 0, 2, 4, 6, 8, 10, 12, 14
 #define FD_FFT_ODD_8 1, 3, 5, 7, 9, 11, 13, 15
 #define FD_FFT_LOW_16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define FD_FFT_HIGH_16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define FD_FFT_REVERSE_16 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0
 #define FD_FFT_EVEN_16 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
 #define FD_FFT_ODD_16 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
 #define FD_FFT_JOIN_(which, lanes) FD_FFT_##which##_##lanes
