@@ -142,3 +142,8 @@ def test_nothing_else_is_rewritten() -> None:
     first, second = jaxpr(np.ones(4, np.float32)).jaxpr.eqns
     assert fourier_products.products(first) is None
     assert second.primitive is fft
+
+
+def test_an_equation_without_operands_is_no_transform() -> None:
+    (eqn,) = fd.make_jaxpr(lambda: lax.iota(np.int32, 3))().jaxpr.eqns
+    assert fourier_products.products(eqn) is None

@@ -41,10 +41,10 @@ def products(eqn: Eqn) -> ClosedJaxpr | None:
 
     As long as kernels cannot take complex numbers apart, that is for the host, and so is all.
     """
-    aval = eqn.invars[0].aval
-    types = {np.result_type(aval.dtype, np.complex64), dtypes.real_dtype(aval.dtype)}
     if eqn.primitive is not fft or not eqn.outvars[0].aval.size:
         return None
+    aval = eqn.invars[0].aval
+    types = {np.result_type(aval.dtype, np.complex64), dtypes.real_dtype(aval.dtype)}
     if reason_for_host(real.lower, types):
         return None
     return _products(aval, eqn.params["fft_type"], eqn.params["fft_lengths"])
