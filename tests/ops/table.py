@@ -115,7 +115,7 @@ def reason_missing(name: str, dtype: str, column: str) -> str | None:
     form = op.primitive.lower
     if column not in ("c", "triton") or isinstance(form, Loop):
         return None
-    if is_by_parts(name, dtype):
+    if is_by_parts(name, dtype) or form is None:  # what has no form is listed, or a pass writes it
         return None
     reason = reason_for_host(form, [dtypes.from_short_name(dtype)])
     if reason:

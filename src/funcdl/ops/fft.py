@@ -174,7 +174,7 @@ registry.add(
         fft,
         ("f32", "f64", *registry.COMPLEX),
         _samples,
-        {"c": "runs on the host if longer than 2^20", "triton": "runs on the host"},
+        {"c": "runs on the host if longer than 2^20"},
     )
 )
 
