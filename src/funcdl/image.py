@@ -16,6 +16,7 @@ import numpy as np
 import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.core import lattice
+from funcdl.core.integers import integers
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.promotion import promote_inexact
 from funcdl.numpy.reductions import normalize_axis
@@ -155,7 +156,7 @@ def _list(x: Any) -> Any:
 
 
 def _sizes(what: str, x: Any, shape: Sequence[int]) -> tuple[int, ...]:
-    sizes = tuple(int(size) for size in shape)
+    sizes = integers("shape", shape)
     if len(sizes) != x.ndim:
         raise ShapeError(
             f"{what} requires a shape with one size for each dimension of image, of type {x.aval}; "

@@ -11,7 +11,7 @@ from funcdl.core import dtypes
 from funcdl.core.avals import ShapedArray, Typed
 from funcdl.core.device_buffer import DeviceBuffer, Value
 from funcdl.core.devices import CPU, Device, find_device, platform_of
-from funcdl.errors import DeletedArrayError, ImmutableArrayError, LeafTypeError
+from funcdl.errors import DeletedArrayError, DtypeError, ImmutableArrayError, LeafTypeError
 
 
 class ArrayOperators(Typed):
@@ -365,9 +365,9 @@ def _leaf_dtype(x: np.ndarray[Any, Any] | np.generic) -> np.dtype[Any]:
         return x.dtype
     try:
         return dtypes.canonicalize(dtypes.as_dtype(x.dtype))
-    except TypeError as error:
+    except DtypeError as error:
         raise LeafTypeError(
-            f"expected numbers, got a NumPy array of shape {x.shape}: {error}"
+            f"expected numbers, got a NumPy array of shape {x.shape}: {error.reason}"
         ) from None
 
 

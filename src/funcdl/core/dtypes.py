@@ -17,6 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from funcdl.config import config
+from funcdl.errors import DtypeError
 
 DType = np.dtype[Any]
 
@@ -118,7 +119,7 @@ def as_dtype(x: Any) -> DType:
             ``int``, ``float``, ``complex`` (or its name), which stand for the default dtype.
 
     Raises:
-        TypeError: anything else, and dtypes that are not supported.
+        DtypeError: anything else, and dtypes that are not supported.
     """
     try:
         return _NATIVE[x]
@@ -131,12 +132,12 @@ def as_dtype(x: Any) -> DType:
     if found in _NATIVE:
         return _NATIVE[found]
     if found is not None and found.newbyteorder("=") in _NATIVE:
-        raise TypeError(
+        raise DtypeError(
             f"dtype {found.str!r} is not in this machine's byte order; convert the array with "
             f"x.astype({found.newbyteorder('=').name!r})"
         )
     supported = ", ".join(dtype.name for dtype in SUPPORTED)
-    raise TypeError(f"dtype {_show(x)} is not supported; use one of: {supported}")
+    raise DtypeError(f"dtype {_show(x)} is not supported; use one of: {supported}")
 
 
 def _python_kind(x: Any) -> str | None:

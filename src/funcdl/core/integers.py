@@ -1,6 +1,12 @@
-"""Sizes, rounded up."""
+"""Integers: arguments that must be some, and sizes, rounded up."""
 
 from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+from funcdl.errors import ArgumentError, FuncdlError
 
 
 def round_up(size: int, unit: int) -> int:
@@ -11,3 +17,40 @@ def round_up(size: int, unit: int) -> int:
 def power_of_two(size: int) -> int:
     """The smallest power of two that is at least `size`."""
     return 1 << max(size - 1, 0).bit_length()
+
+
+def integer(argument: str, value: Any) -> int:
+    """An argument that must be an integer.
+
+    Raises:
+      ArgumentError: it is none.
+      ConcretizationError: it is traced.
+    """
+    try:
+        return operator.index(value)
+    except FuncdlError:
+        raise
+    except TypeError:
+        raise ArgumentError(f"{argument} must be an integer, got {_shown(value)}") from None
+
+
+def integers(argument: str, values: Iterable[Any]) -> tuple[int, ...]:
+    """An argument that must be a sequence of integers.
+
+    Raises:
+      ArgumentError: it is none.
+      ConcretizationError: one is traced.
+    """
+    try:
+        return tuple(map(operator.index, values))
+    except FuncdlError:
+        raise
+    except TypeError:
+        raise ArgumentError(
+            f"{argument} must be a sequence of integers, got {_shown(values)}"
+        ) from None
+
+
+def _shown(value: Any) -> str:
+    aval = getattr(value, "aval", None)
+    return repr(value) if aval is None else f"an array of type {aval}"

@@ -30,6 +30,7 @@ from funcdl.core.dtypes import (
     uint32,
     uint64,
 )
+from funcdl.errors import DtypeError
 
 DType = np.dtype[Any]
 LatticeType = tuple[DType, bool]  # (dtype, weak)
@@ -150,7 +151,7 @@ def lattice_type(x: Any) -> LatticeType:
         return dtypes.canonicalize(dtypes.as_dtype(dtype)), bool(getattr(x, "weak_type", False))
     scalar = dtypes.scalar_kind(cls)
     if scalar is None:
-        raise TypeError(f"cannot find a dtype for {x!r}: pass an array, a scalar or a dtype")
+        raise DtypeError(f"cannot find a dtype for {x!r}: pass an array, a scalar or a dtype")
     return dtypes.default_dtype(scalar), scalar != "b"
 
 

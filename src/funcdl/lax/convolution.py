@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from funcdl.core.integers import integers
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax.operands import ArrayLike
 from funcdl.numpy.creation import DTypeLike, canonical
@@ -69,9 +70,9 @@ def conv_general_dilated(
         )
     numbers = conv_dimension_numbers(x.shape, kernel.shape, dimension_numbers)
     ones = (1,) * (x.ndim - 2)
-    strides = integers(window_strides)
-    lhs_dilation = ones if lhs_dilation is None else integers(lhs_dilation)
-    rhs_dilation = ones if rhs_dilation is None else integers(rhs_dilation)
+    strides = integers("window_strides", window_strides)
+    lhs_dilation = ones if lhs_dilation is None else integers("lhs_dilation", lhs_dilation)
+    rhs_dilation = ones if rhs_dilation is None else integers("rhs_dilation", rhs_dilation)
     sizes = [x.shape[d] for d in numbers.lhs_spec[2:]]
     window = [kernel.shape[d] for d in numbers.rhs_spec[2:]]
     if isinstance(padding, str) and lhs_dilation != ones:
@@ -95,11 +96,6 @@ def conv_general_dilated(
         precision=factor_precision(precision),
         preferred_element_type=None if preferred is None else canonical(preferred),
     )
-
-
-def integers(entries: Sequence[int]) -> tuple[int, ...]:
-    """Sizes, strides or dilations as a tuple of Python integers."""
-    return tuple(map(int, entries))
 
 
 def pads_of(
@@ -211,8 +207,10 @@ def conv_transpose(
         dimension_numbers = _TRANSPOSE_NUMBERS[x.ndim]
     numbers = conv_dimension_numbers(x.shape, kernel.shape, dimension_numbers)
     spatial = numbers.rhs_spec[2:]
-    strides = integers(strides)
-    rhs_dilation = (1,) * len(spatial) if rhs_dilation is None else integers(rhs_dilation)
+    strides = integers("strides", strides)
+    rhs_dilation = (
+        (1,) * len(spatial) if rhs_dilation is None else integers("rhs_dilation", rhs_dilation)
+    )
     if len(strides) != len(spatial) or len(rhs_dilation) != len(spatial):
         raise ArgumentError(
             f"conv_transpose: strides and rhs_dilation must have {len(spatial)} entries, got "

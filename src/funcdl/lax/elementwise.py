@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import enum
-import operator
 from collections.abc import Callable
 from typing import Any
 
 from funcdl.core import tree
 from funcdl.core.array import as_array
 from funcdl.core.dtypes import is_inexact, is_integer
+from funcdl.core.integers import integer
 from funcdl.core.primitive import Primitive
 from funcdl.errors import DtypeError, ShapeError
 from funcdl.lax.naming import elementwise_facts, publish
@@ -178,8 +178,8 @@ def reduce_precision(operand: ArrayLike, exponent_bits: int, mantissa_bits: int)
     """
     return precision.reduce_precision(
         array("reduce_precision", operand),
-        exponent_bits=operator.index(exponent_bits),
-        mantissa_bits=operator.index(mantissa_bits),
+        exponent_bits=integer("exponent_bits", exponent_bits),
+        mantissa_bits=integer("mantissa_bits", mantissa_bits),
     )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
+from funcdl.core.integers import integers
 from funcdl.errors import ArgumentError
 from funcdl.lax.operands import ArrayLike
 from funcdl.numpy.promotion import array
@@ -39,5 +39,5 @@ def fft(x: ArrayLike, fft_type: FftType | str | int, fft_lengths: Sequence[int])
     else:
         names = ", ".join(FftType.__members__)
         raise ArgumentError(f"fft: fft_type must be one of {names}, got {fft_type!r}")
-    lengths = tuple(map(operator.index, fft_lengths))
+    lengths = integers("fft_lengths", fft_lengths)
     return transforms.fft(array("fft", x), fft_type=kind, fft_lengths=lengths)

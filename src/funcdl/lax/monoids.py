@@ -19,11 +19,12 @@ import funcdl.numpy as fnp
 from funcdl.core import dtypes, tree
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
+from funcdl.core.integers import integers
 from funcdl.core.primitive import Primitive
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.errors import ArgumentError, ShapeError, TreeError
 from funcdl.lax import elementwise
-from funcdl.lax.convolution import PaddingLike, integers, pads_of
+from funcdl.lax.convolution import PaddingLike, pads_of
 from funcdl.lax.operands import ArrayLike
 from funcdl.numpy.promotion import array, convert, operand
 from funcdl.numpy.reductions import normalize_axes
@@ -268,10 +269,10 @@ def reduce_window(
     xs, treedef = _operands("reduce_window", operand)
     x = xs[0]
     ones = (1,) * x.ndim
-    window = integers(window_dimensions)
-    strides = ones if window_strides is None else integers(window_strides)
-    base = ones if base_dilation is None else integers(base_dilation)
-    spread = ones if window_dilation is None else integers(window_dilation)
+    window = integers("window_dimensions", window_dimensions)
+    strides = ones if window_strides is None else integers("window_strides", window_strides)
+    base = ones if base_dilation is None else integers("base_dilation", base_dilation)
+    spread = ones if window_dilation is None else integers("window_dilation", window_dilation)
     if len(window) != x.ndim:
         raise ArgumentError(
             f"reduce_window: window_dimensions must have an entry for each dimension of {x.aval}, "

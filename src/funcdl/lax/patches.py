@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from funcdl.core.avals import Shape
+from funcdl.core.integers import integers
 from funcdl.errors import ArgumentError, ShapeError
-from funcdl.lax.convolution import PaddingLike, integers, pads_of
+from funcdl.lax.convolution import PaddingLike, pads_of
 from funcdl.lax.operands import ArrayLike
 from funcdl.lax.reductions import dot_general
 from funcdl.numpy.creation import DTypeLike, canonical
@@ -55,7 +56,7 @@ def conv_general_dilated_patches(
     """
     name = "conv_general_dilated_patches"
     check_precision(name, precision)
-    x, window = array(name, lhs), integers(filter_shape)
+    x, window = array(name, lhs), integers("filter_shape", filter_shape)
     if x.ndim != len(window) + 2:
         raise ShapeError(
             f"{name}: filter_shape={window} requires an operand with {len(window) + 2} dimensions, "
@@ -65,9 +66,9 @@ def conv_general_dilated_patches(
     x = transpose(x, permutation=numbers.lhs_spec)
     batch, features, *sizes = x.shape
     ones = (1,) * len(window)
-    strides = integers(window_strides)
-    base = ones if lhs_dilation is None else integers(lhs_dilation)
-    spread = ones if rhs_dilation is None else integers(rhs_dilation)
+    strides = integers("window_strides", window_strides)
+    base = ones if lhs_dilation is None else integers("lhs_dilation", lhs_dilation)
+    spread = ones if rhs_dilation is None else integers("rhs_dilation", rhs_dilation)
     pads = pads_of(name, sizes, window, strides, padding, base, spread)
     windows = find_windows(name, tuple(sizes), window, strides, pads, base, spread)
     config = tuple((low, high, step - 1) for (low, high), step in zip(pads, base, strict=True))
@@ -195,7 +196,7 @@ def conv_shape_tuple(
     ones = (1,) * len(sizes)
     explicit = padtype_to_pads(sizes, window, strides, pads)
     windows = find_windows(
-        "conv_shape_tuple", sizes, window, integers(strides), explicit, ones, ones
+        "conv_shape_tuple", sizes, window, integers("strides", strides), explicit, ones, ones
     )
     return (lhs_shape[0] // batch_group_count, rhs_shape[0], *windows.counts)
 
@@ -268,9 +269,12 @@ def reduce_window_shape_tuple(
 ) -> Shape:
     """How many windows there are along each dimension; arguments as for `reduce_window`."""
     name = "reduce_window_shape_tuple"
-    sizes, window = integers(operand_shape), integers(window_dimensions)
-    strides, ones = integers(window_strides), (1,) * len(sizes)
-    base = ones if base_dilation is None else integers(base_dilation)
-    spread = ones if window_dilation is None else integers(window_dilation)
+    sizes, window = (
+        integers("operand_shape", operand_shape),
+        integers("window_dimensions", window_dimensions),
+    )
+    strides, ones = integers("window_strides", window_strides), (1,) * len(sizes)
+    base = ones if base_dilation is None else integers("base_dilation", base_dilation)
+    spread = ones if window_dilation is None else integers("window_dilation", window_dilation)
     pads = pads_of(name, sizes, window, strides, padding, base, spread)
     return find_windows(name, sizes, window, strides, pads, base, spread).counts

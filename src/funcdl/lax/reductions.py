@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes, lattice
+from funcdl.core.integers import integers
 from funcdl.core.primitive import Primitive
-from funcdl.errors import ShapeError
+from funcdl.errors import ArgumentError, ConcretizationError, ShapeError
 from funcdl.lax.naming import dtype_error, publish
 from funcdl.lax.operands import ArrayLike
 from funcdl.numpy.creation import DTypeLike, canonical
@@ -18,6 +19,19 @@ from funcdl.numpy.reductions import normalize_axes, normalize_axis
 from funcdl.ops import arg_reduction, cumulative, reduction
 from funcdl.ops import dot as contraction
 from funcdl.ops.dot_precision import check_precision, factor_precision
+
+
+def _dot_numbers(numbers: Any) -> Any:
+    try:
+        contract, batch = ((integers("", left), integers("", right)) for left, right in numbers)
+    except ConcretizationError:
+        raise
+    except (TypeError, ValueError):
+        raise ArgumentError(
+            "dot_general: dimension_numbers must be ((lhs_contract, rhs_contract), (lhs_batch, "
+            f"rhs_batch)), four sequences of integers; got {numbers!r}"
+        ) from None
+    return contract, batch
 
 
 def _reduction(
@@ -127,8 +141,7 @@ def dot_general(
     check_precision("dot_general", precision)
     x, y = array("dot_general", lhs), array("dot_general", rhs)
     preferred = None if preferred_element_type is None else canonical(preferred_element_type)
-    (contract_l, contract_r), (batch_l, batch_r) = dimension_numbers
-    numbers = ((tuple(contract_l), tuple(contract_r)), (tuple(batch_l), tuple(batch_r)))
+    numbers = _dot_numbers(dimension_numbers)
     if preferred is not None:
         fits = x.dtype == y.dtype and _takes(x.dtype, preferred)
         if not fits and lattice.result_type(x.dtype, y.dtype, preferred) == preferred:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import itertools
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,8 @@ import numpy as np
 
 from funcdl.core import lattice
 from funcdl.core.avals import Shape
-from funcdl.errors import ArgumentError, ShapeError
+from funcdl.core.integers import integer, integers
+from funcdl.errors import ArgumentError, ConcretizationError, ShapeError
 from funcdl.lax.operands import ArrayLike, bind_checked
 from funcdl.numpy import creation, repetition, shaping
 from funcdl.numpy.creation import DTypeLike, ShapeLike, canonical, shape_of
@@ -333,6 +333,7 @@ def index_in_dim(operand: ArrayLike, index: int, axis: int = 0, keepdims: bool =
     x = array("index_in_dim", operand)
     axis = normalize_axis("index_in_dim", axis, x.ndim)
     size = x.aval.shape[axis]
+    index = integer("index", index)
     if not -size <= index < size:
         raise IndexError(f"index {index} is out of range for axis {axis}, of size {size}")
     out = slice_in_dim(x, index % size, index % size + 1, axis=axis)
@@ -354,7 +355,7 @@ def split(operand: ArrayLike, sizes: Sequence[int], axis: int = 0) -> list[Any]:
       ArgumentError: there is no such dimension.
     """
     x = array("split", operand)
-    axis = normalize_axis("split", axis, x.ndim)
+    axis, sizes = normalize_axis("split", axis, x.ndim), integers("sizes", sizes)
     if sum(sizes) != x.aval.shape[axis]:
         raise ShapeError(
             f"split: sizes must add up to {x.aval.shape[axis]}, the size of axis {axis}, got "
@@ -380,7 +381,16 @@ def pad(
     """
     x = array("pad", operand)
     value = convert(to_operand("pad", padding_value), x.aval.dtype, x.aval.weak_type)
-    config = tuple((int(low), int(high), int(inner)) for low, high, inner in padding_config)
+    try:
+        triples = (integers("padding_config", entry) for entry in padding_config)
+        config = tuple((low, high, inner) for low, high, inner in triples)
+    except ConcretizationError:
+        raise
+    except (TypeError, ValueError):
+        raise ArgumentError(
+            "pad: padding_config must have three integers (before, after, between) for each "
+            f"dimension, got {padding_config!r}"
+        ) from None
     return bind_checked(slicing.pad, x, value, padding_config=config)
 
 
@@ -448,9 +458,13 @@ def broadcast_shapes(*shapes: ShapeLike) -> Shape:
 
 
 def _dims(dims: Sequence[int]) -> tuple[int, ...]:
-    return tuple(map(operator.index, dims))
+    return integers("dimensions", dims)
 
 
 def _bounds(start: int | None, stop: int | None, size: int) -> tuple[int, int]:
     """The bounds of a Python slice, counted from the front."""
-    return builtins.slice(start, stop).indices(size)[:2]
+    low, high = (
+        x if x is None else integer(name, x)
+        for name, x in (("start_index", start), ("limit_index", stop))
+    )
+    return builtins.slice(low, high).indices(size)[:2]

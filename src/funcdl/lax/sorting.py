@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 from funcdl.core import dtypes
+from funcdl.core.integers import integer
 from funcdl.errors import ArgumentError, DtypeError
 from funcdl.lax.operands import ArrayLike
 from funcdl.lax.shaping import slice_in_dim
@@ -81,7 +81,7 @@ def top_k(operand: ArrayLike, k: int, *, axis: int = -1) -> tuple[Any, Any]:
     """
     x = array("top_k", operand)
     axis = normalize_axis("top_k", axis, x.ndim)
-    values, places = ordering.top_k(x, k=operator.index(k), axis=axis)
+    values, places = ordering.top_k(x, k=integer("k", k), axis=axis)
     return values, places
 
 
@@ -150,7 +150,7 @@ def _approximate(
         return top_k(x, k, axis=axis)
     # Not the negatives' top_k: where NaN is among them, it still comes last.
     axis = normalize_axis(name, axis, x.ndim)
-    if not 0 <= operator.index(k) <= x.shape[axis]:
+    if not 0 <= integer("k", k) <= x.shape[axis]:
         raise ArgumentError(
             f"{name}: k must be from 0 to {x.shape[axis]}, the size of dimension {axis} of "
             f"{x.aval}, got {k}"

@@ -19,6 +19,7 @@ from funcdl.errors import ShapeError
 from funcdl.nn.piecewise import relu
 from funcdl.numpy import tanh
 from funcdl.numpy.promotion import promote_inexact
+from funcdl.numpy.reductions import normalize_axis
 from funcdl.scipy.special import logarithms
 
 __all__ = [
@@ -250,6 +251,7 @@ def glu(x: Any, axis: int = -1) -> Any:
       ShapeError: the axis has an odd size.
     """
     (x,) = promote_inexact("glu", x)
+    axis = normalize_axis("glu", axis, x.ndim)
     size = x.shape[axis]
     if size % 2:
         raise ShapeError(f"glu requires an even size along axis {axis}, to be halved; got {x.aval}")

@@ -8,7 +8,6 @@ operand alone come before it, and diagonals (a label twice in one operand) befor
 
 from __future__ import annotations
 
-import operator
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from funcdl.core import dtypes, lattice
 from funcdl.core.forks import held_off
+from funcdl.core.integers import integer
 from funcdl.core.records import record
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.creation import DTypeLike, canonical
@@ -162,7 +162,7 @@ def _sublist(labels: Any) -> list[Any]:
             "einsum: without a string, each array must be followed by a sequence of its labels, "
             f"got {labels!r}"
         )
-    return [x if x is Ellipsis else operator.index(x) for x in labels]
+    return [x if x is Ellipsis else integer("a label", x) for x in labels]
 
 
 def _expand(labels: list[Any], x: Any, place: int) -> Labels:

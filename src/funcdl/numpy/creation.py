@@ -12,6 +12,7 @@ import numpy as np
 from funcdl.core import dtypes, lattice
 from funcdl.core.array import Array, ArrayOperators, as_array
 from funcdl.core.avals import Shape
+from funcdl.core.integers import integer
 from funcdl.core.trace import context, eval_trace
 from funcdl.errors import ArgumentError, LeafTypeError, ShapeError
 from funcdl.numpy.promotion import (
@@ -365,13 +366,13 @@ def linspace(
     Raises:
       ArgumentError: `num` is negative.
     """
-    num = operator.index(num)
+    num = integer("num", num)
     if num < 0:
         raise ArgumentError(f"linspace: num must not be negative, got {num}")
     start, stop = broadcast("linspace", *map(strong, promote_inexact("linspace", start, stop)))
     gaps = num - 1 if endpoint else num
     shape = start.aval.shape
-    axis = axis % (len(shape) + 1)
+    axis = integer("axis", axis) % (len(shape) + 1)
     sizes = (*shape[:axis], num, *shape[axis:])
     kept = tuple(d for d in range(len(sizes)) if d != axis)
     low, high = (broadcast_in_dim(x, shape=sizes, broadcast_dimensions=kept) for x in (start, stop))

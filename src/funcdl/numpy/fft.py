@@ -12,13 +12,13 @@ of real numbers refuse complex ones and half precision.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from funcdl.core import dtypes
+from funcdl.core.integers import integer, integers
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.numpy.creation import DTypeLike, asarray, canonical
 from funcdl.numpy.promotion import ArrayLike, array, convert
@@ -76,7 +76,7 @@ def _sizes(name: str, kind: FftType, x: Any, s: Axes, axes: tuple[int, ...]) -> 
         if kind is FftType.IRFFT and axes:
             sizes[-1] = 2 * (sizes[-1] - 1)
     else:
-        sizes = [operator.index(size) for size in s]
+        sizes = list(integers("s", s))
     if any(size < 1 for size in sizes):
         raise ArgumentError(f"{name}: transforms need at least one point, got sizes {sizes}")
     return sizes
@@ -340,7 +340,7 @@ def fftfreq(n: int, d: ArrayLike = 1.0, *, dtype: DTypeLike = None) -> Any:
     Raises:
       ArgumentError: `n` is less than 1.
     """
-    n = operator.index(n)
+    n = integer("n", n)
     counts = (np.arange(n) + n // 2) % max(n, 1) - n // 2
     return _frequencies("fftfreq", n, d, dtype, counts)
 
@@ -353,7 +353,7 @@ def rfftfreq(n: int, d: ArrayLike = 1.0, *, dtype: DTypeLike = None) -> Any:
     Raises:
       ArgumentError: `n` is less than 1.
     """
-    n = operator.index(n)
+    n = integer("n", n)
     return _frequencies("rfftfreq", n, d, dtype, np.arange(n // 2 + 1))
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 from funcdl.core import dtypes
+from funcdl.core.integers import integer
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeError
 from funcdl.numpy import reductions
@@ -63,7 +63,7 @@ def bincount(
         raise DtypeError(f"bincount: x must hold integers, got {x.aval}; use .astype(int)")
     if x.aval.ndim != 1:
         raise ShapeError(f"bincount: x must be a vector, got {x.aval}; use x.ravel()")
-    minlength = operator.index(minlength)
+    minlength = integer("minlength", minlength)
     if minlength < 0:
         raise ArgumentError(f"bincount: minlength must not be negative, got {minlength}")
     if length is None:
@@ -144,7 +144,7 @@ def _edges(name: str, a: ArrayLike, bins: Any, range: Any) -> Any:
     if ndim(_data(bins)) == 1:
         edges = asarray(bins)
         return edges if dtypes.is_inexact(edges.aval.dtype) else edges.astype(a.aval.dtype)
-    count = operator.index(bins)
+    count = integer("bins", bins)
     if count < 1:
         raise ArgumentError(f"{name}: bins must be at least 1, got {count}")
     if range is not None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.avals import Shape
+from funcdl.core.integers import integer
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.creation import DTypeLike, asarray, canonical, shape_of
 from funcdl.numpy.indexing import getitem
@@ -119,6 +120,7 @@ def diag(v: ArrayLike, k: int = 0) -> Any:
         return diagonal(v, k)
     if v.ndim != 1:
         raise ShapeError(f"diag: a vector or a matrix is needed, got {v.aval}")
+    k = integer("k", k)
     size = v.aval.shape[0] + abs(k)
     # Each row holds the element of the vector that its place on the diagonal wants.
     zero = convert(0, v.aval.dtype, v.aval.weak_type)
@@ -179,12 +181,16 @@ def trace(
     return sum(diagonal(a, offset, axis1, axis2), -1, dtype, out)
 
 
+def _integers(n: int, k: int, m: int | None) -> tuple[int, int, int | None]:
+    return integer("n", n), integer("k", k), None if m is None else integer("m", m)
+
+
 def tril_indices(n: int, k: int = 0, m: int | None = None) -> tuple[Any, Any]:
     """Rows and columns of the elements on and below the k-th diagonal (see `numpy.tril_indices`).
 
     Two integer arrays, for a matrix of n rows and `m` (by default n) columns.
     """
-    rows, columns = np.tril_indices(n, k, m)
+    rows, columns = np.tril_indices(*_integers(n, k, m))
     return _indices(rows), _indices(columns)
 
 
@@ -193,7 +199,7 @@ def triu_indices(n: int, k: int = 0, m: int | None = None) -> tuple[Any, Any]:
 
     Two integer arrays, for a matrix of n rows and `m` (by default n) columns.
     """
-    rows, columns = np.triu_indices(n, k, m)
+    rows, columns = np.triu_indices(*_integers(n, k, m))
     return _indices(rows), _indices(columns)
 
 

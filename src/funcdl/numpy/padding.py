@@ -90,7 +90,13 @@ def _pad_constant(x: Any, widths: list[tuple[int, int]], values: Any) -> Any:
         fill = convert(array("pad", values), dtype, x.aval.weak_type)
         config = tuple((low, high, 0) for low, high in widths)
         return slicing.pad(x, fill, padding_config=config)
-    each = np.broadcast_to(np.asarray(values), (x.ndim, 2))
+    try:
+        each = np.broadcast_to(np.asarray(values), (x.ndim, 2))
+    except ValueError:
+        raise ArgumentError(
+            "pad: constant_values must be a number, a pair (before, after), or such a pair for "
+            f"each of the {x.ndim} dimensions; got {values!r}"
+        ) from None
     for axis, (low, high) in enumerate(widths):
         for width, side in ((low, 0), (high, 1)):
             config = tuple(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
 
 from funcdl.control import scan
 from funcdl.core import dtypes
+from funcdl.core.integers import integer
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.creation import arange, asarray, ones, zeros
 from funcdl.numpy.functions import sqrt
@@ -159,7 +159,7 @@ def polyder(p: ArrayLike, m: int = 1) -> Any:
       ArgumentError: `m` is negative.
     """
     (p,) = promote_inexact("polyder", p)
-    m = operator.index(m)
+    m = integer("m", m)
     if m < 0:
         raise ArgumentError(f"polyder: m must not be negative, got {m}")
     if m == 0:
@@ -190,7 +190,7 @@ def polyint(p: ArrayLike, m: int = 1, k: ArrayLike | None = None) -> Any:
     Raises:
       ArgumentError: `m` is negative, or `k` has another number of constants.
     """
-    m = operator.index(m)
+    m = integer("m", m)
     if m < 0:
         raise ArgumentError(f"polyint: m must not be negative, got {m}")
     p, constants = promote_inexact("polyint", p, 0 if k is None else asarray(k))
@@ -280,7 +280,7 @@ def vander(x: ArrayLike, N: int | None = None, increasing: bool = False) -> Any:
     x = array("vander", x)
     if x.aval.ndim != 1:
         raise ShapeError(f"vander: x must be a vector, got {x.aval}")
-    count = x.aval.shape[0] if N is None else operator.index(N)
+    count = x.aval.shape[0] if N is None else integer("N", N)
     if count < 0:
         raise ArgumentError(f"vander: N must not be negative, got {N}")
     powers = range(count) if increasing else range(count - 1, -1, -1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.array import Array
+from funcdl.core.integers import integer
 from funcdl.core.trace import EvalTrace, context
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.arithmetic import multiply
@@ -351,7 +351,7 @@ def tensordot(
             for dims, z in zip(axes, (x, y), strict=True)
         )
     else:
-        count = operator.index(axes)
+        count = integer("axes", axes)
         if not 0 <= count <= min(x.ndim, y.ndim):
             raise ArgumentError(
                 f"tensordot: axes={count} is out of range for {x.aval} and {y.aval}"

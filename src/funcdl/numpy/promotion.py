@@ -13,7 +13,7 @@ import numpy as np
 from funcdl.core import dtypes, lattice
 from funcdl.core.array import Array, ArrayOperators, as_array, shortened
 from funcdl.core.avals import Shape
-from funcdl.errors import ArgumentError, LeafTypeError, ShapeError
+from funcdl.errors import ArgumentError, DtypeError, LeafTypeError, ShapeError
 from funcdl.ops.convert import convert_element_type
 from funcdl.ops.shape import broadcast_to
 
@@ -76,6 +76,8 @@ def convert(x: ArrayLike, dtype: np.dtype[Any], weak: bool = False) -> Any:
         return convert_element_type(x, new_dtype=dtype, weak_type=weak)
     if type(x) is int:
         dtypes.check_python_int(x, dtype)
+    elif type(x) is complex and not dtypes.is_complex(dtype):
+        raise DtypeError(f"{x!r} is complex, and cannot be converted to {dtype.name}")
     return Array(np.array(x, dtype), weak)
 
 

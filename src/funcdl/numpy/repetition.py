@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from funcdl.core.compound import by_parts
+from funcdl.core.integers import integers
 from funcdl.errors import ArgumentError
 from funcdl.numpy.indexing import take
 from funcdl.numpy.promotion import ArrayLike, array
@@ -26,7 +26,7 @@ __all__ = [
 def tile(A: ArrayLike, reps: int | Sequence[int]) -> Any:
     """The whole array repeated, `reps` times along each dimension (see `numpy.tile`)."""
     A = array("tile", A)
-    times = [operator.index(n) for n in (reps if isinstance(reps, Sequence) else (reps,))]
+    times = list(integers("reps", reps if isinstance(reps, Sequence) else (reps,)))
     ndim = max(len(times), A.ndim)
     times = [1] * (ndim - len(times)) + times
     shape = (1,) * (ndim - A.ndim) + A.aval.shape

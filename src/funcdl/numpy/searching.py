@@ -15,6 +15,7 @@ from funcdl.control import fori_loop
 from funcdl.core import dtypes
 from funcdl.core.array import Array
 from funcdl.core.avals import Shape
+from funcdl.core.integers import integer
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ConcretizationError, ShapeError
 from funcdl.numpy.joining import concatenate, stack
@@ -67,6 +68,7 @@ def places_of(name: str, mask: Any, size: int | None) -> tuple[Any, Any]:
     if size is None:
         refuse_traced(name, "the array", mask, mask)
         return Array(np.flatnonzero(mask.value).astype(kind)), None
+    size = integer("size", size)
     if size < 0:
         raise ArgumentError(f"{name}: size must not be negative, got {size}")
     if size == 0:

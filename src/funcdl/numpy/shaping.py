@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from funcdl.core.avals import Shape
 from funcdl.core.compound import by_parts
+from funcdl.core.integers import integer
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy import promotion
@@ -411,7 +411,7 @@ def rot90(m: ArrayLike, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
     first, second = (normalize_axis("rot90", axis, m.aval.ndim) for axis in axes)
     if first == second:
         raise ArgumentError(f"rot90: axes must be different, got {axes}")
-    match k % 4:
+    match integer("k", k) % 4:
         case 0:
             return m
         case 1:
@@ -455,7 +455,7 @@ def roll(
         if isinstance(places, Tracer):
             a = _rolled(a, places, d)
             continue
-        cut = -operator.index(places) % count if count else 0
+        cut = -integer("shift", places) % count if count else 0
         if cut:
             parts = (slice_along(a, d, cut, count), slice_along(a, d, 0, cut))
             a = concatenate(*parts, dimension=d)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from funcdl.core import dtypes
+from funcdl.core.integers import integer
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.numpy.arithmetic import abs, clip
 from funcdl.numpy.creation import DTypeLike, canonical
@@ -54,6 +55,7 @@ def diff(
       ArgumentError: `n` is negative.
       ShapeError: the array is a scalar.
     """
+    n = integer("n", n)
     if n < 0:
         raise ArgumentError(f"diff: n must not be negative, got {n}")
     a = array("diff", a)

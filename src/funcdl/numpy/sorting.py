@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from funcdl.core import dtypes
+from funcdl.core.integers import integer
 from funcdl.errors import ArgumentError
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.promotion import ArrayLike, array, convert
@@ -126,7 +127,7 @@ def argpartition(a: ArrayLike, kth: int, axis: int = -1) -> Any:
 
 
 def _check_place(name: str, kth: int, size: int) -> None:
-    if not -size <= kth < size:
+    if not -size <= integer("kth", kth) < size:
         raise ArgumentError(f"{name}: kth={kth} is no place along an axis of {size} elements")
 
 

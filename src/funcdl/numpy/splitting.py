@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Sequence
 from typing import Any
 
+from funcdl.core.integers import integer, integers
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.promotion import ArrayLike, array
 from funcdl.numpy.reductions import normalize_axis
@@ -98,8 +98,8 @@ def array_split(ary: ArrayLike, indices_or_sections: Places, axis: int = 0) -> l
 def _parts_or_places(x: Any) -> int | list[int]:
     """The number of parts, or the places to cut at."""
     if isinstance(x, Sequence) or getattr(x, "ndim", 0) == 1:
-        return [operator.index(place) for place in x]
-    return operator.index(x)
+        return list(integers("indices_or_sections", x))
+    return integer("indices_or_sections", x)
 
 
 def vsplit(ary: ArrayLike, indices_or_sections: Places) -> list[Any]:

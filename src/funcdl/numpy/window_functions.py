@@ -5,7 +5,6 @@ Their sizes are known, so all but `kaiser` are constants, computed by NumPy in f
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.array import Array
+from funcdl.core.integers import integer
 from funcdl.errors import ArgumentError
 from funcdl.numpy.creation import asarray, ones
 from funcdl.numpy.functions import i0
@@ -22,7 +22,7 @@ __all__ = ["bartlett", "blackman", "hamming", "hanning", "kaiser"]
 
 
 def _size(name: str, M: int) -> int:
-    size = operator.index(M)
+    size = integer("M", M)
     if size < 0:
         raise ArgumentError(f"{name}: M must not be negative, got {M}")
     return size

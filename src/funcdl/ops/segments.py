@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.array import Array, as_array
+from funcdl.core.integers import integer
 from funcdl.core.primitive import Primitive
 from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeError
 from funcdl.ops.convert import convert_element_type
@@ -215,7 +215,7 @@ def _segments(
 
 def _count(name: str, ids: Any, num_segments: int | None) -> int:
     if num_segments is not None:
-        count = operator.index(num_segments)
+        count = integer("num_segments", num_segments)
         if count < 0:
             raise ArgumentError(f"{name}: num_segments must not be negative, got {count}")
         return count

@@ -15,6 +15,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.avals import ShapedArray
+from funcdl.core.integers import integer
 from funcdl.core.primitive import Primitive
 from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
@@ -71,7 +72,7 @@ sort = Primitive("sort", multiple_results=True)
 
 def _check_sort(xs: Sequence[Any], dimension: int, num_keys: int) -> None:
     """Check operands, arrays or avals."""
-    if not 1 <= num_keys <= len(xs):
+    if not 1 <= integer("num_keys", num_keys) <= len(xs):
         raise ArgumentError(
             f"sort: num_keys must be from 1 to {len(xs)}, the number of operands, got {num_keys}"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 import funcdl.numpy as fnp
 from funcdl.core import dtypes
+from funcdl.core.integers import integer
 from funcdl.errors import ArgumentError
 from funcdl.numpy.promotion import promote_inexact
 from funcdl.numpy.reductions import normalize_axis
@@ -95,7 +95,7 @@ def _along(
         raise ArgumentError(f"{name}: norm must be None, 'backward' or 'ortho', got {norm!r}")
     (x,) = promote_inexact(name, x)
     rows = fnp.moveaxis(x, normalize_axis(name, axis, x.ndim), -1)
-    size = rows.shape[-1] if n is None else operator.index(n)
+    size = rows.shape[-1] if n is None else integer("n", n)
     if size < 1:
         raise ArgumentError(f"{name}: at least one point is needed, got {size} of {x.aval}")
     rows = rows[..., :size]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any, Literal, overload
 
+from funcdl.core.integers import integer
 from funcdl.errors import ArgumentError
 from funcdl.lax.linalg.operands import range_of_subset, symmetrized
 from funcdl.lax.operands import ArrayLike
@@ -81,7 +81,9 @@ def lu_pivots_to_permutation(pivots: ArrayLike, permutation_size: int) -> Any:
       ArgumentError: `permutation_size` is less than their number.
     """
     pivots = array("lu_pivots_to_permutation", pivots)
-    return ops.lu_pivots_to_permutation(pivots, permutation_size=operator.index(permutation_size))
+    return ops.lu_pivots_to_permutation(
+        pivots, permutation_size=integer("permutation_size", permutation_size)
+    )
 
 
 @overload

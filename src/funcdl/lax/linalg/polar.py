@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
 
 from funcdl.control import while_loop
 from funcdl.core import dtypes
+from funcdl.core.integers import integer
 from funcdl.errors import ShapeError
 from funcdl.lax.operands import ArrayLike
 from funcdl.numpy.promotion import promote_inexact
@@ -61,7 +61,7 @@ def qdwh(
         )
     m, n = x.aval.shape
     dtype = dtypes.real_dtype(x.aval.dtype)
-    limit = 10 if max_iterations is None else operator.index(max_iterations)
+    limit = 10 if max_iterations is None else integer("max_iterations", max_iterations)
     precision = float(dtypes.finfo(dtype).eps if eps is None else eps)
     step_limit = (4 * precision) ** (1 / 3)
     size = abs_(x)

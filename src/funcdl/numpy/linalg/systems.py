@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from funcdl.core import dtypes
+from funcdl.core.integers import integer
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.linalg.decompositions import svd
 from funcdl.numpy.linalg.operands import square_matrices
@@ -260,7 +260,7 @@ def tensorinv(a: ArrayLike, ind: int = 2) -> Any:
       ShapeError: the numbers of elements differ.
     """
     a = array("tensorinv", a)
-    ind = operator.index(ind)
+    ind = integer("ind", ind)
     if ind <= 0:
         raise ArgumentError(f"tensorinv: ind must be at least 1, got {ind}")
     first, rest = a.aval.shape[:ind], a.aval.shape[ind:]

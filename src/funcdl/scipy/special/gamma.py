@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.core import dtypes
 from funcdl.core.forks import held_off
+from funcdl.core.integers import integer
 from funcdl.errors import ArgumentError
 from funcdl.scipy.special.elementwise import elementwise
 
@@ -148,7 +148,7 @@ def multigammaln(a: Any, d: int) -> Any:
     Raises:
       TypeError: `d` is no integer.
     """
-    d = operator.index(d)
+    d = integer("d", d)
     return _many_gammas(d)(a)
 
 
@@ -219,7 +219,7 @@ def bernoulli(n: int) -> Any:
     Raises:
       ArgumentError: `n` is negative.
     """
-    n = operator.index(n)
+    n = integer("n", n)
     if n < 0:
         raise ArgumentError(f"bernoulli: n must not be negative, got {n}")
     with held_off():
