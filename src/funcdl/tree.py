@@ -31,6 +31,7 @@ from funcdl.core.tree import (
     register_static,
     static,
     structure,
+    subtrees,
     transpose,
     unflatten,
 )
@@ -103,10 +104,13 @@ def map_with_path(
     """Like `map`; `f` gets the leaf's path first. See `flatten_with_path` for the last two.
 
     See `jax.tree.map_with_path`.
+
+    Raises:
+      TreeError: the structures differ.
     """
     pairs, treedef = flatten_with_path(tree, is_leaf, is_leaf_takes_path)
-    others = [treedef.flatten_up_to(other) for other in rest]
-    outs = [f(*pair, *subtrees) for pair, *subtrees in zip(pairs, *others, strict=True)]
+    others = subtrees("tree.map_with_path", treedef, rest)
+    outs = [f(*pair, *parts) for pair, *parts in zip(pairs, *others, strict=True)]
     return unflatten(treedef, outs)
 
 

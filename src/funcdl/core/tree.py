@@ -86,16 +86,42 @@ def map(
       A pytree of the structure of `tree`.
 
     Raises:
-      ValueError: the structures differ.
+      TreeError: the structures differ.
     """
-    return optree.tree_map(f, tree, *rest, is_leaf=is_leaf, namespace=NAMESPACE)
+    try:
+        return optree.tree_map(f, tree, *rest, is_leaf=is_leaf, namespace=NAMESPACE)
+    except ValueError:
+        subtrees("tree.map", structure(tree, is_leaf), rest)
+        raise
+
+
+def subtrees(what: str, first: TreeDef, rest: Sequence[PyTree]) -> list[list[PyTree]]:
+    """What each of several trees has in the places of the first one's leaves.
+
+    Raises:
+      TreeError: one does not have all of its containers; `what` needed it.
+    """
+    found = []
+    for number, other in enumerate(rest, 2):
+        try:
+            found.append(first.flatten_up_to(other))
+        except ValueError:
+            raise TreeError(
+                f"{what} requires trees of one structure, and tree {number} differs from the "
+                f"first:\n  tree 1: {show(first)}\n  tree {number}: {show(structure(other))}"
+            ) from None
+    return found
 
 
 def map_with_path(
     f: Callable[..., Any], tree: PyTree, *rest: PyTree, is_leaf: LeafTest | None = None
 ) -> PyTree:
     """Like `map`; `f` gets the leaf's path (a tuple of keys and positions) first."""
-    return optree.tree_map_with_path(f, tree, *rest, is_leaf=is_leaf, namespace=NAMESPACE)
+    try:
+        return optree.tree_map_with_path(f, tree, *rest, is_leaf=is_leaf, namespace=NAMESPACE)
+    except ValueError:
+        subtrees("tree.map_with_path", structure(tree, is_leaf), rest)
+        raise
 
 
 def flatten_with_path(

@@ -121,6 +121,15 @@ def flatten_output(value: Any, transform: str, name: str) -> tuple[list[Any], tr
     return arrays, treedef
 
 
+def check_function(transform: str, fun: Any) -> None:
+    """Raise `ArgumentError` for what cannot be called, such as a function's value."""
+    if not callable(fun):
+        raise ArgumentError(
+            f"{transform} requires a function, got {describe(fun)}; pass the function itself, or "
+            "lambda: ... around an expression"
+        )
+
+
 def describe(value: Any) -> str:
     """What kind of value something is, for messages."""
     if isinstance(value, ArrayOperators):

@@ -16,6 +16,7 @@ from funcdl.transforms.arguments import (
     argument_names,
     as_arrays,
     at_positions,
+    check_function,
     function_name,
     leaf_names,
     normalize_argnums,
@@ -52,6 +53,8 @@ def value_and_grad(
         has another one.
       ArgumentError: `argnums` is out of range.
     """
+
+    check_function("grad", fun)
 
     @functools.wraps(fun)
     def value_and_grad_f(*args: Any, **kwargs: Any) -> Any:

@@ -22,6 +22,7 @@ from funcdl.transforms.arguments import (
     argument_names,
     as_arrays,
     at_positions,
+    check_function,
     function_name,
     leaf_names,
     normalize_argnums,
@@ -59,6 +60,8 @@ def jacfwd(
         `holomorphic`).
       ArgumentError: `argnums` is out of range.
     """
+
+    check_function("jacfwd", fun)
 
     @functools.wraps(fun)
     def jacfwd_f(*args: Any, **kwargs: Any) -> Any:
@@ -104,6 +107,8 @@ def jacrev(
     Args:
       allow_int: whether leaves to differentiate may be integers or bools; their part is float0.
     """
+
+    check_function("jacrev", fun)
 
     @functools.wraps(fun)
     def jacrev_f(*args: Any, **kwargs: Any) -> Any:

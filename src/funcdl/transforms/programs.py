@@ -13,7 +13,7 @@ from funcdl.core.axes import axes_in_scope
 from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
 from funcdl.core.pruning import pruned
 from funcdl.core.staging import hoist_consts, trace_to_jaxpr
-from funcdl.transforms.arguments import flatten_output, function_name
+from funcdl.transforms.arguments import check_function, flatten_output, function_name
 from funcdl.transforms.weak_cache import cached_on_first
 
 
@@ -33,6 +33,7 @@ def trace_body(
     (by default `fun` itself), so that an eager loop over `scan` traces its body once.
     """
     owner = fun if owner is None else owner
+    check_function(what, owner)
     key = (what, in_tree, tuple(avals), config.x64, axes_in_scope())
     kept = _traced_by(owner)
     found = kept.get(key)

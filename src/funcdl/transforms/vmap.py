@@ -13,6 +13,7 @@ from funcdl.errors import ArgumentError, ShapeError, TreeError
 from funcdl.transforms.arguments import (
     argument_names,
     as_arrays,
+    check_function,
     flatten_output,
     function_name,
     leaf_names,
@@ -63,6 +64,8 @@ def vmap(
     size_given: Any = axis_size
     if size_given is not None and (not isinstance(size_given, int) or size_given < 0):
         raise ArgumentError(f"vmap requires axis_size to be an int from 0 on, got {axis_size!r}")
+
+    check_function("vmap", fun)
 
     @functools.wraps(fun)
     def vmap_f(*args: Any, **kwargs: Any) -> Any:
