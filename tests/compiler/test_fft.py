@@ -161,6 +161,42 @@ def test_loops_stay_native(n: int) -> None:
     assert_close(first, np.fft.rfft(x.astype(np.float64)), n)
 
 
+def vorticity(w: Any) -> Any:
+    """Some steps of a flow, whose derivatives are products with frequencies."""
+    n = w.shape[0]
+    kx, ky = np.fft.fftfreq(n, 1 / n)[:, None], np.fft.rfftfreq(n, 1 / n)[None]
+    square = kx**2 + ky**2
+    kx, ky, inverse = (k.astype(w.dtype) for k in (kx, ky, 1 / np.where(square == 0, 1, square)))
+
+    def step(_: Any, spectrum: Any) -> Any:
+        stream = spectrum * inverse
+        back = fnp.fft.irfft2
+        flow = back(1j * ky * stream) * back(1j * kx * spectrum)
+        flow -= back(1j * kx * stream) * back(1j * ky * spectrum)
+        return spectrum - np.float32(1e-3) * fnp.fft.rfft2(flow)
+
+    return fnp.fft.irfft2(lax.fori_loop(0, 5, step, fnp.fft.rfft2(w)))
+
+
+@needs_compiler
+def test_a_flow_is_native() -> None:
+    w = operand("rfft", 16, (16,), "float32")
+    np.testing.assert_allclose(compiled(vorticity, w), vorticity(w), atol=1e-5)
+
+
+@needs_compiler
+def test_a_long_convolution_and_its_gradient_are_native() -> None:
+    def loss(kernel: Any, x: Any) -> Any:
+        n = 2 * x.shape[-1]
+        product = fnp.fft.rfft(x, n) * fnp.fft.rfft(kernel, n)
+        return (fnp.fft.irfft(product, n)[..., : x.shape[-1]] ** 2).sum()
+
+    kernel, x = operand("rfft", 60, (4,), "float64"), operand("rfft", 60, (3, 4), "float64", 1)
+    f = fd.value_and_grad(loss)
+    for found, want in zip(compiled(f, kernel, x), f(kernel, x), strict=True):
+        np.testing.assert_allclose(found, want, rtol=1e-11)
+
+
 @needs_compiler
 def test_threads_change_no_bits() -> None:
     args = [operand("fft", n, (70,), "float32") for n in (300, 1009, 1024)]
