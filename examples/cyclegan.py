@@ -136,7 +136,7 @@ def train(cycle_weight: float, steps: int, seed: int) -> dict[str, float]:
 def main() -> None:
     """Train twice, and print how far points end from where they should."""
     parser = argparse.ArgumentParser(description="Translate between two sets of points.")
-    parser.add_argument("--steps", type=int, default=4000, help="moves of each player")
+    parser.add_argument("--steps", type=int, default=2500, help="moves of each player")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 

@@ -54,7 +54,7 @@ def test_variance_by_depth_follows_the_gain() -> None:
 def test_only_the_right_gain_trains_a_deep_relu_network() -> None:
     text = output("initialisation.py").split("tanh")[0]
     losses = {gain: number(rf"\n{gain} .* (\S+)", text) for gain in ("0.5", "1.0", "2.0")}
-    assert losses["2.0"] < 0.3 < 0.69 < min(losses["0.5"], losses["1.0"])
+    assert losses["2.0"] < 0.3 < 0.68 < min(losses["0.5"], losses["1.0"])
 
 
 def test_newton_takes_eight_steps_with_a_matrix_and_without() -> None:
