@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from funcdl.compiler.roots import chirps, padded_length, prime_factors, roots_of_unity
-from funcdl.core import dtypes
 from funcdl.core.array import Array
 from funcdl.core.avals import Shape, ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn
@@ -25,7 +24,6 @@ from funcdl.ops.arithmetic import add, mul, neg, scaled, sub
 from funcdl.ops.complex_parts import complex_, imag, real
 from funcdl.ops.dot import dot_general
 from funcdl.ops.fft import FftType, fft
-from funcdl.ops.lowering import reason_for_host
 from funcdl.ops.shape import broadcast_in_dim, full, reshape, rev, transpose
 from funcdl.ops.slicing import concatenate, pad, slice_along
 
@@ -37,16 +35,10 @@ Parts = tuple[Any, Any]
 
 
 def products(eqn: Eqn) -> ClosedJaxpr | None:
-    """The program that takes a transform's place; None for other equations.
-
-    As long as kernels cannot take complex numbers apart, that is for the host, and so is all.
-    """
+    """The program that takes a transform's place; None for other equations."""
     if eqn.primitive is not fft or not eqn.outvars[0].aval.size:
         return None
     aval = eqn.invars[0].aval
-    types = {np.result_type(aval.dtype, np.complex64), dtypes.real_dtype(aval.dtype)}
-    if reason_for_host(real.lower, types):
-        return None
     return _products(aval, eqn.params["fft_type"], eqn.params["fft_lengths"])
 
 
