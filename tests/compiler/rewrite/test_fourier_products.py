@@ -115,6 +115,18 @@ def test_a_loop_on_the_gpu_needs_no_host() -> None:
         check(spectra[0], wanted(x, FftType.FFT, (100,)).real, 100)
 
 
+def test_complex_programs_on_the_gpu_need_no_host() -> None:
+    def program(x: Any) -> Any:
+        return lax.fori_loop(0, 2, lambda _, c: fnp.fft.irfft2(fnp.fft.rfft2(c) * 0.5j), x)
+
+    x = operand(FftType.RFFT, (6, 10), "float32")
+    with installed(StubGpu()):
+        f, on_gpu = fd.jit(program), fd.device_put(x, "gpu")
+        text = f.lower(on_gpu).as_text("kernels")
+        assert not [line for line in text.splitlines() if line.startswith("host")]
+        np.testing.assert_allclose(np.asarray(f(on_gpu)), program(x), atol=1e-5)
+
+
 @pytest.mark.triton
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", [80, 90])
