@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.gpu import sanitize, test_library, test_training
+from tests.gpu import sanitize, test_library, test_training, test_updates
 from tests.runtime.cuda.environment import StubGpu
 
 from funcdl.kernels.triton.library import kernels
@@ -29,6 +29,11 @@ def test_cases_launch_every_hand_written_kernel(gpu: StubGpu) -> None:
         test_library.test_kernel_computes_what_the_cpu_does(name)
     launched = {k.library.function for k in gpu._kernels.values() if k.library is not None}
     assert launched == kernels._MODULES.keys()
+
+
+@pytest.mark.parametrize("method", ["set", "multiply", "min", "max"])
+def test_updates_that_meet_run_on_the_stub(method: str, gpu: StubGpu) -> None:
+    test_updates.check_same_bits(method, 7, 3000)
 
 
 @pytest.mark.slow
