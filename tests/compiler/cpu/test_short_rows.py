@@ -28,6 +28,7 @@ PROGRAMS: dict[str, Callable[[Any], Any]] = {
     "log of a sum": lambda x: nn.logsumexp(x, axis=-1),
     "gradient": fd.grad(lambda x: (nn.log_softmax(x, axis=-1)[..., 0] * x[..., 1]).sum()),
     "norm": normalized,
+    "no reduction": lambda x: fnp.exp(x * x[..., :1] + x[0]),
     "product": lambda x: fnp.exp(x @ fnp.arange(1.0, 1 + x.shape[-1])),
     "two axes": lambda x: x.reshape(*x.shape[:-1], 2, -1).max(axis=(-2, -1)),
     "position": lambda x: x.argmax(axis=-1) - x.argmin(axis=-1),
@@ -36,7 +37,7 @@ PROGRAMS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize(
-    "shape", [(33, 10), (300, 2), (9_001, 4), (3, 65, 16), (130, 24), (77, 64)]
+    "shape", [(33, 10), (300, 2), (9_001, 4), (3, 65, 16), (5, 70, 6), (130, 24), (77, 64)]
 )
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_results(name: str, shape: tuple[int, ...]) -> None:

@@ -52,6 +52,11 @@ MANY_ROWS = 16
 ROW_LANES = 256
 MIN_ROW_LANES = 16
 ROW_BYTES = 16 * 1024
+# Without a reduction it pays to transpose rows that are shorter than the first number and leave
+# elements to be computed one by one, if an element costs so many additions.
+PART_VECTOR = 16
+LEAST_VECTOR = 4
+HEAVY = 12
 # Rows that a column reduction takes in at a time, where each costs no more additions than this.
 UNROLLED_ROWS = 4
 MOST_UNROLLED = 8
@@ -163,9 +168,14 @@ def _schedule_pointwise(kernel: Kernel) -> Schedule:
             tiles = [Step(step.axis, "parallel", step.size) for step in tiles]
         rest = [Step(axis, "loop") for axis in outer if axis != across]
         return Schedule((*tiles, *rest, Step(across, "loop"), Step(inner, "vector")))
+    lane = _axis_across_short_rows(kernel, {inner})
+    extent = kernel.axis(inner).extent
+    in_parts = extent < PART_VECTOR and extent % LEAST_VECTOR != 0
+    if lane is not None and in_parts and _cost_along(kernel, inner) >= HEAVY:
+        lanes = _rows_side_by_side(kernel, {inner})
+        return _schedule_columns(kernel, {inner}, lane, lanes, MIN_ROW_LANES)
     steps = _share(kernel, outer)
     chunks = _chunks(kernel, steps)
-    extent = kernel.axis(inner).extent
     if work(kernel) >= PARALLEL_WORK and len(steps) == len(outer) and chunks < MANY_CHUNKS:
         size = -(-extent * max(chunks, 1) // MANY_CHUNKS)
         size = min(max(round_up(size, 256), MIN_CHUNK), MAX_CHUNK)
@@ -224,11 +234,7 @@ def _with_rows_unrolled(kernel: Kernel, reduced: set[str], columns: Schedule) ->
     """The schedule with several rows at a time, where little is computed from each."""
     *steps, vector = columns.steps
     axis = next(a.name for a in reversed(kernel.axes) if a.name in reduced)
-    cost = sum(
-        lookup(i.name).cost if isinstance(i, Elementwise) else 1
-        for i in kernel.body
-        if not isinstance(i, Effect) and axis in i.type.axes
-    )
+    cost = _cost_along(kernel, axis)
     tiles = [step.size for step in steps if step.axis == axis and step.kind == "tile"]
     if (
         cost > MOST_UNROLLED
@@ -237,6 +243,15 @@ def _with_rows_unrolled(kernel: Kernel, reduced: set[str], columns: Schedule) ->
     ):
         return columns
     return Schedule((*steps, Step(axis, "unroll", UNROLLED_ROWS), vector))
+
+
+def _cost_along(kernel: Kernel, axis: str) -> int:
+    """What is computed for each position along an axis, in additions."""
+    return sum(
+        lookup(i.name).cost if isinstance(i, Elementwise) else 1
+        for i in kernel.body
+        if not isinstance(i, Effect) and axis in i.type.axes
+    )
 
 
 def _schedule_running(kernel: Kernel, running: Running | Order) -> Schedule:

@@ -43,6 +43,7 @@ class Passes:
         self.expressions = Expressions(kernel, parameters)
         self.reduces = {id: i for id, i in enumerate(kernel.body) if isinstance(i, Reduce)}
         self.reduced = frozenset(axis for i in self.reduces.values() for axis in i.axes)
+        self.reduced = self.reduced or _axes_before_lanes(schedule)
 
         steps = all_steps(kernel, schedule, self.reduced)
         first = next((at for at, s in enumerate(steps) if s.axis in self.reduced), len(steps))
@@ -284,6 +285,16 @@ class Passes:
         """The loop over the blocks of a blocked reduction."""
         blocks = [at for at, loop in enumerate(self.inner[:-1]) if loop.kind == "tile"]
         return blocks[0] if blocks else None
+
+
+def _axes_before_lanes(schedule: Schedule) -> frozenset[str]:
+    """Without a reduction, the axis that is passed over in each tile of lanes, if there are any."""
+    for tile, inner, lane in zip(
+        schedule.steps, schedule.steps[1:], schedule.steps[2:], strict=False
+    ):
+        if lane.kind == "vector" and tile.axis == lane.axis != inner.axis and tile.kind in TILES:
+            return frozenset({inner.axis})
+    return frozenset()
 
 
 def all_steps(kernel: Kernel, schedule: Schedule, reduced: frozenset[str]) -> list[Step]:

@@ -5,7 +5,8 @@ passed over as often as the kernel's phases ask: a softmax takes the maximum of 
 sums in a second and divides in a third. There are two forms. Along *rows*, the innermost loop of a
 pass is a reduced axis, and values that do not vary over R are scalars. Down *columns*, the
 innermost loop is an outer axis, the *lanes*; values that vary over the lanes only are kept in
-arrays or computed again in each pass.
+arrays or computed again in each pass. Rows of neighbours that lanes go across are transposed
+(turned.py). Where nothing is reduced, an axis between the lanes and their tiles stands for R.
 """
 
 from __future__ import annotations
