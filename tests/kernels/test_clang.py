@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.kernels import test_objects
 
 import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl import lax
+from funcdl.kernels.cpu_c import isa
+from funcdl.runtime.disk_cache import default_cache
 
 CLANG = next((name for name in ("clang", "clang-15", "clang-18") if shutil.which(name)), None)
 pytestmark = pytest.mark.skipif(CLANG is None, reason="no clang")
@@ -58,9 +61,41 @@ def clang(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.usefixtures("clang")
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs_agree_with_eager(name: str) -> None:
-    f, args = PROGRAMS[name]
+    check_with_eager(*PROGRAMS[name])
+
+
+def check_with_eager(f: Callable[..., Any], args: tuple[Any, ...]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = fd.jit(f)(*args)
     for out, wanted in zip(fd.tree.leaves(found), fd.tree.leaves(f(*args)), strict=True):
         np.testing.assert_allclose(np.asarray(out), np.asarray(wanted), 1e-4, 1e-4)
+
+
+@pytest.mark.usefixtures("clang")
+@pytest.mark.parametrize("name", test_objects.PROGRAMS)
+def test_linked_units_compute_what_whole_ones_do(name: str) -> None:
+    test_objects.check_linked(*test_objects.PROGRAMS[name])
+    assert list(default_cache().root.glob("??/*.o"))
+
+
+@pytest.mark.usefixtures("clang")
+@pytest.mark.parametrize("short", ["f32", "f64", "i32", "u64"])
+def test_an_object_defines_its_functions_and_no_others(short: str) -> None:
+    test_objects.test_an_object_defines_its_functions_and_no_others(short)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cc", [CLANG, "gcc"])
+@pytest.mark.parametrize("name", isa.ISAS)
+def test_programs_agree_on_narrower_machines(
+    name: str, cc: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that is decided by the machine's instructions, for one that has fewer."""
+    chosen = isa.ISAS[name]
+    if shutil.which(cc) is None or not chosen.cpu_flags <= isa.host_isa().cpu_flags:
+        pytest.skip(f"no {cc}, or no {name}")
+    monkeypatch.setattr(isa, "host_isa", lambda: chosen)
+    with fd.config.override(cc=cc, cache_dir=str(tmp_path)):
+        for f, args in PROGRAMS.values():
+            check_with_eager(f, args)

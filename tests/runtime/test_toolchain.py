@@ -310,8 +310,11 @@ def test_a_failure_shows_command_message_and_source(compiler: Compiler) -> None:
     assert "missing" in again.stderr
 
 
-def test_an_empty_object_is_a_failure(tmp_path: Path, compiler: Compiler) -> None:
-    empty = script(tmp_path / "empty", 'while [ "$1" != -o ]; do shift; done; : > "$2"\n')
+@pytest.mark.parametrize("writes", ['while [ "$1" != -o ]; do shift; done; : > "$2"', ":"])
+def test_an_empty_or_missing_object_is_a_failure(
+    writes: str, tmp_path: Path, compiler: Compiler
+) -> None:
+    empty = script(tmp_path / "empty", f"{writes}\n")
     with pytest.raises(CompilerError, match=r"refused 'unit' \(exit status 0\)"):
         Compiler((str(empty),), compiler.version).build(SOURCE)
 
@@ -422,6 +425,34 @@ def test_a_configured_compiler_that_does_not_run_is_an_error(
         find_compiler()
     assert "FUNCDL_CC" in str(caught.value)
     assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [" ", '"gcc', "no such compiler", "/"])
+def test_a_command_that_is_none_is_an_error_or_passed_over(
+    text: str, compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with config.override(cc=text), pytest.raises(CompilerError, match="not found on PATH"):
+        find_compiler()
+    monkeypatch.setenv("CC", text)
+    assert find_compiler() == compiler
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_a_compilers_path_may_have_spaces(
+    quoted: bool, tmp_path: Path, compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "two words"
+    folder.mkdir()
+    path = script(folder / "my cc", f'exec {shlex.join(compiler.command)} "$@"\n')
+    text = shlex.quote(str(path)) if quoted else str(path)
+    monkeypatch.setenv("CC", text)
+    found = find_compiler()
+    assert found is not None and found.command == (str(path),)
+    assert answer(found.build(SOURCE)) == 42
+    monkeypatch.setenv("CC", f"env {shlex.quote(str(path))}")
+    found = find_compiler()
+    assert found is not None and found.command == ("env", str(path))
+    assert answer(found.build(SOURCE)) == 42
 
 
 def test_folder_digest_covers_names_and_contents(tmp_path: Path) -> None:

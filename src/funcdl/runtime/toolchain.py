@@ -150,7 +150,7 @@ class Compiler:
         with store.scratch() as folder:
             result = self._run(unit, folder, suffix)
             built = folder / f"unit{suffix}"
-            if result.returncode == 0 and built.stat().st_size:
+            if result.returncode == 0 and built.exists() and built.stat().st_size:
                 return store.put(key, suffix, built)
         kept = store.put(key, ".c", unit.source)
         command = self._command(unit, [str(kept)], os.devnull)
@@ -238,11 +238,21 @@ def find_compiler() -> Compiler | None:
 @cache
 def _find(configured: str, environment: str, path: str) -> Compiler | None:
     if configured:
-        return _probe(shlex.split(configured), required=True)
+        return _probe(_words(configured), required=True)
     for candidate in (environment, "gcc", "clang", "cc"):
-        if candidate and (compiler := _probe(shlex.split(candidate), required=False)):
+        if candidate and (compiler := _probe(_words(candidate), required=False)):
             return compiler
     return None
+
+
+def _words(command: str) -> list[str]:
+    """The words of a command; one where it is a program's path, which may have spaces."""
+    if shutil.which(command):
+        return [command]
+    try:
+        return shlex.split(command) or [command]
+    except ValueError:  # a quote without its end
+        return [command]
 
 
 def _probe(command: list[str], *, required: bool) -> Compiler | None:
