@@ -7,6 +7,7 @@ from typing import Any
 
 from funcdl.core import tree
 from funcdl.core.avals import ShapedArray
+from funcdl.core.integers import integer
 from funcdl.errors import ArgumentError, ShapeError, TreeError
 from funcdl.ops.shape import normalize_axis, reshape, rev
 from funcdl.ops.slicing import concatenate, slice_along
@@ -43,6 +44,7 @@ def associative_scan(
       TreeError, ShapeError: `fn` returns another structure or other types than it got.
     """
     name = function_name(fn)
+    axis = integer("axis", axis)
     leaves, treedef = as_arrays("elems", elems, "associative_scan")
     paths = leaf_names("elems", elems)
     sizes = {}

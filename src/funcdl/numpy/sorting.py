@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from funcdl.core import dtypes
@@ -87,6 +87,8 @@ def lexsort(keys: Sequence[ArrayLike], axis: int = -1) -> Any:
     Raises:
       ArgumentError: there are no keys.
     """
+    if not isinstance(keys, Iterable):
+        raise ArgumentError(f"lexsort: keys must be a sequence of arrays, got {keys!r}")
     columns = [array("lexsort", key) for key in keys][::-1]
     if not columns:
         raise ArgumentError("lexsort: at least one key is needed")

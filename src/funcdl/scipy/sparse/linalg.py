@@ -12,7 +12,7 @@ import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.absent import getter
 from funcdl.core import dtypes, tree
-from funcdl.errors import ShapeError, TreeError
+from funcdl.errors import ArgumentError, ShapeError, TreeError
 from funcdl.numpy.promotion import promote_inexact, strong
 
 __getattr__ = getter(__name__)
@@ -86,6 +86,8 @@ def _solve(
     M: Any,
 ) -> tuple[Any, None]:
     leaves, structure = tree.flatten(b)
+    if not leaves:
+        raise ArgumentError(f"{name}: b must hold at least one array, got none")
     leaves = [strong(x) for x in promote_inexact(name, *leaves)]
     b = structure.unflatten(leaves)
     start = tree.map(fnp.zeros_like, b) if x0 is None else _started(name, x0, b)
