@@ -251,7 +251,7 @@ def glu(x: Any, axis: int = -1) -> Any:
       ShapeError: the axis has an odd size.
     """
     (x,) = promote_inexact("glu", x)
-    axis = normalize_axis("glu", axis, x.ndim)
+    normalize_axis("glu", axis, x.ndim)
     size = x.shape[axis]
     if size % 2:
         raise ShapeError(f"glu requires an even size along axis {axis}, to be halved; got {x.aval}")
