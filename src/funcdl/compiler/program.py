@@ -224,8 +224,10 @@ def _lifetimes(steps: Sequence[Step], addresses: dict[Var, Address]) -> list[Lif
     first: dict[Var, int] = {}
     last: dict[Var, int] = {}
     for number, step in enumerate(steps):
-        for var, _ in step_uses(step):
+        for var, writes in step_uses(step):
             if var not in addresses:
+                if var not in first and not writes and var.aval.size:
+                    raise AssertionError(f"step {number} reads {var}, which no step before wrote")
                 first.setdefault(var, number)
                 last[var] = number
     return [Lifetime(var, var.aval.nbytes, first[var], last[var]) for var in first]

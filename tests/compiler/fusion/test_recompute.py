@@ -10,7 +10,7 @@ import pytest
 
 import funcdl as fd
 import funcdl.numpy as fnp
-from funcdl import nn
+from funcdl import lax, nn
 
 RNG = np.random.default_rng(0)
 
@@ -138,3 +138,17 @@ def test_equal_programs_become_equal_kernels() -> None:
         kept.append([object() for _ in range(101)])
         texts.add(kept[-2].as_text("kernels"))
     assert len(texts) == 1
+
+
+def test_what_is_recomputed_stands_before_its_readers() -> None:
+    """Values that a group computes again follow from others that it did already."""
+
+    def layer(x: Any, w: Any) -> Any:
+        x = fnp.tanh(fnp.matmul(x, w))
+        x = fnp.tanh(lax.pad(x, np.float32(1), ((0, 0, 0), (1, 2, 0), (0, 1, 1))))
+        return fnp.tanh(x - x.mean((0, 2), keepdims=True) + x.mean(0))
+
+    def loss(x: Any, w: Any) -> Any:
+        return (layer(layer(x, w)[:, :, ::2], w) ** 2).sum()
+
+    check(fd.grad(loss, (0, 1)), array(4, 8, 6), array(6, 6))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.compiler.run import interpret, kernels_of, pipeline_of
 from tests.golden import assert_golden
@@ -193,6 +193,7 @@ def test_only_what_enters_is_transposed(name: str) -> None:
     st.lists(st.sampled_from(["NCHW", "NHWC", "CHWN", "CNWH"]), min_size=2, max_size=3),
     st.booleans(),
 )
+@example(["nothing", "pad", "mean"], ["NCHW", "NCHW"], True)
 def test_random_networks(steps: list[str], layouts: list[str], gradient: bool) -> None:
     """In layouts that change from one convolution to the next."""
 

@@ -189,6 +189,8 @@ class Recomputer:
                 return
             (place,) = places
             assert place is not None
+            if any(group.placement.get(eqn.outvars[0], place) != place for eqn in clones):
+                return  # a group computes a value at one place only
             for eqn in clones:
                 assert isinstance(eqn.primitive.lower, Pointwise)
                 after += eqn.primitive.lower.cost() * needed[0].aval.size / ADDITIONS_PER_BYTE
@@ -242,7 +244,8 @@ class Recomputer:
         # A product comes first: what follows it is computed for a tile of its results.
         start = 1 if group.kind in ("dot", "conv") else 0
         fresh = [eqn for eqn in clones if eqn.outvars[0] not in group.placement]
-        group.members[start:start] = fresh
+        end = start + len(group.recomputed)
+        group.members[start:end] = self._in_order([*fresh, *group.members[start:end]])
         group.recomputed += [eqn.outvars[0] for eqn in fresh]
         for eqn in fresh:
             group.placement[eqn.outvars[0]] = place
@@ -251,6 +254,22 @@ class Recomputer:
                 for read in reads_at(atom, index, group.axes, self._inlined.get):
                     if read.var in loads and read.var in self._home:
                         self._uses[read.var].add(group, _place(read))
+
+    def _in_order(self, clones: Sequence[Eqn]) -> list[Eqn]:
+        """The equations with those first whose results others read: either may have come before."""
+        makers = {eqn.outvars[0]: eqn for eqn in clones}
+        ordered: dict[Var, Eqn] = {}
+        pending = [(var, False) for var in reversed(makers)]
+        while pending:
+            var, ready = pending.pop()
+            if ready:
+                ordered.setdefault(var, makers[var])
+            elif var not in ordered:
+                operands = leaf_vars(makers[var].invars, self._inlined.get)
+                ranked = sorted(operands & makers.keys(), key=self._rank.__getitem__)
+                pending.append((var, True))
+                pending += [(operand, False) for operand in ranked if operand not in ordered]
+        return list(ordered.values())
 
 
 def _place(read: Read) -> Position | None:
