@@ -377,6 +377,7 @@ def pad(
         negative, which cuts elements off.
 
     Raises:
+      ArgumentError: `padding_config` does not consist of three integers each.
       ShapeError: there is not one triple for each dimension, or `padding_value` is no scalar.
     """
     x = array("pad", operand)

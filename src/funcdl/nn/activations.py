@@ -248,6 +248,7 @@ def glu(x: Any, axis: int = -1) -> Any:
     From Dauphin et al., "Language modeling with gated convolutional networks" (2017).
 
     Raises:
+      ArgumentError: there is no such axis.
       ShapeError: the axis has an odd size.
     """
     (x,) = promote_inexact("glu", x)

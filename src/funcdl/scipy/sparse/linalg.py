@@ -51,6 +51,7 @@ def cg(
 
     Raises:
       TreeError, ShapeError: `x0` or what `A` returns is not like `b`, or `A` no square matrix.
+      ArgumentError: `b` holds no array.
     """
     return _solve("cg", _cg, True, A, b, x0, tol, atol, maxiter, M)
 
