@@ -18,8 +18,8 @@ static void order_rows(const int32_t *restrict n, const float *restrict y, int32
     fd_sort_by_u32(key1_0, run1, space1, 90);
     #pragma omp simd
     for (int64_t j = 0; j < 90; ++j) {
-      const int32_t v2 = n[(int32_t)i * 90 + run1[j]];
-      const float v4 = y[(int32_t)i * 90 + run1[j]];
+      const int32_t v2 = n[(int32_t)i * 90 + (run1[j] + fd_zero)];
+      const float v4 = y[(int32_t)i * 90 + (run1[j] + fd_zero)];
       const float v5 = fd_exp_f32(v4);
       out0[i * 90 + j] = v2;
       out1[i * 90 + j] = v5;

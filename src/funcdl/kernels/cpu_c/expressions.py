@@ -160,9 +160,21 @@ class Expressions:
 
         def computed(id: int) -> str:
             same = text.type_name(self._dtype(id)) == kind
-            return self.value(id) if same else f"({kind}){self.value(id)}"
+            value = self.value(id) if same else f"({kind}){self.value(id)}"
+            return f"({value} + fd_zero)" if self._may_be_lane_mask(id) else value
 
         return text.index_text(index, position, computed)
+
+    def _may_be_lane_mask(self, id: int) -> bool:
+        """Whether gcc may find that a position along the vectorised loop is 0 or 1.
+
+        If it is made from a comparison, gcc 12 gathers at the lanes of its mask: at -1 for 1.
+        """
+        instruction = self.kernel.body[id]
+        while isinstance(instruction, Cast):
+            instruction = self.kernel.body[instruction.arg]
+        computed = not isinstance(instruction, Load | Const | IndexValue)
+        return computed and self.vector_axis in self.kernel.value_type(id).axes
 
     def effect(self, effect: Store | AtomicUpdate) -> str:
         """A store or an update as one statement."""
