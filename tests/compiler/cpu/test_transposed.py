@@ -16,6 +16,7 @@ pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
 
 RNG = np.random.default_rng(0)
 DTYPES = ("bool", "int8", "uint16", "float16", "bfloat16", "int32", "float32", "int64", "float64")
+COMPLEX = ("complex64", "complex128")
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,8 @@ def in_64_bits() -> Any:
 
 def array(dtype: str, *shape: int) -> Any:
     values = RNG.integers(-100, 100, shape)
+    if dtype in COMPLEX:
+        return (values + 1j * RNG.integers(-100, 100, shape)).astype(dtype)
     return values.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
 
 
@@ -38,7 +41,7 @@ def check(f: Any, *args: Any, turned: bool = True) -> None:
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (17, 129), (130, 31), (256, 48), (67, 515)])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", [*DTYPES, *COMPLEX])
 def test_every_dtype(dtype: str, shape: tuple[int, int]) -> None:
     check(lambda x: x.T, array(dtype, *shape))
 
@@ -59,6 +62,16 @@ def test_what_is_fused() -> None:
     check(lambda x, y: x.T[::-1, ::2] + y[:, :19], x, y, turned=False)
     check(lambda x, y: x[::-1].T + y, x, y)
     check(lambda x, y: x[:, ::-1].T - y, x, y, turned=False)
+
+
+def test_parts_of_complex_numbers_are_moved_together() -> None:
+    z, w = array("complex64", 40, 130), array("complex64", 130, 40)
+    check(lambda z, w: z.T.real * w.imag + z.T.imag, z, w)
+    text = fd.jit(lambda z, w: z.T.real * w.imag + z.T.imag).lower(z, w).as_text("c")
+    assert text.count("fd_turn_8(") == 1
+    # Of a part alone, neighbours are not its own.
+    check(lambda z: z.T.imag, z, turned=False)
+    check(lambda x: x[::2, ::2].T, array("float32", 61, 301), turned=False)
 
 
 def test_a_batch_and_a_gradient() -> None:

@@ -16,6 +16,7 @@ from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.dot import is_strided, reads_in_place, runs_along_terms
 from funcdl.kir.elementwise import lookup
 from funcdl.kir.index import AxisAtom, Index
+from funcdl.kir.interleaved import interleaved
 from funcdl.kir.ir import (
     AtomicUpdate,
     Conv,
@@ -187,11 +188,13 @@ def _schedule_pointwise(kernel: Kernel) -> Schedule:
 
 def _transposed_axis(kernel: Kernel, inner: str) -> str | None:
     """An outer axis along which a large buffer is read, where `inner` takes far strides in it."""
-    for load in kernel.body:
-        if not isinstance(load, Load) or abs(load.index.coefficient(inner)) <= 1:
+    pairs = interleaved(kernel)
+    for id, load in enumerate(kernel.body):
+        unit = 2 if id in pairs else 1
+        if not isinstance(load, Load) or abs(load.index.coefficient(inner)) <= unit:
             continue
         for axis in kernel.axes:
-            if abs(load.index.coefficient(axis.name)) == 1 and axis.name != inner:
+            if abs(load.index.coefficient(axis.name)) == unit and axis.name != inner:
                 least = min(kernel.axis(inner).extent, axis.extent)
                 return axis.name if least >= TRANSPOSE_LEAST else None
     return None

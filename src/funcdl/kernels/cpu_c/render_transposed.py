@@ -2,7 +2,8 @@
 
 The schedule has tiles of two axes: the innermost one, along which results are contiguous, and the
 one along which a load is. Such a load's part of the tile is transposed into an array first, which
-reads each of its cache lines once; the loop over the tile then reads the array.
+reads each of its cache lines once; the loop over the tile then reads the array. The two parts of
+complex numbers are transposed together.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from funcdl.kernels.cpu_c.passes import all_steps
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kernels.cpu_c.turned import ITEM_SIZES
 from funcdl.kir.index import AxisAtom, Index
+from funcdl.kir.interleaved import interleaved
 from funcdl.kir.ir import Effect, Kernel, Load, Reduce, operands
 from funcdl.kir.schedule import Schedule, Step
 
@@ -43,21 +45,30 @@ def render_transposed(kernel: Kernel, schedule: Schedule, writer: Writer) -> tup
     outer_loops = maker.loops(outer)
     rows, columns = maker.width(across.axis), maker.width(inner.axis)
     tile = maker.loops([across, inner])
+    pairs = interleaved(kernel)
 
     def inside() -> None:
+        row, column = (text.difference(loop.variable, loop.begin) for loop in tile)
+        place = f"{text.factor(row)} * {columns} + {column}"
         for id, load in _turned(kernel, across, inner).items():
-            name = f"turned{id}"
-            kind = text.type_name(load.type.dtype)
-            writer.line(f"_Alignas(64) {kind} {name}[{rows} * {columns}];")
-            at = {loop.axis: loop.begin for loop in tile}
-            index = expressions.index(load.index, narrow=False, at=at)
-            source = f"&{expressions.buffer_name(load.buffer)}[{index}]"
-            stride = str(load.index.coefficient(inner.axis))
-            counts = [text.difference(loop.end, loop.begin) for loop in reversed(tile)]
-            arguments = [name, str(columns), source, stride, *counts]
-            writer.call(f"fd_turn_{load.type.dtype.itemsize}", arguments)
-            row, column = (text.difference(loop.variable, loop.begin) for loop in tile)
-            expressions.elements[id] = f"{name}[{text.factor(row)} * {columns} + {column}]"
+            first, part = pairs.get(id, (id, 0))
+            unit = 2 if id in pairs else 1
+            name = f"turned{first}"
+            if part == 0:
+                kind = text.type_name(load.type.dtype)
+                size = f"{rows} * {columns}" if unit == 1 else f"{unit} * {rows} * {columns}"
+                writer.line(f"_Alignas(64) {kind} {name}[{size}];")
+                at = {loop.axis: loop.begin for loop in tile}
+                index = expressions.index(load.index, narrow=False, at=at)
+                source = f"&{expressions.buffer_name(load.buffer)}[{index}]"
+                stride = str(load.index.coefficient(inner.axis) // unit)
+                counts = [text.difference(loop.end, loop.begin) for loop in reversed(tile)]
+                arguments = [name, str(columns), source, stride, *counts]
+                writer.call(f"fd_turn_{unit * load.type.dtype.itemsize}", arguments)
+            element = place if unit == 1 else f"{unit} * ({place})"
+            expressions.elements[id] = (
+                f"{name}[{element} + {part}]" if part else f"{name}[{element}]"
+            )
         effects = [i for i in kernel.body if isinstance(i, Effect)]
         values = nest.needed(id for effect in effects for id in operands(effect))
         nest.write(tile, values, [nest.effect(effect) for effect in effects])
@@ -68,10 +79,12 @@ def render_transposed(kernel: Kernel, schedule: Schedule, writer: Writer) -> tup
 
 def _turned(kernel: Kernel, across: Step, inner: Step) -> dict[int, Load]:
     """Loads that are contiguous along `across` and take far strides along `inner`, by their ids."""
+    pairs = interleaved(kernel)
     found = {}
     for id, load in enumerate(kernel.body):
         if not isinstance(load, Load) or load.mask is not None or load.index.values():
             continue
+        unit = 2 if id in pairs else 1
         plain = not any(
             {across.axis, inner.axis} & Index(((atom, 1),)).axes()
             for atom, _ in load.index.terms
@@ -79,9 +92,9 @@ def _turned(kernel: Kernel, across: Step, inner: Step) -> dict[int, Load]:
         )
         if (
             plain
-            and load.index.coefficient(across.axis) == 1
-            and abs(load.index.coefficient(inner.axis)) > 1
-            and load.type.dtype.itemsize in ITEM_SIZES
+            and load.index.coefficient(across.axis) == unit
+            and abs(load.index.coefficient(inner.axis)) > unit
+            and unit * load.type.dtype.itemsize in ITEM_SIZES
         ):
             found[id] = load
     return found

@@ -16,7 +16,7 @@ from funcdl.kir.index import AxisAtom, Index
 from funcdl.kir.ir import Kernel, Load, Store
 
 # What fd_transpose.h has functions for.
-ITEM_SIZES = (1, 2, 4, 8)
+ITEM_SIZES = (1, 2, 4, 8, 16)
 # Blocks are transposed in registers of this size: shorter rows would be moved one by one.
 BLOCK_BYTES = 16
 # The most that a tile takes on the stack: it is to stay in the first-level cache.

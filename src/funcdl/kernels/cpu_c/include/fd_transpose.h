@@ -65,6 +65,14 @@ FD_TRANSPOSE(f32, float, int32_t, 4, 4)
 FD_TRANSPOSE(u16, uint16_t, uint16_t, 2, 8)
 FD_TRANSPOSE(u8, uint8_t, uint8_t, 1, 16)
 #undef FD_TRANSPOSE
+static __attribute__((noinline, unused)) void fd_turn_16(void *to, int64_t to_stride,
+                                                         const void *from, int64_t from_stride,
+                                                         int64_t rows, int64_t columns) {
+  typedef double item __attribute__((vector_size(16), aligned(8), may_alias));
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t c = 0; c < columns; c++)
+      ((item *)to)[c * to_stride + r] = ((const item *)from)[r * from_stride + c];
+}
 #undef FD_SHUFFLE
 
 #endif
