@@ -130,6 +130,9 @@ def main() -> None:
     parser.add_argument("--json", default="", help="write all figures to this file")
     options = parser.parse_args()
     peers = list(options.peers)
+    cases = [case for case in CASES if options.only in case]
+    if not cases:
+        parser.error(f"no case has {options.only!r} in its name; there are: {', '.join(CASES)}")
     limits = peaks(options.threads)
     print(
         f"{platform.processor() or platform.machine()}, {options.threads} threads, at most "
@@ -139,9 +142,7 @@ def main() -> None:
     print(f"{'case':32s}{'funcdl ms':>10s}{header}   first, MiB", flush=True)
     figures: dict[str, Any] = {"limits": limits, "keep_heap": options.keep_heap, "cases": {}}
     lead = []
-    for case in CASES:
-        if options.only not in case:
-            continue
+    for case in cases:
         try:
             names = ["funcdl", *peers]
             found = compare(
