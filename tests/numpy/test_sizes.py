@@ -103,6 +103,29 @@ def test_searchsorted(a: np.ndarray, v: np.ndarray, side: Any, method: str) -> N
     np.testing.assert_array_equal(found, np.searchsorted(a, v, side))
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 7, 8, 9, 100])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_compiled_search_of_many_values(size: int, side: Any) -> None:
+    rng = np.random.default_rng(size)
+    a = np.sort(rng.integers(-40, 40, size).astype(np.float32))
+    a[size // 2 + 2 :] = np.nan
+    v = np.concatenate([a, a + 0.5, a - 0.5, [-np.inf, np.inf, np.nan], rng.normal(size=40)])
+    v = v.astype(np.float32)
+    search = fd.jit(lambda a, v: fnp.searchsorted(a, v, side))
+    np.testing.assert_array_equal(search(a, v), np.searchsorted(a, v, side))
+    # All steps in one kernel: no bounds go through memory.
+    assert search.lower(a, v).as_text("groups").count("group ") == 1
+
+
+def test_search_of_each_row_in_its_own() -> None:
+    rng = np.random.default_rng(0)
+    a = np.sort(rng.normal(size=(5, 33)).astype(np.float32), axis=1)
+    v = rng.normal(size=(5, 17)).astype(np.float32)
+    found = in_jit(fd.vmap(fnp.searchsorted), a, v)
+    wanted = [np.searchsorted(row, values) for row, values in zip(a, v, strict=True)]
+    np.testing.assert_array_equal(found, wanted)
+
+
 def test_known_values_are_known_under_a_trace() -> None:
     known = np.array([0, 3, 0, 5])
     np.testing.assert_array_equal(in_jit(lambda x: x[fnp.flatnonzero(known)], known), [3, 5])

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.control import fori_loop
 from funcdl.core import dtypes
 from funcdl.core.array import Array
 from funcdl.core.avals import Shape
@@ -25,10 +24,12 @@ from funcdl.numpy.reductions import cumsum, normalize_axis, sum
 from funcdl.numpy.shaping import moveaxis
 from funcdl.numpy.sorting import argsort
 from funcdl.ops.comparison import lt
-from funcdl.ops.indexed_windows import GatherScatterMode
+from funcdl.ops.gather import gather
+from funcdl.ops.indexed_windows import GatherDimensionNumbers, GatherScatterMode
 from funcdl.ops.scatter import ScatterDimensionNumbers, scatter
 from funcdl.ops.select import select_n
 from funcdl.ops.shape import broadcast_in_dim, broadcast_to, full, full_like, iota, reshape
+from funcdl.ops.stop_gradient import stop_gradient
 
 __all__ = ["argwhere", "compress", "extract", "flatnonzero", "nonzero", "searchsorted"]
 
@@ -267,8 +268,8 @@ def searchsorted(
       v: the values, of any shape, which the result has too.
       side: "left": the first place that keeps the order; "right": the last.
       sorter: the permutation that sorts `a`, if it is not sorted.
-      method: "scan": binary search in a loop; "scan_unrolled": without a loop; "sort": by sorting
-        `a` and `v` together; "compare_all": every value with every element.
+      method: "scan" or "scan_unrolled": binary search; "sort": by sorting `a` and `v` together;
+        "compare_all": every value with every element.
 
     Raises:
       ShapeError: `a` is no vector.
@@ -308,23 +309,37 @@ def _compare_all(a: Any, v: Any, side: str) -> Any:
     return sum(_goes_on(a, v[..., None], side), axis=-1, dtype=dtypes.default_dtype("i"))
 
 
-def _bisect(a: Any, v: Any, side: str, unrolled: bool) -> Any:
-    size = a.aval.shape[0]
+def _bisect(a: Any, v: Any, side: str) -> Any:
+    """Binary search without branches: all values take the same steps, of halving lengths.
 
-    def step(_: Any, bounds: tuple[Any, Any]) -> tuple[Any, Any]:
-        low, high = bounds
-        middle = low + (high - low) // 2
-        inside = low < high
-        behind = inside & _goes_on(a[middle], v, side)
-        return select_n(behind, low, middle + 1), select_n(inside & ~behind, high, middle)
+    Only the start of a value's range is kept. A range's length depends on the step alone, so it is
+    rounded up, and may hold elements again that are known not to precede the value.
+    """
+    a, v = stop_gradient(a), stop_gradient(v)
+    left = a.aval.shape[0]
+    # Narrow places fill vectors best, whatever the dtype of the result.
+    narrow = left <= np.iinfo(np.int32).max
+    low = full(v.aval.shape, 0, np.dtype(np.int32 if narrow else np.int64))
+    while left > 0:
+        half = (left + 1) // 2
+        behind = low + half
+        low = select_n(_goes_on(_element(a, behind - 1), v, side), low, behind)
+        left -= half
+    return convert(low, dtypes.default_dtype("i"))
 
-    kind = dtypes.default_dtype("i")
-    bounds = (full(v.aval.shape, 0, kind), full(v.aval.shape, size, kind))
-    if unrolled:
-        for i in range(size.bit_length()):
-            bounds = step(i, bounds)
-        return bounds[0]
-    return fori_loop(0, size.bit_length(), step, bounds)[0]
+
+def _element(a: Any, places: Any) -> Any:
+    """``a[places]`` of a vector, for places that are known to be inside."""
+    return gather(
+        a,
+        reshape(places, new_sizes=(*places.aval.shape, 1)),
+        dimension_numbers=GatherDimensionNumbers((), (0,), (0,)),
+        slice_sizes=(1,),
+        indices_are_sorted=False,
+        unique_indices=False,
+        mode=GatherScatterMode.PROMISE_IN_BOUNDS,
+        fill_value=None,
+    )
 
 
 def _by_sorting(a: Any, v: Any, side: str) -> Any:
@@ -341,8 +356,8 @@ def _by_sorting(a: Any, v: Any, side: str) -> Any:
 
 
 _METHODS: dict[str, Any] = {
-    "scan": lambda a, v, side: _bisect(a, v, side, unrolled=False),
-    "scan_unrolled": lambda a, v, side: _bisect(a, v, side, unrolled=True),
+    "scan": _bisect,
+    "scan_unrolled": _bisect,
     "sort": _by_sorting,
     "compare_all": _compare_all,
 }
