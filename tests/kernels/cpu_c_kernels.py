@@ -368,6 +368,8 @@ def _dots() -> Iterator[Example]:
         make.append(dot(f"dot_{name}", 13, 130, 21, transposed=t, epilogue=True))
         make.append(dot(f"dot_values_{name}", 14, 99, 20, transposed=t, prologue="xy"))
         make.append(dot(f"dot_half_{name}", 17, 18, 19, transposed=t, dtype=BF16))
+        make.append(dot(f"dot_tiny_{name}", 4, 4, 6, batch=40, transposed=t, epilogue=True))
+        make.append(dot(f"dot_small_{name}", 7, 8, 8, batch=9, transposed=t, epilogue=True))
         make.append(dot(f"dot_thin_{name}", 1, 300, 19, transposed=t, epilogue=True))
         make.append(dot(f"dot_narrow_{name}", 300, 1, 19, transposed=t))
     make.append(dot("dot_f64", 25, 33, 41, dtype=F64, epilogue=True))

@@ -65,6 +65,7 @@ TINY = {
     "TRANSPOSE_TILE": (4, 6),
     "DOT_THIN": 1,
     "DOT_SMALL": 1,
+    "DOT_MEDIUM": 1,
     "DOT_TILE": (7, 96),
     "DOT_DEPTH": 8,
 }
@@ -229,6 +230,7 @@ GOLDEN_KERNELS: dict[str, Kernel] = {
     "dot_prologue": dot("dot_prologue", 512, 100, 512, prologue="xy", transposed=(True, False)),
     "dot_batch": dot("dot_batch", 64, 64, 32, batch=128, transposed=(False, True)),
     "dot_along": dot("dot_along", 128, 10, 784, epilogue=True),
+    "dot_tiny": dot("dot_tiny", 4, 4, 4, batch=1000),
     "dot_direct": dot("dot_direct", 64, 64, 64),
     "dot_weights": dot("dot_weights", 512, 512, 256, transposed=(True, False)),
     "dot_weights_long": dot("dot_weights_long", 512, 512, 2048, transposed=(True, False)),

@@ -42,7 +42,7 @@ def small_schedules() -> None:
     schedule.ROW_BLOCK = schedule.COLUMN_BLOCK = 4
     schedule.RUNNING_BLOCK = 4
     schedule.RUNNING_LANES = schedule.RUNNING_MIN_LANES = 3
-    schedule.DOT_THIN, schedule.DOT_SMALL = 2, 16
+    schedule.DOT_THIN, schedule.DOT_SMALL, schedule.DOT_MEDIUM = 2, 16, 16
 
 
 def _apart(lifetimes: Sequence[Lifetime]) -> ArenaPlan:

@@ -63,6 +63,20 @@ def flat(*shape: int) -> Kernel:
         (dot("d", 1, 1000, 1000), "n:parallel(64) k:tile(256) k:loop k:unroll(4) n:vector"),
         (dot("d", 1000, 1, 1000), "m:parallel(128) n:parallel(32) k:tile(1000) k:vector"),
         (dot("d", 1000, 1, 60), "m:parallel(16) k:loop m:vector"),
+        (dot("d", 4, 4, 4, batch=1000), "b:parallel m:loop n:tile(1024) k:loop n:vector"),
+        (
+            dot("d", 8, 8, 8, batch=1000),
+            "b:parallel m:loop n:tile(1024) k:loop k:unroll(4) n:vector",
+        ),
+        (
+            dot("d", 8, 8, 8, batch=1000, transposed=(False, True)),
+            "b:parallel m:tile(8) n:tile(32) k:tile(8) n:vector",
+        ),
+        (
+            dot("d", 7, 7, 7, batch=1000),
+            "b:parallel m:tile(8) n:tile(32) k:tile(7) n:vector",
+        ),
+        (dot("d", 3, 3, 3, batch=1000), "b:parallel m:loop n:loop k:vector"),
         (dot("d", 32, 32, 32), "m:tile(32) n:tile(32) k:tile(32) n:vector"),
         (dot("d", 2048, 2048, 2048), "m:parallel(128) n:parallel(256) k:tile(2048) n:vector"),
         (

@@ -83,9 +83,13 @@ RUNNING_MIN_LANES = 256
 SORT_COST = 50
 
 # A product with fewer rows, columns or terms than this, or fewer multiplications in all, is not
-# worth packing its operands.
+# worth packing its operands. It takes more of them where columns make whole vectors in loops, of
+# at least so many bytes, where operands are computed, or elements have fewer bytes.
 DOT_THIN = 4
-DOT_SMALL = 4096
+DOT_SMALL = 320
+DOT_MEDIUM = 4096
+DOT_COLUMNS = 16
+DOT_ITEMSIZE = 4
 # Rows and columns of a tile of a product in float32: what is read repeatedly stays in the
 # second-level cache. Terms of a block, where operands are evaluated block by block.
 DOT_TILE = (128, 256)
@@ -114,14 +118,16 @@ def schedule_cpu(kernel: Kernel) -> Schedule:
         return direct
     kernel = conv_as_dot(kernel)
     reduced = {axis for i in kernel.body if isinstance(i, Reduce) for axis in i.axes}
+    lane = None
     for dot in kernel.body:
         if isinstance(dot, Dot):
             if _is_blocked(kernel, dot):
                 return _schedule_dot(kernel, dot)
             reduced = {dot.k}
+            lane = _columns_as_lanes(kernel, dot)
     if not reduced:
         return _schedule_pointwise(kernel)
-    lane = _lane_axis(kernel, reduced)
+    lane = lane or _lane_axis(kernel, reduced)
     if lane is not None:
         columns = _schedule_columns(kernel, reduced, lane, COLUMN_LANES, MIN_LANES)
         return _with_rows_unrolled(kernel, reduced, columns)
@@ -285,8 +291,22 @@ def _schedule_running(kernel: Kernel, running: Running | Order) -> Schedule:
 def _is_blocked(kernel: Kernel, dot: Dot) -> bool:
     """Whether a product is large enough for tiles, and not nearly a vector times a matrix."""
     m, n, k = (kernel.axis(axis).extent for axis in (dot.m, dot.n, dot.k))
-    thick = min(m, n, k) >= DOT_THIN or runs_along_terms(kernel, dot)
-    return thick and m * n * k >= DOT_SMALL
+    if min(m, n, k) < DOT_THIN and not runs_along_terms(kernel, dot):
+        return False
+    loads = is_strided(kernel, dot, dot.lhs) and is_strided(kernel, dot, dot.rhs)
+    itemsize = dot.type.dtype.itemsize
+    whole = n * itemsize % DOT_COLUMNS == 0 and _columns_as_lanes(kernel, dot) is not None
+    in_loops = whole or not loads or itemsize < DOT_ITEMSIZE
+    return m * n * k >= (DOT_MEDIUM if in_loops else DOT_SMALL)
+
+
+def _columns_as_lanes(kernel: Kernel, dot: Dot) -> str | None:
+    """The axis of columns that make vectors, which need not be added up as those of terms do."""
+    if kernel.axis(dot.n).extent * dot.type.dtype.itemsize < DOT_COLUMNS:
+        return None
+    loads = [i for i in kernel.body if isinstance(i, Load) and {dot.k, dot.n} <= {*i.type.axes}]
+    along = all(abs(load.index.coefficient(dot.n)) == 1 for load in loads)
+    return dot.n if loads and along else None
 
 
 def _schedule_dot(kernel: Kernel, dot: Dot) -> Schedule:

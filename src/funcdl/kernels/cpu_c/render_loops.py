@@ -25,6 +25,10 @@ from funcdl.kir.ir import Const, Effect, Kernel, Reduce, Select, Store
 from funcdl.kir.schedule import Schedule
 from funcdl.kir.unroll import unroll
 
+# A loop of so few iterations over so few lanes is written out: the accumulators stay in registers.
+SHORT_LOOP = 8
+SHORT_LANES = 16
+
 
 def render_loops(kernel: Kernel, schedule: Schedule, writer: Writer) -> tuple[Number, ...]:
     """Write the body of the C function of a kernel that has no `Dot`; return its parameters."""
@@ -265,7 +269,16 @@ class _LoopsRenderer(Passes):
         if clauses and loops and loops[-1].axis in self.reduced and loops[-1].pragma:
             pragma = " ".join([loops[-1].pragma, *clauses])
             loops[-1] = replace(loops[-1], pragma=pragma)
+        if takes and lane_varies and len(loops) > 1 and self._is_short(loops[-2]):
+            before = (*loops[-2].before, f"#pragma GCC unroll {SHORT_LOOP}")
+            loops[-2] = replace(loops[-2], before=before)
         return loops
+
+    def _is_short(self, loop: Loop) -> bool:
+        """Whether a loop has few iterations, each for about a vector of lanes."""
+        if loop.axis == self.expressions.parameters.axis or loop.kind != "loop":
+            return False
+        return self.width <= SHORT_LANES and self.kernel.axis(loop.axis).extent <= SHORT_LOOP
 
     def _take(self, accumulator: Accumulator, take: Callable[[str, str], list[str]]) -> Action:
         reduce = accumulator.reduce
