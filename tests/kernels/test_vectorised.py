@@ -58,6 +58,9 @@ def programs() -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
     matrix = fnp.ones((40, SIZE), "float32")
     halves, integers = fnp.ones((40, SIZE), "bfloat16"), fnp.ones((40, SIZE), "int8")
     result: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
+    result["arctan2"] = (fnp.arctan2, (x, x))
+    result["searchsorted"] = (fnp.searchsorted, (x, x))
+    result["interp"] = (fnp.interp, (x, x, x))
     for name in ACTIVATIONS:
         f = getattr(nn, name)
         result[name] = (f, (x,))

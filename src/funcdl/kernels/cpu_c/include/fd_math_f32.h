@@ -397,12 +397,40 @@ FD_INLINE float fd_atanh_f32(float x) {
   return fd_copysign_f32((float)(0.5 * fd_log1p_f64(2.0 * a / (1.0 - a))), x);
 }
 
+/* The angle of (x, y) from t = the lesser over the greater of |x| and |y|: atan(t) = t + t z Q(z)
+ * with z = t^2, mirrored at pi/4 and pi/2. `start` is 0, pi/2 or pi, whose second part counts where
+ * the angle is subtracted from it or added. 0/0 is 0 and Inf/Inf is 1. 1.5 ulp. */
+FD_INLINE float fd_atan2_f32(float y, float x) {
+  float a = fd_abs_f32(x), b = fd_abs_f32(y);
+  int steep = b > a;
+  float most = steep ? b : a, least = steep ? a : b;
+  float t = least / most;
+  t = least == most ? 1.0f : t;
+  t = most == 0 ? 0.0f : t;
+  float z = t * t;
+  float q = FD_FMA(-0x1.d32dacp-10f, z, 0x1.6410e4p-7f);
+  q = FD_FMA(q, z, -0x1.fd6fbcp-6f);
+  q = FD_FMA(q, z, 0x1.da24cap-5f);
+  q = FD_FMA(q, z, -0x1.580814p-4f);
+  q = FD_FMA(q, z, 0x1.c08c1ap-4f);
+  q = FD_FMA(q, z, -0x1.242084p-3f);
+  q = FD_FMA(q, z, 0x1.9991e4p-3f);
+  q = FD_FMA(q, z, -0x1.55553ep-2f);
+  float angle = FD_FMA(t * z, q, t);
+  int left = fd_bits_f32(x) >> 31;
+  float start = steep ? 0x1.921fb6p0f : left ? 0x1.921fb6p1f : 0.0f;
+  float rest = steep ? -0x1.777a5cp-25f : left ? -0x1.777a5cp-24f : 0.0f;
+  angle = steep != left ? -angle : angle;
+  angle = start + (angle + rest);
+  angle = fd_copysign_f32(angle, y);
+  return x != x || y != y ? x + y : angle;
+}
+FD_INLINE float fd_atan_f32(float x) { return fd_atan2_f32(x, 1.0f); }
+
 /* Calls of the C library: rare, so that scalar ones do. */
 
 FD_INLINE float fd_asin_f32(float x) { return __builtin_asinf(x); }
 FD_INLINE float fd_acos_f32(float x) { return __builtin_acosf(x); }
-FD_INLINE float fd_atan_f32(float x) { return __builtin_atanf(x); }
-FD_INLINE float fd_atan2_f32(float y, float x) { return __builtin_atan2f(y, x); }
 FD_INLINE float fd_rem_f32(float x, float y) { return __builtin_fmodf(x, y); }
 FD_INLINE float fd_nextafter_f32(float x, float y) { return __builtin_nextafterf(x, y); }
 
