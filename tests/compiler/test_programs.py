@@ -96,7 +96,7 @@ def test_many_batch_sizes_mean_the_same(case: Case) -> None:
 
 @pytest.mark.slow
 @needs_compiler
-@settings(max_examples=1000)
+@settings(max_examples=600)
 @given(cases())
 def test_many_compiled_programs_mean_the_same(case: Case) -> None:
     check_compiled(case)
@@ -104,7 +104,7 @@ def test_many_compiled_programs_mean_the_same(case: Case) -> None:
 
 @pytest.mark.slow
 @needs_compiler
-@settings(max_examples=1000)
+@settings(max_examples=600)
 @given(cases(LARGE))
 def test_compiled_programs_on_large_arrays_mean_the_same(case: Case) -> None:
     check_compiled(case)
