@@ -119,6 +119,67 @@ def test_a_flattened_index_becomes_the_axis() -> None:
     assert_same(b.build(), collapsed, random_buffers(collapsed))
 
 
+def padded(colours: int, low: int) -> Kernel:
+    """Rows of 5 pixels with `low` before them and one after, as ``low <= k < 5 + low``."""
+    b = KernelBuilder("k")
+    shape = {"i": 4, "k": 6 + low, "l": colours}
+    index = dense(b, shape)
+    b.buffer("x", np.float32, 4 * 5 * colours, "in")
+    b.buffer("out0", np.float32, 4 * (6 + low) * colours, "out")
+    k = b.index_value(ix.axis("k", 6 + low) - low)
+    inside = b.elementwise(
+        "and",
+        b.elementwise("ge", k, b.const(0, np.int32)),
+        b.elementwise("lt", k, b.const(5, np.int32)),
+    )
+    pixel = ix.axis("i", 4) * 5 + ix.axis("k", 6 + low) - low
+    b.store("out0", index, b.load("x", pixel * colours + ix.axis("l", colours), inside, 7.0))
+    return b.build()
+
+
+@pytest.mark.parametrize("low", [0, 2])
+@pytest.mark.parametrize("colours", [2, 3, 20])
+def test_conditions_on_pixels_hold_for_their_colours(low: int, colours: int) -> None:
+    kernel = padded(colours, low)
+    collapsed = collapse_axes(kernel)
+    check(collapsed)
+    assert extents(collapsed) == {"i": 4, "k": (6 + low) * colours}
+    assert_same(kernel, collapsed, random_buffers(kernel))
+
+
+@given(
+    st.sampled_from(["ge", "gt", "le", "lt"]),
+    st.integers(-2, 7),
+    st.integers(-3, 3),
+    st.integers(2, 5),
+)
+def test_comparisons_of_rows_become_comparisons_of_elements(
+    comparison: str, bound: int, offset: int, columns: int
+) -> None:
+    kernel = compared(comparison, bound, offset, columns)
+    collapsed = collapse_axes(kernel)
+    check(collapsed)
+    assert extents(collapsed) == {"i": 6 * columns}
+    assert_same(kernel, collapsed, random_buffers(kernel))
+
+
+def test_comparisons_stay_where_positions_would_overflow() -> None:
+    kernel = compared("ge", 2**30 + 3, 2**30, 4)
+    assert extents(collapse_axes(kernel)) == {"i": 6, "j": 4}
+
+
+def compared(comparison: str, bound: int, offset: int, columns: int) -> Kernel:
+    """An array where ``i + offset`` compares so with a bound, else 0.5."""
+    b = KernelBuilder("k")
+    index = dense(b, {"i": 6, "j": columns})
+    b.buffer("x", np.float32, 6 * columns, "in")
+    b.buffer("out0", np.float32, 6 * columns, "out")
+    row = b.index_value(ix.axis("i", 6) + offset)
+    which = b.elementwise(comparison, row, b.const(bound, np.int32))
+    b.store("out0", index, b.select(which, b.load("x", index), b.const(0.5, np.float32)))
+    return b.build()
+
+
 def dot(batch: int, rhs_batch: bool, m: int = 3, n: int = 4) -> Kernel:
     b = KernelBuilder("k")
     at = b.axis("b", batch)

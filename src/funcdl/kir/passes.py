@@ -31,6 +31,8 @@ from funcdl.kir.ir import (
     Store,
 )
 
+_COMPARISONS = ("ge", "lt", "le", "gt")
+
 
 def collapse_axes(kernel: Kernel) -> Kernel:
     """Merge adjacent axes that every index runs through in one stride, and drop axes of extent 1.
@@ -41,6 +43,10 @@ def collapse_axes(kernel: Kernel) -> Kernel:
     arrays get one axis, and a reduction over n, h, w gets one reduced axis. The axes of a `Dot`
     stay even at extent 1; a batch axis can merge into its m or n. A kernel with a `Conv` keeps
     all of its axes.
+
+    Which elements of a padded or joined array of pixels come from where depends on the pixel, not
+    on the colour: ``k >= 2``. For every colour ``l`` of three that is ``3 * k + l >= 6``, and
+    ``k <= 27`` is ``3 * k + l <= 83``, so that pixels and colours become one axis, too.
     """
     if any(isinstance(i, Conv) for i in kernel.body):
         return kernel
@@ -70,8 +76,12 @@ def _drop_single_positions(kernel: Kernel) -> Kernel:
 def _merge(kernel: Kernel, at: int) -> Kernel | None:
     """The kernel with the axes `at` and ``at + 1`` in one, or None where they must stay apart."""
     first, second = kernel.axes[at : at + 2]
-    if 0 in (first.extent, second.extent) or not _vary_together(kernel, first.name, second.name):
+    if 0 in (first.extent, second.extent):
         return None
+    if not _vary_together(kernel, first.name, second.name):
+        kernel = _compare_inside(kernel, first, second)
+        if not _vary_together(kernel, first.name, second.name):
+            return None
     names = {first.name, second.name}
     for instruction in kernel.body:
         if isinstance(instruction, Reduce) and len(names & set(instruction.axes)) == 1:
@@ -114,6 +124,63 @@ def _vary_together(kernel: Kernel, first: str, second: str) -> bool:
     return True
 
 
+def _compare_inside(kernel: Kernel, outer: Axis, inner: Axis) -> Kernel:
+    """The kernel with comparisons of positions along `outer` spread over `inner`.
+
+    Kernels with reductions and the like stay as they are.
+    """
+    if any(isinstance(i, Reduce | Dot | Running | Order) for i in kernel.body):
+        return kernel
+    spread = {id for id in range(len(kernel.body)) if _can_spread(kernel, id, outer, inner)}
+    if not spread:
+        return kernel
+    position = ix.axis(inner.name, inner.extent)
+    builder = _builder(kernel, kernel.axes)
+    ids: dict[int, int] = {}
+    for id, instruction in enumerate(kernel.body):
+        if id in spread:
+            assert isinstance(instruction, Elementwise)
+            left, right = (kernel.body[arg] for arg in instruction.args)
+            assert isinstance(left, IndexValue) and isinstance(right, Const)
+            place = builder.index_value(left.index * inner.extent + position, left.type.dtype)
+            bound = builder.const(_bound(instruction.name, right, inner), right.type.dtype)
+            ids[id] = builder.elementwise(instruction.name, place, bound)
+        else:
+            new_id = rebuild_instruction(
+                builder, instruction, ids, lambda index: index, lambda name: name
+            )
+            if new_id is not None:
+                ids[id] = new_id
+    return builder.build()
+
+
+def _can_spread(kernel: Kernel, id: int, outer: Axis, inner: Axis) -> bool:
+    """Whether an instruction compares positions along `outer`, and not `inner`, with a constant."""
+    instruction = kernel.body[id]
+    if not isinstance(instruction, Elementwise) or instruction.name not in _COMPARISONS:
+        return False
+    left, right = (kernel.body[arg] for arg in instruction.args)
+    if not isinstance(left, IndexValue) or not isinstance(right, Const):
+        return False
+    if outer.name not in left.type.axes or inner.name in left.type.axes:
+        return False
+    low, high = left.index.range()
+    reached = (
+        low * inner.extent,
+        (high + 1) * inner.extent,
+        _bound(instruction.name, right, inner),
+    )
+    limits = np.iinfo(left.type.dtype)
+    return limits.min <= min(reached) and max(reached) <= limits.max
+
+
+def _bound(comparison: str, value: Const, inner: Axis) -> int:
+    """With what to compare ``inner.extent * x`` plus a position of `inner`, in place of ``x``."""
+    if comparison in ("ge", "lt"):
+        return int(value.value) * inner.extent
+    return (int(value.value) + 1) * inner.extent - 1
+
+
 def _splits(index: Index) -> int:
     """How many quotients and remainders an index has, those inside each other counted too."""
     return sum(
@@ -128,17 +195,23 @@ def _rebuild(
     new_name: Callable[[str], str | None],
 ) -> Kernel:
     """The kernel over other axes; `new_name` is None for an axis that is gone."""
-    builder = KernelBuilder(kernel.name)
-    for axis in axes:
-        builder.axis(axis.name, axis.extent)
-    for buffer in kernel.buffers:
-        builder.buffer(buffer.name, buffer.dtype, buffer.size, buffer.role, buffer.may_alias)
+    builder = _builder(kernel, axes)
     ids: dict[int, int] = {}
     for id, instruction in enumerate(kernel.body):
         new_id = rebuild_instruction(builder, instruction, ids, new_index, new_name)
         if new_id is not None:
             ids[id] = new_id
     return builder.build()
+
+
+def _builder(kernel: Kernel, axes: Sequence[Axis]) -> KernelBuilder:
+    """A kernel of the same name and buffers, still without instructions."""
+    builder = KernelBuilder(kernel.name)
+    for axis in axes:
+        builder.axis(axis.name, axis.extent)
+    for buffer in kernel.buffers:
+        builder.buffer(buffer.name, buffer.dtype, buffer.size, buffer.role, buffer.may_alias)
+    return builder
 
 
 def rebuild_body(builder: KernelBuilder, kernel: Kernel, axis: str, extent: int) -> None:
