@@ -60,7 +60,9 @@ def programs() -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
     result: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
     result["arctan2"] = (fnp.arctan2, (x, x))
     result["searchsorted"] = (fnp.searchsorted, (x, x))
+    result["searchsorted, rows of 128"] = (fd.vmap(fnp.searchsorted), (matrix[:, :128], matrix))
     result["interp"] = (fnp.interp, (x, x, x))
+    result["digitize"] = (fnp.digitize, (x, x[:64]))
     for name in ACTIVATIONS:
         f = getattr(nn, name)
         result[name] = (f, (x,))

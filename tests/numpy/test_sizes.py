@@ -103,7 +103,7 @@ def test_searchsorted(a: np.ndarray, v: np.ndarray, side: Any, method: str) -> N
     np.testing.assert_array_equal(found, np.searchsorted(a, v, side))
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 7, 8, 9, 100])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 8, 64, 100, 127, 128, 300])
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_compiled_search_of_many_values(size: int, side: Any) -> None:
     rng = np.random.default_rng(size)

@@ -105,10 +105,10 @@ def digitize(
     count = bins.aval.shape[0]
     if count == 0:
         return full(x.aval.shape, 0, dtypes.default_dtype("i"))
-    way = method or "scan"
-    rising = searchsorted(bins, x, "left" if right else "right", method=way)
-    falling = count - searchsorted(bins[::-1], x, "left" if right else "right", method=way)
-    return where(bins[-1] >= bins[0], rising, falling)
+    rises = bins[-1] >= bins[0]
+    rising = where(rises, bins, bins[::-1])
+    places = searchsorted(rising, x, "left" if right else "right", method=method or "scan")
+    return where(rises, places, count - places)
 
 
 def histogram_bin_edges(

@@ -310,10 +310,10 @@ def _compare_all(a: Any, v: Any, side: str) -> Any:
 
 
 def _bisect(a: Any, v: Any, side: str) -> Any:
-    """Binary search without branches: all values take the same steps, of halving lengths.
+    """Binary search without branches: all values take the same steps.
 
-    Only the start of a value's range is kept. A range's length depends on the step alone, so it is
-    rounded up, and may hold elements again that are known not to precede the value.
+    Only the start of a value's range is kept. Its length depends on the step alone: half of the
+    former one, rounded up, so that it may hold elements that are known not to precede the value.
     """
     a, v = stop_gradient(a), stop_gradient(v)
     left = a.aval.shape[0]
@@ -321,10 +321,14 @@ def _bisect(a: Any, v: Any, side: str) -> Any:
     narrow = left <= np.iinfo(np.int32).max
     low = full(v.aval.shape, 0, np.dtype(np.int32 if narrow else np.int64))
     while left > 0:
-        half = (left + 1) // 2
-        behind = low + half
+        skipped = (left + 1) // 2
+        if left < 128:
+            # One step leaves 2^n - 1 elements, and all that follow compare with new ones. Were an
+            # element met twice, gcc would make a branch of the second time.
+            skipped = left + 1 - (1 << left.bit_length() - 1)
+        behind = low + skipped
         low = select_n(_goes_on(_element(a, behind - 1), v, side), low, behind)
-        left -= half
+        left -= skipped
     return convert(low, dtypes.default_dtype("i"))
 
 
