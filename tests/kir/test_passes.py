@@ -168,6 +168,24 @@ def test_comparisons_stay_where_positions_would_overflow() -> None:
     assert extents(collapse_axes(kernel)) == {"i": 6, "j": 4}
 
 
+@pytest.mark.parametrize(("rows", "wanted"), [(6, {"i": 240}), (600, {"i": 600, "j": 40})])
+def test_comparisons_stay_where_loads_would_be_far_outside(
+    rows: int, wanted: dict[str, int]
+) -> None:
+    """The second of two halves, after ones."""
+    b = KernelBuilder("k")
+    index = dense(b, {"i": rows, "j": 40})
+    half = rows // 2
+    b.buffer("x", np.float32, half * 40, "in")
+    b.buffer("out0", np.float32, rows * 40, "out")
+    inside = b.elementwise("ge", b.index_value(ix.axis("i", rows)), b.const(half, np.int32))
+    b.store("out0", index, b.load("x", index - half * 40, inside, 1.0))
+    collapsed = collapse_axes(b.build())
+    check(collapsed)
+    assert extents(collapsed) == wanted
+    assert_same(b.build(), collapsed, random_buffers(collapsed))
+
+
 def compared(comparison: str, bound: int, offset: int, columns: int) -> Kernel:
     """An array where ``i + offset`` compares so with a bound, else 0.5."""
     b = KernelBuilder("k")

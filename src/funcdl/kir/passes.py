@@ -31,6 +31,9 @@ from funcdl.kir.ir import (
     Store,
 )
 
+# Bytes before and after a buffer that loads under conditions may have addresses in. They read
+# nothing there, but where a page is not mapped a vector of them takes 200 ns to find that out.
+OUTSIDE_BYTES = 4096
 _COMPARISONS = ("ge", "lt", "le", "gt")
 
 
@@ -127,9 +130,12 @@ def _vary_together(kernel: Kernel, first: str, second: str) -> bool:
 def _compare_inside(kernel: Kernel, outer: Axis, inner: Axis) -> Kernel:
     """The kernel with comparisons of positions along `outer` spread over `inner`.
 
-    Kernels with reductions and the like stay as they are.
+    Kernels with reductions and the like stay as they are, and those that read, under conditions,
+    what is far outside of a buffer where these do not hold.
     """
     if any(isinstance(i, Reduce | Dot | Running | Order) for i in kernel.body):
+        return kernel
+    if any(isinstance(i, Load) and _outside(kernel, i) > OUTSIDE_BYTES for i in kernel.body):
         return kernel
     spread = {id for id in range(len(kernel.body)) if _can_spread(kernel, id, outer, inner)}
     if not spread:
@@ -152,6 +158,13 @@ def _compare_inside(kernel: Kernel, outer: Axis, inner: Axis) -> Kernel:
             if new_id is not None:
                 ids[id] = new_id
     return builder.build()
+
+
+def _outside(kernel: Kernel, load: Load) -> int:
+    """How many bytes from its buffer a load would be if it had no mask."""
+    buffer = kernel.buffer(load.buffer)
+    low, high = load.index.range()
+    return max(-low, high + 1 - buffer.size) * buffer.dtype.itemsize
 
 
 def _can_spread(kernel: Kernel, id: int, outer: Axis, inner: Axis) -> bool:
