@@ -270,8 +270,9 @@ class _LoopsRenderer(Passes):
             pragma = " ".join([loops[-1].pragma, *clauses])
             loops[-1] = replace(loops[-1], pragma=pragma)
         if takes and lane_varies and len(loops) > 1 and self._is_short(loops[-2]):
-            before = (*loops[-2].before, f"#pragma GCC unroll {SHORT_LOOP}")
-            loops[-2] = replace(loops[-2], before=before)
+            loop = loops[-2]
+            unrolled = f"#pragma GCC unroll {SHORT_LOOP}"
+            loops[-2] = replace(loop, before=(*loop.before, unrolled))
         return loops
 
     def _is_short(self, loop: Loop) -> bool:
