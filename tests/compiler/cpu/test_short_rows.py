@@ -53,3 +53,16 @@ def test_results(name: str, shape: tuple[int, ...]) -> None:
     for other in results[1:]:
         np.testing.assert_array_equal(other, results[0])
     np.testing.assert_allclose(results[0], np.asarray(f(fnp.asarray(x))), 1e-4, 1e-4)
+
+
+def test_a_tile_of_two_axes_is_not_lanes() -> None:
+    """What is read across its rows, but not to be transposed, is tiled along both axes."""
+    x = np.arange(64 * 64, dtype=np.float32).reshape(64, 64)
+    table = np.arange(4, dtype=np.int32)[:, None] * 3
+    f = fd.jit(lambda x, t: fnp.exp(x.T / 4096) + t.sum() + x.T[:, ::-1])
+    np.testing.assert_allclose(f(x, table), np.exp(x.T / 4096) + 18 + x.T[:, ::-1], 1e-5)
+
+
+def test_rows_of_nothing_that_varies() -> None:
+    f = fd.jit(lambda x: fnp.zeros((40, 5)).sum(axis=1) + fnp.ones((40, 5)).max(axis=1) * x)
+    np.testing.assert_array_equal(f(np.float32(3)), np.full(40, 3, np.float32))

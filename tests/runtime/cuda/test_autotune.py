@@ -220,7 +220,7 @@ def test_hand_written_kernels_are_tuned_by_their_own_candidates(
     gpu: StubGpu, caplog: pytest.LogCaptureFixture
 ) -> None:
     gpu.stub.duration = like_warps(8)
-    params = {"scale": 0.3, "before": None, "after": 0, "extra_names": ()}
+    params = {"scale": 0.3, "before": None, "after": 0, "extra_names": (), "dropout_rate": 0.0}
     shape = (1, 40, 2, 16)
     q = fd.device_put(np.random.default_rng(0).normal(size=shape).astype(np.float32), "gpu")
     attend = fd.jit(lambda q: attention.bind(q, q, q, **params)[0])

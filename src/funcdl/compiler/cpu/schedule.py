@@ -457,5 +457,5 @@ def _rows_side_by_side(kernel: Kernel, reduced: set[str]) -> int:
         for i in kernel.body
         if not isinstance(i, Effect) and not reduced.isdisjoint(i.type.axes)
     ]
-    row = prod(kernel.axis(axis).extent for axis in reduced) * max(of_rows)
+    row = prod(kernel.axis(axis).extent for axis in reduced) * max(of_rows, default=8)
     return 1 << min(ROW_LANES, ROW_BYTES // row).bit_length() - 1

@@ -292,7 +292,8 @@ def _axes_before_lanes(schedule: Schedule) -> frozenset[str]:
     for tile, inner, lane in zip(
         schedule.steps, schedule.steps[1:], schedule.steps[2:], strict=False
     ):
-        if lane.kind == "vector" and tile.axis == lane.axis != inner.axis and tile.kind in TILES:
+        in_lanes = lane.kind == "vector" and tile.axis == lane.axis and tile.kind in TILES
+        if in_lanes and inner.axis != lane.axis and len(schedule.of(inner.axis)) == 1:
             return frozenset({inner.axis})
     return frozenset()
 
