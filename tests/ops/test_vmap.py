@@ -22,7 +22,7 @@ Axes = tuple[int | None, ...]
 
 
 # Operations of many operands have more combinations than anyone can wait for.
-MOST_COMBINATIONS = 100
+MOST_COMBINATIONS = 40
 
 
 def all_in_axes(sample: Sample) -> Iterator[Axes]:
