@@ -16,7 +16,7 @@ from funcdl.kernels.cpu_c.parameters import Parameters
 from funcdl.kernels.cpu_c.reductions import ARG_OPS
 from funcdl.kernels.cpu_c.turned import Turned, turned
 from funcdl.kir.elementwise import lookup
-from funcdl.kir.ir import Const, Effect, Elementwise, Kernel, Load, Reduce, Store, operands
+from funcdl.kir.ir import Const, Effect, Elementwise, Kernel, Load, Reduce, operands
 from funcdl.kir.schedule import Schedule, Step
 
 # A value from an earlier pass is kept on the stack if computing it again costs this many additions
@@ -103,13 +103,10 @@ class Passes:
         axes = [a.name for a in self.kernel.axes if a.name in self.reduced and a.extent != 1]
         (lanes,) = self.lane_loops
         found = {}
-        for id, access in enumerate(self.kernel.body):
-            if isinstance(access, Load) or (
-                isinstance(access, Store) and access.index.axes().issuperset(axes)
-            ):
-                turn = turned(self.expressions, id, axes, self.lane, lanes, self.width)
-                if turn is not None:
-                    found[id] = turn
+        for id in range(len(self.kernel.body)):
+            turn = turned(self.expressions, id, axes, self.lane, lanes, self.width)
+            if turn is not None:
+                found[id] = turn
         return found
 
     def _varies(self, id: int) -> frozenset[str]:

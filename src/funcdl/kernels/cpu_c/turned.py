@@ -60,6 +60,9 @@ def turned(
     if not isinstance(access, Load | Store) or access.mask is not None:
         return None
     index, dtype = access.index, kernel.buffer(access.buffer).dtype
+    # What is stored once for several positions of a row does not fill the tile.
+    if isinstance(access, Store) and not index.axes().issuperset(axes):
+        return None
     length = row_length(kernel, index, axes, lane)
     if dtype.itemsize not in ITEM_SIZES or length * dtype.itemsize < BLOCK_BYTES:
         return None

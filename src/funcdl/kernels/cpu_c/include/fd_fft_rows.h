@@ -93,9 +93,7 @@ static void FD_NAME(fd_fft_weave)(int64_t n, const FD_T *roots, const FD_T *x, F
 }
 
 /* Neighbours along the inner dimension, `count` of them from `first` on. */
-static void FD_NAME(fd_fft_columns)(const FD_JOB *job,
-                                                                   int64_t first,
-                                                                   int64_t count) {
+static void FD_NAME(fd_fft_columns)(const FD_JOB *job, int64_t first, int64_t count) {
   const fd_fft_core *const core = job->core;
   const int64_t n = core->first, inner = job->sizes->inner;
   const int swap = (int)job->sizes->inverse;
@@ -115,8 +113,7 @@ static void FD_NAME(fd_fft_columns)(const FD_JOB *job,
 }
 
 /* `count` rows from `first` on, each in a lane. */
-static void FD_NAME(fd_fft_rows)(const FD_JOB *job, int64_t first,
-                                                                int64_t count) {
+static void FD_NAME(fd_fft_rows)(const FD_JOB *job, int64_t first, int64_t count) {
   const fd_fft_sizes *const sizes = job->sizes;
   const int64_t n = job->core->first, length = sizes->length, bins = 2 * (length / 2 + 1);
   const int even = n != length;
@@ -149,9 +146,8 @@ static void FD_NAME(fd_fft_rows)(const FD_JOB *job, int64_t first,
 }
 
 /* One row of first * second complex numbers, or real ones. */
-static void FD_NAME(fd_fft_row)(const FD_JOB *job, int swap,
-                                                               FD_T scale, const FD_T *in,
-                                                               int is_real, FD_T *out) {
+static void FD_NAME(fd_fft_row)(const FD_JOB *job, int swap, FD_T scale, const FD_T *in, int is_real,
+                                FD_T *out) {
   enum { lanes = FD_FFT_LANES };
   const fd_fft_core *const core = job->core;
   const int64_t first = core->first, second = core->second;
