@@ -12,7 +12,7 @@
 /* Vector versions of the C library's functions (libmvec), good to 4 ulp of double. */
 #ifdef VECTOR_LIBRARY
 #define VECTOR(name) extern __attribute__((simd("notinbranch"))) double name(double);
-VECTOR(exp) VECTOR(exp2) VECTOR(expm1) VECTOR(log) VECTOR(log1p) VECTOR(log2) VECTOR(cbrt)
+VECTOR(exp) VECTOR(exp2) VECTOR(expm1) VECTOR(log) VECTOR(log1p) VECTOR(cbrt)
 VECTOR(sin) VECTOR(cos) VECTOR(tan) VECTOR(asin) VECTOR(acos) VECTOR(atan) VECTOR(sinh)
 VECTOR(cosh) VECTOR(tanh) VECTOR(asinh) VECTOR(acosh) VECTOR(atanh) VECTOR(erf) VECTOR(erfc)
 #endif

@@ -82,7 +82,6 @@ UNARY: dict[str, Function] = {
     "expm1": Function("expm1(x)", "-1", rises=True, argument="within(x, 200)"),
     "log": Function("log(x)", rises=True, argument="fabs(x)", outside="x < 0"),
     "log1p": Function("log1p(x)", rises=True, argument="above(x, -1)", outside="x < -1"),
-    "log2": Function("log2(x)", rises=True, argument="fabs(x)", outside="x < 0"),
     "sqrt": Function("sqrt(x)", rises=True),
     "rsqrt": Function("1 / sqrt(x)", wide="1 / sqrtl(x)"),
     "cbrt": Function("cbrt(x)", rises=True, mirror=-1),

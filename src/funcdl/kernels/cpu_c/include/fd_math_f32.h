@@ -149,26 +149,14 @@ FD_INLINE float fd_log_ends_f32(float x, float y) {
   return x < 0 ? FD_NAN_F32 : y;
 }
 
-/* Writes x = m 2^k and returns m - 1; a subnormal x is scaled to a normal number first. */
-FD_INLINE float fd_log_split_f32(float x, float *k) {
+/* x is 2^k (1 + f); a subnormal one is scaled to a normal number first. */
+FD_INLINE float fd_log_f32(float x) {
   int tiny = x < 0x1p-126f;
   float normal = tiny ? x * 0x1p23f : x;
   int32_t e = fd_log_exponent_f32(normal);
-  *k = (float)(tiny ? e - 23 : e);
-  return fd_from_bits_f32(fd_bits_f32(normal) - ((uint32_t)e << 23)) - 1.0f;
-}
-
-FD_INLINE float fd_log_f32(float x) {
-  float k, f = fd_log_split_f32(x, &k);
+  float k = (float)(tiny ? e - 23 : e);
+  float f = fd_from_bits_f32(fd_bits_f32(normal) - ((uint32_t)e << 23)) - 1.0f;
   return fd_log_ends_f32(x, fd_log_reduced_f32(f, k));
-}
-
-/* k + log(m) / ln 2, with 1 / ln 2 in two parts. 1.6 ulp. */
-FD_INLINE float fd_log2_f32(float x) {
-  float k, f = fd_log_split_f32(x, &k);
-  float ln = fd_log_reduced_f32(f, 0.0f);
-  float y = FD_FMA(ln, 0x1.715476p0f, FD_FMA(ln, 0x1.4ae0cp-26f, k));
-  return fd_log_ends_f32(x, y);
 }
 
 /* As log of u = 1 + x, but f = x 2^-k + (2^-k - 1) is rounded once, not from the rounded u. From

@@ -280,7 +280,6 @@ FD_INLINE double fd_cbrt_f64(double x) {
 /* Calls of the C library. */
 
 FD_INLINE double fd_exp2_f64(double x) { return __builtin_exp2(x); }
-FD_INLINE double fd_log2_f64(double x) { return __builtin_log2(x); }
 FD_INLINE double fd_sin_f64(double x) { return __builtin_sin(x); }
 FD_INLINE double fd_cos_f64(double x) { return __builtin_cos(x); }
 FD_INLINE double fd_tan_f64(double x) { return __builtin_tan(x); }
