@@ -15,7 +15,7 @@ import numpy as np
 from funcdl.kir import index as ix
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.index import AxisAtom, Index
-from funcdl.kir.ir import Conv, Effect, Kernel, Load, Store, operands
+from funcdl.kir.ir import Cast, Conv, Effect, Kernel, Load, Store, operands
 from funcdl.kir.passes import rebuild_instruction
 
 
@@ -73,8 +73,10 @@ class _Rewriter:
 
     def run(self) -> Kernel:
         conv, builder = self.conv, self.builder
-        rows = (conv.n, *conv.windows)
-        terms = (*(slide.rhs for slide in conv.slides), conv.c)
+        near_n, far_c = self.lhs_order()
+        rows = (*conv.windows, conv.n) if near_n else (conv.n, *conv.windows)
+        shifts = tuple(slide.rhs for slide in conv.slides)
+        terms = (conv.c, *shifts) if far_c else (*shifts, conv.c)
         gone = {*rows, *conv.summed}
         for axis in self.kernel.axes:
             if axis.name not in {*gone, conv.o}:
@@ -96,14 +98,45 @@ class _Rewriter:
         mask: int | None = None
         for check in checks:
             mask = check if mask is None else builder.elementwise("and", mask, check)
-        lhs = self.rebuild([conv.lhs], lhs_at, {}, mask)[conv.lhs]
-        if mask is not None and not self.is_zero_outside(conv.lhs):
-            lhs = builder.select(mask, lhs, builder.const(0, conv.type.dtype))
+        lhs = self.lhs(lhs_at, mask)
         rhs = self.rebuild([conv.rhs], term, {}, None)[conv.rhs]
         product = builder.dot(lhs, rhs, "m", conv.o, "k", conv.precision)
         effects = [id for id, i in enumerate(self.kernel.body) if isinstance(i, Effect)]
         self.rebuild(effects, row, {self.id: product}, None)
         return builder.build()
+
+    def lhs_order(self) -> tuple[bool, bool]:
+        """Whether elements along `n` lie nearer in memory than windows, those along `c` further.
+
+        Rows and terms take the order of memory, of which a program reads neighbours at a time. In
+        a weight gradient `n` are the channels, and `c` the images.
+        """
+        conv, body = self.conv, self.kernel.body
+        slid = [slide.lhs for slide in conv.slides]
+        for id in needed(self.kernel, conv.lhs):
+            load = body[id]
+            if isinstance(load, Load) and {conv.n, conv.c, *slid} <= load.index.axes():
+                strides = [abs(load.index.coefficient(axis)) for axis in slid]
+                n, c = (abs(load.index.coefficient(axis)) for axis in (conv.n, conv.c))
+                return n < min(strides, default=0), c > max(strides, default=c)
+        return False, False
+
+    def lhs(self, at: Mapping[str, Index], mask: int | None) -> int:
+        """The left operand, zero outside of the mask.
+
+        What is widened is made zero before: tensor cores take factors of half types as they are.
+        """
+        id = self.conv.lhs
+        if mask is None or self.is_zero_outside(id):
+            return self.rebuild([id], at, {}, mask)[id]
+        widened = self.kernel.body[id]
+        inner = widened.arg if isinstance(widened, Cast) else id
+        value = self.rebuild([inner], at, {}, mask)[inner]
+        zero = self.builder.const(0, self.kernel.value_type(inner).dtype)
+        value = self.builder.select(mask, value, zero)
+        if inner == id:
+            return value
+        return self.builder.cast(value, self.kernel.value_type(id).dtype)
 
     def split(self, position: Index, axes: tuple[str, ...]) -> dict[str, Index]:
         """Positions along some axes from the row-major position in all of them."""
@@ -152,4 +185,6 @@ class _Rewriter:
     def is_zero_outside(self, id: int) -> bool:
         """Whether a value is zero where its loads are masked out."""
         instruction = self.kernel.body[id]
+        if isinstance(instruction, Cast):
+            return self.is_zero_outside(instruction.arg)
         return isinstance(instruction, Load) and instruction.other == 0
