@@ -12,6 +12,9 @@ from tests.docs.documents import DOCS, ROOT
 from funcdl import errors
 
 PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "README.md"]
+PAGES.append(ROOT / "examples" / "README.md")
+FILES = [path for folder in ("src", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.*")]
+BY_NAME = {path.name for path in FILES}
 # The README runs in a process of its own, in tests/test_project.py.
 CHECKED = [path for path in PAGES if path.stem not in ("architecture", "README")]
 
@@ -38,8 +41,19 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=relative)
 def test_files_that_are_named_exist(path: Path) -> None:
-    """Names in backticks with a folder in front, from the root or from `src/funcdl`."""
-    names = re.findall(r"`((?:[\w.]+/)+(?:\w+\.(?:py|h|txt|md))?)`", path.read_text())
+    """With a folder in front, from the root or from `src/funcdl`; alone, anywhere."""
+    text = path.read_text()
+    names = re.findall(r"`((?:[\w.]+/)+(?:\w+\.(?:py|c|h|txt|md|json|toml))?)`", text)
+    assert [name for name in names if not exists(name)] == []
+    names = re.findall(r"`(\w+\.(?:py|c|h|txt|json|toml))`", text)
+    assert [name for name in names if not (name in BY_NAME or exists(name))] == []
+
+
+def test_files_of_the_overview_exist() -> None:
+    """Those that the drawing at the top of the architecture's page names."""
+    drawing = (DOCS / "architecture.md").read_text().split("```")[1]
+    names = re.findall(r"\w+/(?:[\w./]*\w\.py|[\w/]*)", drawing)
+    assert len(names) > 10
     assert [name for name in names if not exists(name)] == []
 
 
