@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.kernels.c_harness import HOST
 
 import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl import nn
 from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
 from funcdl.runtime.toolchain import find_compiler
-from tests.kernels.c_harness import HOST
 
 # AVX-512 has a mask for every loop; AVX2 shows what needs one.
 ISA = "avx2" if HOST.name == "avx512" else HOST.name
