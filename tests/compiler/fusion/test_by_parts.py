@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,11 @@ def joined(f: Callable[..., Any], *args: Any) -> list[str]:
 
 def chooses(kernels: list[str]) -> bool:
     return any("select" in kernel or " if " in kernel for kernel in kernels)
+
+
+def mixed(x: Any, y: Any) -> Any:
+    """x[0], y[0], x[1], …"""
+    return fnp.stack([x, y], -1).reshape(-1)
 
 
 X, Y, W = array(5, 32), array(5, 32), array(64, 7)
@@ -102,6 +108,11 @@ STORED: dict[str, tuple[Callable[..., Any], list[Any], int]] = {
         lambda x, y: fnp.stack([fnp.concatenate([x, y], 1), fnp.concatenate([y, x], 1)]),
         [X, Y],
         3,
+    ),
+    "interleaved again": (
+        lambda x, y: mixed(mixed(x, y), mixed(y, x)) * 2,
+        [X[0], Y[0]],
+        4,
     ),
 }
 
@@ -198,3 +209,11 @@ def test_gradients_of_parts_are_written_where_they_are_computed() -> None:
 )
 def test_shapes_of_pieces(shapes: Any, dimension: int, wanted: Any) -> None:
     assert piece_shape(shapes, dimension) == wanted
+
+
+@pytest.mark.parametrize("count", [1, 2, 16, 37, 127, 128])
+def test_a_level_of_an_associative_scan_reads_stored_ones(count: int) -> None:
+    kernels = joined(lambda x: lax.associative_scan(fnp.maximum, x), array(count, 3))
+    # Some choices at the start of a level, and at the end of one of odd length.
+    assert all(kernel.count("select") <= 5 for kernel in kernels)
+    assert len(kernels) <= 4 * math.ceil(math.log2(count)) + 1

@@ -2,7 +2,9 @@
 
 Others are views, like all that only rearranges: whoever reads an element finds out in which part it
 is. That takes a comparison and a choice for each part and element, so it is better to store what
-needs memory anyway, or is read again and again by a product.
+needs memory anyway, or is read again and again by a product. Interleaved arrays that are
+interleaved again, as an associative scan does at each of its levels, are stored as well: every
+level of them adds a division, a remainder and a choice to the index that the next one reads at.
 
 One kernel stores all parts, in loops over one of them. Parts of several sizes are cut into pieces
 of one size first.
@@ -16,7 +18,7 @@ from funcdl.compiler.piece_shapes import piece_shape
 from funcdl.core.avals import Shape
 from funcdl.core.jaxpr import Atom, Eqn, Jaxpr, Var
 from funcdl.core.records import record
-from funcdl.ops.lowering import Contraction, Correlation, Position, reason_for_host
+from funcdl.ops.lowering import Contraction, Correlation, Position, View, reason_for_host
 from funcdl.ops.shape import reshape, transpose
 from funcdl.ops.slicing import concatenate
 
@@ -34,11 +36,11 @@ class Piece:
 
 
 def stored_by_parts(jaxpr: Jaxpr, stored: Set[Var]) -> dict[Var, Shape]:
-    """Concatenations that products read, or that are `stored` for other reasons.
+    """Concatenations that products read, that are interleaved, or `stored` for other reasons.
 
     Returns the shape of the pieces of each.
     """
-    wanted = set(stored)
+    wanted = stored | _interleaved(jaxpr)
     found: dict[Var, Shape] = {}
     for eqn in reversed(jaxpr.eqns):
         product = isinstance(eqn.primitive.lower, Contraction | Correlation)
@@ -71,6 +73,39 @@ def pieces(eqn: Eqn, shape: Shape) -> list[Piece]:
 def shifted(position: Position, dimension: int, by: int) -> Position:
     """The position so many elements on along a dimension."""
     return (*position[:dimension], position[dimension] + by, *position[dimension + 1 :])
+
+
+def _interleaved(jaxpr: Jaxpr) -> set[Var]:
+    """Concatenations of interleaved arrays, and what they join.
+
+    To interleave is to concatenate, and to group the elements anew by a reshape.
+    """
+    found: set[Var] = set()
+    joined: dict[Var, Set[Var]] = {}  # the concatenations that a view shows
+    regrouped: dict[Var, Set[Var]] = {}  # those it shows through such a reshape
+    again: set[Var] = set()  # concatenations of interleaved arrays
+    for eqn in jaxpr.eqns:
+        if not isinstance(eqn.primitive.lower, View):
+            continue
+        operands, out = _variables(eqn), eqn.outvars[0]
+        shown = set[Var]().union(*(joined.get(var, ()) for var in operands))
+        anew = set[Var]().union(*(regrouped.get(var, ()) for var in operands))
+        if eqn.primitive is concatenate:
+            found |= anew
+            joined[out] = {out}
+            if anew:
+                again.add(out)
+        elif shown:
+            joined[out], regrouped[out] = shown, anew
+            if eqn.primitive is reshape and _long(eqn.invars[0]) != _long(out):
+                found |= shown & again
+                regrouped[out] = shown
+    return found
+
+
+def _long(atom: Atom) -> Shape:
+    """The sizes of the dimensions of more than one element."""
+    return tuple(size for size in atom.aval.shape if size != 1)
 
 
 def _is_real(eqn: Eqn) -> bool:
