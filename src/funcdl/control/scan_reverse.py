@@ -28,69 +28,56 @@ from funcdl.transforms.weak_cache import cached_on_first
 def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str, Any]) -> Any:
     num_consts, num_carry = params["num_consts"], params["num_carry"]
     loop = {"length": params["length"], "reverse": params["reverse"]}
+    consts, carry, xs = split(args, num_consts, num_carry)
     consts_un, carry_un, xs_un = split(list(map(trace.owns, args)), num_consts, num_carry)
     carry_un, parts = _split_body(params["jaxpr"], consts_un, carry_un, xs_un)
-    ys_un = parts.unknown_out[num_carry:]
-    consts, carry, xs = split(args, num_consts, num_carry)
-    known_in = [
-        select(consts, consts_un, False),
-        select(carry, carry_un, False),
-        select(xs, xs_un, False),
-    ]
+    known_consts = select(consts, consts_un, False)
+    known_carry = select(carry, carry_un, False)
+    known_xs = select(xs, xs_un, False)
     num_known = len(parts.unknown_out) - sum(parts.unknown_out)
     plan = _plan_residuals(
-        parts.known, parts.residuals, len(known_in[0]), len(known_in[1]), num_known
+        parts.known, parts.residuals, len(known_consts), len(known_carry), num_known
     )
     assert trace.parent is not None
     with current_trace(trace.parent):
         known_outs = scan_loop.bind(
-            *known_in[0],
-            *known_in[1],
-            *known_in[2],
+            *known_consts,
+            *known_carry,
+            *known_xs,
             jaxpr=plan.loop,
-            num_consts=len(known_in[0]),
-            num_carry=len(known_in[1]),
+            num_consts=len(known_consts),
+            num_carry=len(known_carry),
             **loop,
         )
-        fixed = eval_jaxpr(plan.fixed.jaxpr, plan.fixed.consts, known_in[0])
-    loop_consts: list[Any] = []
-    stacked: list[Any] = []
-    const_slots: list[int] = []
-    stacked_slots: list[int] = []
-    for slot, (kind, i) in enumerate(plan.places):
-        if kind in ("const", "fixed"):
-            loop_consts.append(known_in[0][i] if kind == "const" else fixed[i])
-            const_slots.append(slot)
-        else:
-            stacked.append(known_in[2][i] if kind == "xs" else known_outs[i])
-            stacked_slots.append(slot)
-    un_consts, un_carry, un_xs = (
-        select(consts, consts_un),
-        select(carry, carry_un),
-        select(xs, xs_un),
-    )
-    num_res = len(plan.places)
-    first_carry = num_res + len(un_consts)
+        fixed = eval_jaxpr(plan.fixed.jaxpr, plan.fixed.consts, known_consts)
+    sources = {"const": known_consts, "fixed": fixed, "xs": known_xs, "out": known_outs}
+    residuals = [sources[kind][i] for kind, i in plan.places]
+    stacked = [kind in ("xs", "out") for kind, _ in plan.places]
+    un_consts, un_carry = select(consts, consts_un), select(carry, carry_un)
+    # The unknown body takes all residuals first; a loop, constants first and stacks last.
+    operands = [*residuals, *un_consts, *un_carry, *select(xs, xs_un)]
+    slots = range(len(residuals))
+    first_carry = len(residuals) + len(un_consts)
     first_xs = first_carry + len(un_carry)
     order = (
-        *const_slots,
-        *range(num_res, first_carry),
-        *range(first_carry, first_xs),
-        *stacked_slots,
-        *range(first_xs, first_xs + len(un_xs)),
+        *select(slots, stacked, False),
+        *range(len(residuals), first_xs),
+        *select(slots, stacked),
+        *range(first_xs, len(operands)),
     )
     unknown_outs = trace.record(
         scan_loop,
-        [*loop_consts, *un_consts, *un_carry, *stacked, *un_xs],
+        [operands[i] for i in order],
         {
             "jaxpr": rearrange(parts.unknown, order, None),
-            "num_consts": len(loop_consts) + len(un_consts),
+            "num_consts": first_carry - sum(stacked),
             "num_carry": len(un_carry),
             **loop,
         },
     )
+    outs_un = (*carry_un, *parts.unknown_out[num_carry:])
     unknown_iter, known_iter = iter(unknown_outs), iter(known_outs)
-    return [next(unknown_iter) if flag else next(known_iter) for flag in (*carry_un, *ys_un)]
+    return [next(unknown_iter) if flag else next(known_iter) for flag in outs_un]
 
 
 def _split_body(
