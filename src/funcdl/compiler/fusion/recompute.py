@@ -325,20 +325,21 @@ class _Graph:
                 yield var
 
     def _path(self) -> list[tuple[Node, Node]] | None:
+        """The edges of a shortest way from the source to the sink, the last one first."""
         came: dict[Node, Node] = {}
         pending = deque([_SOURCE])
-        while pending:
+        while pending and _SINK not in came:
             node = pending.popleft()
             for other, capacity in self._left[node].items():
                 if capacity > 0 and other not in came and other != _SOURCE:
                     came[other] = node
-                    if other == _SINK:
-                        path = [(node, other)]
-                        while path[-1][0] != _SOURCE:
-                            path.append((came[path[-1][0]], path[-1][0]))
-                        return path
                     pending.append(other)
-        return None
+        if _SINK not in came:
+            return None
+        path = [(came[_SINK], _SINK)]
+        while path[-1][0] != _SOURCE:
+            path.append((came[path[-1][0]], path[-1][0]))
+        return path
 
 
 def _in(var: Var) -> Node:
