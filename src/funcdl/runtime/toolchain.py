@@ -256,25 +256,9 @@ def _words(command: str) -> list[str]:
 
 
 def _probe(command: list[str], *, required: bool) -> Compiler | None:
-    why = "not found on PATH"
-    if path := shutil.which(command[0]):
-        key = _identity(path) if len(command) == 1 else None
-        if key is not None and (version := default_cache().get_text(key, ".version")):
-            return Compiler(tuple(command), version)
-        try:
-            result = _capture([*command, "--version"], None, _VERSION_SECONDS)
-        except OSError as error:
-            why = str(error)
-        else:
-            if result.returncode == 0 and result.stdout.strip():
-                version = result.stdout.splitlines()[0]
-                if key is not None and version:
-                    with suppress(OSError):
-                        default_cache().put(key, ".version", version)
-                return Compiler(tuple(command), version)
-            why = f"`{shlex.join(command)} --version` failed:\n{_first_lines(result.stdout)}"
-            if result.took_too_long:
-                why = f"`{shlex.join(command)} --version` took longer than {_VERSION_SECONDS:g} s"
+    version, why = _version(command)
+    if version is not None:
+        return Compiler(tuple(command), version)
     if required:
         raise CompilerError(
             f"config.cc (FUNCDL_CC) is {shlex.join(command)!r}, which is no working C compiler: "
@@ -282,6 +266,30 @@ def _probe(command: list[str], *, required: bool) -> Compiler | None:
             command,
         )
     return None
+
+
+def _version(command: list[str]) -> tuple[str | None, str]:
+    """What a compiler calls itself; None, and why, where the command is no working one."""
+    path = shutil.which(command[0])
+    if path is None:
+        return None, "not found on PATH"
+    key = _identity(path) if len(command) == 1 else None
+    if key is not None and (known := default_cache().get_text(key, ".version")):
+        return known, ""
+    try:
+        result = _capture([*command, "--version"], None, _VERSION_SECONDS)
+    except OSError as error:
+        return None, str(error)
+    asked = f"`{shlex.join(command)} --version`"
+    if result.took_too_long:
+        return None, f"{asked} took longer than {_VERSION_SECONDS:g} s"
+    if result.returncode != 0 or not result.stdout.strip():
+        return None, f"{asked} failed:\n{_first_lines(result.stdout)}"
+    version = result.stdout.splitlines()[0]
+    if key is not None and version:
+        with suppress(OSError):
+            default_cache().put(key, ".version", version)
+    return version, ""
 
 
 def _identity(path: str) -> str | None:
