@@ -97,25 +97,21 @@ def binary(name: str, rules: Rules, text: str, result: Result = "same") -> Binar
     def function(x: Any, y: Any, /) -> Any:
         if type(context.trace) is EvalTrace:  # and not the one that looks for NaNs
             left, right = type(x), type(y)
-            if left is Array:
+            if left is Array and right is Array:
+                a, b = x.value, y.value
+                if a.dtype is b.dtype and (known := eager.get(a.dtype)) is not None:
+                    if a.shape != b.shape:
+                        shape = broadcast_shapes(a.shape, b.shape, name=name)
+                        a, b = _stretch(a, shape), _stretch(b, shape)
+                    return Array(known[0](a, b), x.weak_type and y.weak_type and known[1])
+            elif left is Array:
                 a = x.value
-                known = eager.get(a.dtype)
-                if known is None:
-                    pass
-                elif right is Array:
-                    b = y.value
-                    if a.dtype is b.dtype:
-                        if a.shape != b.shape:
-                            shape = broadcast_shapes(a.shape, b.shape, name=name)
-                            a, b = _stretch(a, shape), _stretch(b, shape)
-                        return Array(known[0](a, b), x.weak_type and y.weak_type and known[1])
-                elif _keeps_dtype(right, y, a.dtype):
+                if (known := eager.get(a.dtype)) is not None and _keeps_dtype(right, y, a.dtype):
                     b = _repeat(y, a.dtype, a.shape)
                     return Array(known[0](a, b), x.weak_type and known[1])
             elif right is Array:
                 b = y.value
-                known = eager.get(b.dtype)
-                if known is not None and _keeps_dtype(left, x, b.dtype):
+                if (known := eager.get(b.dtype)) is not None and _keeps_dtype(left, x, b.dtype):
                     a = _repeat(x, b.dtype, b.shape)
                     return Array(known[0](a, b), y.weak_type and known[1])
         x, y = promote(name, x, y)
