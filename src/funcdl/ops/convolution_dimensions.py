@@ -137,6 +137,33 @@ def find_convolution(
       ShapeError: the shapes do not fit each other, the dimension numbers or the groups.
       ArgumentError: a parameter is wrong whatever the shapes.
     """
+    _check_operands(lhs, rhs, numbers, feature_group_count, batch_group_count)
+    batch, _, *sizes = (lhs[d] for d in numbers.lhs_spec)
+    outputs, inputs, *window = (rhs[d] for d in numbers.rhs_spec)
+    windows = find_windows(
+        "conv_general_dilated",
+        tuple(sizes),
+        tuple(window),
+        window_strides,
+        padding,
+        lhs_dilation,
+        rhs_dilation,
+        _NAMES,
+    )
+    groups = feature_group_count * batch_group_count
+    return Convolution(
+        numbers, groups, batch // batch_group_count, inputs, outputs // groups, windows
+    )
+
+
+def _check_operands(
+    lhs: Shape,
+    rhs: Shape,
+    numbers: ConvDimensionNumbers,
+    feature_group_count: int,
+    batch_group_count: int,
+) -> None:
+    """Raise what `find_convolution` does but for errors of the windows."""
 
     def fail(problem: str) -> None:
         raise ShapeError(
@@ -159,8 +186,8 @@ def find_convolution(
             "conv_general_dilated: one of feature_group_count and batch_group_count must be 1, got "
             f"{feature_group_count} and {batch_group_count}"
         )
-    batch, features, *sizes = (lhs[d] for d in numbers.lhs_spec)
-    outputs, inputs, *window = (rhs[d] for d in numbers.rhs_spec)
+    batch, features = (lhs[d] for d in numbers.lhs_spec[:2])
+    outputs, inputs = (rhs[d] for d in numbers.rhs_spec[:2])
     if features != inputs * feature_group_count:
         d, e = numbers.lhs_spec[1], numbers.rhs_spec[1]
         hint = "."
@@ -182,17 +209,3 @@ def find_convolution(
             f"the batch size {batch} (dimension {numbers.lhs_spec[0]} of lhs) must be a multiple "
             f"of batch_group_count={batch_group_count}"
         )
-    windows = find_windows(
-        "conv_general_dilated",
-        tuple(sizes),
-        tuple(window),
-        window_strides,
-        padding,
-        lhs_dilation,
-        rhs_dilation,
-        _NAMES,
-    )
-    groups = feature_group_count * batch_group_count
-    return Convolution(
-        numbers, groups, batch // batch_group_count, inputs, outputs // groups, windows
-    )
