@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -161,6 +162,20 @@ class LoweredProgram(Protocol):
         """The sizes of the memory that a run uses."""
         ...
 
+    def write_library(
+        self, folder: Path, name: str, labels: tuple[Sequence[str], Sequence[str]]
+    ) -> None:
+        """Write the program as a library for other programs.
+
+        Args:
+          name: begins the names of its files and functions.
+          labels: the user's names of the arguments, and of the results.
+
+        Raises:
+          ArgumentError: this back end writes none, or none of this program.
+        """
+        ...
+
 
 class Backend(Protocol):
     """A way to compile programs for some device."""
@@ -201,6 +216,15 @@ class ReferenceProgram:
     def memory_analysis(self) -> MemoryAnalysis:
         """Arguments and results; NumPy's temporaries are not known."""
         return analyse_memory(self._program)
+
+    def write_library(
+        self, folder: Path, name: str, labels: tuple[Sequence[str], Sequence[str]]
+    ) -> None:
+        """There is no code to write."""
+        raise ArgumentError(
+            "write_library: the reference back end makes no code; set "
+            "funcdl.config.backend = 'cpu' before the function is lowered"
+        )
 
     def __call__(self, args: Sequence[NDArray]) -> list[NDArray]:
         with profiler.span(profiler.Work("call", self._name)):

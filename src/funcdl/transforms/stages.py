@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import re
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from funcdl.config import config
@@ -108,15 +111,41 @@ class Lowered(_Stage):
         """
         return self._lowered.cost_analysis()
 
+    def write_library(self, folder: str | PathLike[str], name: str | None = None) -> Path:
+        """Write the program as a C library, to be built and called without Python.
+
+        The folder holds readable C, the headers that it includes, a Makefile, and a program that
+        calls the library; docs/deployment.md describes them. Arrays that the function closes over
+        are part of the library. Its arguments are the leaves of the function's arguments, of the
+        types that it was lowered for; `static_argnums` are fixed. Where the C compiler is given the
+        flags of the Makefile, results have the bits of those here.
+
+        Args:
+          folder: where to write; made if missing. Files of the same names are replaced.
+          name: begins the names of files and functions: letters, digits and underscores. None takes
+            the function's.
+
+        Returns:
+          The folder.
+
+        Raises:
+          ArgumentError: a part of the program runs on the host (linear algebra of large matrices,
+            callbacks, printing), which the message lists with their lines; the back end is none for
+            the CPU; the function was lowered while a transform traced it, and closes over values of
+            that trace; `name` is no name in C.
+        """
+        return _write_library(self._staged, self._lowered, folder, name, self._name)
+
     def compile(self) -> Compiled:
         """Compile for the types that were traced."""
-        return Compiled(self._staged, self._lowered)
+        return Compiled(self._name, self._staged, self._lowered)
 
 
 class Compiled:
     """A program compiled for fixed argument types; call it with the dynamic arguments."""
 
-    def __init__(self, staged: Staged, lowered: backend.LoweredProgram) -> None:
+    def __init__(self, name: str, staged: Staged, lowered: backend.LoweredProgram) -> None:
+        self._name = name
         self._staged = staged
         self._lowered = lowered
         self._executable = lowered.compile()
@@ -137,6 +166,10 @@ class Compiled:
     def memory_analysis(self) -> backend.MemoryAnalysis:
         """The sizes of its memory (see `jax.stages.Compiled.memory_analysis`)."""
         return self._lowered.memory_analysis()
+
+    def write_library(self, folder: str | PathLike[str], name: str | None = None) -> Path:
+        """Write the program as a C library (see `Lowered.write_library`)."""
+        return _write_library(self._staged, self._lowered, folder, name, self._name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves = [as_array(x) for x in tree.leaves((args, kwargs) if kwargs else args)]
@@ -185,3 +218,33 @@ class Compiled:
                 + "\n".join(lines)
                 + "\nCall the jitted function instead, which compiles for each type."
             )
+
+
+def _write_library(
+    staged: Staged,
+    lowered: backend.LoweredProgram,
+    folder: str | PathLike[str],
+    name: str | None,
+    function: str,
+) -> Path:
+    if name is None:
+        # The name of a lambda has brackets.
+        name = re.sub(r"\W+", "_", function, flags=re.ASCII).strip("_") or "program"
+        name = f"f{name}" if name[0].isdigit() else name
+    elif not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
+        raise ArgumentError(
+            f"write_library: name is {name!r}; names in C are made of letters, digits and "
+            "underscores, and begin with a letter"
+        )
+    if staged.captured:
+        raise ArgumentError(
+            f"write_library: {function} was lowered inside of a transform and closes over "
+            f"{len(staged.captured)} of its traced values, which a library cannot hold. Pass them "
+            "as arguments, or lower the outermost function"
+        )
+    names = staged.program.jaxpr.names
+    assert names is not None
+    outputs = [f"out{tree.format_path(path)}" for path in tree.paths(staged.out_tree)]
+    target = Path(folder)
+    lowered.write_library(target, name, (names, outputs))
+    return target

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from funcdl.compiler.cpu import program_cache
+from funcdl.compiler.cpu import library, program_cache
 from funcdl.compiler.cpu.executable import (
     CpuExecutable,
     Loaded,
@@ -97,6 +98,17 @@ def profiled_executable(pipeline: Pipeline, compiler: Compiler) -> ProfiledExecu
     ]
     executable = CpuExecutable(memory_of(pipeline.simplified, program), steps)
     return ProfiledExecutable(executable, pipeline.name)
+
+
+def write_library(
+    pipeline: Pipeline, folder: Path, name: str, labels: tuple[Sequence[str], Sequence[str]]
+) -> None:
+    """Write the program as a C library; see `compiler.cpu.library`.
+
+    Raises:
+        ArgumentError: part of the program runs on the host.
+    """
+    library.write_library(pipeline, _library, folder, name, labels)
 
 
 def triton_text(program: Program) -> str:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from funcdl.compiler.cpu import program_cache
@@ -100,6 +101,14 @@ class CpuProgram:
 
         pipeline = self._pipeline
         return memory_analysis(pipeline.simplified, pipeline.program, self._code_bytes)
+
+    def write_library(
+        self, folder: Path, name: str, labels: tuple[Sequence[str], Sequence[str]]
+    ) -> None:
+        """Write C sources, headers, constants and a Makefile."""
+        from funcdl.compiler.cpu import build
+
+        build.write_library(self._pipeline, folder, name, labels)
 
     def _load(self, compiler: Compiler, profiled: bool) -> backend.Executable:
         with _prepared(compiler):

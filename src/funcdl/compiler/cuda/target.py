@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from funcdl.compiler.attention import is_attention
@@ -134,6 +135,15 @@ class CudaProgram:
     def memory_analysis(self) -> MemoryAnalysis:
         """The sizes of the memory that a run uses, without its code."""
         return memory_analysis(self._pipeline.simplified, self._pipeline.program, 0)
+
+    def write_library(
+        self, folder: Path, name: str, labels: tuple[Sequence[str], Sequence[str]]
+    ) -> None:
+        """Only programs of the CPU become libraries."""
+        raise ArgumentError(
+            "write_library: programs of a GPU become no library; set funcdl.config.backend = 'cpu' "
+            "before the function is lowered, for one in C"
+        )
 
     def _text(self, program: KernelProgram) -> str:
         texts = []
