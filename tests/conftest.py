@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +25,17 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 # run of continuous integration, so that a failure there is the change's own.
 settings.register_profile("funcdl", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("funcdl")
+
+
+@pytest.fixture
+def short_search() -> Iterator[None]:
+    """Garbage collection and searches for leaks look at no object that is there already.
+
+    Late in a run of all tests there are millions, and a look at each of them takes seconds.
+    """
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @cache

@@ -236,6 +236,7 @@ def test_a_leak_out_of_a_loop() -> None:
         kept.clear()
 
 
+@pytest.mark.usefixtures("short_search")
 def test_programs_without_leaks_pass() -> None:
     def f(x: Any) -> Any:
         def step(carry: Any, x: Any) -> Any:

@@ -22,6 +22,8 @@ import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl.runtime import cpu_memory
 
+pytestmark = pytest.mark.usefixtures("short_search")
+
 Pair = namedtuple("Pair", "a b")
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +12,8 @@ import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.custom_batching import custom_vmap
 from funcdl.errors import LeakedTracerError
+
+pytestmark = pytest.mark.usefixtures("short_search")
 
 XS = fnp.arange(3.0) + 1.0
 Fun = Callable[[Any], Any]
@@ -35,14 +36,6 @@ def with_vmap(x: Any) -> Fun:
     f = custom_vmap(lambda y: fnp.sin(y) * 2)
     f.def_vmap(lambda size, batched, y: (f(y), batched[0]))
     return lambda y: f(y) * x
-
-
-@pytest.fixture(autouse=True, scope="module")
-def short_search() -> Iterator[None]:
-    """The search for leaks looks at all objects: at none of those that are there already."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 PROGRAMS: dict[str, Callable[[Make], Any]] = {

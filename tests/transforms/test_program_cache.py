@@ -36,6 +36,7 @@ def use_everything() -> None:
     fd.grad(fd.checkpoint(f))(x)
 
 
+@pytest.mark.usefixtures("short_search")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_programs_are_freed_with_their_functions(backend: str) -> None:
     with fd.config.override(backend=backend):
