@@ -112,7 +112,7 @@ def test_nested_transforms_agree_with_their_definitions(
 
 
 @pytest.mark.slow
-@settings(max_examples=1500)
+@settings(max_examples=1000)
 @given(programs, chains, pairs)
 def test_many_nested_transforms(program: Program, chain: list[str], at: Any) -> None:
     check(program, chain, at)

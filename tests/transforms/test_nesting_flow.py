@@ -271,7 +271,7 @@ def test_derivatives_agree_with_differences(program: tuple[Node, ...], at: Any) 
 
 
 @pytest.mark.slow
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=750, deadline=None)
 @given(programs, chains, pairs)
 def test_many_nested_transforms_of_control_flow(
     program: tuple[Node, ...], chain: list[str], at: Any

@@ -89,6 +89,7 @@ def test_table_is_what_first_samples_show() -> None:
     check(table(1))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_table_is_what_every_sample_shows() -> None:
     check(table(None))
