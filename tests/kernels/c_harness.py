@@ -67,11 +67,11 @@ def loop(name: str, out: str, *ins: str) -> str:
 # The largest errors in units in the last place, for float32 and float64. First what the headers
 # compute by themselves, then what the C library does (its own bounds vary between versions).
 OWN = {"exp": (1.2, 1.1), "expm1": (1.7, 2.0), "log": (0.9, 0.9), "log1p": (1.5, 1.5)}
+OWN |= {"asin": (1.5, 1.6), "acos": (1.2, 1.2), "atan": (1.4, 1.9)}
 OWN |= {"tanh": (2.0, 1.7), "logistic": (1.8, 2.0), "rsqrt": (1.6, 1.6), "sqrt": (0.501, 0.501)}
-OWN_F32 = {"exp2": 1.2, "sin": 0.51, "cos": 0.51, "tan": 0.51, "erf": 1.3, "erfc": 0.6}
-OWN_F32 |= {"atan": 1.4}
-LIBRARY = ["cbrt", "asin", "acos", "sinh", "cosh", "asinh", "acosh", "atanh"]
-LIBRARY_F64 = ["atan", "exp2", "sin", "cos", "tan", "erf", "erfc"]
+OWN_F32 = {"exp2": 1.2, "sin": 0.51, "cos": 0.51, "tan": 0.51, "erf": 1.8, "erfc": 0.6}
+LIBRARY = ["cbrt", "sinh", "cosh", "asinh", "acosh", "atanh"]
+LIBRARY_F64 = ["exp2", "sin", "cos", "tan", "erf", "erfc"]
 EXACT = ["floor", "ceil", "round_even", "round_away", "sign", "abs"]
 SPECIAL = ["erf_inv", "digamma", "lgamma"]
 BINARY = ["pow", "atan2", "rem", "nextafter", "max", "min"]

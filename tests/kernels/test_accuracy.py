@@ -17,7 +17,8 @@ wide = pytest.mark.skipif(
     np.finfo(np.longdouble).nmant <= 52, reason="long double is no wider than double"
 )
 # The compiler takes a tenth of a second for each function in float32.
-FAST = {"f32": ("exp", "expm1", "log", "log1p", "tanh", "logistic", "erf", "pow"), "f64": ()}
+FAST = {"f32": ("exp", "expm1", "log", "log1p", "tanh", "logistic", "erf", "asin", "acos", "pow")}
+FAST |= {"f64": ()}
 each_type = pytest.mark.parametrize("t", ["f32", pytest.param("f64", marks=wide)])
 
 

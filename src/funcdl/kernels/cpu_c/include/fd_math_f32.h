@@ -200,30 +200,26 @@ FD_INLINE float fd_logistic_f32(float x) {
   return one / (sum + FD_FMA(scale, em1, rest));
 }
 
-/* |x| < 0.9: x + x P(x^2). Above: 1 - e^Q(|x|) with Q = log erfc, up to 4, where erf rounds to 1.
- * 1.2 ulp. */
-FD_BOUND(fd_erf_most_f32, 4.0f);
+/* 1 - e^q with q = log erfc |x| = |x| P(|x|) - |x|, up to 3.93, where erf rounds to 1; P is small
+ * where a small result is q. ln 2 in one part does, as in tanh. 1.8 ulp. */
+FD_BOUND(fd_erf_most_f32, 3.93f);
 FD_INLINE float fd_erf_f32(float x) {
-  uint32_t n;
-  float a = fd_abs_f32(x), z = x * x;
-  float p = FD_FMA(0x1.600796p-14f, z, -0x1.aaff0ap-11f);
-  p = FD_FMA(p, z, 0x1.54d5cap-8f);
-  p = FD_FMA(p, z, -0x1.b80eeap-6f);
-  p = FD_FMA(p, z, 0x1.ce2dfap-4f);
-  p = FD_FMA(p, z, -0x1.812742p-2f);
-  p = FD_FMA(p, z, 0x1.06eba8p-3f);
-  float small = FD_FMA(p, x, x);
-  float b = fd_at_most_f32(a, fd_erf_most_f32);
-  float q = FD_FMA(0x1.9f3deap-13f, b, -0x1.918798p-9f);
-  q = FD_FMA(q, b, 0x1.6d7bap-6f);
-  q = FD_FMA(q, b, -0x1.aa62acp-4f);
-  q = FD_FMA(q, b, -0x1.4623f4p-1f);
-  q = FD_FMA(q, b, -0x1.20b6b2p0f);
-  q = FD_FMA(q, b, -0x1.61a13ap-13f);
-  float em1 = fd_exp_reduced_f32(q, 127, &n);
-  float scale = fd_power_of_biased_f32(n);
-  float large = (1.0f - scale) - scale * em1;
-  return a < 0.9f ? small : fd_copysign_f32(large, x);
+  const float rounder = FD_ROUNDER_F32 + 127.0f;
+  float a = fd_at_most_f32(fd_abs_f32(x), fd_erf_most_f32);
+  float p = FD_FMA(0x1.3aebeap-17f, a, -0x1.f27876p-14f);
+  p = FD_FMA(p, a, 0x1.4e2414p-11f);
+  p = FD_FMA(p, a, -0x1.b741c8p-10f);
+  p = FD_FMA(p, a, 0x1.636e48p-13f);
+  p = FD_FMA(p, a, 0x1.39b7cep-6f);
+  p = FD_FMA(p, a, -0x1.a4f8c4p-4f);
+  p = FD_FMA(p, a, -0x1.45f3p-1f);
+  p = FD_FMA(p, a, -0x1.06eba8p-3f);
+  float q = FD_FMA(p, a, -a);
+  float shifted = FD_FMA(q, 0x1.715476p0f, rounder);
+  float r = FD_FMA(shifted - rounder, -0x1.62e43p-1f, q);
+  float em1 = FD_FMA(r * r, fd_exp_curve_f32(r, 1.0f, 1.0f), r);
+  float scale = fd_power_of_biased_f32(fd_bits_f32(shifted));
+  return fd_copysign_f32(FD_FMA(-scale, em1, 1.0f - scale), x);
 }
 
 /* e^(-x^2) / (1 + 2x) times a polynomial in (x - 3) / (x + 3) for x >= 0, up to 10.2, where it
@@ -415,10 +411,40 @@ FD_INLINE float fd_atan2_f32(float y, float x) {
 }
 FD_INLINE float fd_atan_f32(float x) { return fd_atan2_f32(x, 1.0f); }
 
+/* asin(t) = t + t z P(z) with z = t^2, for t up to 0.5625. Beyond, asin(x) = pi/2 - 2 asin(t) with
+ * z = (1 - |x|) / 2, which is exact. Returns t z P(z). */
+FD_INLINE int fd_asin_split_f32(float x, float *t, float *rest) {
+  float a = fd_abs_f32(x);
+  int far = a > 0.5625f;
+  float z = far ? FD_FMA(a, -0.5f, 0.5f) : a * a;
+  *t = far ? fd_sqrt_f32(z) : a;
+  float p = FD_FMA(0x1.84fb2ap-5f, z, 0x1.b9eb22p-8f);
+  p = FD_FMA(p, z, 0x1.169d7ap-5f);
+  p = FD_FMA(p, z, 0x1.6a59a8p-5f);
+  p = FD_FMA(p, z, 0x1.334932p-4f);
+  p = FD_FMA(p, z, 0x1.555526p-3f);
+  *rest = *t * z * p;
+  return far;
+}
+/* 1.4 ulp. */
+FD_INLINE float fd_asin_f32(float x) {
+  float t, rest;
+  int far = fd_asin_split_f32(x, &t, &rest);
+  float angle = t + rest;
+  return fd_copysign_f32(far ? 0x1.921fb6p0f - FD_FMA(2.0f, angle, 0x1.777a5cp-25f) : angle, x);
+}
+/* 1.2 ulp. */
+FD_INLINE float fd_acos_f32(float x) {
+  float t, rest;
+  int far = fd_asin_split_f32(x, &t, &rest);
+  float angle = t + rest, signed_ = fd_copysign_f32(angle, x);
+  float near = 0x1.921fb6p0f - (signed_ + 0x1.777a5cp-25f);
+  float twice = 2.0f * angle;
+  return !far ? near : x < 0 ? 0x1.921fb6p1f - (twice + 0x1.777a5cp-24f) : twice;
+}
+
 /* Calls of the C library: rare, so that scalar ones do. */
 
-FD_INLINE float fd_asin_f32(float x) { return __builtin_asinf(x); }
-FD_INLINE float fd_acos_f32(float x) { return __builtin_acosf(x); }
 FD_INLINE float fd_rem_f32(float x, float y) { return __builtin_fmodf(x, y); }
 FD_INLINE float fd_nextafter_f32(float x, float y) { return __builtin_nextafterf(x, y); }
 
