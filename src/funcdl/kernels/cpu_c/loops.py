@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -169,7 +169,15 @@ class Nest:
         self.kernel = kernel
         self.writer = writer
         self.expressions = expressions
-        self._enclosing: list[Loop] = []
+        self.enclosing: list[Loop] = []
+
+    @contextmanager
+    def part(self, kernel: Kernel) -> Iterator[None]:
+        """Write what the kernel is in some part of its loops (see parted.py)."""
+        whole = self.kernel
+        self.kernel = self.expressions.kernel = kernel
+        yield
+        self.kernel = self.expressions.kernel = whole
 
     def needed(self, roots: Iterable[int]) -> list[int]:
         """Values to compute for `roots`, operands first, leaving out what is bound already."""
@@ -242,11 +250,11 @@ class Nest:
             self.writer.line(loop.pragma)
 
         def close() -> None:
-            self._enclosing.pop()
+            self.enclosing.pop()
             for line in loop.after:
                 self.writer.line(line)
 
-        self._enclosing.append(loop)
+        self.enclosing.append(loop)
         stack.callback(close)
         stack.enter_context(self.writer.block(self.head(loop)))
         for line in loop.first:
@@ -272,7 +280,7 @@ class Nest:
         """The statements, in the first iteration only of loops that they do not depend on."""
         tests = [
             f"{loop.variable} == 0"
-            for loop in self._enclosing
+            for loop in self.enclosing
             if action.once and loop.axis not in action.axes
         ]
         if tests:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from funcdl.kernels.cpu_c import row_lanes, text
 from funcdl.kernels.cpu_c.loops import Action, Loop, Nest
 from funcdl.kernels.cpu_c.parameters import Number, Parameters, generic_parameters
+from funcdl.kernels.cpu_c.parted import ends_short, parted_axes, write_parts
 from funcdl.kernels.cpu_c.passes import Passes
 from funcdl.kernels.cpu_c.reductions import ARG_OPS, Accumulator
 from funcdl.kernels.cpu_c.text import Writer
@@ -69,7 +70,21 @@ class _LoopsRenderer(Passes):
         self.nest = Nest(kernel, writer, self.expressions)
         self.accumulators: dict[int, Accumulator] = {}
 
+        # Where nothing is reduced, loops may be written in parts.
+        self.parted = frozenset[str]()
+        if not self.num_passes:
+            self.parted = parted_axes(kernel, self.outer)
+
+    def can_be_generic(self) -> bool:
+        axis = self.expressions.parameters.axis
+        return super().can_be_generic() and not (
+            axis in self.parted and ends_short(self.kernel, axis)
+        )
+
     def render(self) -> None:
+        if self.parted:
+            write_parts(self.nest, self.outer, self.parted)
+            return
         scalars = [
             id
             for id, instruction in enumerate(self.kernel.body)
