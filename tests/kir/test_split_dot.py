@@ -85,6 +85,7 @@ def test_a_count_that_divides_nothing_is_refused() -> None:
         ((64, 64, 3 * 1024), 6),
         ((512, 512, 8192), 2),  # 64 tiles of 128 programs
         ((1024, 1024, 8192), 1),
+        ((192, 192, 401408), 16),  # 14 parts would be 126 programs, 15 are no divisor
         ((64, 64, 1000), 1),
         ((1, 4096, 4096), 2),
         ((64, 64, 4099), 1),  # a prime

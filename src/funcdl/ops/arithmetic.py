@@ -140,7 +140,8 @@ div: Primitive = elementwise(
     derivative=Jvp(
         (
             lambda t, out, x, y: div(t, y),
-            lambda t, out, x, y: mul(t, neg(div(out, y))),
+            # Divided last: transposed, it shares its quotient with that of the dividend.
+            lambda t, out, x, y: div(mul(t, neg(out)), y),
         ),
         lambda ct, x, y: [div(ct, y), None],
     ),

@@ -50,6 +50,8 @@ CHOICES = {
     ("cross-entropy", 50257, BF16): (8192, 16, 2),
     ("cross-entropy", 128256, np.float32): (16384, 32, 2),
     ("cross-entropy", 128256, BF16): (16384, 32, 2),
+    ("softmax, gradient", 8192, np.float32): (8192, 8, 0),
+    ("softmax, gradient", 4096, np.float32): (4096, 8, 0),
     ("softmax, gradient", 16384, np.float32): (16384, 16, 0),
     ("softmax, gradient", 50257, np.float32): (8192, 32, 2),
 }
@@ -126,3 +128,17 @@ def test_kernels_for_every_length_spill_nothing(
     name: str, size: int, dtype: Any, arch: int
 ) -> None:
     check(name, size, dtype, arch)
+
+
+def test_all_of_a_row_is_on_its_way_before_the_first_reduction() -> None:
+    """A load behind a reduction's barrier would wait for memory once more."""
+    kernel = kernel_of("softmax, gradient", 8192, np.float32)
+    source = render_kernel(kernel, schedule_gpu(kernel)).source
+    assert source.count("tl.load(") == 2
+    assert source.rindex("tl.load(") < source.index("tl.reduce(")
+
+
+def test_the_gradient_of_a_quotient_divides_once() -> None:
+    kernel = kernel_of("softmax, gradient", 8192, np.float32)
+    source = render_kernel(kernel, schedule_gpu(kernel)).source
+    assert source.count("tl.div_rn(") == 2  # and the quotient itself

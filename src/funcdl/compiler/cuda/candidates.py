@@ -23,6 +23,7 @@ _WARPS = (1, 2, 4, 8, 16, 32)
 # Blocks of a product (m, n, k), warps and stages; beyond a square of 256 the sums no longer fit
 # into registers. Thin ones serve skinny matrices.
 _HALF_TILES = (
+    (128, 256, 64, 8, 4),
     (128, 256, 64, 8, 3),
     (256, 128, 64, 8, 3),
     (128, 128, 64, 8, 4),

@@ -41,6 +41,20 @@ def whole_row_lanes(kernel: Kernel, reduced: set[str]) -> int:
     return SHORT_LANES
 
 
+def held_warps(kernel: Kernel, reduced: set[str], warps: int) -> int:
+    """Warps for rows that one block holds: eight where several arrays would fill 16.
+
+    Two arrays of 8192 elements take 32 registers of a thread of 16 warps, beside those of what is
+    computed, and more than 64 leave no room for a second program: memory then waits while one
+    computes. Eight warps with 32 elements a thread need less than twice as many registers, so that
+    two programs fit.
+    """
+    rows = _rows(kernel, reduced)
+    several = len(rows) == HELD_ARRAYS and reads_again(kernel, reduced)
+    lanes = power_of_two(prod(kernel.axis(name).extent for name in reduced))
+    return 8 if warps == 16 and several and lanes <= SHORT_LANES else warps
+
+
 def looped_rows(kernel: Kernel, reduced: set[str]) -> tuple[int, int]:
     """Lanes and warps for rows that are read block by block, more than once.
 

@@ -15,7 +15,7 @@ from math import prod
 
 import numpy as np
 
-from funcdl.compiler.cuda.rows import looped_rows, reads_again, whole_row_lanes
+from funcdl.compiler.cuda.rows import held_warps, looped_rows, reads_again, whole_row_lanes
 from funcdl.core.integers import power_of_two
 from funcdl.kir import elementwise
 from funcdl.kir.convolution import conv_as_dot
@@ -169,6 +169,8 @@ def _schedule_reduction(kernel: Kernel, reduced: set[str], knobs: Knobs) -> Sche
     steps = [Step(name, "grid", lanes.get(name, 1)) for name in outer]
     if warps is None or knobs.lanes is not None:
         warps = _warps(lanes.values(), elements)
+        if not looped and inner in reduced and elements == ELEMENTS and knobs.lanes is None:
+            warps = held_warps(kernel, reduced, warps)
     return _schedule((*steps, *looped, *_vectors(kernel, lanes)), warps, 2, knobs)
 
 
@@ -280,8 +282,13 @@ def dot_parts(kernel: Kernel) -> int:
     others = [name for name in extents if name not in (dot.m, dot.n, dot.k)]
     tiles = prod(extents[name] for name in others)
     tiles *= _blocks(extents, {dot.m: 64, dot.n: 64}, (dot.m, dot.n))
-    wanted = min(MANY_PROGRAMS // tiles, extents[dot.k] // MIN_SUM, MAX_PARTS)
-    return next((n for n in range(wanted, 1, -1) if extents[dot.k] % n == 0), 1)
+    wanted = min(-(-MANY_PROGRAMS // tiles), MAX_PARTS)
+    most = min(2 * wanted, extents[dot.k] // MIN_SUM, MAX_PARTS)
+    if wanted == 1 or most < 2:
+        return 1
+    # A few more programs are better than a few less than there are processors.
+    tries = (*range(wanted, most + 1), *range(min(wanted, most), 1, -1))
+    return next((n for n in tries if extents[dot.k] % n == 0), 1)
 
 
 def parts(kernel: Kernel) -> int | tuple[str, int]:

@@ -55,11 +55,20 @@ class InstructionWriter(BlockWriter, ABC):
 
     def _write_effects(self, effects: list[int]) -> None:
         """Compute what effects need, then let them happen: a block loads before it stores."""
-        for id in self._needed(effects):
+        needed = self._needed(effects)
+        if any(isinstance(self.kernel.body[id], Reduce) for id in needed):
+            # What is not loaded before a reduction's barrier waits for it, and then for memory.
+            needed.sort(key=lambda id: not self._loads_at_once(id))
+        for id in needed:
             if id not in effects:
                 self._write(id)
         for id in effects:
             self._write(id)
+
+    def _loads_at_once(self, id: int) -> bool:
+        """Whether a load's place and mask depend on no computed value."""
+        load = self.kernel.body[id]
+        return isinstance(load, Load) and not operands(load)
 
     # Single instructions
 
