@@ -10,7 +10,6 @@ from funcdl.core import tree
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
 from funcdl.core.primitive import Primitive, own_weak
-from funcdl.core.reference import run_reference
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.errors import ArgumentError, NotDifferentiableError, ShapeError, TreeError
@@ -24,7 +23,13 @@ from funcdl.transforms.arguments import (
 )
 from funcdl.transforms.batching import batch_jaxpr, place_batch
 from funcdl.transforms.jvp import jvp_jaxpr
-from funcdl.transforms.programs import trace_body, widen
+from funcdl.transforms.programs import (
+    eval_program,
+    program_types,
+    run_program,
+    trace_body,
+    widen,
+)
 from funcdl.transforms.transpose import transpose_jaxpr
 from funcdl.transforms.weak_cache import cached_on_first
 
@@ -161,10 +166,6 @@ def _transposed(program: ClosedJaxpr, num_consts: int) -> ClosedJaxpr:
     return ClosedJaxpr(jaxpr, consts)
 
 
-def _shape(*avals: ShapedArray, jaxpr: ClosedJaxpr, **_: Any) -> list[ShapedArray]:
-    return jaxpr.out_avals
-
-
 def _jvp(
     primals: Sequence[Any], tangents: Sequence[Any], **params: Any
 ) -> tuple[list[Any], list[Any]]:
@@ -234,9 +235,9 @@ def _batch(
     return outs, [0] * len(outs)
 
 
-linear_solve.impl = lambda *args, jaxpr, **_: run_reference(jaxpr, args)
-linear_solve.eval = lambda *args, jaxpr, **_: eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, args)
-linear_solve.shape = _shape
+linear_solve.impl = run_program
+linear_solve.eval = eval_program
+linear_solve.shape = program_types
 linear_solve.weak = own_weak
 linear_solve.jvp = _jvp
 linear_solve.transpose = _transpose

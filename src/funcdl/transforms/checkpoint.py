@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from funcdl.core import tree
-from funcdl.core.avals import ShapedArray
 from funcdl.core.effects import eqn_effect
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Var, eval_jaxpr, sub_jaxprs
 from funcdl.core.primitive import Primitive, own_weak
 from funcdl.core.pruning import prune_call, prune_jaxpr, without_silent_effects
 from funcdl.core.records import record
-from funcdl.core.reference import run_reference
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.core.trace import current_trace
@@ -32,7 +30,13 @@ from funcdl.transforms.checkpoint_policies import Policy, nothing_saveable
 from funcdl.transforms.jit_primitive import jit_call
 from funcdl.transforms.jvp import jvp_jaxpr
 from funcdl.transforms.partial_eval import PartialEvalTrace, known_args, partial_eval_jaxpr
-from funcdl.transforms.programs import trace_body, without_unused
+from funcdl.transforms.programs import (
+    eval_program,
+    program_types,
+    run_program,
+    trace_body,
+    without_unused,
+)
 from funcdl.transforms.selection import select_arguments
 from funcdl.transforms.transpose import trace_transposed
 from funcdl.transforms.weak_cache import cached_on_first
@@ -114,14 +118,6 @@ def checkpoint(
 
 
 remat = checkpoint
-
-
-def _eval(*args: Any, jaxpr: ClosedJaxpr, **params: Any) -> list[Any]:
-    return eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, args)
-
-
-def _shape(*avals: ShapedArray, jaxpr: ClosedJaxpr, **params: Any) -> list[ShapedArray]:
-    return jaxpr.out_avals
 
 
 def _jvp(
@@ -299,9 +295,9 @@ def _batch(
     return outs, [0 if flag else None for flag in flags]
 
 
-checkpoint_call.impl = lambda *args, jaxpr, **params: run_reference(jaxpr, args)
-checkpoint_call.eval = _eval
-checkpoint_call.shape = _shape
+checkpoint_call.impl = run_program
+checkpoint_call.eval = eval_program
+checkpoint_call.shape = program_types
 checkpoint_call.weak = own_weak
 checkpoint_call.jvp = _jvp
 checkpoint_call.partial_eval = _partial_eval

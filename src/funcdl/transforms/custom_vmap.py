@@ -12,7 +12,6 @@ from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
 from funcdl.core.primitive import Primitive, own_weak
 from funcdl.core.records import record
-from funcdl.core.reference import run_reference
 from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.core.trace import current_trace
 from funcdl.errors import ArgumentError, ShapeError, TreeError
@@ -29,7 +28,7 @@ from funcdl.transforms.arguments import (
 )
 from funcdl.transforms.jvp import jvp_flat, jvp_jaxpr
 from funcdl.transforms.partial_eval import PartialEvalTrace
-from funcdl.transforms.programs import trace_body
+from funcdl.transforms.programs import eval_program, program_types, run_program, trace_body
 from funcdl.transforms.transpose import backward_pass
 
 FlatRule = Callable[[int, Sequence[bool], Sequence[Any]], tuple[list[Any], list[bool]]]
@@ -192,10 +191,6 @@ def _output_flags(who: str, value: Any, out_tree: tree.TreeDef) -> list[bool]:
     return flags
 
 
-def _shape(*avals: ShapedArray, jaxpr: ClosedJaxpr, rule: VmapRule) -> list[ShapedArray]:
-    return jaxpr.out_avals
-
-
 def _batch(
     axis_size: int,
     args: Sequence[Any],
@@ -291,9 +286,9 @@ def _transpose(cts: Sequence[Any], *args: Any, jaxpr: ClosedJaxpr, rule: VmapRul
     return backward_pass(jaxpr.jaxpr, jaxpr.consts, args, cts)
 
 
-custom_vmap_call.impl = lambda *args, jaxpr, rule: run_reference(jaxpr, args)
-custom_vmap_call.eval = lambda *args, jaxpr, rule: eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, args)
-custom_vmap_call.shape = _shape
+custom_vmap_call.impl = run_program
+custom_vmap_call.eval = eval_program
+custom_vmap_call.shape = program_types
 custom_vmap_call.weak = own_weak
 custom_vmap_call.jvp = _jvp
 custom_vmap_call.partial_eval = _partial_eval

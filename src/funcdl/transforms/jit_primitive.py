@@ -8,12 +8,10 @@ from typing import Any
 from funcdl.config import config
 from funcdl.core import backend, profiler
 from funcdl.core.array import Array
-from funcdl.core.avals import ShapedArray
 from funcdl.core.device_buffer import backend_of
 from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.primitive import Primitive, own_weak
 from funcdl.core.pruning import prune_call
-from funcdl.core.reference import run_reference
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.core.trace import current_trace, raise_leaked
 from funcdl.ops.key_use import looks_at_keys
@@ -22,6 +20,7 @@ from funcdl.transforms.batching import batch_jaxpr
 from funcdl.transforms.explain import logged
 from funcdl.transforms.jvp import jvp_jaxpr
 from funcdl.transforms.partial_eval import PartialEvalTrace, known_args, partial_eval_jaxpr
+from funcdl.transforms.programs import program_types, run_program
 from funcdl.transforms.transpose import transpose_jaxpr
 from funcdl.transforms.weak_cache import cached_on_first
 
@@ -73,12 +72,6 @@ def delete_donated(args: Sequence[Array], donated: Sequence[bool]) -> None:
     for x, flag in zip(args, donated, strict=True):
         if flag:
             x.delete()
-
-
-def _shape(
-    *avals: ShapedArray, jaxpr: ClosedJaxpr, name: str, donated: tuple[bool, ...]
-) -> list[ShapedArray]:
-    return jaxpr.out_avals
 
 
 def _jvp(
@@ -162,8 +155,8 @@ def _params(program: ClosedJaxpr, name: str) -> dict[str, Any]:
 
 
 jit_call.eval = _eval
-jit_call.impl = lambda *args, jaxpr, **params: run_reference(jaxpr, args)
-jit_call.shape = _shape
+jit_call.impl = run_program
+jit_call.shape = program_types
 jit_call.weak = own_weak
 jit_call.jvp = _jvp
 jit_call.partial_eval = _partial_eval

@@ -6,16 +6,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcdl.core import tree
-from funcdl.core.avals import ShapedArray
-from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
+from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.primitive import Primitive, own_weak
-from funcdl.core.reference import run_reference
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
 from funcdl.errors import NotDifferentiableError, ShapeError, TreeError
 from funcdl.ops.shape import instantiate
 from funcdl.transforms.arguments import as_arrays, describe_trees, function_name
 from funcdl.transforms.batching import batch_jaxpr, place_batch
-from funcdl.transforms.programs import trace_body, widen
+from funcdl.transforms.programs import (
+    eval_program,
+    program_types,
+    run_program,
+    trace_body,
+    widen,
+)
 
 linear_call_primitive = Primitive("linear_call", multiple_results=True)
 
@@ -74,10 +78,6 @@ def linear_call(
         num_residuals=len(types) + len(residuals),
     )
     return out_tree.unflatten(outs)
-
-
-def _shape(*avals: ShapedArray, jaxpr: ClosedJaxpr, **_: Any) -> list[ShapedArray]:
-    return jaxpr.out_avals
 
 
 def _jvp(
@@ -142,9 +142,9 @@ def _batch(
     return outs, [0] * len(outs)
 
 
-linear_call_primitive.impl = lambda *args, jaxpr, **_: run_reference(jaxpr, args)
-linear_call_primitive.eval = lambda *args, jaxpr, **_: eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, args)
-linear_call_primitive.shape = _shape
+linear_call_primitive.impl = run_program
+linear_call_primitive.eval = eval_program
+linear_call_primitive.shape = program_types
 linear_call_primitive.weak = own_weak
 linear_call_primitive.jvp = _jvp
 linear_call_primitive.transpose = _transpose

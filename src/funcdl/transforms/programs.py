@@ -1,4 +1,4 @@
-"""Programs as values: tracing the functions that primitives hold, and pruning what is unused."""
+"""Programs as values: tracing the functions that primitives hold, running and pruning them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from funcdl.core.avals import ShapedArray
 from funcdl.core.axes import axes_in_scope
 from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
 from funcdl.core.pruning import pruned
+from funcdl.core.reference import run_reference
 from funcdl.core.staging import hoist_consts, trace_to_jaxpr
 from funcdl.transforms.arguments import check_function, flatten_output, function_name
 from funcdl.transforms.weak_cache import cached_on_first
@@ -63,6 +64,21 @@ def _traced_by(owner: Any) -> _Traced:
         return _traced.setdefault(owner, {})
     except TypeError:  # an object that cannot be hashed or weakly referenced
         return {}
+
+
+def program_types(*avals: ShapedArray, jaxpr: ClosedJaxpr, **_: Any) -> list[ShapedArray]:
+    """The `shape` of a primitive that calls the program `jaxpr`."""
+    return jaxpr.out_avals
+
+
+def run_program(*args: Any, jaxpr: ClosedJaxpr, **_: Any) -> list[Any]:
+    """The `impl` of such a primitive: on NumPy arrays."""
+    return run_reference(jaxpr, args)
+
+
+def eval_program(*args: Any, jaxpr: ClosedJaxpr, **_: Any) -> list[Any]:
+    """The `eval` of such a primitive: each equation by itself."""
+    return eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, args)
 
 
 def without_unused(program: ClosedJaxpr) -> ClosedJaxpr:
