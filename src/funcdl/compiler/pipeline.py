@@ -25,7 +25,7 @@ from funcdl.compiler.program import (
 )
 from funcdl.compiler.rewrite.simplify import Compose, simplify
 from funcdl.compiler.rewrite.split_reductions import split_reductions
-from funcdl.compiler.steps import HostStep, Step
+from funcdl.compiler.steps import HostStep, Step, kernels_of
 from funcdl.config import config
 from funcdl.core.checker import check_jaxpr
 from funcdl.core.jaxpr import ClosedJaxpr
@@ -86,7 +86,7 @@ class Pipeline:
             "simplified",
             lambda: self._divide(simplify(self.closed, self._composed)),
             str,
-            self._check_simplified,
+            _check_simplified,
         )
 
     @computed_once
@@ -112,7 +112,7 @@ class Pipeline:
                 join=self._join,
             ),
             self._format_steps,
-            self._check_steps,
+            _check_steps,
         )
 
     @computed_once
@@ -188,32 +188,15 @@ class Pipeline:
         self._dumped += 1
         path.write_text(f"pass {stage}  {seconds * 1e3:.2f} ms\n\n{text}\n")
 
-    def _check_simplified(self, closed: ClosedJaxpr) -> None:
-        check_jaxpr(closed.jaxpr, "the simplified program")
-
-    def _check_steps(self, steps: list[Step]) -> None:
-        for step in steps:
-            if isinstance(step, LoopStep):
-                for lowered in step.begin:
-                    check(lowered.kernel)
-                for body in step.bodies:
-                    for kernel, _ in all_kernels(body.program):
-                        check(kernel)
-            elif not isinstance(step, HostStep):
-                for lowered in step:
-                    check(lowered.kernel)
-
     def _format_steps(self, steps: list[Step]) -> str:
         parts = []
         for step in steps:
+            parts += [format_kernel(lowered.kernel) for lowered in kernels_of(step)]
             if isinstance(step, HostStep):
                 parts.append(f"host {format_eqn(step.eqn, self.grouping.names)}\n")
             elif isinstance(step, LoopStep):
-                parts += [format_kernel(lowered.kernel) for lowered in step.begin]
                 parts.append(f"loop {step.eqn.primitive.name}\n")
                 parts += [format_program(body.program) for body in step.bodies]
-            else:
-                parts += [format_kernel(lowered.kernel) for lowered in step]
         return "\n".join(parts)
 
     def _format_memory(self) -> str:
@@ -226,6 +209,19 @@ class Pipeline:
 def native_segments(program: Program) -> list[KernelProgram]:
     """The parts of a program that run natively."""
     return [segment for segment in program.segments if isinstance(segment, KernelProgram)]
+
+
+def _check_simplified(closed: ClosedJaxpr) -> None:
+    check_jaxpr(closed.jaxpr, "the simplified program")
+
+
+def _check_steps(steps: list[Step]) -> None:
+    for step in steps:
+        for lowered in kernels_of(step):
+            check(lowered.kernel)
+        for body in step.bodies if isinstance(step, LoopStep) else ():
+            for kernel, _ in all_kernels(body.program):
+                check(kernel)
 
 
 def _check_program(program: Program) -> None:

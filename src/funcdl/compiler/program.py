@@ -22,7 +22,7 @@ from funcdl.compiler.lower import LoweredKernel, describe_kernel, is_empty, lowe
 from funcdl.compiler.memory import ArenaPlan, Lifetime, plan_arena
 from funcdl.compiler.rewrite.split_reductions import split_reductions
 from funcdl.compiler.sources import Sources, main_equation
-from funcdl.compiler.steps import HostStep, Step, step_uses
+from funcdl.compiler.steps import HostStep, Step, kernels_of, step_uses
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn, Var
 from funcdl.core.source import SourceLine
@@ -211,12 +211,9 @@ def _sources(steps: Sequence[Step]) -> Sources:
     """The user's lines of all kernels, those in the bodies of loops included."""
     found: dict[str, SourceLine] = {}
     for step in steps:
-        if isinstance(step, LoopStep):
-            for body in step.bodies:
-                found |= body.sources
-            found |= {k.kernel.name: k.source for k in step.begin if k.source is not None}
-        elif not isinstance(step, HostStep):
-            found |= {k.kernel.name: k.source for k in step if k.source is not None}
+        for body in step.bodies if isinstance(step, LoopStep) else ():
+            found |= body.sources
+        found |= {k.kernel.name: k.source for k in kernels_of(step) if k.source is not None}
     return found
 
 
@@ -258,7 +255,7 @@ def _segments(
             finish()
             segments.append(step)
             continue
-        for lowered in step.begin if isinstance(step, LoopStep) else step:
+        for lowered in kernels_of(step):
             kernel = mark_aliases(lowered, takers)
             # Not the kernel itself, since constants such as 0.0 and -0.0 compare equal.
             key = format_kernel(canonical_kernel(kernel))

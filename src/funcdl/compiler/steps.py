@@ -21,6 +21,13 @@ Step = Sequence[LoweredKernel] | HostStep | LoopStep
 """The kernels of a fusion group, or what is no kernel."""
 
 
+def kernels_of(step: Step) -> Sequence[LoweredKernel]:
+    """The kernels that a step itself runs: none for the host's, for a loop those before it."""
+    if isinstance(step, HostStep):
+        return ()
+    return step.begin if isinstance(step, LoopStep) else step
+
+
 def step_uses(step: Step) -> list[tuple[Var, bool]]:
     """The variables that a step touches, and whether it writes them."""
     if isinstance(step, HostStep):
