@@ -152,11 +152,17 @@ def _ratio(x: Any, y: Any) -> Any:
     return fnp.where(none, 0, x / fnp.where(none, 1, y))
 
 
-def _cg(matvec: Operator, b: Any, start: Any, limit: Any, maxiter: int, m: Operator) -> Any:
-    def unfinished(s: Any) -> Any:
+def _unfinished(limit: Any, maxiter: int) -> Callable[[Any], Any]:
+    """Whether to take another step, from what steps carry."""
+
+    def condition(s: Any) -> Any:
         _, residual, _, _, count = s
         return (_dot(residual, residual) > limit) & (count < maxiter)
 
+    return condition
+
+
+def _cg(matvec: Operator, b: Any, start: Any, limit: Any, maxiter: int, m: Operator) -> Any:
     def step(s: Any) -> Any:
         x, residual, direction, size, count = s
         image = matvec(direction)
@@ -170,15 +176,11 @@ def _cg(matvec: Operator, b: Any, start: Any, limit: Any, maxiter: int, m: Opera
     residual = _moved(b, -1, matvec(start))
     better = m(residual)
     size = _dot(residual, better)
-    found = lax.while_loop(unfinished, step, (start, residual, better, size, 0))
-    return found[0]
+    begin = start, residual, better, size, 0
+    return lax.while_loop(_unfinished(limit, maxiter), step, begin)[0]
 
 
 def _bicgstab(matvec: Operator, b: Any, start: Any, limit: Any, maxiter: int, m: Operator) -> Any:
-    def unfinished(s: Any) -> Any:
-        _, residual, _, _, count = s
-        return (_dot(residual, residual) > limit) & (count < maxiter)
-
     residual = _moved(b, -1, matvec(start))
     shadow = residual
 
@@ -199,4 +201,5 @@ def _bicgstab(matvec: Operator, b: Any, start: Any, limit: Any, maxiter: int, m:
         return x, residual, direction, new, count + 1
 
     size = _full_dot(shadow, residual)
-    return lax.while_loop(unfinished, step, (start, residual, residual, size, 0))[0]
+    begin = start, residual, residual, size, 0
+    return lax.while_loop(_unfinished(limit, maxiter), step, begin)[0]
