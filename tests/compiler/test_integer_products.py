@@ -48,6 +48,24 @@ def test_bytes_are_added_up_in_wider_numbers(dtype: Any, wide: Any) -> None:
     np.testing.assert_array_equal(np.asarray(product(a, b)), expected.astype(wide))
 
 
+def test_products_of_bytes_with_a_scale_of_their_own() -> None:
+    """Quantised layers keep the sums, and scale them: rows of both are fetched ahead."""
+    rng = np.random.default_rng(4)
+    a, b = integers(rng, np.int8, 128, 256), integers(rng, np.int8, 256, 128)
+    scale = rng.uniform(size=128).astype(np.float32)
+
+    @fd.jit
+    def layer(a: Any, b: Any, scale: Any) -> Any:
+        sums = lax.dot_general(a, b, NUMBERS, preferred_element_type=np.int32)
+        return sums, sums.astype(np.float32) * scale
+
+    assert "fd_gemm_ahead_i32" in layer.lower(a, b, scale).as_text("c")
+    expected = a.astype(np.int32) @ b.astype(np.int32)
+    sums, scaled = layer(a, b, scale)
+    np.testing.assert_array_equal(np.asarray(sums), expected)
+    np.testing.assert_array_equal(np.asarray(scaled), expected.astype(np.float32) * scale)
+
+
 # Shapes of images and kernels, and groups: every form of convolutions in C.
 CONVOLUTIONS = {
     "plain": ((2, 9, 8, 5), (3, 3, 5, 20), 1),

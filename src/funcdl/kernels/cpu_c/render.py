@@ -44,7 +44,9 @@ _HEADERS = (
 )
 # Headers that only units with a call of their functions include, by the beginning of the names.
 _ON_DEMAND = {
-    "fd_gemm_int.h": ("fd_gemm_i", "fd_gemm_u"),
+    "fd_gemm_int.h": tuple(
+        f"fd_{name}_{kind}" for name in ("gemm", "gemm_ahead", "dots") for kind in "iu"
+    ),
     "fd_conv.h": ("fd_conv_",),
     "fd_conv_int.h": tuple(
         f"fd_conv_{name}_{kind}"
