@@ -19,7 +19,6 @@ from funcdl.test_util import check_grads
 BACKENDS = ["reference", *(["cpu"] if find_compiler() else [])]
 RNG = np.random.default_rng(0)
 A = fnp.asarray(RNG.uniform(-1, 1, (3, 3)) + 3 * np.eye(3))
-SYMMETRIC = A @ A.T
 B = fnp.asarray(RNG.uniform(-1, 1, 3))
 
 
