@@ -107,7 +107,7 @@ FAR_ROWS = 64
 
 
 def schedule_cpu(kernel: Kernel) -> Schedule:
-    """The schedule that the C renderer is given when no autotuner has spoken."""
+    """The schedule that the C renderer is given."""
     if any(isinstance(i, AtomicUpdate) for i in kernel.body):
         return _schedule_updates(kernel)
     for instruction in kernel.body:
