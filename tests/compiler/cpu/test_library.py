@@ -192,10 +192,12 @@ def test_name_must_be_one_in_c(name: str, tmp_path: Path) -> None:
         fd.jit(fnp.sin).lower(1.0).write_library(tmp_path, name)
 
 
-def test_reference_back_end_writes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fd.config, "backend", "reference")
+@pytest.mark.parametrize("backend", ["reference", "gpu"])
+def test_other_back_ends_write_none(backend: str, tmp_path: Path) -> None:
+    with fd.config.override(backend=backend):
+        lowered = fd.jit(fnp.sin).lower(1.0)
     with pytest.raises(ArgumentError, match="backend = 'cpu'"):
-        fd.jit(fnp.sin).lower(1.0).write_library(tmp_path)
+        lowered.write_library(tmp_path)
 
 
 def test_traced_values_cannot_be_held(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ EXTRA =
 ifeq ($(origin CC),default)
 CC = gcc
 endif
-LD = ld
 OBJCOPY = objcopy
 ifeq ($(filter FLAGS_$(ISA),$(.VARIABLES)),)
 $(error ISA=$(ISA) is none of those that are listed in the Makefile)
@@ -59,13 +58,13 @@ lib@name@.so: $(OBJECTS)
 	  $(OPENMP) $(OBJECTS) -lm -pthread -o $@
 
 lib@name@.a: $(OBJECTS)
-	$(LD) -r $(OBJECTS) -o @name@_all.o
+	$(CC) -nostdlib -r $(OBJECTS) -o @name@_all.o
 	$(OBJCOPY) $(addprefix --keep-global-symbol=,$(PUBLIC)) @name@_all.o
 	rm -f $@
 	$(AR) rcs $@ @name@_all.o
 
 @name@_main: @name@_main.c @name@.h lib@name@.a
-	$(CC) -std=gnu11 -O2 $(EXTRA) $< lib@name@.a -lm -pthread -o $@
+	$(CC) -std=gnu11 -O2 $(EXTRA) $< lib@name@.a -Wl,--as-needed $(OPENMP) -lm -pthread -o $@
 
 clean:
 	rm -f $(OBJECTS) @name@_all.o lib@name@.so lib@name@.so.exports lib@name@.a @name@_main

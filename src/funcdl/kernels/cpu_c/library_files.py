@@ -86,7 +86,7 @@ def _npy(value: NDArray) -> tuple[bytes, int]:
         value = value.view(np.uint16)
     file = io.BytesIO()
     np.save(file, np.ascontiguousarray(value).reshape(value.shape), allow_pickle=False)
-    return file.getvalue(), len(file.getvalue()) - value.nbytes
+    return file.getvalue(), file.tell() - value.nbytes
 
 
 def _assembly(library: Library, offsets: dict[str, int]) -> str:

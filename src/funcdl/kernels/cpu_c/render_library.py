@@ -22,7 +22,7 @@ _HEADER_TOP = """\
 /* {name}, written by funcdl.
  *
  * `make` builds lib{name}.so, lib{name}.a and {name}_main, an example. Whoever links the static
- * library adds -lm -pthread.
+ * library adds -lm -pthread, and -fopenmp where clang has built it.
  *
  * Arrays are dense, the last axis varies fastest, and begin at a multiple of their element's size.
  * Results overlap neither arguments nor each other, but where a comment below says so. An argument
