@@ -100,7 +100,7 @@ def quantile(
       ShapeError: the weights do not fit.
     """
     _refuse("quantile", out, overwrite_input)
-    return _quantile("quantile", a, q, 1, axis, method, keepdims, weights, False)
+    return _quantile("quantile", a, q, axis, method, keepdims, weights)
 
 
 def nanquantile(
@@ -119,7 +119,7 @@ def nanquantile(
     Arguments, shape, dtype and errors are the same. See `numpy.nanquantile`.
     """
     _refuse("nanquantile", out, overwrite_input)
-    return _quantile("nanquantile", a, q, 1, axis, method, keepdims, weights, True)
+    return _quantile("nanquantile", a, q, axis, method, keepdims, weights, skip_nan=True)
 
 
 def percentile(
@@ -138,7 +138,7 @@ def percentile(
     Arguments, shape, dtype and errors are the same.
     """
     _refuse("percentile", out, overwrite_input)
-    return _quantile("percentile", a, q, 100, axis, method, keepdims, weights, False)
+    return _quantile("percentile", a, q, axis, method, keepdims, weights, whole=100)
 
 
 def nanpercentile(
@@ -157,7 +157,9 @@ def nanpercentile(
     Arguments, shape, dtype and errors are the same.
     """
     _refuse("nanpercentile", out, overwrite_input)
-    return _quantile("nanpercentile", a, q, 100, axis, method, keepdims, weights, True)
+    return _quantile(
+        "nanpercentile", a, q, axis, method, keepdims, weights, whole=100, skip_nan=True
+    )
 
 
 def median(
@@ -174,7 +176,7 @@ def median(
     A float array, without the axis. `overwrite_input` must be false. See `numpy.median`.
     """
     _refuse("median", out, overwrite_input)
-    return _quantile("median", a, 0.5, 1, axis, "midpoint", keepdims, None, False)
+    return _quantile("median", a, 0.5, axis, "midpoint", keepdims)
 
 
 def nanmedian(
@@ -189,7 +191,7 @@ def nanmedian(
     Arguments, shape, dtype and errors are the same. See `numpy.nanmedian`.
     """
     _refuse("nanmedian", out, overwrite_input)
-    return _quantile("nanmedian", a, 0.5, 1, axis, "midpoint", keepdims, None, True)
+    return _quantile("nanmedian", a, 0.5, axis, "midpoint", keepdims, skip_nan=True)
 
 
 def _refuse(name: str, out: Any, overwrite_input: bool) -> None:
@@ -203,12 +205,13 @@ def _quantile(
     name: str,
     a: ArrayLike,
     q: ArrayLike,
-    whole: int,
     axis: Axis,
     method: str,
     keepdims: bool,
-    weights: ArrayLike | None,
-    skip_nan: bool,
+    weights: ArrayLike | None = None,
+    *,
+    whole: int = 1,
+    skip_nan: bool = False,
 ) -> Any:
     if method not in _PLACES:
         raise ArgumentError(

@@ -92,7 +92,15 @@ def unique(
       ConcretizationError: the array is traced, and there is no `size`.
     """
     return _unique(
-        "unique", ar, return_index, return_inverse, return_counts, axis, equal_nan, size, fill_value
+        "unique",
+        ar,
+        size,
+        fill_value,
+        index=return_index,
+        inverse=return_inverse,
+        counts=return_counts,
+        axis=axis,
+        equal_nan=equal_nan,
     )
 
 
@@ -104,7 +112,7 @@ def unique_all(
     Arguments, shapes and errors are those of `unique`. See `jax.numpy.unique_all`.
     """
     return UniqueAllResult(
-        *_unique("unique_all", x, True, True, True, None, False, size, fill_value)
+        *_unique("unique_all", x, size, fill_value, index=True, inverse=True, counts=True)
     )
 
 
@@ -115,9 +123,7 @@ def unique_counts(
 
     Arguments, shapes and errors are those of `unique`.
     """
-    return UniqueCountsResult(
-        *_unique("unique_counts", x, False, False, True, None, False, size, fill_value)
-    )
+    return UniqueCountsResult(*_unique("unique_counts", x, size, fill_value, counts=True))
 
 
 def unique_inverse(
@@ -127,9 +133,7 @@ def unique_inverse(
 
     Arguments, shapes and errors are those of `unique`.
     """
-    return UniqueInverseResult(
-        *_unique("unique_inverse", x, False, True, False, None, False, size, fill_value)
-    )
+    return UniqueInverseResult(*_unique("unique_inverse", x, size, fill_value, inverse=True))
 
 
 def unique_values(
@@ -139,19 +143,20 @@ def unique_values(
 
     Arguments, shapes and errors are those of `unique`.
     """
-    return _unique("unique_values", x, False, False, False, None, False, size, fill_value)
+    return _unique("unique_values", x, size, fill_value)
 
 
 def _unique(
     name: str,
     ar: ArrayLike,
-    return_index: bool,
-    return_inverse: bool,
-    return_counts: bool,
-    axis: int | None,
-    equal_nan: bool,
     size: int | None,
     fill_value: ArrayLike | None,
+    *,
+    index: bool = False,
+    inverse: bool = False,
+    counts: bool = False,
+    axis: int | None = None,
+    equal_nan: bool = False,
 ) -> Any:
     ar = array(name, ar)
     axis = None if axis is None else normalize_axis(name, axis, ar.aval.ndim)
@@ -170,18 +175,16 @@ def _unique(
     places, valid = places_of(name, first, size)
     values = choose_by_mask(name, ordered, first, size, fill_value)
     results = [values if axis is None else moveaxis(values, 0, axis)]
-    if return_index:
+    if index:
         found = order[places]
-        results.append(
-            found
-            if valid is None
-            else select_n(valid, broadcast_to(found[:1], found.aval.shape), found)
-        )
-    if return_inverse:
+        if valid is not None:
+            found = select_n(valid, broadcast_to(found[:1], found.aval.shape), found)
+        results.append(found)
+    if inverse:
         ranks = cumsum(first, dtype=kind) - 1
-        inverse = full((count,), 0, kind).at[order].set(ranks)
-        results.append(reshape(inverse, ar.aval.shape) if axis is None else inverse)
-    if return_counts:
+        which = full((count,), 0, kind).at[order].set(ranks)
+        results.append(reshape(which, ar.aval.shape) if axis is None else which)
+    if counts:
         if valid is not None:
             places = select_n(valid, full_like(places, count), places)
         ends = concatenate([places[1:], full((min(1, places.aval.size),), count, kind)])
@@ -270,7 +273,7 @@ def union1d(
       ConcretizationError: an operand is traced, and there is no `size`.
     """
     both = _flat_pair("union1d", ar1, ar2)
-    return _unique("union1d", concatenate(both), False, False, False, None, True, size, fill_value)
+    return _unique("union1d", concatenate(both), size, fill_value, equal_nan=True)
 
 
 def intersect1d(
