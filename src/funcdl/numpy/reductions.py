@@ -11,6 +11,7 @@ import numpy as np
 from funcdl.core import dtypes
 from funcdl.core.array import Array
 from funcdl.core.primitive import Primitive
+from funcdl.core.records import record
 from funcdl.errors import ArgumentError
 from funcdl.numpy.arithmetic import maximum, minimum
 from funcdl.numpy.creation import DTypeLike, canonical
@@ -146,10 +147,7 @@ def sum(
     Raises:
       ArgumentError: there is no such axis, or `out` is given.
     """
-    return _accumulate(
-        "sum", reduction.reduce_sum, add, 0, a, axis, dtype, out, keepdims, initial, where,
-        promote_integers,
-    )  # fmt: skip
+    return _accumulate(_SUM, a, axis, dtype, out, keepdims, initial, where, promote_integers)
 
 
 def prod(
@@ -166,17 +164,25 @@ def prod(
 
     Shape, dtype and errors are those of `sum`, too.
     """
-    return _accumulate(
-        "prod", reduction.reduce_prod, mul, 1, a, axis, dtype, out, keepdims, initial, where,
-        promote_integers,
-    )  # fmt: skip
+    return _accumulate(_PRODUCT, a, axis, dtype, out, keepdims, initial, where, promote_integers)
+
+
+@record
+class _Kind:
+    """What a sum or product is made of: its primitive, that of two numbers, and that of none."""
+
+    name: str
+    primitive: Primitive
+    combine: Primitive
+    identity: int
+
+
+_SUM = _Kind("sum", reduction.reduce_sum, add, 0)
+_PRODUCT = _Kind("prod", reduction.reduce_prod, mul, 1)
 
 
 def _accumulate(
-    name: str,
-    primitive: Primitive,
-    combine: Primitive,
-    identity: int,
+    kind: _Kind,
     a: ArrayLike,
     axis: Axis,
     dtype: DTypeLike,
@@ -186,17 +192,19 @@ def _accumulate(
     where: ArrayLike | None,
     promote_integers: bool,
 ) -> Any:
-    refuse_out(name, out)
-    a = array(name, a)
+    refuse_out(kind.name, out)
+    a = array(kind.name, a)
     target = sum_dtype(a.aval.dtype, dtype, promote_integers)
     if dtypes.is_bool(target):
         # As NumPy: the sum of bools in bool is whether any is true, the product whether all are.
-        return (any if name == "sum" else all)(a, axis, keepdims=keepdims, where=where)
-    result = _reduce(name, primitive, convert(a, target), axis, keepdims, where, identity)
+        return (any if kind is _SUM else all)(a, axis, keepdims=keepdims, where=where)
+    result = _reduce(
+        kind.name, kind.primitive, convert(a, target), axis, keepdims, where, kind.identity
+    )
     if initial is None:
         return result
-    first = convert(array(name, initial), target)
-    return combine(result, broadcast_to(first, result.aval.shape))
+    first = convert(array(kind.name, initial), target)
+    return kind.combine(result, broadcast_to(first, result.aval.shape))
 
 
 def max(
