@@ -92,7 +92,6 @@ def dot_product_attention(
     batch, length, heads, size = query.shape
     positions = key.shape[1]
     grid = (batch, heads, length, positions)
-    wide = query.dtype if query.dtype.itemsize > 4 else np.dtype(np.float32)
     lengths = [
         _lengths(name, given, batch)
         for name, given in (
@@ -107,7 +106,7 @@ def dot_product_attention(
         scale = 1 / math.sqrt(max(size, 1))
     if _is_long(query.shape, key.shape) and isinstance(scale, int | float):
         given = {
-            "bias": None if bias is None else _over_pairs("bias", bias, grid).astype(wide),
+            "bias": None if bias is None else _over_pairs("bias", bias, grid).astype(_wide(query)),
             "mask": None if mask is None else _over_pairs("mask", mask, grid),
             "query_lengths": lengths[0],
             "key_lengths": lengths[1],
@@ -117,8 +116,7 @@ def dot_product_attention(
     else:
         drop = None if drops is None else partial(dropout, drops, rate)
         out, residual = _whole(
-            *(query, key, value, bias, mask, scale, is_causal, window, lengths, wide, drop),
-            return_residual,
+            query, key, value, bias, mask, scale, is_causal, window, lengths, drop, return_residual
         )
     if lengths[0] is not None:
         counts = fnp.arange(length) < lengths[0][:, None]
@@ -173,7 +171,6 @@ def _whole(
     is_causal: bool,
     window: tuple[int, int] | None,
     lengths: Sequence[Any],
-    wide: np.dtype[Any],
     drop: Callable[[Sequence[int]], Callable[[Any], Any]] | None,
     return_residual: bool,
 ) -> tuple[Any, Any]:
@@ -181,6 +178,7 @@ def _whole(
     batch, length, heads, size = query.shape
     positions, groups = key.shape[1:3]
     grid = (batch, heads, length, positions)
+    wide = _wide(query)
     grouped = query.reshape((batch, length, groups, heads // groups, size))
     logits = fnp.einsum("btkgh,bskh->bkgts", grouped, key, preferred_element_type=wide)
     logits = logits * scale
@@ -203,6 +201,11 @@ def _whole(
     out = out.astype(query.dtype).reshape(query.shape)
     residual = logsumexp(lax.stop_gradient(logits), axis=-1) if return_residual else None
     return out, residual
+
+
+def _wide(query: Any) -> np.dtype[Any]:
+    """The dtype of logits and sums."""
+    return query.dtype if query.dtype.itemsize > 4 else np.dtype(np.float32)
 
 
 def _operands(*given: Any) -> list[Any]:
