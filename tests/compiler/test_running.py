@@ -192,3 +192,42 @@ def test_results_have_the_same_bits_for_any_number_of_threads() -> None:
             with config.override(num_threads=threads):
                 found.append([np.asarray(y).tobytes() for y in f(x)])
     assert found[0] == found[1]
+
+
+def rows_with_ties(dtype: np.dtype[Any], length: int) -> Array:
+    """Random rows of few values, rows in order and reversed, and rows of ends of the range."""
+    rng = np.random.default_rng(length)
+    drawn = rng.integers(0, 9, (2, length))
+    rising = np.sort(rng.integers(0, 120, length))
+    x = np.stack([*drawn, rising, rising[::-1], np.full(length, 7)]).astype(dtype)
+    if dtype.kind == "b":
+        return x
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        ends = np.array([info.min, info.max], dtype)
+    else:
+        ends = np.array([np.nan, -np.inf, -0.0, 0.0, np.inf, -np.nan], dtype)
+    mostly_least = np.where(rng.random(length) < 0.02, ends[-1], ends[0 if len(ends) == 2 else 1])
+    return np.concatenate([x, rng.choice(ends, (2, length)), mostly_least[None].astype(dtype)])
+
+
+# Rows that are searched for each position, that are sorted in pieces, and as a whole.
+FIRST = [(1, 1), (8, 2), (8, 8), (100, 5), (70, 64), (545, 3), (3000, 40), (1500, 65)]
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", ["b1", "i1", "u2", "i4", "u8", "f2", "f4", "f8"])
+def test_the_largest_come_first_of_rows_and_columns(dtype: str) -> None:
+    def largest(*xs: Any) -> Any:
+        both = zip(xs, FIRST, strict=True)
+        return [(lax.top_k(x, k), lax.top_k(x.T, k, axis=0)) for x, (_, k) in both]
+
+    xs = [rows_with_ties(np.dtype(dtype), length) for length, _ in FIRST]
+    with fd.config.override(x64="on"):
+        found = fd.tree.map(np.asarray, fd.jit(largest)(*xs))
+    for x, (length, k), ((values, places), turned) in zip(xs, FIRST, found, strict=True):
+        wide = x.astype(np.float64 if x.dtype.kind in "bf" else x.dtype)
+        wanted = length - 1 - np.flip(np.argsort(np.flip(wide, 1), 1, kind="stable"), 1)[:, :k]
+        np.testing.assert_array_equal(places, wanted)
+        np.testing.assert_array_equal(values, np.take_along_axis(x, wanted, 1))
+        np.testing.assert_array_equal(turned[1], wanted.T)

@@ -242,7 +242,7 @@ class _Lowering:
             case Ordering():
                 axis, _ = self._group.axes[eqn.params["dimension"]]
                 keys = [self.value(key, self._group.position) for key in eqn.invars]
-                return self.builder.order(keys, axis, eqn.params["descending"])
+                return self.builder.order(keys, axis, eqn.params["descending"], eqn.params["first"])
             case Contraction():
                 return self._contraction(eqn)
             case Correlation():

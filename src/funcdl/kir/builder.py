@@ -252,7 +252,9 @@ class KernelBuilder:
         key = ("running", op, arg, axis, reverse)
         return self._value(key, mask, lambda: Running(type_, op, arg, axis, reverse))
 
-    def order(self, keys: Sequence[int], axis: str, descending: bool = False) -> int:
+    def order(
+        self, keys: Sequence[int], axis: str, descending: bool = False, first: int = 0
+    ) -> int:
         """The positions along `axis` of a value's elements in their order (see `Order`)."""
         if self._axes[axis].extent == 1:
             return self.const(0, np.int32)
@@ -260,8 +262,8 @@ class KernelBuilder:
         for key in keys:
             mask |= self._masks[key]
         type_ = self._type(np.dtype(np.int32), mask)
-        found = ("order", tuple(keys), axis, descending)
-        return self._value(found, mask, lambda: Order(type_, tuple(keys), axis, descending))
+        found = ("order", tuple(keys), axis, descending, first)
+        return self._value(found, mask, lambda: Order(type_, tuple(keys), axis, descending, first))
 
     def dot(
         self, lhs: int, rhs: int, m: str, n: str, k: str, precision: DotPrecision = "ieee"

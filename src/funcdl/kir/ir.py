@@ -154,13 +154,15 @@ class Order:
 
     Ascending, by the first of `keys`, then the second; elements of equal keys stay in theirs. NaN
     is larger than all numbers, and zeros of both signs are equal. `descending` puts the largest
-    first.
+    first. Where `first` is not 0, only so many positions are asked for: those that come after them
+    may be any.
     """
 
     type: ValueType
     keys: tuple[int, ...]
     axis: str
     descending: bool = False
+    first: int = 0
 
 
 @record

@@ -281,11 +281,11 @@ def rebuild_instruction(
             return (
                 ids[arg] if new_axis is None else builder.running(op, ids[arg], new_axis, reverse)
             )
-        case Order(_, keys, axis, descending):
+        case Order(_, keys, axis, descending, first):
             new_axis = new_name(axis)
             if new_axis is None:
                 return builder.const(0, np.int32)
-            return builder.order([ids[key] for key in keys], new_axis, descending)
+            return builder.order([ids[key] for key in keys], new_axis, descending, first)
         case Dot(_, lhs, rhs, m, n, k, precision):
             new_m, new_n, new_k = map(new_name, (m, n, k))
             assert new_m is not None and new_n is not None and new_k is not None

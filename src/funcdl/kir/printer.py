@@ -89,8 +89,9 @@ def format_instruction(instruction: Instruction) -> str:
             return f"reduce {op} {','.join(axes)} %{arg}"
         case Running(_, op, arg, axis, reverse):
             return f"running {op} {axis} %{arg}" + (" reverse" if reverse else "")
-        case Order(_, keys, axis, descending):
-            return f"order {axis} {_ids(keys)}" + (" descending" if descending else "")
+        case Order(_, keys, axis, descending, first):
+            ends = " descending" * descending + f" first {first}" * (first > 0)
+            return f"order {axis} {_ids(keys)}{ends}"
         case Dot(_, lhs, rhs, m, n, k, precision):
             return f"dot {_ids((lhs, rhs))} m={m} n={n} k={k}{_precision(precision)}"
         case Conv(_, lhs, rhs, n, o, c, slides, precision):

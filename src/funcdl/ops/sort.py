@@ -137,16 +137,16 @@ def _sort_batch(
 
 
 # What the compiler writes both primitives with. No program is traced with it, so it has no rules,
-# and is not in the registry.
+# and is not in the registry. Where `first` is not 0, only the first so many positions are right.
 order = Primitive("order")
 
 
-def _order_impl(*keys: NDArray, dimension: int, descending: bool) -> NDArray:
+def _order_impl(*keys: NDArray, dimension: int, descending: bool, first: int = 0) -> NDArray:
     found = _reverse_order(keys, dimension) if descending else _order(keys, dimension)
     return found.astype(np.int32)
 
 
-order.shape = lambda *keys, dimension, descending: ShapedArray(keys[0].shape, np.dtype(np.int32))
+order.shape = lambda *keys, **params: ShapedArray(keys[0].shape, np.dtype(np.int32))
 order.impl = _order_impl
 order.weak = lambda weak, **params: False
 order.lower = Ordering()

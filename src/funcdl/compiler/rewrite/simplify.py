@@ -335,7 +335,7 @@ def _sort(simplifier: _Simplifier, eqn: Eqn) -> list[Atom] | None:
         return None
     if not eqn.invars[0].aval.size:
         return [_zeros(simplifier, eqn, i) for i in range(len(eqn.outvars))]
-    places = simplifier.emit(order, keys, eqn, dimension=axis, descending=False)
+    places = simplifier.emit(order, keys, eqn, dimension=axis, descending=False, first=0)
     return [_take(simplifier, eqn, x, places, axis) for x in eqn.invars]
 
 
@@ -346,8 +346,9 @@ def _top_k(simplifier: _Simplifier, eqn: Eqn) -> list[Atom] | None:
         return None
     if not eqn.outvars[0].aval.size:
         return [_zeros(simplifier, eqn, 0), _zeros(simplifier, eqn, 1)]
-    places = simplifier.emit(order, (x,), eqn, dimension=axis, descending=True)
     shape = eqn.outvars[0].aval.shape
+    wanted = {"dimension": axis, "descending": True, "first": shape[axis]}
+    places = simplifier.emit(order, (x,), eqn, **wanted)
     if shape != x.aval.shape:
         limits = {"start_indices": (0,) * len(shape), "limit_indices": shape, "strides": None}
         places = simplifier.emit(slice_, (places,), eqn, **limits)

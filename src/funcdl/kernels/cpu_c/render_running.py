@@ -31,6 +31,8 @@ from funcdl.kir.schedule import Schedule, Step
 KEEP_COST = 8
 # Arrays up to this size are on the stack, larger ones on the heap.
 STACK_BYTES = 16 * 1024
+# The most positions that are found without sorting whole rows; FD_SORT_FIRST in fd_sort.h.
+SORT_FIRST = 64
 
 
 def render_running(kernel: Kernel, schedule: Schedule, writer: Writer) -> None:
@@ -233,7 +235,8 @@ class _Rows(_Running):
         for id, running in self.running.items():
             yield running.type.dtype, f"run{id}", 1
             if isinstance(running, Order):
-                yield np.dtype(np.uint64), f"space{id}", 2
+                if not _takes_first(running):
+                    yield np.dtype(np.uint64), f"space{id}", 2
                 for number, key in enumerate(running.keys):
                     yield _key_dtype(self.kernel.value_type(key).dtype), f"key{id}_{number}", 1
 
@@ -281,6 +284,11 @@ class _Rows(_Running):
             self.writer.call(f"total{id} = {name}", [f"run{id}", count, f"total{id}"])
             return
         self.writer.call("fd_sort_start", [f"run{id}", count])
+        if _takes_first(running):
+            short = text.short_name(_key_dtype(self.kernel.value_type(running.keys[0]).dtype))
+            arguments = [f"key{id}_0", f"run{id}", count, str(running.first)]
+            self.writer.call(f"fd_sort_first_{short}", arguments)
+            return
         for number, key in reversed(list(enumerate(running.keys))):
             short = text.short_name(_key_dtype(self.kernel.value_type(key).dtype))
             arguments = [f"key{id}_{number}", f"run{id}", f"space{id}", count]
@@ -288,6 +296,11 @@ class _Rows(_Running):
 
     def _keeper(self, kept: Sequence[int]) -> Callable[[int], list[str]]:
         return lambda id: [f"keep{id}[{self.here}] = v{id};"] if id in kept else []
+
+
+def _takes_first(order: Order) -> bool:
+    """Whether the first positions are kept in a few vectors, in place of sorting whole rows."""
+    return 0 < order.first <= SORT_FIRST and len(order.keys) == 1
 
 
 def _key_dtype(dtype: np.dtype) -> np.dtype:

@@ -2,8 +2,8 @@
  *
  * fd_sort_key_<t> turns an element into an unsigned number in the same order: zeros of both signs
  * are equal, NaN comes last. fd_sort_by_<t> reorders positions by their keys, and leaves those of
- * equal keys as they were; so, of several keys, the last one is taken first. Every result is
- * determined by the keys alone. */
+ * equal keys as they were; so, of several keys, the last one is taken first. fd_sort_first_<t> finds
+ * the positions of a few smallest keys. Every result is determined by the keys alone. */
 #ifndef FD_SORT_H
 #define FD_SORT_H
 
@@ -95,5 +95,74 @@ static inline __attribute__((unused)) void fd_sort_by_u64(const uint64_t *key, i
     for (int64_t i = 0; i < n; ++i) order[i] = (int32_t)(uint32_t)sorted[i];
   }
 }
+
+/* fd_sort_first finds at most FD_SORT_FIRST positions, and sorts FD_SORT_ROOM at a time. */
+enum { FD_SORT_FIRST = 64, FD_SORT_ROOM = 512, FD_SORT_BLOCK = 32 };
+
+/* Whether to search a row once for each of its first positions. A search takes a few steps for each
+ * vector of 64 bytes and some 60 to find the least of a vector; to sort, about 25 for each key. */
+FD_INLINE int fd_sort_by_search(int64_t n, int64_t first, int64_t size) {
+  return first * (n * size / 8 + 60) <= n * 25;
+}
+
+/* The first positions in the order of keys.
+ *
+ * By search: the next one has the least key of those after the last in order. Otherwise by sorting
+ * the positions of keys less than the largest that may still be among the first, whenever there is
+ * no more room for such. Most blocks of a long row have none. */
+#define FD_SORT_FIRST_BY(t, T)                                                                    \
+  static inline __attribute__((unused)) void fd_sort_search_##t(const T *key, int32_t *order,     \
+                                                                int64_t n, int64_t first) {       \
+    T last = 0;                                                                                   \
+    int32_t at = -1;                                                                              \
+    for (int64_t j = 0; j < first; ++j) {                                                         \
+      T least = (T)-1;                                                                            \
+      _Pragma("omp simd reduction(min : least)") for (int32_t i = 0; i < (int32_t)n; ++i) {       \
+        const T own = (key[i] > last) | ((key[i] == last) & (i > at)) ? key[i] : (T)-1;           \
+        least = own < least ? own : least;                                                        \
+      }                                                                                           \
+      const int32_t after = least == last ? at : -1;                                              \
+      int32_t place = INT32_MAX;                                                                  \
+      _Pragma("omp simd reduction(min : place)") for (int32_t i = 0; i < (int32_t)n; ++i) {       \
+        const int32_t own = (key[i] == least) & (i > after) ? i : INT32_MAX;                      \
+        place = own < place ? own : place;                                                        \
+      }                                                                                           \
+      order[j] = at = place;                                                                      \
+      last = least;                                                                               \
+    }                                                                                             \
+  }                                                                                               \
+  static inline __attribute__((unused)) void fd_sort_first_##t(const T *key, int32_t *order,      \
+                                                               int64_t n, int64_t first) {        \
+    if (fd_sort_by_search(n, first, sizeof(T))) {                                                 \
+      fd_sort_search_##t(key, order, n, first);                                                   \
+      return;                                                                                     \
+    }                                                                                             \
+    uint64_t space[2 * FD_SORT_ROOM];                                                             \
+    int32_t place[FD_SORT_ROOM];                                                                  \
+    int64_t count = n < FD_SORT_ROOM ? n : FD_SORT_ROOM;                                          \
+    fd_sort_start(place, count);                                                                  \
+    fd_sort_by_##t(key, place, space, count);                                                     \
+    for (int64_t i = count; i < n;) {                                                             \
+      const T last = key[place[first - 1]];                                                       \
+      for (count = first; i < n && count <= FD_SORT_ROOM - FD_SORT_BLOCK;) {                      \
+        const int64_t end = i + FD_SORT_BLOCK < n ? i + FD_SORT_BLOCK : n;                        \
+        T some = 0;                                                                               \
+        _Pragma("omp simd reduction(| : some)") for (int64_t j = i; j < end; ++j) {               \
+          some |= key[j] < last;                                                                  \
+        }                                                                                         \
+        if (some) {                                                                               \
+          for (int64_t j = i; j < end; ++j) {                                                     \
+            place[count] = (int32_t)j;                                                            \
+            count += key[j] < last;                                                               \
+          }                                                                                       \
+        }                                                                                         \
+        i = end;                                                                                  \
+      }                                                                                           \
+      fd_sort_by_##t(key, place, space, count);                                                   \
+    }                                                                                             \
+    for (int64_t j = 0; j < first; ++j) order[j] = place[j];                                      \
+  }
+FD_SORT_FIRST_BY(u32, uint32_t)
+FD_SORT_FIRST_BY(u64, uint64_t)
 
 #endif
