@@ -45,6 +45,24 @@ def test_cholesky(x: NDArray) -> None:
     near(triangle, low)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c8", "c16"])
+@pytest.mark.parametrize("size", [64, 65, 131])
+def test_large_cholesky(size: int, dtype: str) -> None:
+    rng = np.random.default_rng(size)
+    x = rng.normal(size=(4, size, size)) + 1j * rng.normal(size=(4, size, size))
+    a = positive(x.real.astype(dtype) if dtype[0] == "f" else x.astype(dtype))
+    a[1] *= -1
+    a[2, 5, 3] = np.nan
+    rest = np.triu(np.full((size, size), 7), 1)  # is not read
+    (low,) = values(linalg.cholesky(np.tril(a) + rest.astype(dtype), symmetrize_input=False))
+    assert low.dtype == a.dtype
+    for i in (0, 3):
+        near(low[i] @ adjoint(low[i]), a[i])
+    assert np.isnan(low[1][np.tril_indices(size)]).all()
+    assert np.isnan(low[2][5:, 5]).all()
+    assert not np.triu(low, 1).any()
+
+
 @given(matrices(square=True), st.integers(0, 99))
 def test_cholesky_update(x: NDArray, seed: int) -> None:
     x = x.real.astype(np.float64)
