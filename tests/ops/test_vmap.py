@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import combinations, islice, product
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,10 @@ def all_in_axes(sample: Sample) -> Iterator[Axes]:
     step = max(1, math.prod(map(len, choices)) // MOST_COMBINATIONS)
     while step > 1 and any(math.gcd(step, len(choice)) > 1 for choice in choices):
         step += 1
-    for axes in islice(product(*choices), 0, None, step):
+    counts = tuple(map(len, choices))
+    for number in range(0, math.prod(counts), step):  # of millions, none is made in vain
+        places = np.unravel_index(number, counts)
+        axes = tuple(choice[place] for choice, place in zip(choices, places, strict=True))
         if any(axis is not None for axis in axes):
             yield axes
 
