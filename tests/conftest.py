@@ -56,6 +56,25 @@ def _missing(marker: str) -> str | None:
     return None if error == driver.CUresult.CUDA_SUCCESS else f"no GPU: {error.name}"
 
 
+@pytest.hookimpl(trylast=True)  # after -m has chosen
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what slower tests, chosen as well, look at again."""
+
+    def place(item: pytest.Item, name: str) -> tuple[Path, str]:
+        return item.path, name
+
+    chosen = {place(item, getattr(item, "originalname", item.name)) for item in items}
+    again = [
+        item
+        for item in items
+        if (marker := item.get_closest_marker("part_of"))
+        if place(item, marker.args[0]) in chosen
+    ]
+    if again:
+        config.hook.pytest_deselected(items=again)
+        items[:] = [item for item in items if item not in set(again)]
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in ("peers", "triton", "gpu"):
         if item.get_closest_marker(marker) and (reason := _missing(marker)):

@@ -64,6 +64,7 @@ def check(chunk: Chunk, **options: Any) -> None:
     assert found.unknown == []
 
 
+@pytest.mark.part_of("test_one_call_of_each_function_in_every_mode")
 @pytest.mark.parametrize("chunk", QUICK, ids=chunk_name)
 def test_one_call_of_each_function(chunk: Chunk) -> None:
     check(chunk)
@@ -72,14 +73,14 @@ def test_one_call_of_each_function(chunk: Chunk) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("chunk", FIRST, ids=chunk_name)
 def test_one_call_of_each_function_in_every_mode(chunk: Chunk) -> None:
-    check(chunk, aspects=engine.ALL, backends=("cpu",))
+    check(chunk, modes={"": engine.QUICK, "cpu": engine.ALL})
 
 
 @pytest.mark.slow
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("chunk", EVERY, ids=chunk_name)
 def test_every_call_in_every_mode(chunk: Chunk) -> None:
-    check(chunk, aspects=engine.ALL, backends=("", "cpu"))
+    check(chunk, modes={"": engine.ALL, "cpu": engine.ALL})
 
 
 @pytest.mark.slow
@@ -89,10 +90,7 @@ def test_every_call_in_every_mode(chunk: Chunk) -> None:
 def test_other_dtypes(chunk: Chunk, kind: str) -> None:
     table, calls = chunk
     typed = [call for call in calls if call.typed]
-    if kind == "f64":
-        check((table, typed), kind=kind, aspects=engine.ALL)
-    else:
-        check((table, typed), kind=kind, aspects=("value",))
+    check((table, typed), kind=kind, modes={"": engine.ALL if kind == "f64" else ("value",)})
 
 
 @pytest.mark.slow
@@ -101,7 +99,7 @@ def test_other_dtypes(chunk: Chunk, kind: str) -> None:
 @pytest.mark.parametrize("chunk", EVERY, ids=chunk_name)
 def test_other_sizes(chunk: Chunk, sizes: Any) -> None:
     table, calls = chunk
-    check((table, [call for call in calls if call.sized]), sizes=sizes, backends=("cpu",))
+    check((table, [call for call in calls if call.sized]), sizes=sizes, modes={"cpu": engine.QUICK})
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.namespace or "top")

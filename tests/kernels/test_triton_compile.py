@@ -37,6 +37,7 @@ def reports() -> dict[str, Any]:
     return triton_harness.run("compile", [*NAMES, *large_cases()])
 
 
+@pytest.mark.part_of("test_every_kernel_compiles")
 @pytest.mark.parametrize("name", QUICK)
 def test_one_kernel_of_each_form_compiles(name: str, quick: dict[str, Any]) -> None:
     check(quick, name)
