@@ -74,7 +74,7 @@ def running_sum(length: int, *, reverse: bool) -> Words:
     return call_table.program([scan, after])
 
 
-@pytest.mark.parametrize("length", [0, 1, 2, 3, 6])
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 5, 6, 9])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_scan(length: int, reverse: bool) -> None:
     xs = np.arange(1, length + 2) ** 2
@@ -87,7 +87,7 @@ def test_scan(length: int, reverse: bool) -> None:
     assert first[0] == 2 * last[0]  # the record after the loop
 
 
-@pytest.mark.parametrize("limit", [0, 1, 2, 5, 8])
+@pytest.mark.parametrize("limit", [0, 1, 2, 5, 8, 100])
 def test_while(limit: int) -> None:
     """Doubles a carried value until it reaches the limit."""
 

@@ -84,6 +84,37 @@ static void bind(void **slots, const int64_t *body, void **inner, int64_t step, 
   }
 }
 
+/* How a slot moves from one step to the next: to an even step, and to an odd one. */
+struct move {
+  int64_t slot;
+  uintptr_t bytes[2];
+};
+
+/* The moves of a body's slots between steps that are neither the first nor the last; their count. */
+static int64_t moves_of(void **slots, const int64_t *body, bool reverse, struct move *moves) {
+  const int64_t count = body[0], *words = body + 1;
+  int64_t found = 0;
+  for (int64_t i = 0; i < count; ++i, words += BINDING_WORDS) {
+    const int64_t *even = words + 7;
+    if (even[0] >= 0) {
+      const uintptr_t there = (uintptr_t)place(slots, even + 2) - (uintptr_t)place(slots, even);
+      moves[found++] = (struct move){i, {-there, there}};
+    } else if (words[0] != 0) {
+      const uintptr_t stride = (uintptr_t)(reverse ? -words[0] : words[0]);
+      moves[found++] = (struct move){i, {stride, stride}};
+    }
+  }
+  return found;
+}
+
+/* From the slots of the step before to those of this one. */
+static void advance(void **inner, const struct move *moves, int64_t count, int64_t step) {
+  for (int64_t i = 0; i < count; ++i) {
+    void **slot = inner + moves[i].slot;
+    *slot = (void *)((uintptr_t)*slot + moves[i].bytes[step & 1]);
+  }
+}
+
 /* Like what else runs functions, false where one has failed. */
 static bool run(void **slots, const int64_t *words, struct failure *failure);
 
@@ -98,10 +129,16 @@ static bool run_steps(void **slots, const int64_t *scan, const int64_t *share, i
   const int64_t *strides = share == NULL ? NULL : share + 1;
   const int64_t *calls = share == NULL ? body + 1 + count * BINDING_WORDS : strides + count;
   void *bound[count + 1], *inner[count + 1];
+  struct move moves[count + 1];
+  const int64_t moving = length > 3 ? moves_of(slots, body, scan[3], moves) : 0;
   for (int64_t step = 0; step < length; ++step) {
-    bind(slots, body, bound, step, scan[3] ? length - 1 - step : step, length);
-    for (int64_t i = 0; i < count; ++i)
-      inner[i] = share == NULL ? bound[i] : (char *)bound[i] + part * strides[i];
+    if (step > 1 && step < length - 1) {
+      advance(inner, moves, moving, step);
+    } else {
+      bind(slots, body, bound, step, scan[3] ? length - 1 - step : step, length);
+      for (int64_t i = 0; i < count; ++i)
+        inner[i] = share == NULL ? bound[i] : (char *)bound[i] + part * strides[i];
+    }
     if (!run(inner, calls, failure)) return false;
   }
   return true;
@@ -151,12 +188,21 @@ static bool run_while(void **slots, const int64_t *words, struct failure *failur
   const int64_t *condition = words + words[4], *body = words + words[5];
   const uint8_t *flag = (const uint8_t *)place(slots, words + 2);
   void *outer[condition[0] + 1], *inner[body[0] + 1];
+  struct move outer_moves[condition[0] + 1], inner_moves[body[0] + 1];
+  const int64_t outer_moving = moves_of(slots, condition, false, outer_moves);
+  const int64_t inner_moving = moves_of(slots, body, false, inner_moves);
   int64_t step = 0;
   for (;; ++step) {
-    bind(slots, condition, outer, step, step, -1);
+    if (step > 1)
+      advance(outer, outer_moves, outer_moving, step);
+    else
+      bind(slots, condition, outer, step, step, -1);
     if (!run_body(outer, condition, failure)) return false;
     if (!*flag) break;
-    bind(slots, body, inner, step, step, -1);
+    if (step > 1)
+      advance(inner, inner_moves, inner_moving, step);
+    else
+      bind(slots, body, inner, step, step, -1);
     if (!run_body(inner, body, failure)) return false;
   }
   copy_all(slots, words + words[step == 0 ? 6 : step % 2 == 1 ? 7 : 8]);
