@@ -32,7 +32,7 @@ from funcdl.transforms.batching import batch_jaxpr, place_batch
 from funcdl.transforms.jvp import jvp_jaxpr
 from funcdl.transforms.linear_call import linear_call
 from funcdl.transforms.partial_eval import PartialEvalTrace, partial_eval_jaxpr
-from funcdl.transforms.programs import trace_body, widen
+from funcdl.transforms.programs import trace_body, widen_all
 from funcdl.transforms.transpose import transpose_jaxpr
 from funcdl.transforms.weak_cache import cached_on_first
 
@@ -136,15 +136,11 @@ def _choose(
     avals = [x.aval for x in args]
     traced = [trace_body(f, in_tree, avals, what) for f in funs]
     _check_branches(what, funs, traced)
-    captured = [x for _, values, _ in traced for x in values]
-    types = tuple(x.aval for x in captured)
+    programs, captured, _ = zip(*traced, strict=True)
     # Every branch takes the captured values of all, so that they share one operand list.
-    branches = []
-    start = 0
-    for program, values, _ in traced:
-        branches.append(widen(program, start, len(values), types))
-        start += len(values)
-    outs = cond_primitive.bind(index, *captured, *args, branches=tuple(branches))
+    branches = widen_all(programs, [[x.aval for x in values] for values in captured])
+    everything = [x for values in captured for x in values]
+    outs = cond_primitive.bind(index, *everything, *args, branches=branches)
     return traced[0][2].unflatten(outs)
 
 
@@ -225,9 +221,7 @@ def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str
         _pad_residuals(part.known, part.residuals, number, residual_avals, num_known)
         for number, part in enumerate(parts)
     )
-    wide = tuple(
-        _take_residuals(part.unknown, number, residual_avals) for number, part in enumerate(parts)
-    )
+    wide = widen_all([part.unknown for part in parts], residual_avals)
     assert trace.parent is not None
     with current_trace(trace.parent):
         known_outs = cond_primitive.bind(index, *known_ops, branches=known)
@@ -267,23 +261,6 @@ def _pad_residuals(
         return [*outs[:num_known], *padded]
 
     jaxpr, consts = trace_to_jaxpr(run, known.in_avals)
-    return ClosedJaxpr(jaxpr, consts)
-
-
-@cached_on_first
-def _take_residuals(
-    program: ClosedJaxpr, number: int, residual_avals: tuple[tuple[ShapedArray, ...], ...]
-) -> ClosedJaxpr:
-    """The unknown part of a branch, given the residuals of all branches."""
-    start = sum(map(len, residual_avals[:number]))
-    count = len(residual_avals[number])
-    all_avals = [aval for avals in residual_avals for aval in avals]
-
-    def run(*xs: Any) -> list[Any]:
-        own = [*xs[start : start + count], *xs[len(all_avals) :]]
-        return eval_jaxpr(program.jaxpr, program.consts, own)
-
-    jaxpr, consts = trace_to_jaxpr(run, [*all_avals, *program.in_avals[count:]])
     return ClosedJaxpr(jaxpr, consts)
 
 

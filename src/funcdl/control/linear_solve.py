@@ -28,7 +28,7 @@ from funcdl.transforms.programs import (
     program_types,
     run_program,
     trace_body,
-    widen,
+    widen_all,
 )
 from funcdl.transforms.transpose import transpose_jaxpr
 from funcdl.transforms.weak_cache import cached_on_first
@@ -87,12 +87,9 @@ def custom_linear_solve(
     program, captured, solve_tree = trace(solve, matvec)
     if transpose_solve is None and symmetric:
         transpose_solve = solve
-    parts: list[tuple[ClosedJaxpr | None, list[Any]]] = [
-        (forward, forward_captured),
-        (program, captured),
-    ]
+    parts = [(forward, forward_captured), (program, captured)]
     if transpose_solve is None:
-        parts += [(None, []), (None, [])]
+        pass
     elif symmetric:
         back, back_captured, _ = trace(transpose_solve, matvec)
         parts += [(forward, forward_captured), (back, back_captured)]
@@ -109,12 +106,9 @@ def custom_linear_solve(
         back, back_captured, _ = trace(transpose_solve, apply)
         parts += [(vecmat, forward_captured), (back, back_captured)]
     everything = [x for _, values in parts for x in values]
-    aux = [x.aval for x in everything]
-    programs, start = [], 0
-    for part, values in parts:
-        wide = None if part is None else widen(part, start, len(values), tuple(aux))
-        programs.append(wide)
-        start += len(values)
+    own = [[x.aval for x in values] for _, values in parts]
+    programs: list[ClosedJaxpr | None] = [None] * 4
+    programs[: len(parts)] = widen_all([part for part, _ in parts], own)
     outs = linear_solve.bind(
         *everything,
         *leaves,

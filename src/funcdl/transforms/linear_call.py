@@ -18,7 +18,7 @@ from funcdl.transforms.programs import (
     program_types,
     run_program,
     trace_body,
-    widen,
+    widen_all,
 )
 
 linear_call_primitive = Primitive("linear_call", multiple_results=True)
@@ -67,15 +67,16 @@ def linear_call(
                 f"linear_call requires {name} to return a cotangent of type "
                 f"{wanted.to_tangent()} for a linear argument of type {wanted}, got {found}"
             )
-    types = tuple(x.aval for x in (*captured, *back_captured))
+    own = [[x.aval for x in captured], [x.aval for x in back_captured]]
+    forward, transposed = widen_all([program, back], own)
     outs = linear_call_primitive.bind(
         *captured,
         *back_captured,
         *residuals,
         *linear,
-        jaxpr=widen(program, 0, len(captured), types),
-        transposed=widen(back, len(captured), len(back_captured), types),
-        num_residuals=len(types) + len(residuals),
+        jaxpr=forward,
+        transposed=transposed,
+        num_residuals=len(captured) + len(back_captured) + len(residuals),
     )
     return out_tree.unflatten(outs)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 from funcdl.config import config
 from funcdl.core import tree
 from funcdl.core.avals import ShapedArray
 from funcdl.core.axes import axes_in_scope
-from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
+from funcdl.core.jaxpr import ClosedJaxpr, Var, eval_jaxpr
 from funcdl.core.pruning import pruned
 from funcdl.core.reference import run_reference
 from funcdl.core.staging import hoist_consts, trace_to_jaxpr
@@ -87,17 +88,28 @@ def without_unused(program: ClosedJaxpr) -> ClosedJaxpr:
 
 
 @cached_on_first
-def widen(
+def _widen(
     program: ClosedJaxpr, start: int, count: int, captured: tuple[ShapedArray, ...]
 ) -> ClosedJaxpr:
     """The program with all of some captured values as first inputs, of which the `count` from
     `start` on are its own: so that several programs can share one list of operands."""
     if count == len(captured):
         return program
+    jaxpr = program.jaxpr
+    before = map(Var, captured[:start])
+    after = map(Var, captured[start + count :])
+    invars = (*before, *jaxpr.invars[:count], *after, *jaxpr.invars[count:])
+    return ClosedJaxpr(jaxpr.replace(invars=invars, names=None), program.consts)
 
-    def run(*xs: Any) -> list[Any]:
-        own = [*xs[start : start + count], *xs[len(captured) :]]
-        return eval_jaxpr(program.jaxpr, program.consts, own)
 
-    jaxpr, consts = trace_to_jaxpr(run, [*captured, *program.in_avals[count:]])
-    return ClosedJaxpr(jaxpr, consts)
+def widen_all(
+    programs: Sequence[ClosedJaxpr], own: Sequence[Sequence[ShapedArray]]
+) -> tuple[ClosedJaxpr, ...]:
+    """The programs with the first inputs of all of them, of which each has some of its own."""
+    everything = tuple(aval for avals in own for aval in avals)
+    counts = [len(avals) for avals in own]
+    starts = [0, *accumulate(counts[:-1])]
+    return tuple(
+        _widen(program, start, count, everything)
+        for program, start, count in zip(programs, starts, counts, strict=True)
+    )

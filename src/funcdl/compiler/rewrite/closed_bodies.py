@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from funcdl.core.array import Array
-from funcdl.core.avals import ShapedArray
-from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Literal, Var
+from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Literal
+from funcdl.transforms.programs import widen_all
 
 
 def close_bodies(eqn: Eqn, const_of: Callable[[Array], Atom]) -> Eqn:
@@ -31,13 +31,10 @@ def close_bodies(eqn: Eqn, const_of: Callable[[Array], Atom]) -> Eqn:
             params["body_consts"] += len(for_body)
         case "cond":
             opened = [_open(branch) for branch in params["branches"]]
-            total = [x for _, values in opened for x in values]
-            branches, start = [], 0
-            for branch, values in opened:
-                branches.append(_widen(branch, start, len(values), [x.aval for x in total]))
-                start += len(values)
-            params["branches"] = tuple(branches)
-            invars = [invars[0], *map(const_of, total), *invars[1:]]
+            own = [[x.aval for x in values] for _, values in opened]
+            params["branches"] = widen_all([branch for branch, _ in opened], own)
+            consts = [const_of(x) for _, values in opened for x in values]
+            invars = [invars[0], *consts, *invars[1:]]
     invars = [const_of(a.value) if isinstance(a, Literal) else a for a in invars]
     return eqn.replace(invars=tuple(invars), params=params)
 
@@ -46,14 +43,3 @@ def _open(program: ClosedJaxpr) -> tuple[ClosedJaxpr, list[Array]]:
     jaxpr = program.jaxpr
     invars = (*jaxpr.constvars, *jaxpr.invars)
     return ClosedJaxpr(jaxpr.replace(constvars=(), invars=invars, names=None)), list(program.consts)
-
-
-def _widen(
-    program: ClosedJaxpr, start: int, count: int, avals: Sequence[ShapedArray]
-) -> ClosedJaxpr:
-    """Take all branches' constants, and read only the own ones."""
-    jaxpr = program.jaxpr
-    own, rest = jaxpr.invars[:count], jaxpr.invars[count:]
-    before = [Var(aval) for aval in avals[:start]]
-    after = [Var(aval) for aval in avals[start + count :]]
-    return ClosedJaxpr(jaxpr.replace(invars=(*before, *own, *after, *rest)), program.consts)
