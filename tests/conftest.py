@@ -64,15 +64,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return item.path, name
 
     chosen = {place(item, getattr(item, "originalname", item.name)) for item in items}
-    again = [
+    again = {
         item
         for item in items
         if (marker := item.get_closest_marker("part_of"))
         if place(item, marker.args[0]) in chosen
-    ]
+    }
     if again:
-        config.hook.pytest_deselected(items=again)
-        items[:] = [item for item in items if item not in set(again)]
+        config.hook.pytest_deselected(items=list(again))
+        items[:] = [item for item in items if item not in again]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
