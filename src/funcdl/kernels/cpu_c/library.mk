@@ -1,6 +1,6 @@
 # make [ISA=...] [THREADS=no] [CC=...] [EXTRA=...]: lib@name@.so, lib@name@.a and an example.
 #
-# Needs gcc or clang, and GNU make and binutils. With other options than before, call make clean first.
+# Needs gcc or clang, GNU make and binutils. With other options than before, call make clean first.
 #
 # ISA: the instructions to use, one of avx512, avx2, x86-64 (any of that kind), native-generic (what
 # the compiler takes by itself, on other processors) or native (all that this machine has). Results
