@@ -196,6 +196,18 @@ def test_classes() -> None:
     assert kernel_class(EXAMPLES["scatter_add"]) is kernel_class(EXAMPLES["order_rows"]) is None
 
 
+def blocks(kernel: Kernel, capability: int) -> tuple[int, int, int]:
+    schedule = schedule_gpu(kernel, default_knobs(kernel, capability))
+    size = {step.axis: step.size for step in schedule.steps if step.kind == "vector"}
+    return size["m"], size["n"], size["k"]
+
+
+def test_rows_of_the_table_serve_other_sizes_where_their_blocks_are_enough() -> None:
+    half = np.dtype(np.float16)
+    assert blocks(product(8192, 2304, 768, half), 90) == (128, 256, 64)
+    assert blocks(product(768, 3072, 8192, half), 90) == (128, 128, 64)  # 72 of the large ones
+
+
 @pytest.mark.parametrize("capability", MODELS)
 def test_shipped_table_serves_typical_kernels(capability: int) -> None:
     half = np.dtype(np.float16)

@@ -18,7 +18,7 @@ import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl.compiler.cuda.autotune import _elements_held, leaner_schedules
 from funcdl.compiler.cuda.defaults import default_knobs
-from funcdl.compiler.cuda.schedule import Knobs, fits_registers, schedule_gpu
+from funcdl.compiler.cuda.schedule import Knobs, fits_registers, parts, schedule_gpu
 from funcdl.compiler.cuda.target import CudaBackend, CudaExecutable
 from funcdl.errors import DeviceError
 from funcdl.kernels.triton.compile import Cubin
@@ -64,6 +64,11 @@ def test_tiles_of_a_product_leave_room_for_what_is_read_beside_it() -> None:
         assert m * n // (32 * warps) * (1 + beside) <= 192
     assert fits_registers(product(3), Knobs(m=64, n=64, warps=4))
     assert not fits_registers(product(3), Knobs(m=128, n=128, warps=8))
+
+
+def test_updates_are_parted_from_products_that_want_large_tiles() -> None:
+    assert [parts(product(beside)) for beside in (0, 1, 2, 3)] == [1, 1, 1, 0]
+    assert parts(product(3, 1024)) == 1  # a short sum
 
 
 @pytest.mark.parametrize("beside", [0, 3])

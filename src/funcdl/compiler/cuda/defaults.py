@@ -14,6 +14,7 @@ from funcdl.compiler.cuda.schedule import (
     Knobs,
     contiguous_axes,
     elements_of_thread,
+    fills_processors,
     fits_registers,
 )
 from funcdl.kir.convolution import conv_as_dot
@@ -71,7 +72,9 @@ def default_knobs(kernel: Kernel, capability: int) -> Knobs:
         distance = sum(abs(a - b) for a, b in zip(sizes, wanted.sizes, strict=True))
         if distance < best:
             best, knobs = distance, row
-    return knobs if fits_registers(kernel, knobs) else Knobs()
+    # A row of another size may be of blocks that are too few for this one.
+    suits = fits_registers(kernel, knobs) and (not best or fills_processors(kernel, knobs))
+    return knobs if suits else Knobs()
 
 
 @cache

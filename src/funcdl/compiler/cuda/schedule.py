@@ -46,6 +46,9 @@ MANY_PROGRAMS = 128
 # The parts that a product's sum may be cut into, and the terms that each has at least.
 MAX_PARTS = 32
 MIN_SUM = 512
+# Sums as long as this are worth large tiles, which read half as much of the factors as ones of half
+# the side: tensor cores would wait for the L2 cache. Half as long a part pays for being stored.
+LONG_SUM = 4096
 # Elements of rows that are cut, the programs that few of these become, and what each has at least.
 MIN_ROW = 1 << 16
 ROW_PROGRAMS = 1024
@@ -238,6 +241,18 @@ def fits_registers(kernel: Kernel, knobs: Knobs) -> bool:
     return held <= (knobs.warps or 4) * 32 * TILE_REGISTERS
 
 
+def fills_processors(kernel: Kernel, knobs: Knobs) -> bool:
+    """Whether a product has enough blocks of these sides for all processors."""
+    kernel = integer_dot_as_sum(conv_as_dot(kernel))
+    dot = next((i for i in kernel.body if isinstance(i, Dot)), None)
+    if dot is None or knobs.m is None or knobs.n is None:
+        return True
+    extents = {axis.name: axis.extent for axis in kernel.axes}
+    copies = prod(extent for name, extent in extents.items() if name not in (dot.m, dot.n, dot.k))
+    blocks = _blocks(extents, {dot.m: knobs.m, dot.n: knobs.n}, (dot.m, dot.n))
+    return copies * blocks >= MANY_PROGRAMS
+
+
 def _values_beside(kernel: Kernel, dot: Dot) -> int:
     """How many registers a thread needs for each sum: for itself, and for what is read beside.
 
@@ -280,10 +295,15 @@ def dot_parts(kernel: Kernel) -> int:
         return 1
     extents = {axis.name: axis.extent for axis in kernel.axes}
     others = [name for name in extents if name not in (dot.m, dot.n, dot.k)]
+    side, shortest = 64, MIN_SUM
+    if _on_tensor_cores(kernel, dot) and extents[dot.k] >= LONG_SUM:
+        side = 128
     tiles = prod(extents[name] for name in others)
-    tiles *= _blocks(extents, {dot.m: 64, dot.n: 64}, (dot.m, dot.n))
+    tiles *= _blocks(extents, {dot.m: side, dot.n: side}, (dot.m, dot.n))
+    if side == 128 and tiles >= MANY_PROGRAMS // 4:
+        shortest = LONG_SUM // 2
     wanted = min(-(-MANY_PROGRAMS // tiles), MAX_PARTS)
-    most = min(2 * wanted, extents[dot.k] // MIN_SUM, MAX_PARTS)
+    most = min(2 * wanted, extents[dot.k] // shortest, MAX_PARTS)
     if wanted == 1 or most < 2:
         return 1
     # A few more programs are better than a few less than there are processors.
@@ -295,20 +315,34 @@ def parts(kernel: Kernel) -> int | tuple[str, int]:
     """Into what a kernel is cut so that all processors have work; 1 leaves it whole.
 
     0 parts a product from what follows it: a long function, which a thread has no room to compute
-    for all of its elements of a tile.
+    for all of its elements of a tile, or the update of an optimizer, whose arrays leave no room for
+    the large tiles that a long sum wants.
     """
     rows = row_parts(kernel)
     if rows is not None:
         return rows
     count = dot_parts(kernel)
-    if count == 1 and _has_dot(kernel) and elements_of_thread(kernel) == 1:
-        return 0
-    return count
+    return 0 if count == 1 and _crowds_out(kernel) else count
 
 
-def _has_dot(kernel: Kernel) -> bool:
-    body = integer_dot_as_sum(conv_as_dot(kernel)).body
-    return any(isinstance(i, Dot) for i in body)
+def _crowds_out(kernel: Kernel) -> bool:
+    """Whether what follows a product leaves too few registers for the product itself."""
+    kernel = integer_dot_as_sum(conv_as_dot(kernel))
+    dot = next((i for i in kernel.body if isinstance(i, Dot)), None)
+    if dot is None:
+        return False
+    if elements_of_thread(kernel) == 1:
+        return True
+    long = _on_tensor_cores(kernel, dot) and kernel.axis(dot.k).extent >= LONG_SUM
+    large = min(kernel.axis(dot.m).extent, kernel.axis(dot.n).extent) >= 128
+    return long and large and 128 * 128 * _values_beside(kernel, dot) > 8 * 32 * TILE_REGISTERS
+
+
+def _on_tensor_cores(kernel: Kernel, dot: Dot) -> bool:
+    """Whether a product is one of half types, or of rounded factors."""
+    if all(is_upcast(kernel, id) for id in (dot.lhs, dot.rhs)):
+        return True
+    return dot.type.dtype == np.float32 and dot.precision != "ieee"
 
 
 def row_parts(kernel: Kernel) -> tuple[str, int] | None:
