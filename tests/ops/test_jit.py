@@ -60,23 +60,34 @@ CANCELLING = {"attention_gradient": 4.0}
 ON_REFERENCE = {"key_use"}
 
 
-@cache
-def compiled(dtype: str, special: bool) -> tuple[Results, dict[str, Exception]]:
-    """The results of everything that takes a dtype, from C, and what could not be lowered."""
-    find = special_samples if special else samples
-    calls = {name: list(find(name, dtype)) for name, op in OPS.items() if dtype in op.dtypes}
+def failures(calls: dict[str, list[Sample]]) -> dict[str, Exception]:
+    """Which primitives cannot be lowered, so that one's failure is not that of all."""
     errors: dict[str, Exception] = {}
-    for name in [name for name, found in calls.items() if found]:
-        # Alone, so that one primitive's failure is not that of all.
-        program, operands = program_of({name: calls[name]})
+    for name, found in calls.items():
+        program, operands = program_of({name: found})
         try:
             with config.override(backend="cpu"):
                 program.lower(operands).as_text("c")
         except Exception as error:
             errors[name] = error
-    good = {name: found for name, found in calls.items() if found and name not in errors}
-    apart = {name: good.pop(name) for name in ON_REFERENCE & good.keys()}
-    return run_jitted(good, "cpu") | run_jitted(apart, "reference"), errors
+    return errors
+
+
+@cache
+def compiled(dtype: str, special: bool) -> tuple[Results, dict[str, Exception]]:
+    """The results of everything that takes a dtype, from C, and what could not be lowered."""
+    find = special_samples if special else samples
+    calls = {name: list(find(name, dtype)) for name, op in OPS.items() if dtype in op.dtypes}
+    calls = {name: found for name, found in calls.items() if found}
+    apart = run_jitted({name: calls.pop(name) for name in ON_REFERENCE & calls.keys()}, "reference")
+    try:
+        return run_jitted(calls, "cpu") | apart, {}
+    except Exception:
+        errors = failures(calls)
+        if not errors:
+            raise
+    good = {name: found for name, found in calls.items() if name not in errors}
+    return run_jitted(good, "cpu") | apart, errors
 
 
 def compiled_calls(name: str, dtype: str, special: bool) -> list[tuple[Sample, list[Any]]]:
