@@ -22,11 +22,18 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.datasets import load_breast_cancer
 
 import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl import lax, nn
+
+try:
+    from sklearn.datasets import load_breast_cancer
+except ImportError:
+    raise SystemExit(
+        "This example needs scikit-learn; install what all examples need with\n"
+        "    pip install -e '.[examples]'"
+    ) from None
 
 PENALTY = 1e-3
 

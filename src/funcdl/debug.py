@@ -10,6 +10,7 @@ from typing import Any
 from funcdl.absent import getter
 from funcdl.core import tree
 from funcdl.core.array import Array, aval_of
+from funcdl.core.integers import integer
 from funcdl.core.placement import live_arrays
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, LeafTypeError
@@ -104,7 +105,7 @@ def print_live_arrays(limit: int | None = 20) -> None:
     Raises:
       ArgumentError: `limit` is negative.
     """
-    if limit is not None and limit < 0:
+    if limit is not None and integer("print_live_arrays: limit", limit) < 0:
         raise ArgumentError(f"print_live_arrays: limit must not be negative, got {limit}")
     counts: dict[str, tuple[int, int]] = {}
     for x in live_arrays():

@@ -38,7 +38,7 @@ class OperandError(FuncdlError):
         """As of any exception; the first argument is the message."""
         self._reason = str(args[0]) if args else ""
         if args and isinstance(args[0], str):
-            name = _called(sys._getframe(1))
+            name = called_function(sys._getframe(1))
             if name is not None and not _names(args[0], name):
                 args = (f"{name}: {args[0]}", *args[1:])
         super().__init__(*args)
@@ -49,7 +49,7 @@ class OperandError(FuncdlError):
         return self._reason
 
 
-def _called(frame: types.FrameType | None) -> str | None:
+def called_function(frame: types.FrameType | None) -> str | None:
     """The public function that the user's code called, where the call stack has one.
 
     A function that the library itself calls for the user, as for an operator, is none.
@@ -62,7 +62,7 @@ def _called(frame: types.FrameType | None) -> str | None:
             name = frame.f_code.co_qualname
             if name.rpartition(".")[2].startswith("__"):
                 found = None
-            elif _is_public(module, frame):
+            elif is_public(module, frame):
                 found = frame.f_code.co_name
         elif package != _PACKAGE and package not in _HELPERS:
             break
@@ -70,14 +70,14 @@ def _called(frame: types.FrameType | None) -> str | None:
     return found
 
 
-def _is_public(module: str, frame: types.FrameType) -> bool:
+def is_public(module: str, frame: types.FrameType) -> bool:
     """Whether a call is one of a function that users can name, not of a helper's namesake."""
     name = frame.f_code.co_name
     # Functions of lower layers are public through the namespaces of higher ones.
     higher = (f"{_PACKAGE}.{path}" for path in ("lax", "nn"))
     for place in map(sys.modules.get, (module, module.rpartition(".")[0], *higher)):
         if name in getattr(place, "__all__", ()):
-            function = inspect.unwrap(vars(place).get(name, _is_public))
+            function = inspect.unwrap(vars(place).get(name, is_public))
             if getattr(function, "__code__", frame.f_code) is frame.f_code:
                 return True
     return False
@@ -98,6 +98,18 @@ class DtypeError(OperandError, TypeError):
 
 class ArgumentError(OperandError, ValueError):
     """An argument with a value that the function does not take."""
+
+
+class IndexingError(OperandError, IndexError):
+    """An index outside of its dimension, or one that does not fit the dimensions."""
+
+
+class IntegerRangeError(OperandError, OverflowError):
+    """A Python integer that the wanted dtype cannot hold."""
+
+
+class UnhashableArrayError(OperandError, TypeError):
+    """An array used as a dict key, a member of a set or a static argument."""
 
 
 class AxisNameError(FuncdlError, NameError):

@@ -136,6 +136,8 @@ def effects_barrier() -> None:
 
 def named_call(fun: F, *, name: str | None = None) -> F:
     """`fun` in a `named_scope` of its own name, or of another (see `jax.named_call`)."""
+    if not callable(fun):
+        raise ArgumentError(f"named_call requires a function, got {type(fun).__name__}")
     title = name or str(getattr(fun, "__name__", type(fun).__name__))
 
     @functools.wraps(fun)

@@ -18,6 +18,7 @@ from funcdl.core.tree import (
     TreeDef,
     all,
     broadcast,
+    check_called,
     flatten,
     leaves,
     map,
@@ -108,6 +109,7 @@ def map_with_path(
     Raises:
       TreeError: the structures differ.
     """
+    check_called("tree.map_with_path", "f", f)
     pairs, treedef = flatten_with_path(tree, is_leaf, is_leaf_takes_path)
     others = subtrees("tree.map_with_path", treedef, rest)
     outs = [f(*pair, *parts) for pair, *parts in zip(pairs, *others, strict=True)]

@@ -10,7 +10,7 @@ import optree
 
 from funcdl import tree
 from funcdl.absent import getter
-from funcdl.core.tree import NAMESPACE, LeafTest, TreeDef
+from funcdl.core.tree import NAMESPACE, LeafTest, TreeDef, check_structure
 from funcdl.core.tree_keys import (
     DictKey,
     FlattenedIndexKey,
@@ -21,6 +21,7 @@ from funcdl.core.tree_keys import (
     key_of,
     keystr,
 )
+from funcdl.errors import ArgumentError
 from funcdl.tree import (
     register_dataclass,
     register_pytree_node,
@@ -113,12 +114,23 @@ def is_tree_node(typ: type) -> bool:
     """Whether instances of a class are containers: registered, or known from the start.
 
     None, tuples, lists and dicts are known (see `jax.tree_util.register_pytree_node` for others).
+
+    Raises:
+      ArgumentError: it is no class.
     """
+    given: Any = typ
+    if not isinstance(given, type):
+        raise ArgumentError(f"is_tree_node: typ must be a class, got {typ!r}")
     if typ is type(None):
         return True
     if issubclass(typ, tuple) and hasattr(typ, "_fields"):
         return True
     return optree.register_pytree_node.get(typ, namespace=NAMESPACE) is not None
+
+
+def _check_container(what: str, node: Any) -> None:
+    if optree.tree_is_leaf(node, none_is_leaf=False, namespace=NAMESPACE):
+        raise ArgumentError(f"{what}: node must be a container, got {type(node).__name__}")
 
 
 def flatten_one_level(node: Any) -> tuple[list[Any], Any]:
@@ -127,8 +139,9 @@ def flatten_one_level(node: Any) -> tuple[list[Any], Any]:
     See `optree.tree_flatten_one_level`.
 
     Raises:
-      ValueError: it is a leaf.
+      ArgumentError: it is a leaf.
     """
+    _check_container("flatten_one_level", node)
     children, aux, _, _ = optree.tree_flatten_one_level(node, namespace=NAMESPACE)
     return children, aux
 
@@ -138,6 +151,7 @@ def flatten_one_level_with_keys(node: Any) -> tuple[list[tuple[Any, Any]], Any]:
 
     It raises the same error. See `jax.tree_util.flatten_one_level_with_keys`.
     """
+    _check_container("flatten_one_level_with_keys", node)
     children, aux, entries, _ = optree.tree_flatten_one_level(node, namespace=NAMESPACE)
     kind = optree.tree_structure(node, namespace=NAMESPACE).kind
     keys = [key_of(entry, type(node), kind) for entry in entries]
@@ -150,6 +164,7 @@ def treedef_children(treedef: TreeDef) -> list[TreeDef]:
     Returns:
       A list of structures.
     """
+    check_structure("treedef_children", "treedef", treedef)
     return treedef.children()
 
 
@@ -158,9 +173,14 @@ def treedef_is_leaf(treedef: TreeDef) -> bool:
 
     See `jax.tree_util.treedef_is_leaf`.
     """
+    check_structure("treedef_is_leaf", "treedef", treedef)
     return treedef.num_nodes == 1
 
 
 def treedef_tuple(treedefs: Iterable[TreeDef]) -> TreeDef:
     """The structure of a tuple of trees of these structures (see `jax.tree_util.treedef_tuple`)."""
-    return optree.treespec_tuple(treedefs, namespace=NAMESPACE)
+    given: Any = treedefs
+    structures = list(given) if isinstance(given, Iterable) else [given]
+    for treedef in structures:
+        check_structure("treedef_tuple", "treedefs", treedef)
+    return optree.treespec_tuple(structures, namespace=NAMESPACE)

@@ -156,7 +156,8 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[FuncdlError], str]] = {
         TreeError,
         "while_loop requires nothing to return a value with the structure that it got:\n"
         "  found:  None\n"
-        "  wanted: *",
+        "  wanted: *\n"
+        "Does nothing end without return?",
     ),
     "while_loop condition of a number": (
         lambda: while_loop(halves, halves, one),
@@ -204,8 +205,8 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[FuncdlError], str]] = {
     "switch branch types": (
         lambda: switch(0, [yes, yes, no], vector),
         ShapeError,
-        "switch requires branches that return the same types; yes and no differ:\n"
-        "  output['b']: f32[3] and f32[]\n" + FIX_BRANCH,
+        "switch requires branches that return the same types; yes (branch 0) and no (branch "
+        "2) differ:\n  output['b']: f32[3] and f32[]\n" + FIX_BRANCH,
     ),
     "switch index": (
         lambda: switch(1.0, [yes], vector),

@@ -9,9 +9,12 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.core import toy
 
+import funcdl as fd
+import funcdl.numpy as fnp
 from funcdl.core import source, traceback_filter
 from funcdl.core.traceback_filter import NOTE, filter_traceback
 
@@ -242,3 +245,36 @@ def test_filter_traceback_alone() -> None:
     # Where no frame of the user's is left, nothing is hidden.
     assert caught.tb.tb_next is not None
     assert filter_traceback(caught.tb.tb_next) is caught.tb.tb_next
+
+
+ARGUMENTS = {
+    "fnp.isclose(x, x, equal_nan=np.ones(2))": (
+        "ValueError",
+        "This came of the arguments of isclose(a, b, rtol, atol, equal_nan=array([1., 1.]))",
+    ),
+    # Errors of checks, of wrong signatures and of the user's functions are complete by themselves.
+    "fnp.sum(x, 5)": ("ArgumentError", None),
+    "fnp.sum(x, dim=0)": ("TypeError", None),
+    "fd.config.update('x64', 3)": ("ValueError", None),
+    "fd.lax.cond(True, lambda a: a, lambda a: a, x, x)": ("TypeError", None),
+    "fnp.apply_along_axis(lambda v: v + {}, 0, x)": ("TypeError", None),
+}
+
+
+def notes(error: BaseException) -> list[str]:
+    return getattr(error, "__notes__", [])
+
+
+@pytest.mark.parametrize("call", ARGUMENTS)
+def test_errors_that_no_check_foresaw_name_the_call(call: str) -> None:
+    kind, expected = ARGUMENTS[call]
+    scope = {"fd": fd, "fnp": fnp, "np": np, "x": fnp.ones(2)}
+    with pytest.raises(Exception) as raised:
+        exec(compile(call, "user.py", "exec"), scope)
+    assert type(raised.value).__name__ == kind
+    assert traceback_filter.call_at_fault(raised.value) == expected
+    shown = []
+    hook = traceback_filter._filtering_hook(lambda _, e, tb: shown.extend(notes(e)))
+    hook(raised.type, raised.value, raised.tb)
+    assert [note for note in shown if note != NOTE] == ([] if expected is None else [expected])
+    assert not notes(raised.value)

@@ -14,6 +14,8 @@ import pytest
 from tests.docs import coverage
 
 import funcdl as fd
+import funcdl.numpy as fnp
+from funcdl.core.absent_methods import ABSENT
 
 TABLE = tomllib.loads(coverage.NOTES.read_text())
 OTHERS = {place: names for place, names in TABLE.items() if place.startswith("funcdl")}
@@ -78,3 +80,19 @@ def test_what_is_to_be_used_exists(place: str) -> None:
 def test_submodules_are_imported_as_ever() -> None:
     code = "from funcdl import compiler, kir; import funcdl; print(hasattr(funcdl, 'nothing'))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
+
+
+def test_methods_that_are_absent() -> None:
+    x = fnp.ones(3)
+    assert not {"numpy", "unsqueeze", "backward"} & {*dir(x)}
+    assert not any(hasattr(x, name) for name in ABSENT)
+    with pytest.raises(AttributeError, match=r"'JaxprTracer' object has no .* 'unsqueeze': use"):
+        fd.jit(lambda a: a.unsqueeze(0))(x)
+
+
+@pytest.mark.parametrize("advice", sorted(set(ABSENT.values())))
+def test_what_is_to_be_used_instead_of_methods_exists(advice: str) -> None:
+    for name in re.findall(r"funcdl(?:\.[a-z]\w*)+", advice):
+        operator.attrgetter(name)(SimpleNamespace(funcdl=fd))
+    for name in re.findall(r"\bx\.(\w+)", advice):
+        assert hasattr(fnp.ones(3), name)

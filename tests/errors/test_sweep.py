@@ -32,6 +32,22 @@ ARGUMENTS = {
     "shape": ("x", (1.5,), -1),
     "out": (1,),
     "num": ("x", -1),
+    "keepdims": ([True], {}),
+    "mode": ([], 5),
+    "norm": ([], (1, 2)),
+    "method": ([], {}),
+    "side": ([],),
+    "offset": ("x", None, 1.5),
+    "decimals": ("x", 1.5),
+    "reps": ("x", 1.5),
+    "length": ("x", 1.5),
+    "rounding_method": ("x",),
+    "recall_target": ("x",),
+    "feature_group_count": ("x", 1.5),
+    "batch_size": ("x", 1.5),
+    "tol": ("x", [1]),
+    "period": ("x", [1]),
+    "impl": ([],),
 }
 
 EXCEPT = {

@@ -186,7 +186,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: lax.index_in_dim(X, 3, 1),
         IndexError,
-        "index 3 is out of range for axis 1, of size 3",
+        "index_in_dim: index 3 is out of range for axis 1, of size 3",
     ),
 ]
 

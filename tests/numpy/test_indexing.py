@@ -18,6 +18,7 @@ from funcdl.errors import (
     ConcretizationError,
     DtypeError,
     ImmutableArrayError,
+    IndexingError,
     ShapeError,
 )
 
@@ -211,20 +212,20 @@ X = fnp.ones((3, 4))
 ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: X[3],
-        IndexError,
+        IndexingError,
         "index 3 is out of range for dimension 0, of size 3, of an array of shape (3, 4)",
     ),
     (
         lambda: X[0, -5],
-        IndexError,
+        IndexingError,
         "index -5 is out of range for dimension 1, of size 4, of an array of shape (3, 4)",
     ),
     (
         lambda: X[0, 0, 0],
-        IndexError,
+        IndexingError,
         "too many indices: an array of shape (3, 4) has 2 dimensions, but 3 were indexed",
     ),
-    (lambda: X[..., ...], IndexError, "an index can only have a single ellipsis ('...')"),
+    (lambda: X[..., ...], IndexingError, "an index can only have a single ellipsis ('...')"),
     (
         lambda: X[[0, 1]],
         DtypeError,
@@ -250,7 +251,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     ),
     (
         lambda: X[fnp.ones(4, bool)],
-        IndexError,
+        IndexingError,
         "a mask must have the shape of the dimensions that it indexes, (3,), got (4,)",
     ),
     (
@@ -298,7 +299,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     ),
     (
         lambda: fnp.take(fnp.zeros((0, 2)), fnp.array([1]), axis=0),
-        IndexError,
+        IndexingError,
         "take: axis 0 of f32[0,2] has no elements to take",
     ),
     (

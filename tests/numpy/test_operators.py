@@ -287,7 +287,8 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: fnp.arange(2, dtype="uint8") + 300,
         OverflowError,
-        "Python int 300 does not fit in uint8, which holds 0 to 255; use a wider dtype or a float",
+        "add: Python int 300 does not fit in uint8, which holds 0 to 255; use a wider dtype or a "
+        "float",
     ),
     (
         lambda: fnp.arange(3) ** -1,
@@ -370,8 +371,8 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: fnp.array([[1], [1, 2]]),
         ShapeError,
-        "array: setting an array element with a sequence. The requested array has an inhomogeneous "
-        "shape after 1 dimensions. The detected shape was (2,) + inhomogeneous part.",
+        "array: nested sequences must have equal lengths, got 1 element in a[0] and 2 elements in "
+        "a[1]; pad them, or keep a list of arrays",
     ),
     (
         lambda: fnp.array([fnp.ones(2), fnp.ones(3)]),

@@ -13,6 +13,7 @@ from funcdl.ops.shape import normalize_axis, reshape, rev
 from funcdl.ops.slicing import concatenate, slice_along
 from funcdl.transforms.arguments import (
     as_arrays,
+    check_function,
     describe_trees,
     flatten_output,
     function_name,
@@ -43,8 +44,9 @@ def associative_scan(
       ArgumentError: `elems` has no arrays, or they differ in size along `axis`.
       TreeError, ShapeError: `fn` returns another structure or other types than it got.
     """
+    check_function("associative_scan", fn)
     name = function_name(fn)
-    axis = integer("axis", axis)
+    axis = integer("associative_scan: axis", axis)
     leaves, treedef = as_arrays("elems", elems, "associative_scan")
     paths = leaf_names("elems", elems)
     sizes = {}

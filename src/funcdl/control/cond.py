@@ -148,6 +148,12 @@ def _check_branches(what: str, funs: Sequence[Callable[..., Any]], traced: Seque
     pairs = list(zip(map(function_name, funs), traced, strict=True))
     if what == "cond":
         pairs.reverse()  # as the user gave them: the one for true first
+    if len({name for name, _ in pairs}) < len(pairs):
+        labels = ("true_fun", "false_fun") if what == "cond" else range(len(pairs))
+        pairs = [
+            (f"{name} ({'' if what == 'cond' else 'branch '}{label})", found)
+            for label, (name, found) in zip(labels, pairs, strict=True)
+        ]
     first_name, (first, _, first_tree) = pairs[0]
     for name, (program, _, out_tree) in pairs[1:]:
         if out_tree != first_tree:

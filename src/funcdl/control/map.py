@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
 from funcdl.control.scan import run_scan, steps_of
 from funcdl.core import tree
+from funcdl.core.integers import integer
 from funcdl.errors import ArgumentError
 from funcdl.ops.shape import reshape
 from funcdl.ops.slicing import concatenate, slice_
@@ -37,7 +37,7 @@ def map(f: Callable[[Any], Any], xs: Any, *, batch_size: int | None = None) -> A
 
     if batch_size is None:
         return run_scan("map", one, None, xs, None, False, f)[1]
-    size = operator.index(batch_size)
+    size = integer("map: batch_size", batch_size)
     if size < 1:
         raise ArgumentError(f"map requires a batch_size of 1 or more, got {batch_size}")
     leaves, treedef = as_arrays("xs", xs, "map")

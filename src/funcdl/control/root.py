@@ -11,7 +11,7 @@ from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
 from funcdl.errors import ShapeError, TreeError
 from funcdl.ops.arithmetic import neg
 from funcdl.ops.shape import zeros
-from funcdl.transforms.arguments import as_arrays, describe_trees, function_name
+from funcdl.transforms.arguments import as_arrays, check_function, describe_trees, function_name
 from funcdl.transforms.custom_jvp import custom_jvp
 from funcdl.transforms.derivatives import jvp, linearize
 from funcdl.transforms.programs import trace_body
@@ -42,6 +42,8 @@ def custom_root(
       TreeError, ShapeError: a function returns something else than it must.
     """
     what = "custom_root"
+    for function in (f, solve, tangent_solve):
+        check_function(what, function)
     guess, guess_tree = as_arrays("initial_guess", initial_guess, what)
     avals = [x.aval.update(weak_type=False) for x in guess]
     in_tree = tree.structure((initial_guess,))

@@ -175,7 +175,13 @@ def _check_pair(
         raise TreeError(
             f"{what} requires {name} to return a carry with the structure that it got:\n"
             + describe_trees(found, wanted)
+            + forgotten_return(name, found)
         )
+
+
+def forgotten_return(name: str, found: tree.TreeDef) -> str:
+    """The advice for a function that returned None; nothing for others."""
+    return f"\nDoes {name} end without return?" if found == tree.structure(None) else ""
 
 
 def users_part(treedef: tree.TreeDef, own: int) -> tree.TreeDef:

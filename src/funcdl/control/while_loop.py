@@ -9,7 +9,13 @@ import numpy as np
 
 from funcdl.config import config
 from funcdl.control.programs import eval_compiled, known_value, rearrange, select, split
-from funcdl.control.scan import check_carry, run_scan, settle_weak_types, users_part
+from funcdl.control.scan import (
+    check_carry,
+    forgotten_return,
+    run_scan,
+    settle_weak_types,
+    users_part,
+)
 from funcdl.core import dtypes, lattice, tree
 from funcdl.core.array import Array, as_array
 from funcdl.core.avals import ShapedArray
@@ -95,6 +101,7 @@ def _run_while(
             raise TreeError(
                 f"{what} requires {name} to return a value with the structure that it got:\n"
                 + describe_trees(found, wanted)
+                + forgotten_return(name, found)
             )
         promoted = settle_weak_types(carry, body.out_avals)
         if promoted is None:

@@ -7,11 +7,19 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from funcdl.core import dtypes
+from funcdl.core import absent_methods, dtypes
 from funcdl.core.avals import ShapedArray, Typed
 from funcdl.core.device_buffer import DeviceBuffer, Value
 from funcdl.core.devices import CPU, Device, find_device, platform_of
-from funcdl.errors import DeletedArrayError, DtypeError, ImmutableArrayError, LeafTypeError
+from funcdl.errors import (
+    DeletedArrayError,
+    DtypeError,
+    ImmutableArrayError,
+    IndexingError,
+    LeafTypeError,
+    ShapeError,
+    UnhashableArrayError,
+)
 
 
 class ArrayOperators(Typed):
@@ -37,12 +45,18 @@ class ArrayOperators(Typed):
     def __len__(self) -> int:
         shape = self.aval.shape
         if not shape:
-            raise TypeError("len() of a 0-dimensional array")
+            raise ShapeError(
+                f"len() of a 0-dimensional array ({self.aval}): there is no dimension to count "
+                "along; its number of elements is x.size"
+            )
         return shape[0]
 
     def __iter__(self) -> Iterator[Any]:
         if not self.aval.shape:
-            raise TypeError("iteration over a 0-dimensional array")
+            raise ShapeError(
+                f"iteration over a 0-dimensional array ({self.aval}): there is no dimension to go "
+                "along; use the array itself, or x.reshape(1)"
+            )
         # numpy.operators installs `__getitem__`.
         return (self[i] for i in range(len(self)))  # type: ignore[index]
 
@@ -60,8 +74,11 @@ class ArrayOperators(Typed):
             "write        x = x[kept]   with the positions that stay"
         )
 
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in absent_methods.ABSENT]
+
     def __hash__(self) -> int:
-        raise TypeError(
+        raise UnhashableArrayError(
             f"unhashable type: {type(self).__name__!r} ({self.aval}); arrays compare elementwise. "
             "To use one as a static argument or dict key, pass a tuple or a Python scalar instead."
         )
@@ -71,6 +88,7 @@ def install_operators(table: dict[str, Any]) -> None:
     """Give every array and tracer the methods in `table` (called once by the NumPy layer)."""
     for name, function in table.items():
         setattr(ArrayOperators, name, function)
+    absent_methods.install(ArrayOperators)
 
 
 class Array(ArrayOperators):
@@ -180,7 +198,7 @@ class Array(ArrayOperators):
     def addressable_data(self, index: int) -> Array:
         """The part that a device of this process holds: all of it, for number 0."""
         if index != 0:
-            raise IndexError(f"there is no part {index} of an array on one device, only part 0")
+            raise IndexingError(f"there is no part {index} of an array on one device, only part 0")
         return self
 
     def is_ready(self) -> bool:
@@ -263,19 +281,46 @@ class Array(ArrayOperators):
         return self.value.__dlpack_device__()
 
     def __bool__(self) -> bool:
-        return bool(self.value)
+        value = self.value
+        if value.size != 1:
+            raise ShapeError(
+                f"the truth value (if, while, and, or, not, assert, bool()) of an array of "
+                f"{value.size} elements ({self.aval}) is ambiguous; reduce it with .any() or "
+                ".all(), choose elements with funcdl.numpy.where, and combine conditions with "
+                "&, | and ~"
+            )
+        return bool(value)
 
     def __int__(self) -> int:
-        return int(self.value)
+        return int(self._only("int()"))
 
     def __float__(self) -> float:
-        return float(self.value)
+        return float(self._only("float()"))
 
     def __complex__(self) -> complex:
-        return complex(self.value)
+        return complex(self._only("complex()"))
 
     def __index__(self) -> int:
-        return self.value.__index__()
+        value = self.value
+        if value.ndim or value.dtype.kind not in "iu":
+            if value.ndim:
+                self._refuse("an integer (range(), a size, a position in a list)", _ELEMENT)
+            raise DtypeError(
+                f"an integer (range(), a size, a position in a list) was asked of an array of type "
+                f"{self.aval}; convert it with int(x)"
+            )
+        return int(value)
+
+    def _only(self, what: str) -> np.ndarray[Any, Any]:
+        """The value, which has no dimensions."""
+        value = self.value
+        if value.ndim:
+            self._refuse(what, _ELEMENT)
+        return value
+
+    def _refuse(self, what: str, advice: str) -> NoReturn:
+        count = "one element" if self.size == 1 else f"{self.size} elements"
+        raise ShapeError(f"{what} was asked of an array of {count} ({self.aval}); {advice}")
 
     def __format__(self, spec: str) -> str:
         return format(self.value[()] if self.value.ndim == 0 else str(self), spec)
@@ -307,6 +352,12 @@ _ALIGNED_BYTES = 4096
 _ALIGNMENT = 64
 
 _SCALARS: tuple[type[Any], ...] = (bool, int, float, complex)
+
+
+_ELEMENT = (
+    "take one element, as in x[0], reduce it with .sum() or .mean(), or use the functions of "
+    "funcdl.numpy, which take whole arrays"
+)
 
 
 def as_array(x: Any, dtype: Any = None) -> Any:

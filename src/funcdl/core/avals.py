@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
+from funcdl.core.integers import integers
 
 Shape = tuple[int, ...]
 
@@ -122,7 +123,7 @@ class ShapeDtypeStruct:
     __slots__ = ("dtype", "shape", "weak_type")
 
     def __init__(self, shape: Any, dtype: Any, *, weak_type: bool = False) -> None:
-        self.shape: Shape = tuple(int(size) for size in shape)
+        self.shape: Shape = integers("ShapeDtypeStruct: shape", shape)
         self.dtype = dtypes.canonicalize(dtypes.as_dtype(dtype))
         self.weak_type = weak_type
 

@@ -7,11 +7,19 @@ function then runs on actual numbers; no derivative is lost, as they are piecewi
 from __future__ import annotations
 
 import operator
+import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from funcdl.errors import ConcretizationError, TracerArrayError, TracerBoolError
+from funcdl.errors import (
+    ConcretizationError,
+    TracerArrayError,
+    TracerBoolError,
+    called_function,
+)
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from funcdl.core.trace import Tracer
 
 _BOOL = "a truth value (if, while, and, or, not, assert, bool())"
@@ -25,6 +33,10 @@ _NUMBER = "Keep the array, and change its dtype with x.astype(...)"
 _NUMPY = (
     "Use the function of the same name in funcdl.numpy, and funcdl.numpy.asarray instead of "
     "numpy.asarray"
+)
+_DECIDES = (
+    "Values that decide the shapes or the steps of a program must be known when it is traced: take "
+    "them from x.shape or from Python numbers"
 )
 _PYTHON = "Return the array from the function and convert it outside"
 
@@ -95,16 +107,22 @@ def _refuse(x: Tracer, kind: type[Exception], what: str, advice: str) -> NoRetur
     check_alive(x)
     origin = _origin(x)
     name = origin._trace.name
+    asking = _asking_function(sys._getframe(1))
+    if asking is not None:
+        # It was no `if` or `int()` of the user's: what those advise would mislead.
+        kind, advice = ConcretizationError, _DECIDES
+        what = f"{asking} needs the value of an argument; that"
+        found = f"{asking} needs the value of an argument, and got a traced array ({x.aval}):"
+    else:
+        found = f"{what} was asked of a traced array ({x.aval}), but"
     if origin.transparent:
         lines = [f"{what} of a traced array ({x.aval}) would lose its derivative in {name}."]
         way_out = "; where none is wanted, use funcdl.lax.stop_gradient(x) first"
     elif name.startswith("vmap"):
-        lines = [
-            f"{what} was asked of a traced array ({x.aval}), but {name} holds a batch of them."
-        ]
+        lines = [f"{found} {name} holds a batch of them."]
         way_out = ", or pass the argument whole (in_axes=None)"
     else:
-        lines = [f"{what} was asked of a traced array ({x.aval}), but {name} knows only its type."]
+        lines = [f"{found} {name} knows only its type."]
         static = kind is not TracerArrayError and name.startswith(("jit", "make_jaxpr"))
         way_out = ", or make the argument static (static_argnums, static_argnames)" * static
     names, is_argument = _arguments_behind(x)
@@ -114,6 +132,18 @@ def _refuse(x: Tracer, kind: type[Exception], what: str, advice: str) -> NoRetur
         made = "passed" if is_argument else "created"
         lines.append(f"It was {made} at {x.source.describe()}")
     raise kind("\n".join([*lines, f"{advice}{way_out}."]))
+
+
+def _asking_function(frame: FrameType | None) -> str | None:
+    """The library's public function that asks for a value, None where the user's code does."""
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    module = "" if frame is None else str(frame.f_globals.get("__name__"))
+    # These call functions of the user's, which may be NumPy's own.
+    return None if module.startswith(_CALLERS) else called_function(frame)
+
+
+_CALLERS = ("funcdl.control.", "funcdl.numpy.functional", "funcdl.numpy.vectorization")
 
 
 def _arguments_behind(x: Any) -> tuple[list[str], bool]:

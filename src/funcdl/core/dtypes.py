@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from funcdl.config import config
-from funcdl.errors import DtypeError
+from funcdl.errors import DtypeError, IntegerRangeError
 
 DType = np.dtype[Any]
 
@@ -297,15 +297,21 @@ def check_python_int(value: int, dtype: DType) -> None:
     """Check that a Python int can become a scalar of ``dtype`` without wrapping around.
 
     Raises:
-        OverflowError: it is outside the range of an integer dtype, or of Python's float where
+        IntegerRangeError: it is outside the range of an integer dtype, or of Python's float where
             ``dtype`` is inexact.
     """
     if is_integer(dtype):
         info = np.iinfo(dtype)
         if not info.min <= value <= info.max:
-            raise OverflowError(
+            raise IntegerRangeError(
                 f"Python int {value} does not fit in {dtype.name}, which holds {info.min} to "
                 f"{info.max}; use a wider dtype or a float"
             )
     elif is_inexact(dtype):
-        float(value)
+        try:
+            float(value)
+        except OverflowError:
+            raise IntegerRangeError(
+                f"a Python int of {value.bit_length()} bits does not fit in {dtype.name}; pass a "
+                "float, which may be infinite"
+            ) from None

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
-from funcdl.errors import ArgumentError, FuncdlError
+from funcdl.errors import ArgumentError, ConcretizationError
 
 
 def round_up(size: int, unit: int) -> int:
@@ -28,7 +28,7 @@ def integer(argument: str, value: Any) -> int:
     """
     try:
         return operator.index(value)
-    except FuncdlError:
+    except ConcretizationError:
         raise
     except TypeError:
         raise ArgumentError(f"{argument} must be an integer, got {_shown(value)}") from None
@@ -43,7 +43,7 @@ def integers(argument: str, values: Iterable[Any]) -> tuple[int, ...]:
     """
     try:
         return tuple(map(operator.index, values))
-    except FuncdlError:
+    except ConcretizationError:
         raise
     except TypeError:
         raise ArgumentError(

@@ -10,11 +10,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 from funcdl.config import config
 from funcdl.core.source import is_internal
+from funcdl.errors import FuncdlError, is_public
 
 NOTE = "(internal frames hidden; set FUNCDL_TRACEBACK_FILTERING=0 to show them)"
 
@@ -72,6 +73,9 @@ def _filtered(error: BaseException | None) -> Iterator[None]:
         yield
         return
     originals = [(e, e.__traceback__) for e in _chain(error)]
+    call = call_at_fault(error)
+    if call is not None:
+        error.add_note(call)
     _, has_user_frame = _without_internal(error.__traceback__)
     changed = False
     if has_user_frame:
@@ -89,6 +93,79 @@ def _filtered(error: BaseException | None) -> Iterator[None]:
             e.__traceback__ = tb
         if changed:
             error.__notes__.remove(NOTE)
+        if call is not None:
+            error.__notes__.remove(call)
+
+
+def call_at_fault(error: BaseException) -> str | None:
+    """For an error of Python or NumPy from within the library: the call that the user made.
+
+    Such an error speaks of values that the user does not know of, where no check found that an
+    argument is not what the function takes.
+    """
+    if isinstance(error, FuncdlError) or not isinstance(error, _BARE):
+        return None
+    called: FrameType | None = None
+    last, tb = None, error.__traceback__
+    while tb is not None:
+        frame, last = tb.tb_frame, tb
+        if is_internal(frame.f_code.co_filename):
+            called = called or frame
+        elif called is not None and not _is_helper(frame):
+            called = None
+        tb = tb.tb_next
+    # Control flow calls the user's functions, and what those raise at once is theirs.
+    if last is None or called is None or _module(called).startswith("funcdl.control."):
+        return None
+    if not is_public(_module(called), called) or _raised_here(last):
+        return None
+    replaced = _replaced(called.f_code)
+    given = ", ".join(
+        name if name in replaced else _shown(called, name) for name in _parameters(called)
+    )
+    return f"This came of the arguments of {called.f_code.co_name}({given})"
+
+
+_BARE = (TypeError, ValueError, AttributeError, LookupError, OverflowError)
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__"))
+
+
+def _raised_here(tb: TracebackType) -> bool:
+    """Whether an error is one that a statement of the library's raises, in its own words."""
+    import opcode
+
+    code = tb.tb_frame.f_code
+    is_raise = code.co_code[tb.tb_lasti] == opcode.opmap["RAISE_VARARGS"]
+    return is_raise and is_internal(code.co_filename)
+
+
+def _parameters(frame: FrameType) -> list[str]:
+    code = frame.f_code
+    count = code.co_argcount + code.co_kwonlyargcount
+    return [name for name in code.co_varnames[:count] if name != "self"]
+
+
+def _replaced(code: CodeType) -> set[str]:
+    """Names that a function assigns to: what it was given for them is gone."""
+    import dis
+
+    stores = (i.argval for i in dis.get_instructions(code) if i.opname.startswith("STORE_FAST"))
+    return {name for names in stores for name in ([names] if isinstance(names, str) else names)}
+
+
+def _shown(frame: FrameType, name: str) -> str:
+    value = frame.f_locals.get(name)
+    aval = getattr(value, "aval", None)
+    if aval is not None:
+        return f"{name}: {aval}"
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return f"{name}={text if len(text) <= 60 else text[:59] + '…'}"
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from operator import methodcaller
 from typing import Any, TypeVar
 
 import optree
 
 from funcdl.core import tree_keys
-from funcdl.errors import TreeError
+from funcdl.errors import ArgumentError, LeafTypeError, TreeError
 
 NAMESPACE = "funcdl"
 
@@ -40,17 +40,63 @@ def flatten(tree: PyTree, is_leaf: LeafTest | None = None) -> tuple[list[Any], T
 
     `is_leaf`, called with every node, says which to take for leaves. None is a container without
     leaves.
+
+    Raises:
+      ArgumentError: `is_leaf` is no such function.
     """
-    return optree.tree_flatten(tree, is_leaf=is_leaf, namespace=NAMESPACE)
+    try:
+        return optree.tree_flatten(tree, is_leaf=is_leaf, namespace=NAMESPACE)
+    except (RuntimeError, TypeError) as error:
+        _check_is_leaf("tree.flatten", is_leaf, error)
+        raise
 
 
 def unflatten(treedef: TreeDef, leaves: Iterable[Any]) -> PyTree:
     """The tree of this structure with these leaves (see `jax.tree.unflatten`).
 
     Raises:
-      ValueError: there are more or fewer leaves than in the structure.
+      TreeError: there are more or fewer leaves than in the structure.
+      ArgumentError: `treedef` is no structure.
     """
-    return optree.tree_unflatten(treedef, leaves)
+    try:
+        return optree.tree_unflatten(treedef, leaves)
+    except (AttributeError, TypeError, ValueError):
+        check_structure("tree.unflatten", "treedef", treedef)
+        if not isinstance(leaves, Iterable):
+            raise ArgumentError(
+                f"tree.unflatten: leaves must be a list, got {type(leaves).__name__}"
+            ) from None
+        if isinstance(leaves, Sized) and len(leaves) != treedef.num_leaves:
+            raise TreeError(
+                f"tree.unflatten requires the {treedef.num_leaves} leaves that the structure has, "
+                f"got {len(leaves)}:\n  structure: {show(treedef)}"
+            ) from None
+        raise
+
+
+def check_structure(what: str, argument: str, treedef: Any) -> None:
+    """Raise `ArgumentError` for what is no structure of a tree."""
+    if not isinstance(treedef, TreeDef):
+        raise ArgumentError(
+            f"{what}: {argument} must be a structure, as tree.structure(tree) returns, got "
+            f"{type(treedef).__name__}"
+        ) from None
+
+
+def check_called(what: str, argument: str, function: Any) -> None:
+    """Raise `ArgumentError` for what cannot be called."""
+    if not callable(function):
+        raise ArgumentError(
+            f"{what}: {argument} must be a function, got {type(function).__name__}"
+        ) from None
+
+
+def _check_is_leaf(what: str, is_leaf: Any, error: Exception) -> None:
+    """Raise `ArgumentError` where a failure came of `is_leaf`, which flattening calls."""
+    if is_leaf is not None:
+        check_called(what, "is_leaf", is_leaf)
+        if str(error).startswith("Unable to cast"):
+            raise ArgumentError(f"{what}: is_leaf must return True or False") from None
 
 
 def leaves(tree: PyTree, is_leaf: LeafTest | None = None) -> list[Any]:
@@ -58,8 +104,15 @@ def leaves(tree: PyTree, is_leaf: LeafTest | None = None) -> list[Any]:
 
     `is_leaf`, called with every node, says which to take for leaves. None is a container without
     leaves.
+
+    Raises:
+      ArgumentError: `is_leaf` is no such function.
     """
-    return optree.tree_leaves(tree, is_leaf=is_leaf, namespace=NAMESPACE)
+    try:
+        return optree.tree_leaves(tree, is_leaf=is_leaf, namespace=NAMESPACE)
+    except (RuntimeError, TypeError) as error:
+        _check_is_leaf("tree.leaves", is_leaf, error)
+        raise
 
 
 def structure(tree: PyTree, is_leaf: LeafTest | None = None) -> TreeDef:
@@ -67,8 +120,15 @@ def structure(tree: PyTree, is_leaf: LeafTest | None = None) -> TreeDef:
 
     `is_leaf`, called with every node, says which to take for leaves. None is a container without
     leaves.
+
+    Raises:
+      ArgumentError: `is_leaf` is no such function.
     """
-    return optree.tree_structure(tree, is_leaf=is_leaf, namespace=NAMESPACE)
+    try:
+        return optree.tree_structure(tree, is_leaf=is_leaf, namespace=NAMESPACE)
+    except (RuntimeError, TypeError) as error:
+        _check_is_leaf("tree.structure", is_leaf, error)
+        raise
 
 
 def map(
@@ -87,9 +147,14 @@ def map(
 
     Raises:
       TreeError: the structures differ.
+      ArgumentError: `f` is no function.
     """
     try:
         return optree.tree_map(f, tree, *rest, is_leaf=is_leaf, namespace=NAMESPACE)
+    except (RuntimeError, TypeError) as error:
+        _check_is_leaf("tree.map", is_leaf, error)
+        check_called("tree.map", "f", f)
+        raise
     except ValueError:
         subtrees("tree.map", structure(tree, is_leaf), rest)
         raise
@@ -163,9 +228,13 @@ def reduce(
       is_leaf: which nodes to take for leaves.
 
     Raises:
-      TypeError: there are no leaves and no `initializer`.
+      LeafTypeError: there are no leaves and no `initializer`.
+      ArgumentError: `function` is none.
     """
+    check_called("tree.reduce", "function", function)
     values = leaves(tree, is_leaf)
+    if not values and isinstance(initializer, _Unset):
+        raise LeafTypeError("tree.reduce of a tree without leaves requires an initializer")
     if isinstance(initializer, _Unset):
         return functools.reduce(function, values)
     return functools.reduce(function, values, initializer)
@@ -189,12 +258,14 @@ def reduce_associative(
       is_leaf: which nodes to take for leaves.
 
     Raises:
-      TypeError: there are no leaves and no `identity`.
+      LeafTypeError: there are no leaves and no `identity`.
+      ArgumentError: `operation` is no function.
     """
+    check_called("tree.reduce_associative", "operation", operation)
     values = leaves(tree, is_leaf)
     if not values:
         if isinstance(identity, _Unset):
-            raise TypeError("reduce_associative of a tree without leaves requires an identity")
+            raise LeafTypeError("reduce_associative of a tree without leaves requires an identity")
         return identity
     return _fold_halves(operation, values)
 
@@ -230,6 +301,9 @@ def transpose(outer: TreeDef, inner: TreeDef | None, tree: PyTree) -> PyTree:
       TreeError: `tree` has another number of leaves (as in JAX, nothing else of its structure
         matters where `inner` is given); or `outer` has none, and `inner` is None.
     """
+    check_structure("tree.transpose", "outer", outer)
+    if inner is not None:
+        check_structure("tree.transpose", "inner", inner)
     if inner is None:
         if not outer.num_leaves:
             raise TreeError(
@@ -286,7 +360,11 @@ def broadcast_prefix(prefix: PyTree, tree: PyTree, is_leaf: LeafTest | None = No
     Raises:
       ValueError: `prefix` is not a tree prefix of `tree`.
     """
-    return optree.broadcast_prefix(prefix, tree, is_leaf=is_leaf, namespace=NAMESPACE)
+    try:
+        return optree.broadcast_prefix(prefix, tree, is_leaf=is_leaf, namespace=NAMESPACE)
+    except (RuntimeError, TypeError) as error:
+        _check_is_leaf("tree.broadcast", is_leaf, error)
+        raise
 
 
 def register_pytree_node(

@@ -8,6 +8,7 @@ from typing import Any
 import optree
 
 from funcdl.core.records import record
+from funcdl.errors import ArgumentError
 
 KeyPath = tuple[Any, ...]
 
@@ -102,7 +103,16 @@ def keystr(keys: Sequence[Any], *, simple: bool = False, separator: str = "") ->
       keys: the path.
       simple: whether to write keys alone, without brackets and dots: ``w0bias``.
       separator: what to put between them.
+
+    Raises:
+      ArgumentError: `keys` is no path, or `separator` no string.
     """
+    if not isinstance(keys, Sequence):
+        raise ArgumentError(
+            f"keystr: keys must be a path, a tuple of keys, got {type(keys).__name__}"
+        )
+    if not isinstance(separator, str):
+        raise ArgumentError(f"keystr: separator must be a string, got {separator!r}")
     if not simple:
         return separator.join(map(str, keys))
     return separator.join(str(_plain(key)) for key in keys)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from funcdl.core.integers import integers
+from funcdl.core.integers import integer, integers
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax.operands import ArrayLike
 from funcdl.numpy.creation import DTypeLike, canonical
@@ -91,8 +91,10 @@ def conv_general_dilated(
         lhs_dilation=lhs_dilation,
         rhs_dilation=rhs_dilation,
         dimension_numbers=numbers,
-        feature_group_count=feature_group_count,
-        batch_group_count=batch_group_count,
+        feature_group_count=integer(
+            "conv_general_dilated: feature_group_count", feature_group_count
+        ),
+        batch_group_count=integer("conv_general_dilated: batch_group_count", batch_group_count),
         precision=factor_precision(precision),
         preferred_element_type=None if preferred is None else canonical(preferred),
     )

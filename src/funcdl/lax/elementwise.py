@@ -238,7 +238,8 @@ def round(x: ArrayLike, rounding_method: int = RoundingMethod.AWAY_FROM_ZERO) ->
       ArgumentError: `rounding_method` is another number.
       DtypeError: `x` holds no floats.
     """
-    return rounding.round_(array("round", x), rounding_method=int(rounding_method))
+    method = integer("round: rounding_method", rounding_method)
+    return rounding.round_(array("round", x), rounding_method=method)
 
 
 def clamp(min: ArrayLike, x: ArrayLike, max: ArrayLike) -> Any:

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 
 from funcdl.control import fori_loop
+from funcdl.core.array import shortened
+from funcdl.core.integers import integers
+from funcdl.core.options import sequence
 from funcdl.core.primitive import Primitive
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax.naming import publish
@@ -24,6 +27,7 @@ from funcdl.ops import gather as gathering
 from funcdl.ops import scatter as scattering
 from funcdl.ops.indexed_windows import GatherDimensionNumbers, GatherScatterMode
 from funcdl.ops.scatter import ScatterDimensionNumbers
+from funcdl.transforms.arguments import check_function
 
 Mode = str | GatherScatterMode | None
 
@@ -35,7 +39,13 @@ def _starts(
     name: str, x: Any, start_indices: Sequence[ArrayLike] | ArrayLike, negative: Negative
 ) -> list[Any]:
     """Starts of one dtype, negative ones counted from the end where `negative` says so."""
-    starts = list(start_indices)
+    try:
+        starts = list(start_indices)
+    except TypeError:
+        raise ArgumentError(
+            f"{name}: start_indices must be a sequence of one index for each of the {x.ndim} "
+            f"dimensions of {x.aval}, got {shortened(start_indices)}"
+        ) from None
     if len(starts) != x.ndim:
         raise ShapeError(
             f"{name}: a start is needed for each of the {x.ndim} dimensions of {x.aval}, got "
@@ -43,8 +53,9 @@ def _starts(
         )
     if not starts:
         return []
-    flags = (negative,) * x.ndim if isinstance(negative, bool) else tuple(negative)
-    if len(flags) != x.ndim:
+    flags: Any = negative
+    flags = tuple(flags) if isinstance(flags, Sequence) else (flags,) * x.ndim
+    if len(flags) != x.ndim or not all(isinstance(f, bool) for f in flags):
         raise ArgumentError(
             f"{name}: allow_negative_indices must be a bool, or one for each of the {x.ndim} "
             f"dimensions of {x.aval}, got {flags}"
@@ -255,8 +266,9 @@ def index_take(src: ArrayLike, idxs: Sequence[ArrayLike], axes: Sequence[int]) -
       ArgumentError: there are no such axes, or not as many indices.
     """
     x = array("index_take", src)
-    places = [array("index_take", index) for index in idxs]
-    found = tuple(normalize_axis("index_take", axis, x.ndim) for axis in axes)
+    places = [array("index_take", index) for index in sequence("index_take: idxs", idxs)]
+    wanted = integers("index_take: axes", axes)
+    found = tuple(normalize_axis("index_take", axis, x.ndim) for axis in wanted)
     wrapped = [place % x.shape[axis] for place, axis in zip(places, found, strict=True)]
     columns = [
         reshape(place, (*place.shape, 1)) for place in promote_dtypes("index_take", *wrapped)
@@ -401,6 +413,8 @@ def scatter_apply(
         unique_indices=unique_indices,
         mode=mode,
     )
+
+    check_function("scatter_apply", func)
 
     def applied(step: Any, value: Any) -> Any:
         return where(count > step, func(value), value)

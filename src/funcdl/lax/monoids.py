@@ -34,6 +34,7 @@ from funcdl.ops.shape import broadcast_to, reshape, transpose
 from funcdl.ops.slicing import concatenate, pad, slice_along
 from funcdl.ops.sliding import dilated_size
 from funcdl.transforms import vmap
+from funcdl.transforms.arguments import check_function
 
 Leaves = list[Any]
 Combine = Callable[[Leaves, Leaves], Leaves]
@@ -81,6 +82,7 @@ def _recognise(computation: Callable[[Any, Any], Any], dtype: np.dtype[Any]) -> 
         known = None
     if known is not None:
         return known
+    check_function("computation of a reduction", computation)
     scalar = ShapedArray((), dtype)
     jaxpr, _ = trace_to_jaxpr(lambda x, y: [computation(x, y)], [scalar, scalar])
     if len(jaxpr.eqns) != 1:
@@ -190,7 +192,7 @@ def reduce(
     """
     xs, treedef = _operands("reduce", operands)
     shape = xs[0].shape
-    axes = normalize_axes("reduce", tuple(dimensions), len(shape))
+    axes = normalize_axes("reduce", integers("reduce: dimensions", dimensions), len(shape))
     starts = _starts("reduce", xs, init_values, treedef)
     if treedef == tree.structure(0):
         primitive = _recognise(computation, xs[0].dtype)

@@ -21,7 +21,7 @@ def fit(name: str, *xs: ArrayLike) -> list[Any]:
 
     Raises:
       LeafTypeError: an operand is no array and no scalar.
-      OverflowError: a Python int does not fit the dtype.
+      IntegerRangeError: a Python int does not fit the dtype.
     """
     values = operands(name, xs)
     model = next((x for x in values if isinstance(x, ArrayOperators)), None)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from funcdl.core.avals import Shape
-from funcdl.core.integers import integers
+from funcdl.core.integers import integer, integers
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax.convolution import PaddingLike, pads_of
 from funcdl.lax.operands import ArrayLike
@@ -182,7 +182,11 @@ def conv_shape_tuple(
       ArgumentError: there are not as many strides or pairs as spatial dimensions.
       ShapeError: the batch cannot be split, or padding removes more than there is.
     """
-    sizes, window = tuple(lhs_shape[2:]), tuple(rhs_shape[2:])
+    lhs_shape = integers("conv_shape_tuple: lhs_shape", lhs_shape)
+    rhs_shape = integers("conv_shape_tuple: rhs_shape", rhs_shape)
+    strides = integers("conv_shape_tuple: strides", strides)
+    batch_group_count = integer("conv_shape_tuple: batch_group_count", batch_group_count)
+    sizes, window = lhs_shape[2:], rhs_shape[2:]
     if len(strides) != len(sizes) or len(window) != len(sizes):
         raise ArgumentError(
             f"conv_shape_tuple: {len(sizes)} spatial dimensions of lhs {tuple(lhs_shape)} require "

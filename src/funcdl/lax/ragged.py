@@ -97,6 +97,11 @@ def ragged_dot_general(
     name = "ragged_dot_general"
     x, y, sizes = array(name, lhs), array(name, rhs), array(name, group_sizes)
     numbers = ragged_dot_dimension_numbers
+    if not isinstance(numbers, RaggedDotDimensionNumbers):
+        raise ArgumentError(
+            f"{name}: ragged_dot_dimension_numbers must be a "
+            f"funcdl.lax.RaggedDotDimensionNumbers, got {numbers!r}"
+        )
     (lhs_k, rhs_k), (lhs_batch, rhs_batch) = (
         tuple(map(tuple, pair)) for pair in numbers.dot_dimension_numbers
     )

@@ -21,14 +21,15 @@ from funcdl.ops import dot as contraction
 from funcdl.ops.dot_precision import check_precision, factor_precision
 
 
-def _dot_numbers(numbers: Any) -> Any:
+def dot_numbers(name: str, numbers: Any) -> Any:
+    """The four tuples of dimension numbers, checked."""
     try:
         contract, batch = ((integers("", left), integers("", right)) for left, right in numbers)
     except ConcretizationError:
         raise
     except (TypeError, ValueError):
         raise ArgumentError(
-            "dot_general: dimension_numbers must be ((lhs_contract, rhs_contract), (lhs_batch, "
+            f"{name}: dimension_numbers must be ((lhs_contract, rhs_contract), (lhs_batch, "
             f"rhs_batch)), four sequences of integers; got {numbers!r}"
         ) from None
     return contract, batch
@@ -39,7 +40,7 @@ def _reduction(
 ) -> Callable[[ArrayLike, Sequence[int]], Any]:
     def function(operand: ArrayLike, axes: Sequence[int]) -> Any:
         x = array(name, operand)
-        return primitive(x, axes=normalize_axes(name, tuple(axes), x.ndim))
+        return primitive(x, axes=normalize_axes(name, integers(f"{name}: axes", axes), x.ndim))
 
     return publish(
         function,
@@ -141,7 +142,7 @@ def dot_general(
     check_precision("dot_general", precision)
     x, y = array("dot_general", lhs), array("dot_general", rhs)
     preferred = None if preferred_element_type is None else canonical(preferred_element_type)
-    numbers = _dot_numbers(dimension_numbers)
+    numbers = dot_numbers("dot_general", dimension_numbers)
     if preferred is not None:
         fits = x.dtype == y.dtype and _takes(x.dtype, preferred)
         if not fits and lattice.result_type(x.dtype, y.dtype, preferred) == preferred:

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from funcdl.errors import ArgumentError, ShapeError
-from funcdl.lax.reductions import dot_general
+from funcdl.lax.reductions import dot_general, dot_numbers
 from funcdl.numpy.promotion import array
 from funcdl.ops.shape import broadcast_in_dim, reshape
 
@@ -45,7 +45,7 @@ def scaled_dot(
     """
     x, y = array(_NAME, lhs), array(_NAME, rhs)
     numbers = _matrix_product(x, y) if dimension_numbers is None else dimension_numbers
-    (x_contract, y_contract), _ = numbers
+    (x_contract, y_contract), _ = dot_numbers(_NAME, numbers)
     return dot_general(
         _scaled("lhs", x, lhs_scale, x_contract),
         _scaled("rhs", y, rhs_scale, y_contract),

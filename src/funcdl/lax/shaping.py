@@ -13,7 +13,8 @@ import numpy as np
 from funcdl.core import lattice
 from funcdl.core.avals import Shape
 from funcdl.core.integers import integer, integers
-from funcdl.errors import ArgumentError, ConcretizationError, ShapeError
+from funcdl.core.options import sequence
+from funcdl.errors import ArgumentError, ConcretizationError, IndexingError, ShapeError
 from funcdl.lax.operands import ArrayLike, bind_checked
 from funcdl.numpy import creation, repetition, shaping
 from funcdl.numpy.creation import DTypeLike, ShapeLike, canonical, shape_of
@@ -96,9 +97,8 @@ def broadcasted_iota(dtype: DTypeLike, shape: ShapeLike, dimension: int) -> Any:
     Raises:
       ShapeError: there is no such dimension, or a size is negative.
     """
-    return bind_checked(
-        ops.iota, dtype=canonical(dtype), shape=shape_of(shape), dimension=dimension
-    )
+    place = integer("broadcasted_iota: dimension", dimension)
+    return bind_checked(ops.iota, dtype=canonical(dtype), shape=shape_of(shape), dimension=place)
 
 
 def reshape(
@@ -167,6 +167,7 @@ def broadcast_to_rank(x: ArrayLike, rank: int) -> Any:
       ShapeError: there are more already.
     """
     x = array("broadcast_to_rank", x)
+    rank = integer("broadcast_to_rank: rank", rank)
     if x.ndim > rank:
         raise ShapeError(f"broadcast_to_rank: {x.aval} has more than {rank} dimensions")
     return ops.reshape(x, new_sizes=((1,) * (rank - x.ndim) + x.shape))
@@ -181,6 +182,7 @@ def tile(operand: ArrayLike, reps: Sequence[int]) -> Any:
       ShapeError: there is not one number for each dimension.
     """
     x = array("tile", operand)
+    reps = integers("tile: reps", reps)
     if len(reps) != x.ndim:
         raise ShapeError(
             f"tile: reps must have one entry for each dimension of {x.aval}, got {tuple(reps)}"
@@ -229,7 +231,7 @@ def expand_dims(array: ArrayLike, dimensions: Sequence[int]) -> Any:
     Raises:
       ArgumentError: a place is out of range, or named twice.
     """
-    return shaping.expand_dims(array, tuple(dimensions))
+    return shaping.expand_dims(array, integers("expand_dims: dimensions", dimensions))
 
 
 def squeeze(array: ArrayLike, dimensions: Sequence[int]) -> Any:
@@ -240,7 +242,7 @@ def squeeze(array: ArrayLike, dimensions: Sequence[int]) -> Any:
     Raises:
       ArgumentError: there is no such dimension, or it has another size.
     """
-    return shaping.squeeze(array, tuple(dimensions))
+    return shaping.squeeze(array, integers("squeeze: dimensions", dimensions))
 
 
 def collapse(operand: ArrayLike, start_dimension: int, stop_dimension: int | None = None) -> Any:
@@ -328,14 +330,14 @@ def index_in_dim(operand: ArrayLike, index: int, axis: int = 0, keepdims: bool =
 
     Raises:
       ArgumentError: there is no such axis.
-      IndexError: there is no such place.
+      IndexingError: there is no such place.
     """
     x = array("index_in_dim", operand)
     axis = normalize_axis("index_in_dim", axis, x.ndim)
     size = x.aval.shape[axis]
     index = integer("index", index)
     if not -size <= index < size:
-        raise IndexError(f"index {index} is out of range for axis {axis}, of size {size}")
+        raise IndexingError(f"index {index} is out of range for axis {axis}, of size {size}")
     out = slice_in_dim(x, index % size, index % size + 1, axis=axis)
     return out if keepdims else squeeze(out, (axis,))
 
@@ -406,12 +408,15 @@ def concatenate(operands: Sequence[ArrayLike], dimension: int) -> Any:
       ArgumentError: there are no operands.
       ShapeError: they differ apart from that, or there is no such dimension.
     """
-    if not len(operands):
+    operands = sequence("concatenate: operands", operands)
+    if not operands:
         raise ArgumentError("concatenate: at least one operand is needed")
     xs = [array("concatenate", x) for x in operands]
     if len(xs) == 1:
         return xs[0]
-    return bind_checked(slicing.concatenate, *xs, dimension=dimension)
+    return bind_checked(
+        slicing.concatenate, *xs, dimension=integer("concatenate: dimension", dimension)
+    )
 
 
 def stack(operands: Sequence[ArrayLike], axis: int = 0) -> Any:
@@ -425,7 +430,8 @@ def stack(operands: Sequence[ArrayLike], axis: int = 0) -> Any:
       ArgumentError: there are no operands.
       ShapeError: they differ in shape.
     """
-    if not len(operands):
+    operands = sequence("stack: operands", operands)
+    if not operands:
         raise ArgumentError("stack: at least one operand is needed")
     xs = [array("stack", x) for x in operands]
     axis = normalize_axis("stack", axis, xs[0].ndim + 1)

@@ -7,6 +7,7 @@ from typing import Any
 
 from funcdl.core import dtypes
 from funcdl.core.integers import integer
+from funcdl.core.options import number
 from funcdl.errors import ArgumentError, DtypeError
 from funcdl.lax.operands import ArrayLike
 from funcdl.lax.shaping import slice_in_dim
@@ -138,7 +139,7 @@ def _approximate(
     x = array(name, operand)
     if not dtypes.is_float(x.dtype):
         raise DtypeError(f"{name} requires floats, got {x.aval}; use top_k")
-    if not 0 < recall_target <= 1:
+    if not 0 < number(f"{name}: recall_target", recall_target) <= 1:
         raise ArgumentError(
             f"{name}: recall_target must be above 0 and at most 1, got {recall_target}"
         )

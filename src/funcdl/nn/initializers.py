@@ -72,7 +72,7 @@ def zeros(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:
     Raises:
       ShapeError: a size is negative.
     """
-    return fnp.zeros(tuple(shape), _dtype(dtype))
+    return fnp.zeros(shape, _dtype(dtype))
 
 
 def ones(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:
@@ -83,7 +83,7 @@ def ones(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:
     Raises:
       ShapeError: a size is negative.
     """
-    return fnp.ones(tuple(shape), _dtype(dtype))
+    return fnp.ones(shape, _dtype(dtype))
 
 
 def constant(value: Any, dtype: Any = None) -> Initializer:

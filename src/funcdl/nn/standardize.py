@@ -43,10 +43,13 @@ def standardize(
     (x,) = promote_inexact("standardize", x)
     dtype = x.dtype
     x = x.astype(fnp.promote_types(dtype, np.float32))
-    if mean is None:
+    if mean is not None:
+        mean = fnp.asarray(mean)
+    else:
         mean = fnp.mean(x, axis=axis, keepdims=True, where=where)
     centred = x - mean
     if variance is None:
         about = x - fnp.mean(x, axis=axis, keepdims=True, where=where)
         variance = fnp.mean(fnp.square(about), axis=axis, keepdims=True, where=where)
-    return (centred / fnp.sqrt(variance + epsilon)).astype(dtype)
+    spread = fnp.sqrt(fnp.asarray(variance) + fnp.asarray(epsilon))
+    return (centred / spread).astype(dtype)

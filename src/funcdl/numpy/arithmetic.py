@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
+from funcdl.core.integers import integer
 from funcdl.errors import ArgumentError
 from funcdl.numpy.promotion import ArrayLike, array, convert, promote_inexact
 from funcdl.numpy.ufunc import Rule, binary, inexact, kinds, numeric, refuse, unary
@@ -287,7 +288,7 @@ def round(a: ArrayLike, decimals: int = 0) -> Any:
     Raises:
       ArgumentError: `decimals` is negative and the array holds integers.
     """
-    a = array("round", a)
+    a, decimals = array("round", a), integer("round: decimals", decimals)
     if dtypes.is_integer(a.aval.dtype) or dtypes.is_bool(a.aval.dtype):
         if decimals < 0:
             raise ArgumentError(
@@ -297,6 +298,8 @@ def round(a: ArrayLike, decimals: int = 0) -> Any:
         return a
     if decimals == 0:
         return rint(a)
+    if not -400 <= decimals <= 400:  # more than any float has, and than Python's power takes
+        return a if decimals > 0 else ops.mul(a, full_like(a, 0))
     factor = full_like(a, 10.0**decimals)
     return ops.div(rint(ops.mul(a, factor)), factor)
 

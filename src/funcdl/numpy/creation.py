@@ -10,11 +10,17 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes, lattice
-from funcdl.core.array import Array, ArrayOperators, as_array
+from funcdl.core.array import Array, ArrayOperators, as_array, shortened
 from funcdl.core.avals import Shape
 from funcdl.core.integers import integer
 from funcdl.core.trace import context, eval_trace
-from funcdl.errors import ArgumentError, LeafTypeError, ShapeError
+from funcdl.errors import (
+    ArgumentError,
+    ConcretizationError,
+    IntegerRangeError,
+    LeafTypeError,
+    ShapeError,
+)
 from funcdl.numpy.promotion import (
     ArrayLike,
     broadcast,
@@ -64,15 +70,20 @@ def shape_of(shape: ShapeLike, name: str = "shape") -> Shape:
     sizes = shape if isinstance(shape, Sequence | np.ndarray) else (shape,)
     try:
         result = tuple(size if type(size) is int else operator.index(size) for size in sizes)
-    except TypeError as error:
-        if isinstance(error, ShapeError) or any(isinstance(s, ArrayOperators) for s in sizes):
-            raise
-        raise ShapeError(
-            f"{name} must be an integer or a sequence of them, got {shape!r}"
-        ) from None
-    if any(size < 0 for size in result):
-        raise ShapeError(f"{name} must have no negative sizes, got {result}")
+    except ConcretizationError:
+        raise
+    except TypeError:
+        aval = getattr(shape, "aval", None)
+        found = shortened(shape) if aval is None else f"an array of type {aval}"
+        raise ShapeError(f"{name} must be an integer or a sequence of them, got {found}") from None
+    if not all(0 <= size < _TOO_LARGE for size in result):
+        if any(size < 0 for size in result):
+            raise ShapeError(f"{name} must have no negative sizes, got {result}")
+        raise ShapeError(f"{name} has sizes that no array can have, got {result}")
     return result
+
+
+_TOO_LARGE = 2**48  # more bytes than a machine can address
 
 
 def canonical(dtype: DTypeLike) -> np.dtype[Any]:
@@ -93,6 +104,7 @@ def asarray(a: Any, dtype: DTypeLike = None, order: str | None = None, *, copy: 
 
     Raises:
       LeafTypeError: an element is no number.
+      IntegerRangeError: a Python int does not fit the dtype.
       ShapeError: nested sequences have different lengths.
       ArgumentError: another `order`.
       TypeError: there is no such dtype.
@@ -118,9 +130,30 @@ def _from_sequence(a: Sequence[Any], dtype: DTypeLike) -> Any:
     if not any(isinstance(leaf, ArrayOperators) for leaf in leaves):
         try:
             return Array(np.array(a, target))
-        except ValueError as error:
-            raise ShapeError(f"array: {error}") from None
+        except OverflowError as error:
+            raise IntegerRangeError(f"array: an element does not fit: {error}") from None
+        except ValueError:
+            raise ShapeError(
+                f"array: nested sequences must have equal lengths, got {_uneven(a)}; pad them, or "
+                "keep a list of arrays"
+            ) from None
     return strong(_stack_nested(a, target))
+
+
+def _uneven(a: Sequence[Any], path: str = "") -> str:
+    """Which parts of nested sequences differ in length, or in depth."""
+    lengths = [len(x) if isinstance(x, list | tuple) else None for x in a]
+    for i, length in enumerate(lengths):
+        if length != lengths[0]:
+            first, other = (
+                "a number" if n is None else f"{n} element{'s' * (n != 1)}"
+                for n in (lengths[0], length)
+            )
+            return f"{first} in a{path}[0] and {other} in a{path}[{i}]"
+    for i, x in enumerate(a):
+        if isinstance(x, list | tuple) and (found := _uneven(x, f"{path}[{i}]")):
+            return found
+    return ""
 
 
 def _leaves(a: Any) -> Iterator[Any]:
@@ -168,7 +201,7 @@ def array(
 ) -> Any:
     """As `asarray`; leading dimensions of size 1 are added up to `ndmin` dimensions."""
     out = asarray(object, dtype, order)
-    missing = ndmin - out.ndim
+    missing = integer("array: ndmin", ndmin) - out.ndim
     return reshape(out, new_sizes=(1,) * missing + out.shape) if missing > 0 else out
 
 
@@ -324,8 +357,8 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: DTypeLike = No
     if stop is None:
         start, stop = 0, start
     bounds = (start, stop, 1 if step is None else step)
-    target = lattice.result_type(*bounds) if dtype is None else canonical(dtype)
     first, last, width = (_number(x) for x in bounds)
+    target = lattice.result_type(*bounds) if dtype is None else canonical(dtype)
     if width == 0:
         raise ArgumentError("arange: step must not be zero")
     size = max(0, math.ceil((last - first) / width))
@@ -339,9 +372,16 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: DTypeLike = No
 
 def _number(x: Any) -> Any:
     """A Python number out of an argument that must be concrete."""
-    return (
-        x if isinstance(x, int | float) else x.item() if hasattr(x, "item") else operator.index(x)
-    )
+    if isinstance(x, int | float):
+        return x
+    try:
+        return x.item() if hasattr(x, "item") else operator.index(x)
+    except ConcretizationError:
+        raise
+    except (TypeError, ValueError):
+        raise ArgumentError(
+            f"arange: start, stop and step must be numbers, got {shortened(x)}"
+        ) from None
 
 
 def linspace(

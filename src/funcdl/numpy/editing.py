@@ -13,6 +13,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.array import ArrayOperators
+from funcdl.core.options import flag
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeError
 from funcdl.numpy.arithmetic import clip
@@ -40,7 +41,7 @@ __all__ = [
 
 
 def _refuse_inplace(name: str, inplace: bool) -> None:
-    if inplace:
+    if flag(f"{name}: inplace", inplace):
         raise ArgumentError(
             f"{name}: arrays are immutable, so {name} returns the result and needs inplace=False"
         )
@@ -65,7 +66,7 @@ def delete(
     Raises:
       ConcretizationError: a vector is traced without that promise.
       DtypeError: the indices are no integers or bools.
-      IndexError: an index is out of range.
+      IndexingError: an index is out of range.
       ArgumentError: there is no such axis.
     """
     arr = as_operand("delete", arr)
@@ -174,7 +175,8 @@ def trim_zeros(filt: ArrayLike, trim: str = "fb", axis: int | Sequence[int] | No
       ArgumentError: `trim` is something else.
     """
     x = as_operand("trim_zeros", filt)
-    if not trim or set(trim.lower()) - {"f", "b"}:
+    given: Any = trim
+    if not isinstance(given, str) or not given or set(trim.lower()) - {"f", "b"}:
         raise ArgumentError(f"trim_zeros: trim must be 'f', 'b' or 'fb', got {trim!r}")
     mask = mask_of("trim_zeros", x)
     if isinstance(mask, Tracer):

@@ -19,6 +19,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.integers import integer, integers
+from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.numpy.creation import DTypeLike, asarray, canonical
 from funcdl.numpy.promotion import ArrayLike, array, convert
@@ -96,7 +97,7 @@ def _resized(x: Any, axis: int, size: int) -> Any:
 
 def _scale(name: str, norm: str | None, inverse: bool, points: int) -> float:
     """What to multiply the primitive's result with."""
-    if norm not in (None, "backward", "ortho", "forward"):
+    if not is_option(norm, (None, "backward", "ortho", "forward")):
         raise ArgumentError(f"{name}: norm must be 'backward', 'ortho' or 'forward', got {norm!r}")
     if norm == "ortho":
         return math.sqrt(points) if inverse else 1 / math.sqrt(points)
@@ -126,6 +127,8 @@ def _transform(
     name: str, kind: FftType, a: ArrayLike, s: Axes, axes: Axes, norm: str | None
 ) -> Any:
     x = _operand(name, kind, a)
+    s = None if s is None else integers(f"{name}: s", s)
+    axes = None if axes is None else integers(f"{name}: axes", axes)
     if s is not None and axes is not None and len(s) != len(axes):
         raise ArgumentError(f"{name}: s and axes must have equal lengths, got {s} and {axes}")
     if axes is None:
@@ -329,7 +332,7 @@ def _frequencies(
     if n < 1:
         raise ArgumentError(f"{name}: n must be positive, got {n}")
     wanted = dtypes.default_dtype("f") if dtype is None else canonical(dtype)
-    return asarray(counts, dtype=wanted) / (n * d)
+    return asarray(counts, dtype=wanted) / (n * array(name, d))
 
 
 def fftfreq(n: int, d: ArrayLike = 1.0, *, dtype: DTypeLike = None) -> Any:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcdl.core import dtypes
+from funcdl.core.integers import integers
+from funcdl.core.options import sequence
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeError
 from funcdl.numpy.arithmetic import clip
@@ -16,6 +18,7 @@ from funcdl.numpy.logic import truth
 from funcdl.numpy.promotion import ArrayLike, array, convert, promote, refuse_out
 from funcdl.numpy.reductions import normalize_axis
 from funcdl.numpy.shaping import broadcast_arrays, expand_dims, ndim
+from funcdl.transforms.arguments import check_function
 from funcdl.transforms.vmap import vmap
 
 __all__ = ["apply_along_axis", "apply_over_axes", "choose", "fromfunction", "piecewise"]
@@ -38,6 +41,7 @@ def apply_along_axis(
     Raises:
       ArgumentError: there is no such axis.
     """
+    check_function("apply_along_axis", func1d)
     arr = array("apply_along_axis", arr)
     axis = normalize_axis("apply_along_axis", axis, arr.aval.ndim)
 
@@ -65,9 +69,10 @@ def apply_over_axes(func: Callable[[Any, int], Any], a: ArrayLike, axes: Sequenc
       ShapeError: the function's result has another number of dimensions.
       ArgumentError: there is no such axis.
     """
+    check_function("apply_over_axes", func)
     out = array("apply_over_axes", a)
     rank = out.aval.ndim
-    for axis in axes:
+    for axis in (axes,) if isinstance(axes, int) else integers("apply_over_axes: axes", axes):
         result = func(out, normalize_axis("apply_over_axes", axis, rank))
         if ndim(result) == rank - 1:
             result = expand_dims(result, normalize_axis("apply_over_axes", axis, rank))
@@ -91,6 +96,7 @@ def fromfunction(
       dtype: the element type of the scalars.
       kwargs: more arguments of the function.
     """
+    check_function("fromfunction", function)
     sizes = shape_of(shape)
 
     def apply(*index: Any) -> Any:
@@ -119,7 +125,7 @@ def piecewise(x: ArrayLike, condlist: Any, funclist: Sequence[Any], *args: Any, 
     if ndim(asarray(condlist)) == x.aval.ndim and not isinstance(condlist, list | tuple):
         condlist = [condlist]
     conditions = [truth("piecewise", c) for c in condlist]
-    functions = list(funclist)
+    functions = sequence("piecewise: funclist", funclist)
     if len(functions) not in (len(conditions), len(conditions) + 1):
         raise ArgumentError(
             f"piecewise: {len(conditions)} conditions need as many functions, or one more, got "
@@ -155,7 +161,7 @@ def choose(a: ArrayLike, choices: Any, out: None = None, mode: str = "raise") ->
     index = array("choose", a)
     if not dtypes.is_integer(index.aval.dtype):
         raise DtypeError(f"choose: a must hold integers, got {index.aval}")
-    parts = promote("choose", *choices)
+    parts = promote("choose", *sequence("choose: choices", choices))
     count = len(parts)
     if mode == "raise":
         if isinstance(index, Tracer):

@@ -8,6 +8,7 @@ from typing import Any
 
 from funcdl.core import dtypes
 from funcdl.core.integers import integer
+from funcdl.core.options import sequence
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeError
 from funcdl.numpy import reductions
@@ -66,6 +67,7 @@ def bincount(
     minlength = integer("minlength", minlength)
     if minlength < 0:
         raise ArgumentError(f"bincount: minlength must not be negative, got {minlength}")
+    length = None if length is None else integer("bincount: length", length)
     if length is None:
         if isinstance(x, Tracer):
             raise ConcretizationError(
@@ -148,6 +150,8 @@ def _edges(name: str, a: ArrayLike, bins: Any, range: Any) -> Any:
     if count < 1:
         raise ArgumentError(f"{name}: bins must be at least 1, got {count}")
     if range is not None:
+        if ndim(_data(range)) != 1 or len(range) != 2:
+            raise ArgumentError(f"{name}: range must be a pair (low, high), got {range!r}")
         low, high = (convert(operand(name, bound), a.aval.dtype) for bound in range)
     elif a.aval.size:
         low, high = reductions.min(a), reductions.max(a)
@@ -260,7 +264,7 @@ def histogramdd(
     points, axes = sample.aval.shape
     several = isinstance(bins, list | tuple) or ndim(bins) > 0
     each = list(bins) if several else [bins] * axes
-    limits = [None] * axes if range is None else list(range)
+    limits = [None] * axes if range is None else sequence("histogramdd: range", range)
     if len(each) != axes or len(limits) != axes:
         raise ArgumentError(
             f"histogramdd: bins and range must have one entry for each of {axes} axes, got "

@@ -19,7 +19,7 @@ from funcdl.core.array import Array, ArrayOperators, as_array, aval_of
 from funcdl.core.avals import Shape
 from funcdl.core.records import record
 from funcdl.core.trace import Tracer
-from funcdl.errors import ConcretizationError, DtypeError, ShapeError
+from funcdl.errors import ConcretizationError, DtypeError, IndexingError, ShapeError
 from funcdl.numpy.promotion import broadcast, broadcast_shapes, convert
 from funcdl.ops.arithmetic import add
 from funcdl.ops.comparison import lt
@@ -132,7 +132,7 @@ def plan_index(shape: Shape, index: Any, wrap_negative: bool = True) -> Plan:
     out of range.
 
     Raises:
-      IndexError: too many indices, or a static whole number out of range.
+      IndexingError: too many indices, or a static whole number out of range.
       DtypeError: an index is no integer, bool, slice, None or Ellipsis.
       ShapeError: index arrays do not broadcast, or a mask does not fit.
       ConcretizationError: a mask or the bound of a slice is traced.
@@ -187,7 +187,7 @@ def _expand(shape: Shape, index: tuple[Any, ...]) -> list[Any]:
     for entry in map(_checked, index):
         if entry is Ellipsis:
             if ellipsis_at is not None:
-                raise IndexError("an index can only have a single ellipsis ('...')")
+                raise IndexingError("an index can only have a single ellipsis ('...')")
             ellipsis_at = len(entries)
         elif entry is None or isinstance(entry, slice | int):
             entries.append(entry)
@@ -200,7 +200,7 @@ def _expand(shape: Shape, index: tuple[Any, ...]) -> list[Any]:
             entries.append(entry)
             used += 1
     if used > len(shape):
-        raise IndexError(
+        raise IndexingError(
             f"too many indices: an array of shape {shape} has {len(shape)} dimensions, but {used} "
             "were indexed"
         )
@@ -252,7 +252,7 @@ def _mask_places(mask: Any, shape: Shape, dim: int) -> list[Any]:
         )
     covered = shape[dim : dim + mask.aval.ndim]
     if mask.aval.shape != covered:
-        raise IndexError(
+        raise IndexingError(
             f"a mask must have the shape of the dimensions that it indexes, {covered}, got "
             f"{mask.aval.shape}"
         )
@@ -273,7 +273,7 @@ def _slice_bounds(entry: slice, size: int) -> tuple[int, int, int]:
 
 def _wrap_scalar(entry: int, size: int, dim: int, shape: Shape) -> int:
     if not -size <= entry < size:
-        raise IndexError(
+        raise IndexingError(
             f"index {entry} is out of range for dimension {dim}, of size {size}, of an array of "
             f"shape {shape}"
         )

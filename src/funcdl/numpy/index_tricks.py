@@ -11,6 +11,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.avals import Shape
+from funcdl.core.options import sequence
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeError
 from funcdl.numpy.arithmetic import clip
@@ -22,6 +23,7 @@ from funcdl.numpy.promotion import ArrayLike, convert, promote_dtypes
 from funcdl.numpy.promotion import array as as_operand
 from funcdl.numpy.searching import nonzero
 from funcdl.numpy.shaping import broadcast_to, moveaxis, reshape
+from funcdl.transforms.arguments import check_function
 
 __all__ = [
     "c_",
@@ -135,7 +137,8 @@ def ravel_multi_index(
       DtypeError: an index is no integer.
     """
     sizes = shape_of(dims, "dims")
-    columns = [as_operand("ravel_multi_index", x) for x in multi_index]
+    given = sequence("ravel_multi_index: multi_index", multi_index)
+    columns = [as_operand("ravel_multi_index", x) for x in given]
     if len(columns) != len(sizes):
         raise ArgumentError(
             f"ravel_multi_index: {len(sizes)} dimensions need as many indices, got {len(columns)}"
@@ -194,6 +197,7 @@ def mask_indices(
     Raises:
       ConcretizationError: the mask is traced, and there is no `size`.
     """
+    check_function("mask_indices", mask_func)
     rows, columns = nonzero(mask_func(ones((n, n)), k), size=size)
     return rows, columns
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from funcdl.core.array import Array
 from funcdl.core.compound import by_parts
 from funcdl.core.device_buffer import DeviceBuffer
 from funcdl.core.trace import context, eval_trace
-from funcdl.errors import ArgumentError, DtypeError, ShapeError
+from funcdl.errors import ArgumentError, DtypeError, IndexingError, ShapeError
 from funcdl.numpy import promotion
 from funcdl.numpy.index_plan import Plan, plan_index, with_axes_for_bools, wrap
 from funcdl.numpy.logic import truth
@@ -164,7 +165,7 @@ def take(
     Raises:
       DtypeError: the indices are no integers.
       ArgumentError: an unknown mode, or no such axis.
-      IndexError: the axis has no elements to take.
+      IndexingError: the axis has no elements to take.
     """
     refuse_out("take", out)
     a, places = array("take", a), _integers("take", indices)
@@ -175,7 +176,7 @@ def take(
     size = shape[axis]
     places, gather_mode = _resolve(places, size, mode)
     if size == 0 and places.aval.size:
-        raise IndexError(f"take: axis {axis} of {a.aval} has no elements to take")
+        raise IndexingError(f"take: axis {axis} of {a.aval} has no elements to take")
     rank = places.aval.ndim
     kept = [d for d in range(len(shape)) if d != axis]
     numbers = GatherDimensionNumbers(
@@ -307,6 +308,11 @@ def select(condlist: Any, choicelist: Any, default: ArrayLike = 0) -> Any:
       ArgumentError: there are no conditions, or not as many choices.
       ShapeError: the shapes do not broadcast.
     """
+    if not all(isinstance(xs, Sequence) for xs in (condlist, choicelist)):
+        raise ArgumentError(
+            "select: condlist and choicelist must be lists of arrays, got "
+            f"{type(condlist).__name__} and {type(choicelist).__name__}"
+        )
     if len(condlist) != len(choicelist) or not condlist:
         raise ArgumentError(
             f"select: each condition needs a choice, got {len(condlist)} and {len(choicelist)}"

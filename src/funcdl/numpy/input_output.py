@@ -185,4 +185,12 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> A
             "from_dlpack: device must be None, and copy not False: arrays are immutable, and share "
             "no memory that others write"
         )
-    return asarray(np.from_dlpack(x).copy())
+    if not hasattr(x, "__dlpack__"):
+        raise ArgumentError(
+            f"from_dlpack: x must be an array with __dlpack__, got {type(x).__name__}; "
+            "funcdl.numpy.asarray takes lists and numbers"
+        )
+    try:
+        return asarray(np.from_dlpack(x).copy())
+    except BufferError as error:
+        raise ArgumentError(f"from_dlpack: x cannot be shared: {error}") from None

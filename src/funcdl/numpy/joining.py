@@ -9,6 +9,7 @@ import numpy as np
 
 from funcdl.core.array import ArrayOperators
 from funcdl.core.compound import by_parts
+from funcdl.core.options import sequence
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.promotion import ArrayLike, array, convert, promote_dtypes, refuse_out, strong
@@ -64,7 +65,10 @@ def concatenate(arrays: Sequence[ArrayLike], axis: int | None = 0, dtype: DTypeL
         parts, axis = [ravel(x) for x in parts], 0
     first = parts[0].aval
     if first.ndim == 0:
-        raise ShapeError("concatenate: scalars have no dimension to join along; use stack")
+        advice = "use stack"
+        if isinstance(arrays, ArrayOperators | np.ndarray):
+            advice = "put the arrays to join into one sequence, as in concatenate([a, b])"
+        raise ShapeError(f"concatenate: scalars have no dimension to join along; {advice}")
     axis = normalize_axis("concatenate", axis, first.ndim)
     for x in parts[1:]:
         if _others(x.aval.shape, axis) != _others(first.shape, axis):
@@ -117,7 +121,7 @@ def vstack(tup: Sequence[ArrayLike], dtype: DTypeLike = None) -> Any:
       ArgumentError: there are no arrays.
       ShapeError: the shapes differ apart from that dimension.
     """
-    return concatenate([atleast_2d(x) for x in tup], 0, dtype)
+    return concatenate([atleast_2d(x) for x in sequence("vstack: tup", tup)], 0, dtype)
 
 
 def hstack(tup: Sequence[ArrayLike], dtype: DTypeLike = None) -> Any:
@@ -129,7 +133,7 @@ def hstack(tup: Sequence[ArrayLike], dtype: DTypeLike = None) -> Any:
       ArgumentError: there are no arrays.
       ShapeError: the shapes differ apart from that dimension.
     """
-    parts = [atleast_1d(x) for x in tup]
+    parts = [atleast_1d(x) for x in sequence("hstack: tup", tup)]
     return concatenate(parts, 0 if parts and parts[0].ndim == 1 else 1, dtype)
 
 
@@ -142,7 +146,7 @@ def dstack(tup: Sequence[ArrayLike], dtype: DTypeLike = None) -> Any:
       ArgumentError: there are no arrays.
       ShapeError: the shapes differ apart from that dimension.
     """
-    return concatenate([atleast_3d(x) for x in tup], 2, dtype)
+    return concatenate([atleast_3d(x) for x in sequence("dstack: tup", tup)], 2, dtype)
 
 
 def column_stack(tup: Sequence[ArrayLike]) -> Any:
@@ -153,7 +157,7 @@ def column_stack(tup: Sequence[ArrayLike]) -> Any:
     Raises:
       ShapeError: they differ in length.
     """
-    columns = [array("column_stack", x) for x in tup]
+    columns = [array("column_stack", x) for x in sequence("column_stack: tup", tup)]
     return concatenate([reshape(x, (-1, 1)) if x.ndim < 2 else x for x in columns], 1)
 
 

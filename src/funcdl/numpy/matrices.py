@@ -53,8 +53,9 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: DTypeLike = None) -> An
     Raises:
       ShapeError: a size is negative.
     """
-    shape = shape_of((N, N if M is None else M), "eye: N, M")
-    return convert(eq(*_places(shape, k)), _float_or(dtype))
+    sizes = integer("eye: N", N), integer("eye: M", N if M is None else M)
+    places = _places(shape_of(sizes, "eye: N, M"), integer("eye: k", k))
+    return convert(eq(*places), _float_or(dtype))
 
 
 def identity(n: int, dtype: DTypeLike = None) -> Any:
@@ -98,7 +99,7 @@ def triu(m: ArrayLike, k: int = 0) -> Any:
       ShapeError: `m` has fewer than two dimensions.
     """
     m = array("triu", m)
-    return select_n(_lower("triu", m, k - 1), m, full_like(m, 0))
+    return select_n(_lower("triu", m, integer("triu: k", k) - 1), m, full_like(m, 0))
 
 
 def _lower(name: str, m: Any, k: int) -> Any:
@@ -158,6 +159,7 @@ def diagonal(a: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> A
         raise ArgumentError(f"diagonal: axis1 and axis2 must differ, got {axis1} and {axis2}")
     a = moveaxis(a, (first, second), (-2, -1))
     rows, columns = a.aval.shape[-2:]
+    offset = integer("diagonal: offset", offset)
     count = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
     places = np.arange(count, dtype=dtypes.default_dtype("i"))
     return getitem(a, (..., places + max(-offset, 0), places + max(offset, 0)))
@@ -208,7 +210,9 @@ def diag_indices(n: int, ndim: int = 2) -> tuple[Any, ...]:
 
     `ndim` equal integer arrays of shape ``(n,)``. See `numpy.diag_indices`.
     """
-    return (_indices(np.arange(n)),) * ndim
+    return (_indices(np.arange(integer("diag_indices: n", n))),) * integer(
+        "diag_indices: ndim", ndim
+    )
 
 
 def _indices(places: np.ndarray[Any, Any]) -> Any:

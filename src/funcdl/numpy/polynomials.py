@@ -52,7 +52,7 @@ def polyval(p: ArrayLike, x: ArrayLike, *, unroll: int = 16) -> Any:
     p, x = promote_dtypes("polyval", p, x)
     count = p.aval.shape[0] if p.aval.ndim else 0
     start = full_like(x, 0) + (p[0] * 0 if p.aval.ndim > 1 else 0)
-    if count <= max(unroll, 1):
+    if count <= max(integer("polyval: unroll", unroll), 1):
         for i in range(count):
             start = start * x + p[i]
         return start
@@ -314,6 +314,7 @@ def polyfit(
     """
     from funcdl.numpy import linalg
 
+    deg = integer("polyfit: deg", deg)
     if deg < 0:
         raise ArgumentError(f"polyfit: deg must not be negative, got {deg}")
     x, y = promote_inexact("polyfit", x, y)

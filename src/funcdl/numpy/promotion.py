@@ -15,7 +15,7 @@ from funcdl.core.array import Array, ArrayOperators, as_array, shortened
 from funcdl.core.avals import Shape
 from funcdl.errors import ArgumentError, DtypeError, LeafTypeError, ShapeError
 from funcdl.ops.convert import convert_element_type
-from funcdl.ops.shape import broadcast_to
+from funcdl.ops.shape import broadcast_to, scalar_of
 
 ArrayLike = Any
 """An array, a tracer, a NumPy array, or a scalar of Python or NumPy."""
@@ -68,7 +68,7 @@ def convert(x: ArrayLike, dtype: np.dtype[Any], weak: bool = False) -> Any:
     """An array of this dtype from the result of `operand`; one that has it passes unchanged.
 
     Raises:
-      OverflowError: a Python int that does not fit.
+      IntegerRangeError: a Python int that does not fit.
     """
     if isinstance(x, ArrayOperators):
         if x.aval.dtype == dtype:
@@ -78,7 +78,7 @@ def convert(x: ArrayLike, dtype: np.dtype[Any], weak: bool = False) -> Any:
         dtypes.check_python_int(x, dtype)
     elif type(x) is complex and not dtypes.is_complex(dtype):
         raise DtypeError(f"{x!r} is complex, and cannot be converted to {dtype.name}")
-    return Array(np.array(x, dtype), weak)
+    return Array(scalar_of(x, dtype), weak)
 
 
 def strong(x: Any) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.array import Array
+from funcdl.core.options import flag, is_option
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.arithmetic import ceil, clip, floor, rint
 from funcdl.numpy.creation import asarray
@@ -213,7 +214,7 @@ def _quantile(
     whole: int = 1,
     skip_nan: bool = False,
 ) -> Any:
-    if method not in _PLACES:
+    if not is_option(method, _PLACES):
         raise ArgumentError(
             f"{name}: method must be one of {', '.join(map(repr, _PLACES))}, got {method!r}"
         )
@@ -246,7 +247,7 @@ def _quantile(
     out = convert(moveaxis(found, -1, 0), dtype)
     kept = tuple(n for d, n in enumerate(shape) if d not in axes)
     out = reshape(out, (flat.aval.size, *kept))
-    if keepdims:
+    if flag(f"{name}: keepdims", keepdims):
         one = tuple(1 if d in axes else n for d, n in enumerate(shape))
         return reshape(out, (*fractions.aval.shape, *one))
     return reshape(out, (*fractions.aval.shape, *kept))

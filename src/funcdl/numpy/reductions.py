@@ -10,6 +10,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.array import Array
+from funcdl.core.options import flag
 from funcdl.core.primitive import Primitive
 from funcdl.core.records import record
 from funcdl.errors import ArgumentError
@@ -102,7 +103,7 @@ def _reduce(
 ) -> Any:
     axes = normalize_axes(name, axis, a.aval.ndim)
     out = primitive(_mask(name, a, where, identity), axes=axes)
-    if keepdims:
+    if keepdims is not False and flag(f"{name}: keepdims", keepdims):
         out = restore_dims(out, a.aval.shape, axes)
     return strong(out)
 
@@ -369,7 +370,8 @@ def _find(
     if a.aval.shape[number] == 0:
         raise ArgumentError(f"{name}: there is no {name} of no elements, of an array of {a.aval}")
     found = primitive(a, axes=(number,), index_dtype=dtypes.default_dtype("i"))
-    return restore_dims(found, shape, axes) if keepdims else found
+    kept = keepdims is not None and flag(f"{name}: keepdims", keepdims)
+    return restore_dims(found, shape, axes) if kept else found
 
 
 def cumsum(a: ArrayLike, axis: int | None = None, dtype: DTypeLike = None, out: None = None) -> Any:

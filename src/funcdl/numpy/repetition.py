@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from funcdl.core.array import shortened
 from funcdl.core.compound import by_parts
 from funcdl.core.integers import integers
 from funcdl.errors import ArgumentError
@@ -24,9 +25,15 @@ __all__ = [
 
 @by_parts
 def tile(A: ArrayLike, reps: int | Sequence[int]) -> Any:
-    """The whole array repeated, `reps` times along each dimension (see `numpy.tile`)."""
+    """The whole array repeated, `reps` times along each dimension (see `numpy.tile`).
+
+    Raises:
+      ArgumentError: `reps` are no integers, or negative.
+    """
     A = array("tile", A)
-    times = list(integers("reps", reps if isinstance(reps, Sequence) else (reps,)))
+    times = list(integers("tile: reps", reps if isinstance(reps, Sequence) else (reps,)))
+    if min(times, default=0) < 0:
+        raise ArgumentError(f"tile: reps must have no negative numbers, got {reps}")
     ndim = max(len(times), A.ndim)
     times = [1] * (ndim - len(times)) + times
     shape = (1,) * (ndim - A.ndim) + A.aval.shape
@@ -62,6 +69,8 @@ def repeat(
     axis = normalize_axis("repeat", axis, a.ndim)
     size = a.aval.shape[axis]
     times = np.asarray(repeats)
+    if times.dtype.kind not in "iub":
+        raise ArgumentError(f"repeat: repeats must be integers, got {shortened(repeats)}")
     if times.ndim > 1 or (times.ndim == 1 and times.size not in (1, size)) or (times < 0).any():
         raise ArgumentError(
             f"repeat: repeats must be a number >= 0, or one for each of the {size} elements along "

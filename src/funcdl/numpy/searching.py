@@ -15,6 +15,7 @@ from funcdl.core import dtypes
 from funcdl.core.array import Array
 from funcdl.core.avals import Shape
 from funcdl.core.integers import integer
+from funcdl.core.options import is_option
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ConcretizationError, ShapeError
 from funcdl.numpy.joining import concatenate, stack
@@ -275,9 +276,9 @@ def searchsorted(
       ShapeError: `a` is no vector.
       ArgumentError: an unknown side or method.
     """
-    if side not in ("left", "right"):
+    if not is_option(side, ("left", "right")):
         raise ArgumentError(f"searchsorted: side must be 'left' or 'right', got {side!r}")
-    if method not in _METHODS:
+    if not is_option(method, _METHODS):
         raise ArgumentError(
             f"searchsorted: method must be one of {', '.join(map(repr, _METHODS))}, got {method!r}"
         )

@@ -10,7 +10,8 @@ import numpy as np
 
 from funcdl.core.avals import Shape
 from funcdl.core.compound import by_parts
-from funcdl.core.integers import integer
+from funcdl.core.integers import integer, integers
+from funcdl.core.options import is_option
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy import promotion
@@ -97,11 +98,11 @@ def reshape(a: ArrayLike, shape: ShapeLike, order: str = "C") -> Any:
     """
     a = array("reshape", a)
     new = _complete(a.aval.shape, shape)
+    if not is_option(order, ("C", "F")):
+        raise ArgumentError(f"reshape: order must be 'C' or 'F', got {order!r}")
     if order == "F":
         reversed_ = ops.reshape(transpose(a), new_sizes=new[::-1])
         return transpose(reversed_)
-    if order != "C":
-        raise ArgumentError(f"reshape: order must be 'C' or 'F', got {order!r}")
     return a if new == a.aval.shape else ops.reshape(a, new_sizes=new)
 
 
@@ -147,7 +148,8 @@ def transpose(a: ArrayLike, axes: Sequence[int] | None = None) -> Any:
     if axes is None:
         order = tuple(range(count))[::-1]
     else:
-        order = tuple(normalize_axis("transpose", axis, count) for axis in axes)
+        given = integers("transpose: axes", axes)
+        order = tuple(normalize_axis("transpose", axis, count) for axis in given)
         if sorted(order) != list(range(count)):
             raise ArgumentError(
                 f"transpose: axes must name each dimension of {a.aval} once, got {tuple(axes)}"
@@ -230,6 +232,7 @@ def rollaxis(a: ArrayLike, axis: int, start: int = 0) -> Any:
     a = array("rollaxis", a)
     count = a.aval.ndim
     place = normalize_axis("rollaxis", axis, count)
+    start = integer("rollaxis: start", start)
     before = normalize_axis("rollaxis", start, count + 1) if start >= 0 else start + count
     if before < 0:
         raise ArgumentError(f"rollaxis: start={start} is out of range for {a.aval}")
@@ -408,7 +411,10 @@ def rot90(m: ArrayLike, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
       ArgumentError: the axes are equal, or there are no such ones.
     """
     m = array("rot90", m)
-    first, second = (normalize_axis("rot90", axis, m.aval.ndim) for axis in axes)
+    plane = integers("rot90: axes", axes)
+    if len(plane) != 2:
+        raise ArgumentError(f"rot90: axes must be two dimensions, got {axes}")
+    first, second = (normalize_axis("rot90", axis, m.aval.ndim) for axis in plane)
     if first == second:
         raise ArgumentError(f"rot90: axes must be different, got {axes}")
     match integer("k", k) % 4:

@@ -9,6 +9,7 @@ from typing import Any
 
 from funcdl.core import dtypes
 from funcdl.core.integers import integer
+from funcdl.core.options import number
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.numpy.arithmetic import abs, clip
 from funcdl.numpy.creation import DTypeLike, canonical
@@ -261,6 +262,8 @@ def unwrap(
     p = array("unwrap", p)
     if dtypes.is_complex(p.aval.dtype):
         raise DtypeError(f"unwrap: angles must be real, got {p.aval}")
+    period = number("unwrap: period", period)
+    discont = None if discont is None else number("unwrap: discont", discont)
     p = moveaxis(p, axis, 0)
     if p.aval.shape[0] == 0:
         return moveaxis(p, 0, axis)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from funcdl.core import dtypes, lattice
 from funcdl.core.array import Array, ArrayOperators, aval_of
 from funcdl.core.primitive import Primitive
 from funcdl.core.trace import Tracer
-from funcdl.errors import DtypeError, ShapeError
+from funcdl.errors import ArgumentError, DtypeError, ImmutableArrayError, ShapeError
 from funcdl.numpy import arithmetic
 from funcdl.numpy.index_plan import Plan, broadcast_update, plan_index, with_axes_for_bools
 from funcdl.numpy.indexing import Mode, read, read_region
@@ -30,6 +30,7 @@ from funcdl.ops.scatter import (
 from funcdl.ops.select import select_n
 from funcdl.ops.shape import broadcast_to, full, full_like, reshape, reshape_to, rev
 from funcdl.ops.slicing import pad
+from funcdl.transforms.arguments import check_function
 
 Combine = Callable[[Any, Any], Any]
 
@@ -53,8 +54,19 @@ class IndexUpdateHelper:
     def __getitem__(self, index: Any) -> IndexUpdateRef:
         return IndexUpdateRef(self._array, index)
 
+    def __setitem__(self, index: Any, value: Any) -> NoReturn:
+        _refuse_in_place(self._array)
+
     def __repr__(self) -> str:
         return f"<at of {self._array.aval}>"
+
+
+def _refuse_in_place(array: Any) -> NoReturn:
+    raise ImmutableArrayError(
+        f"arrays are immutable, so x.at[index] is no place to assign to, of {array.aval}.\n"
+        "Instead of   x.at[index] = value   or   x.at[index] += value\n"
+        "write        x = x.at[index].set(value)   or   x = x.at[index].add(value)"
+    )
 
 
 class IndexUpdateRef:
@@ -77,6 +89,17 @@ class IndexUpdateRef:
     def __init__(self, array: Any, index: Any) -> None:
         self._array = array
         self._index = index
+
+    def __iadd__(self, values: Any) -> NoReturn:
+        _refuse_in_place(self._array)
+
+    __isub__ = __imul__ = __itruediv__ = __ipow__ = __iadd__
+
+    def __call__(self, *values: Any) -> NoReturn:
+        raise ArgumentError(
+            "x.at[index] cannot be called; name what to do with the value, as in "
+            "x.at[index].set(value) or x.at[index].add(value)"
+        )
 
     def get(
         self,
@@ -162,6 +185,7 @@ class IndexUpdateRef:
         if _is_mask(self._index) and aval_of(self._index).shape == x.aval.shape:
             mask = array("index", self._index)
             return select_n(mask, x, self._results(func, x))
+        check_function("apply", func)
         shape, index = with_axes_for_bools(x.aval.shape, self._index)
         plan = plan_index(shape, index, wrap_negative_indices)
         if unique_indices or _are_distinct(plan):

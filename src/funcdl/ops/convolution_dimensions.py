@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from funcdl.core.avals import Shape
+from funcdl.core.integers import integers
 from funcdl.core.records import record
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.ops.shape import inverse_permutation
@@ -46,6 +47,8 @@ def conv_dimension_numbers(
       ShapeError: the shapes differ in length.
       ArgumentError: `dimension_numbers` is nothing of the above, or does not fit the shapes.
     """
+    lhs_shape = integers("conv_dimension_numbers: lhs_shape", lhs_shape)
+    rhs_shape = integers("conv_dimension_numbers: rhs_shape", rhs_shape)
     ndim = len(lhs_shape)
     if len(rhs_shape) != ndim:
         raise ShapeError(
@@ -78,6 +81,11 @@ def conv_general_permutations(dimension_numbers: Sequence[str]) -> tuple[Dims, D
       ArgumentError: a string lacks N and C (the second: O and I), has a letter twice, or has other
         spatial letters than the rest.
     """
+    if len(dimension_numbers) != 3 or not all(isinstance(s, str) for s in dimension_numbers):
+        raise ArgumentError(
+            "conv_general_permutations: dimension_numbers must be three strings, such as "
+            f"('NHWC', 'HWIO', 'NHWC'), got {dimension_numbers!r}"
+        )
     wanted = (("N", "C"), ("O", "I"), ("N", "C"))
     spatial = [letter for letter in dimension_numbers[1] if letter not in "OI"]
     for spec, which, (first, second) in zip(

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.avals import Shape
+from funcdl.core.options import is_option
 from funcdl.core.records import record
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.kir import index as kindex
@@ -55,7 +57,7 @@ class GatherScatterMode(enum.Enum):
         """
         if isinstance(mode, GatherScatterMode):
             return mode
-        if mode not in _MODES:
+        if not is_option(mode, _MODES):
             names = ", ".join(repr(name) for name in _MODES if name)
             raise ArgumentError(f"mode must be one of {names}, or None, got {mode!r}")
         return _MODES[mode]
@@ -118,6 +120,11 @@ def find_windows(
     Raises:
       ShapeError: the dimension numbers, sizes and shapes do not fit. Messages start with `name`.
     """
+    if not isinstance(numbers, GatherDimensionNumbers):
+        raise ArgumentError(
+            f"{name}: dimension_numbers must be a funcdl.lax.GatherDimensionNumbers, got "
+            f"{shortened(numbers)}"
+        )
     offset_dims, collapsed, index_map, batching, _ = numbers
     kept = tuple(d for d in range(len(operand)) if d not in collapsed and d not in batching)
     _check_windows(name, operand, indices, numbers, sizes, kept)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.avals import Shape, ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
-from funcdl.errors import DtypeError, ShapeError
+from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.ops import registry
 from funcdl.ops.arithmetic import div, mul
 from funcdl.ops.comparison import eq
@@ -71,6 +72,11 @@ def _windows(
     name: str, operand: Shape, indices: Shape, updates: Shape, numbers: ScatterDimensionNumbers
 ) -> Windows:
     """The windows that a scatter updates; checks that the updates have their shape."""
+    if not isinstance(numbers, ScatterDimensionNumbers):
+        raise ArgumentError(
+            f"{name}: dimension_numbers must be a funcdl.lax.ScatterDimensionNumbers, got "
+            f"{shortened(numbers)}"
+        )
     expected = len(indices) - 1 + len(numbers.update_window_dims)
     if len(updates) != expected or any(not 0 <= d < expected for d in numbers.update_window_dims):
         raise ShapeError(

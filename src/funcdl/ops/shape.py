@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
-from funcdl.core.array import Array
+from funcdl.core.array import Array, shortened
 from funcdl.core.avals import Shape, ShapedArray
 from funcdl.core.primitive import Primitive, never_weak
 from funcdl.core.symbolic_zero import Zero, is_zero
-from funcdl.errors import ShapeError
+from funcdl.errors import LeafTypeError, ShapeError
 from funcdl.kir import index as kindex
 from funcdl.ops import registry
 from funcdl.ops.jvp_rules import linear_jvp
@@ -263,7 +263,27 @@ def full(shape: Shape, value: Any, dtype: np.dtype[Any]) -> Any:
 def full_like(x: Any, value: Any) -> Any:
     """An array of `x`'s shape and dtype filled with one scalar; weakly typed if `x` is."""
     aval = x.aval
-    return broadcast_to(Array(np.array(value, aval.dtype), aval.weak_type), aval.shape)
+    return broadcast_to(Array(scalar_of(value, aval.dtype), aval.weak_type), aval.shape)
+
+
+def scalar_of(value: Any, dtype: np.dtype[Any]) -> NDArray:
+    """A number as a NumPy array of this dtype.
+
+    Raises:
+      LeafTypeError: it is no number, or a complex one for a real dtype.
+      IntegerRangeError: a Python int does not fit.
+    """
+    try:
+        return np.array(value, dtype)
+    except OverflowError:
+        if isinstance(value, int):
+            dtypes.check_python_int(value, dtype)
+        raise
+    except (TypeError, ValueError):
+        raise LeafTypeError(
+            f"expected a number that can be of dtype {dtype.name}, got {type(value).__name__}: "
+            f"{shortened(value)}"
+        ) from None
 
 
 def zeros(aval: ShapedArray) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core.avals import Shape
+from funcdl.core.integers import integers
 from funcdl.core.records import record
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.ops.slicing import pad
@@ -181,6 +182,14 @@ def padtype_to_pads(
         raise ArgumentError(
             "padding must be 'SAME', 'SAME_LOWER', 'VALID' or a sequence of (low, high) pairs, "
             f"got {padding!r}"
+        )
+    in_shape = integers("padtype_to_pads: in_shape", in_shape)
+    window_shape = integers("padtype_to_pads: window_shape", window_shape)
+    window_strides = integers("padtype_to_pads: window_strides", window_strides)
+    if not len(in_shape) == len(window_shape) == len(window_strides) or 0 in window_strides:
+        raise ArgumentError(
+            "padtype_to_pads: in_shape, window_shape and window_strides must have one positive "
+            f"entry for each dimension, got {in_shape}, {window_shape} and {window_strides}"
         )
     pads = []
     for size, window, stride in zip(in_shape, window_shape, window_strides, strict=True):

@@ -8,7 +8,14 @@ import numpy as np
 
 import funcdl.numpy as fnp
 from funcdl.core import lattice, tree
-from funcdl.optim.base import GradientTransformation, Params, Updates, chain, zeros_like
+from funcdl.optim.base import (
+    GradientTransformation,
+    Params,
+    Updates,
+    chain,
+    check_state,
+    zeros_like,
+)
 from funcdl.optim.learning_rate import LearningRate, next_count, scale_by_learning_rate
 from funcdl.optim.weight_decay import Mask, add_decayed_weights
 
@@ -54,6 +61,7 @@ def scale_by_adam(
     def update(
         updates: Updates, state: ScaleByAdamState, params: Params = None
     ) -> tuple[Updates, ScaleByAdamState]:
+        check_state("update", updates, state.mu)
         mu = tree.map(lambda g, m: b1 * m + (1 - b1) * g, updates, state.mu)
         nu = tree.map(lambda g, v: b2 * v + (1 - b2) * fnp.square(g), updates, state.nu)
         count = next_count(state.count)

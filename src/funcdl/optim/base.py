@@ -61,8 +61,15 @@ def chain(*transformations: GradientTransformation) -> GradientTransformation:
       A transformation whose state is a tuple of theirs.
 
     Raises:
-      ArgumentError: `update` is given a state of another number of parts.
+      ArgumentError: a transformation is none, or `update` is given a state of another number of
+        parts.
     """
+    for number, transformation in enumerate(transformations):
+        if not (hasattr(transformation, "init") and hasattr(transformation, "update")):
+            raise ArgumentError(
+                f"chain requires transformations, such as clip_by_global_norm(1.0), got "
+                f"{type(transformation).__name__} as argument {number}"
+            )
 
     def init(params: Params) -> tuple[State, ...]:
         return tuple(transformation.init(params) for transformation in transformations)
@@ -70,10 +77,12 @@ def chain(*transformations: GradientTransformation) -> GradientTransformation:
     def update(
         updates: Updates, state: tuple[State, ...], params: Params = None
     ) -> tuple[Updates, tuple[State, ...]]:
-        if len(state) != len(transformations):
+        given: Any = state
+        parts = len(given) if isinstance(given, tuple) else 1
+        if not isinstance(given, tuple) or parts != len(transformations):
             raise ArgumentError(
                 f"update of a chain of {len(transformations)} transformations got a state of "
-                f"{len(state)} parts; pass what this optimiser's own init returned"
+                f"{parts} part{'s' * (parts != 1)}; pass what this optimiser's own init returned"
             )
         new_state = []
         for transformation, part in zip(transformations, state, strict=True):
@@ -121,8 +130,32 @@ def check_structure(caller: str, updates: Updates, params: Params) -> None:
     if found != wanted:
         raise TreeError(
             f"{caller} requires updates with the structure of params:\n"
-            f"  updates: {found}\n  params:  {wanted}"
+            f"  updates: {tree.show(found)}\n  params:  {tree.show(wanted)}"
         )
+
+
+def check_state(caller: str, updates: Updates, remembered: Updates) -> None:
+    """Check that what a state remembers of earlier updates has their structure and shapes.
+
+    Raises:
+      TreeError, ShapeError: it does not.
+    """
+    found, wanted = tree.structure(remembered), tree.structure(updates)
+    advice = "pass the state that init(params) or the last update of these parameters returned"
+    if found != wanted:
+        raise TreeError(
+            f"{caller}: the state is of other parameters than the updates; {advice}:\n"
+            f"  updates: {tree.show(wanted)}\n  state:   {tree.show(found)}"
+        )
+    pairs = zip(tree.leaves(updates), tree.leaves(remembered), strict=True)
+    for i, (update, old) in enumerate(pairs):
+        if fnp.shape(update) != fnp.shape(old):
+            path = tree.format_path(tree.paths(wanted)[i])
+            raise ShapeError(
+                f"{caller}: the state is of other parameters than the updates; {advice}:\n"
+                f"  updates{path}: shape {fnp.shape(update)}\n"
+                f"  state{path}:   shape {fnp.shape(old)}"
+            )
 
 
 def zeros_like(params: Params, dtype: Any = None) -> Params:

@@ -9,6 +9,7 @@ import numpy as np
 
 import funcdl.numpy as fnp
 from funcdl.core import tree
+from funcdl.core.options import number
 from funcdl.optim.base import GradientTransformation, Params, Updates, stateless
 
 Schedule = Callable[[Any], Any]
@@ -37,8 +38,12 @@ def scale_by_learning_rate(learning_rate: LearningRate) -> GradientTransformatio
     Args:
       learning_rate: a number, or a function that takes the number of steps taken so far and
         returns one. A function must be traceable: use `funcdl.numpy.where`, not `if`.
+
+    Raises:
+      ArgumentError: it is neither.
     """
     if not callable(learning_rate):
+        number("learning_rate", learning_rate)
         return stateless(lambda updates, params: _scale(updates, learning_rate))
 
     def init(params: Params) -> ScaleByScheduleState:

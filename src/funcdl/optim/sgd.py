@@ -10,6 +10,7 @@ from funcdl.optim.base import (
     Params,
     Updates,
     chain,
+    check_state,
     identity,
     zeros_like,
 )
@@ -41,6 +42,7 @@ def trace(decay: float, nesterov: bool = False) -> GradientTransformation:
     def update(
         updates: Updates, state: TraceState, params: Params = None
     ) -> tuple[Updates, TraceState]:
+        check_state("update", updates, state.trace)
         sums = add_decayed(updates, state.trace)
         return (add_decayed(updates, sums) if nesterov else sums), TraceState(sums)
 

@@ -10,7 +10,7 @@ from funcdl.core import tree
 from funcdl.core.array import Array
 from funcdl.core.avals import Shape
 from funcdl.core.compound import CompoundArray, apply_by_parts
-from funcdl.errors import DtypeError, ShapeError
+from funcdl.errors import DtypeError, ShapeError, UnhashableArrayError
 from funcdl.numpy import indexing, repetition, shaping
 from funcdl.numpy.promotion import broadcast
 from funcdl.ops.bits import not_
@@ -102,12 +102,14 @@ class KeyArray(CompoundArray):
 
     def __len__(self) -> int:
         if not self.shape:
-            raise TypeError("len() of a single key")
+            raise ShapeError(
+                "len() of a single key; make several with funcdl.random.split(key, num)"
+            )
         return self.shape[0]
 
     def __iter__(self) -> Iterator[KeyArray]:
         if not self.shape:
-            raise TypeError(
+            raise ShapeError(
                 "a single key cannot be iterated over; make several with "
                 "funcdl.random.split(key, num)"
             )
@@ -184,10 +186,16 @@ class KeyArray(CompoundArray):
         return NotImplemented if same is NotImplemented else not_(same)
 
     def __hash__(self) -> NoReturn:
-        raise TypeError("unhashable type: 'KeyArray'; keys compare elementwise, as arrays do")
+        raise UnhashableArrayError(
+            "unhashable type: 'KeyArray'; keys compare elementwise, as arrays do. Pass one as an "
+            "argument that is not static, and as a dict key its seed."
+        )
 
     def __bool__(self) -> NoReturn:
-        raise TypeError("a key has no truth value")
+        raise DtypeError(
+            "a key has no truth value; compare with None by `key is None`, draw one with "
+            "funcdl.random.bernoulli(key)"
+        )
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
         raise DtypeError(

@@ -16,6 +16,7 @@ from funcdl.config import config
 from funcdl.core import dtypes
 from funcdl.core.array import Array, ArrayOperators
 from funcdl.core.avals import Shape
+from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.numpy.creation import asarray, shape_of
 from funcdl.numpy.promotion import ArrayLike, array, convert
@@ -91,7 +92,7 @@ def _seed_data(seed: Any) -> Any:
 
 
 def _check_impl(impl: str | None) -> None:
-    if impl not in (None, "threefry2x32", "fry"):
+    if not is_option(impl, (None, "threefry2x32", "fry")):
         raise ArgumentError(f"impl must be 'threefry2x32' or None, got {impl!r}")
 
 

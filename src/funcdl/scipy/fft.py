@@ -10,7 +10,8 @@ import numpy as np
 
 import funcdl.numpy as fnp
 from funcdl.core import dtypes
-from funcdl.core.integers import integer
+from funcdl.core.integers import integer, integers
+from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError
 from funcdl.numpy.promotion import promote_inexact
 from funcdl.numpy.reductions import normalize_axis
@@ -89,9 +90,9 @@ def _along(
     axis: int,
     norm: str | None,
 ) -> Any:
-    if type != 2:
+    if integer(f"{name}: type", type) != 2:
         raise ArgumentError(f"{name}: type must be 2, got {type}")
-    if norm not in (None, "backward", "ortho"):
+    if not is_option(norm, (None, "backward", "ortho")):
         raise ArgumentError(f"{name}: norm must be None, 'backward' or 'ortho', got {norm!r}")
     (x,) = promote_inexact(name, x)
     rows = fnp.moveaxis(x, normalize_axis(name, axis, x.ndim), -1)
@@ -158,8 +159,10 @@ def _along_many(
     norm: str | None,
 ) -> Any:
     (x,) = promote_inexact(name, x)
+    s = None if s is None else integers(f"{name}: s", s)
     if axes is None:
         axes = range(x.ndim - (x.ndim if s is None else len(s)), x.ndim)
+    axes = integers(f"{name}: axes", axes)
     sizes: Sequence[int | None] = [None] * len(axes) if s is None else s
     if len(sizes) != len(axes):
         raise ArgumentError(f"{name}: s and axes must have equal lengths, got {s} and {axes}")

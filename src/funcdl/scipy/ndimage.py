@@ -8,6 +8,7 @@ from typing import Any
 
 import funcdl.numpy as fnp
 from funcdl.core import dtypes
+from funcdl.core.options import sequence
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.promotion import array, promote_inexact
 
@@ -43,7 +44,8 @@ def map_coordinates(
         raise ArgumentError(f"map_coordinates: mode must be one of {_MODES}, got {mode!r}")
     if order not in (0, 1):
         raise ArgumentError(f"map_coordinates: order must be 0 or 1, got {order}")
-    places = promote_inexact("map_coordinates", *coordinates) if len(coordinates) else []
+    given = sequence("map_coordinates: coordinates", coordinates)
+    places = promote_inexact("map_coordinates", *given) if given else []
     if len(places) != x.ndim:
         raise ShapeError(
             f"map_coordinates: one array of coordinates is needed for each dimension of "

@@ -12,6 +12,7 @@ import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.absent import getter
 from funcdl.core import dtypes
+from funcdl.core.options import is_option, number
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.promotion import promote_inexact
 from funcdl.numpy.reductions import normalize_axis
@@ -166,7 +167,7 @@ def detrend(
 
 
 def _operands(name: str, in1: Any, in2: Any, mode: str) -> tuple[Any, Any]:
-    if mode not in _MODES:
+    if not is_option(mode, _MODES):
         raise ArgumentError(f"{name}: mode must be one of {_MODES}, got {mode!r}")
     x, y = promote_inexact(name, in1, in2)
     if x.ndim != y.ndim or 0 in (x.size, y.size):
@@ -183,7 +184,7 @@ def _reversed(name: str, x: Any) -> Any:
 
 
 def _check_matrices(name: str, in1: Any, in2: Any, boundary: str, fillvalue: float) -> None:
-    if boundary != "fill" or fillvalue != 0:
+    if not is_option(boundary, ("fill",)) or number(f"{name}: fillvalue", fillvalue) != 0:
         raise ArgumentError(
             f"{name}: boundary must be 'fill' and fillvalue 0, got {boundary!r} and {fillvalue}; "
             "numpy.pad has other boundaries"

@@ -27,7 +27,9 @@ def normalize_argnums(
     Raises:
       ArgumentError: a position is no integer, or there is no such argument.
     """
-    positions: tuple[Any, ...] = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    given: Any = argnums
+    several = isinstance(given, Sequence) and not isinstance(given, str)
+    positions: tuple[Any, ...] = tuple(given) if several else (given,)
     for i in positions:
         if not isinstance(i, int) or isinstance(i, bool):
             raise ArgumentError(f"{what} must be an int or a sequence of ints, got {argnums!r}")
@@ -35,6 +37,8 @@ def normalize_argnums(
             raise ArgumentError(
                 f"{what}={argnums!r} is out of range: {name} was called with {count} positional "
                 f"argument{'s' * (count != 1)}"
+                + "; arguments to differentiate by are passed by position"
+                * (count == 0)
             )
     return tuple(i % count for i in positions)
 
@@ -98,8 +102,19 @@ def as_arrays(name: str, value: Any, transform: str) -> tuple[list[Any], tree.Tr
             if type(x) is Array:
                 _ = x.value
         except (LeafTypeError, DeletedArrayError) as error:
-            raise type(error)(f"{transform}: argument {path}: {error.reason}") from None
+            reason = error.reason
+            if path == "self" and isinstance(error, LeafTypeError):
+                reason = _OF_METHODS.format(kind=type(leaf).__name__)
+            raise type(error)(f"{transform}: argument {path}: {reason}") from None
     raise AssertionError(transform)
+
+
+_OF_METHODS = (
+    "expected arrays, got an object of class {kind}.\n"
+    "Make the class a pytree, with funcdl.tree_util.register_dataclass or "
+    "register_pytree_node_class; or leave its attributes constant and make self static, by "
+    "static_argnums=0."
+)
 
 
 def flatten_output(value: Any, transform: str, name: str) -> tuple[list[Any], tree.TreeDef]:
@@ -115,8 +130,14 @@ def flatten_output(value: Any, transform: str, name: str) -> tuple[list[Any], tr
             arrays.append(as_array(leaf))
         except LeafTypeError as error:
             path = tree.format_path(tree.paths(treedef)[i])
+            reason = error.reason
+            if inspect.isgenerator(leaf):
+                reason = (
+                    "it is a generator, since the function has `yield`; collect the values in a "
+                    "list and return that, or loop with funcdl.lax.scan"
+                )
             raise LeafTypeError(
-                f"{transform} requires {name} to return arrays; output{path}: {error.reason}"
+                f"{transform} requires {name} to return arrays; output{path}: {reason}"
             ) from None
     return arrays, treedef
 

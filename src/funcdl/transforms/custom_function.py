@@ -49,6 +49,13 @@ class CustomFunction:
         parameters = self._signature.parameters.values() if self._signature else []
         simple = all(p.kind in _POSITIONAL for p in parameters)
         self._count = len(parameters) if simple and self._signature else -1
+        for given in (nondiff_argnums, nondiff_argnames):
+            if isinstance(given, str) or not isinstance(given, Sequence):
+                which = "nondiff_argnums" if given is nondiff_argnums else "nondiff_argnames"
+                raise ArgumentError(
+                    f"{transform} of {self._name}: {which} must be a sequence, got {given!r}; "
+                    "write a tuple, also for one argument"
+                )
         self._nondiff = (*nondiff_argnums, *map(self._position, nondiff_argnames))
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:

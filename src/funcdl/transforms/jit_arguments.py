@@ -94,6 +94,12 @@ class JitArguments:
             except TypeError:
                 names = argument_names(self._fun, args)
                 label = names[place] if isinstance(place, int) else place
+                if isinstance(value, Tracer):
+                    raise StaticArgumentError(
+                        f"jit requires static arguments to be known, got {label} of {self._name} "
+                        f"of type {value.aval}, which {value._trace.name} has traced.\n"
+                        f"Make it a static argument there too, or a dynamic one of {self._name}."
+                    ) from None
                 raise StaticArgumentError(
                     f"jit requires static arguments to be hashable, got {label} of "
                     f"{self._name} of type {type(value).__name__}: {value!r}.\n"

@@ -81,7 +81,7 @@ def vmap(
             paths = leaf_names(label, arg)
             leaves += arrays
             names += paths
-            dims += _leaf_axes(label, arg, axis, arrays, paths)
+            dims += _leaf_axes(label, arg, axis, arrays, paths, label in kwargs)
         size = _mapped_size(name, axis_size, leaves, dims, names)
         axis = size if axis_name is None else Axis(size, axis_name)
         in_tree = tree.structure((args, dict(sorted(kwargs.items()))))
@@ -134,7 +134,7 @@ def _argument_axes(in_axes: Any, args: tuple[Any, ...], name: str) -> tuple[Any,
 
 
 def _leaf_axes(
-    label: str, arg: Any, axis: Any, leaves: list[Any], paths: list[str]
+    label: str, arg: Any, axis: Any, leaves: list[Any], paths: list[str], keyword: bool
 ) -> list[int | None]:
     try:
         axes = _broadcast_axes(axis, arg)
@@ -153,9 +153,15 @@ def _leaf_axes(
         ndim = leaf.ndim - hidden[i]
         if not -ndim <= entry < ndim:
             kind = f"keys of shape {leaf.shape[:-1]}" if hidden[i] else f"type {leaf.aval}"
+            way_out = (
+                "keyword arguments are mapped over axis 0: to pass it whole, pass it by position, "
+                "with None in in_axes, or close over it"
+                if keyword
+                else "use None in in_axes to pass it whole"
+            )
             raise ShapeError(
                 f"vmap cannot map {path} of {kind} over axis {entry}: it has {ndim} "
-                f"dimension{'s' * (ndim != 1)}; use None in in_axes to pass it whole"
+                f"dimension{'s' * (ndim != 1)}; {way_out}"
             )
         axes[i] = entry % ndim
     return axes

@@ -99,7 +99,7 @@ class Driver:
         except RuntimeError as error:  # as the bindings report a missing library
             raise DeviceError(
                 f"no NVIDIA driver is installed on this machine ({str(error).splitlines()[0]})"
-            ) from error
+            ) from None
         self.version = int(self.call("cuDriverGetVersion"))
         if self.version < OLDEST_DRIVER:
             raise DeviceError(

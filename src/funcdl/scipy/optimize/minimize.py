@@ -11,6 +11,7 @@ import funcdl.numpy as fnp
 from funcdl.core import dtypes, tree
 from funcdl.core.array import as_array
 from funcdl.core.jaxpr import eval_jaxpr
+from funcdl.core.options import number
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.promotion import promote_inexact, strong
 from funcdl.ops.shape import zeros
@@ -79,8 +80,11 @@ def minimize(
       ArgumentError: another method, or an unknown option.
       ShapeError: `x0` is no vector, or `fun` returns no scalar.
     """
-    if method.lower() != "bfgs":
+    given_method: Any = method
+    if not isinstance(given_method, str) or method.lower() != "bfgs":
         raise ArgumentError(f"minimize: method must be 'BFGS', got {method!r}")
+    if not isinstance(options, Mapping | None):
+        raise ArgumentError(f"minimize: options must be a dict, got {options!r}")
     given = dict(options or {})
     unknown = sorted(set(given) - set(_OPTIONS))
     if unknown:
@@ -89,6 +93,7 @@ def minimize(
         raise ArgumentError(
             f"minimize: args must be a tuple, got {type(args).__name__}; write args=(a,) for one"
         )
+    tol = None if tol is None else number("minimize: tol", tol)
     (start,) = map(strong, promote_inexact("minimize", x0))
     if start.ndim != 1:
         raise ShapeError(

@@ -12,6 +12,7 @@ import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.absent import getter
 from funcdl.core import dtypes, tree
+from funcdl.core.options import number
 from funcdl.errors import ArgumentError, ShapeError, TreeError
 from funcdl.numpy.promotion import promote_inexact, strong
 
@@ -95,6 +96,9 @@ def _solve(
     matvec = _operator(name, "A", A, b)
     preconditioner = (lambda x: x) if M is None else _operator(name, "M", M, b)
     steps = 10 * sum(x.size for x in leaves) if maxiter is None else maxiter
+
+    tol, atol = number(f"{name}: tol", tol), number(f"{name}: atol", atol)
+    steps = number(f"{name}: maxiter", steps)
 
     def solve(matvec: Operator, b: Any) -> Any:
         square = _dot(b, b)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.core import dtypes
+from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError
 from funcdl.numpy.promotion import array, promote_inexact
 from funcdl.numpy.reductions import normalize_axis
@@ -25,7 +26,7 @@ class ModeResult(NamedTuple):
 
 
 def _check_policy(name: str, nan_policy: str, allowed: tuple[str, ...] = ("propagate",)) -> None:
-    if nan_policy not in allowed:
+    if not is_option(nan_policy, allowed):
         raise ArgumentError(
             f"{name}: nan_policy must be {' or '.join(map(repr, allowed))}, got {nan_policy!r}"
         )
