@@ -29,9 +29,9 @@ from funcdl.ops.select import clamp, select_n
 from funcdl.ops.shape import broadcast_in_dim, full_like, instantiate, zeros
 from funcdl.transforms.arguments import as_arrays, function_name, show_tree
 from funcdl.transforms.batching import batch_jaxpr, place_batch
-from funcdl.transforms.jvp import jvp_jaxpr
+from funcdl.transforms.jvp import jvp_jaxpr, with_tangents
 from funcdl.transforms.linear_call import linear_call
-from funcdl.transforms.partial_eval import PartialEvalTrace, partial_eval_jaxpr
+from funcdl.transforms.partial_eval import PartialEvalTrace, all_outs, partial_eval_jaxpr
 from funcdl.transforms.programs import trace_body, widen_all
 from funcdl.transforms.transpose import transpose_jaxpr
 from funcdl.transforms.weak_cache import cached_on_first
@@ -198,12 +198,7 @@ def _jvp(
     programs = tuple(jvp_jaxpr(branch, nonzero, tuple(flags))[0] for branch in branches)
     given = select(tangents[1:], nonzero)
     outs = cond_primitive.bind(*primals, *given, branches=programs)
-    count = len(flags)
-    dots = iter(outs[count:])
-    return outs[:count], [
-        next(dots) if flag else Zero(x.aval.to_tangent())
-        for x, flag in zip(outs[:count], flags, strict=True)
-    ]
+    return with_tangents(outs, flags)
 
 
 def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -237,8 +232,7 @@ def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str
         [index, *residuals, *select(operands, unknown)],
         {"branches": wide},
     )
-    unknown_iter, known_iter = iter(recorded), iter(known_outs)
-    return [next(unknown_iter) if flag else next(known_iter) for flag in flags]
+    return all_outs(flags, known_outs, recorded)
 
 
 def _residual_aval(part: Any, kind: str, i: int) -> ShapedArray:

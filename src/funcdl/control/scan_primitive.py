@@ -13,11 +13,11 @@ from funcdl.core.jaxpr import ClosedJaxpr, Eqn
 from funcdl.core.primitive import Primitive, own_weak
 from funcdl.core.pruning import pruned, with_inputs
 from funcdl.core.reference import run_reference
-from funcdl.core.symbolic_zero import Zero, is_zero
+from funcdl.core.symbolic_zero import is_zero
 from funcdl.ops.lowering import Loop
 from funcdl.ops.shape import instantiate
 from funcdl.transforms.batching import batch_jaxpr, place_batch
-from funcdl.transforms.jvp import jvp_jaxpr
+from funcdl.transforms.jvp import jvp_jaxpr, with_tangents
 
 scan_loop = Primitive("scan", multiple_results=True)
 
@@ -95,12 +95,7 @@ def _jvp(
         reverse=reverse,
     )
     carry, carry_dot, ys, ys_dot = split(outs, num_carry, counts[1], num_ys)
-    dots, flags = iter([*carry_dot, *ys_dot]), [*carry_nz, *ys_nz]
-    out_primals = [*carry, *ys]
-    return out_primals, [
-        next(dots) if flag else Zero(x.aval.to_tangent())
-        for x, flag in zip(out_primals, flags, strict=True)
-    ]
+    return with_tangents([*carry, *ys, *carry_dot, *ys_dot], [*carry_nz, *ys_nz])
 
 
 def _interleave(primals: Sequence[int], tangents: Sequence[int]) -> tuple[int, ...]:

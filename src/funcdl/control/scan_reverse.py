@@ -19,7 +19,12 @@ from funcdl.core.symbolic_zero import LinearInput, Zero, is_linear, is_zero
 from funcdl.core.trace import current_trace
 from funcdl.ops.arithmetic import add
 from funcdl.ops.shape import instantiate, zeros
-from funcdl.transforms.partial_eval import PartialEvalTrace, PartialProgram, partial_eval_jaxpr
+from funcdl.transforms.partial_eval import (
+    PartialEvalTrace,
+    PartialProgram,
+    all_outs,
+    partial_eval_jaxpr,
+)
 from funcdl.transforms.programs import without_unused
 from funcdl.transforms.transpose import backward_pass
 from funcdl.transforms.weak_cache import cached_on_first
@@ -76,8 +81,7 @@ def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str
         },
     )
     outs_un = (*carry_un, *parts.unknown_out[num_carry:])
-    unknown_iter, known_iter = iter(unknown_outs), iter(known_outs)
-    return [next(unknown_iter) if flag else next(known_iter) for flag in outs_un]
+    return all_outs(outs_un, known_outs, unknown_outs)
 
 
 def _split_body(

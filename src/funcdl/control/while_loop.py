@@ -25,7 +25,7 @@ from funcdl.core.primitive import Primitive, own_weak
 from funcdl.core.pruning import pruned, quiet, with_inputs
 from funcdl.core.reference import run_reference
 from funcdl.core.staging import trace_to_jaxpr
-from funcdl.core.symbolic_zero import Zero, is_zero
+from funcdl.core.symbolic_zero import is_zero
 from funcdl.core.trace import current_trace
 from funcdl.errors import (
     DtypeError,
@@ -43,7 +43,7 @@ from funcdl.ops.select import select_n
 from funcdl.ops.shape import broadcast_in_dim, full_like, instantiate
 from funcdl.transforms.arguments import as_arrays, describe_trees, function_name
 from funcdl.transforms.batching import batch_jaxpr, place_batch
-from funcdl.transforms.jvp import jvp_jaxpr
+from funcdl.transforms.jvp import jvp_jaxpr, with_tangents
 from funcdl.transforms.partial_eval import PartialEvalTrace, partial_eval_jaxpr
 from funcdl.transforms.programs import trace_body, without_unused
 from funcdl.transforms.weak_cache import cached_on_first
@@ -247,11 +247,7 @@ def _jvp(
         body_consts=body_consts + sum(consts_nz),
     )
     assert len(outs) == num_carry + num_dots
-    dots = iter(outs[num_carry:])
-    return outs[:num_carry], [
-        next(dots) if flag else Zero(x.aval.to_tangent())
-        for x, flag in zip(outs[:num_carry], carry_nz, strict=True)
-    ]
+    return with_tangents(outs, carry_nz)
 
 
 @cached_on_first

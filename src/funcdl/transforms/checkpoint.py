@@ -28,8 +28,13 @@ from funcdl.transforms.arguments import argument_names, as_arrays, function_name
 from funcdl.transforms.batching import batch_jaxpr
 from funcdl.transforms.checkpoint_policies import Policy, nothing_saveable
 from funcdl.transforms.jit_primitive import jit_call
-from funcdl.transforms.jvp import jvp_jaxpr
-from funcdl.transforms.partial_eval import PartialEvalTrace, known_args, partial_eval_jaxpr
+from funcdl.transforms.jvp import jvp_jaxpr, with_tangents
+from funcdl.transforms.partial_eval import (
+    PartialEvalTrace,
+    all_outs,
+    known_args,
+    partial_eval_jaxpr,
+)
 from funcdl.transforms.programs import (
     eval_program,
     program_types,
@@ -126,11 +131,7 @@ def _jvp(
     program, nonzero_out = jvp_jaxpr(jaxpr, tuple(not is_zero(t) for t in tangents))
     given = [t for t in tangents if not is_zero(t)]
     outs = checkpoint_call.bind(*primals, *given, jaxpr=program, **params)
-    found = iter(outs[len(nonzero_out) :])
-    return outs[: len(nonzero_out)], [
-        next(found) if flag else Zero(aval.to_tangent())
-        for flag, aval in zip(nonzero_out, jaxpr.out_avals, strict=True)
-    ]
+    return with_tangents(outs, nonzero_out)
 
 
 def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -148,8 +149,7 @@ def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str
     recorded = trace.record(
         checkpoint_call, [*kept, *saved, *rest], {**params, "jaxpr": parts.unknown}
     )
-    unknown_iter, known_iter = iter(recorded), iter(known_outs)
-    return [next(unknown_iter) if flag else next(known_iter) for flag in parts.unknown_out]
+    return all_outs(parts.unknown_out, known_outs, recorded)
 
 
 @record

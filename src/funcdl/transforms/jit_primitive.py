@@ -18,8 +18,13 @@ from funcdl.ops.key_use import looks_at_keys
 from funcdl.ops.shape import move_to_front
 from funcdl.transforms.batching import batch_jaxpr
 from funcdl.transforms.explain import logged
-from funcdl.transforms.jvp import jvp_jaxpr
-from funcdl.transforms.partial_eval import PartialEvalTrace, known_args, partial_eval_jaxpr
+from funcdl.transforms.jvp import jvp_jaxpr, with_tangents
+from funcdl.transforms.partial_eval import (
+    PartialEvalTrace,
+    all_outs,
+    known_args,
+    partial_eval_jaxpr,
+)
 from funcdl.transforms.programs import program_types, run_program
 from funcdl.transforms.transpose import transpose_jaxpr
 from funcdl.transforms.weak_cache import cached_on_first
@@ -86,13 +91,7 @@ def _jvp(
     program, nonzero_out = jvp_jaxpr(jaxpr, nonzero)
     given = [t for t in tangents if not is_zero(t)]
     outs = _call([*primals, *given], program, f"jvp_{name}")
-    count = len(nonzero_out)
-    found = iter(outs[count:])
-    out_tangents = [
-        next(found) if flag else Zero(aval.to_tangent())
-        for flag, aval in zip(nonzero_out, jaxpr.out_avals, strict=True)
-    ]
-    return outs[:count], out_tangents
+    return with_tangents(outs, nonzero_out)
 
 
 def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -105,9 +104,8 @@ def _partial_eval(trace: PartialEvalTrace, args: Sequence[Any], params: dict[str
         known_outs = _call(known, split.known, name)
     residuals = [known[i] if kind == "in" else known_outs[i] for kind, i in split.residuals]
     rest = [x for x, flag in zip(args, unknown, strict=True) if flag]
-    unknown_outs = iter(trace.record(jit_call, [*residuals, *rest], _params(split.unknown, name)))
-    known_iter = iter(known_outs)
-    return [next(unknown_outs) if flag else next(known_iter) for flag in split.unknown_out]
+    unknown_outs = trace.record(jit_call, [*residuals, *rest], _params(split.unknown, name))
+    return all_outs(split.unknown_out, known_outs, unknown_outs)
 
 
 def _transpose(

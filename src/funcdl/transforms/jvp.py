@@ -126,3 +126,15 @@ def jvp_jaxpr(
     tangent_avals = [a.to_tangent() for a, nz in zip(avals, nonzero, strict=True) if nz]
     jaxpr, consts = trace_to_jaxpr(run, avals + tangent_avals, name="jvp")
     return ClosedJaxpr(jaxpr, consts), tuple(nonzero_out)
+
+
+def with_tangents(outs: Sequence[Any], nonzero: Sequence[bool]) -> tuple[list[Any], list[Tangent]]:
+    """The outputs of a program that `jvp_jaxpr` made, apart: the original ones, and their tangents.
+
+    `nonzero` flags those of which the program returns a tangent; the others' are `Zero`.
+    """
+    primals, found = list(outs[: len(nonzero)]), iter(outs[len(nonzero) :])
+    return primals, [
+        next(found) if flag else Zero(x.aval.to_tangent())
+        for x, flag in zip(primals, nonzero, strict=True)
+    ]

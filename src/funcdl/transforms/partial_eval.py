@@ -5,7 +5,7 @@ This is how reverse mode gets its linear program: primal values are known, tange
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from funcdl.core.jaxpr import ClosedJaxpr, Var, eval_jaxpr
@@ -92,3 +92,11 @@ def partial_eval_jaxpr(
 def known_args(args: Sequence[Any], unknown: Sequence[bool]) -> list[Any]:
     """The arguments not flagged as unknown."""
     return [x for x, flag in zip(args, unknown, strict=True) if not flag]
+
+
+def all_outs(
+    unknown: Sequence[bool], known_outs: Iterable[Any], unknown_outs: Iterable[Any]
+) -> list[Any]:
+    """The outputs of both parts in their order; what the known part has besides is left out."""
+    known, recorded = iter(known_outs), iter(unknown_outs)
+    return [next(recorded) if flag else next(known) for flag in unknown]
