@@ -1,0 +1,149 @@
+"""What the default code of the GPU benchmark's kernels is made of.
+
+``python -m tests.kernels.machine_code ARCH PATTERN`` compiles those whose case has the pattern in
+its name, at full size, and prints a row for each as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from benchmarks import gpu_cases
+from benchmarks.frameworks import Framework
+from tests.process import answer
+from tests.runtime.cuda.environment import StubGpu, installed
+from tests.runtime.cuda.stub_driver import StubDriver
+
+import funcdl as fd
+from funcdl.compiler.cuda.target import CudaBackend, CudaExecutable
+from funcdl.kernels.triton.render import render_kernel
+from funcdl.kernels.triton.triton_kernel import TritonKernel
+
+SIZE = 8192
+FLOAT32 = np.dtype(np.float32)
+SHARED = {80: 164 << 10, 90: 228 << 10}
+"""Bytes of shared memory of a processor, of which each program takes 1 KB more than it asks for."""
+REGISTERS, THREADS = 65536, 2048
+"""Of a processor."""
+
+Row = dict[str, Any]
+
+
+def kernels_of(case: gpu_cases.Case, arch: int) -> list[TritonKernel]:
+    """The kernels that a device would be given, with the shipped schedules."""
+    framework, count = Framework("funcdl"), case.gradient
+
+    def value(*xs: Any) -> Any:
+        return case.general(framework, *xs)
+
+    def gradients(*xs: Any) -> Any:
+        *xs, ct = xs
+        rest = xs[count:]
+        return fd.vjp(lambda *ys: value(*ys, *rest), *xs[:count])[1](ct)
+
+    shapes = [fd.ShapeDtypeStruct(x.shape, x.dtype) for x in case.arrays().values()]
+    stub = StubGpu(StubDriver(capabilities=(arch,)))
+    with (
+        installed(stub),
+        fd.config.override(backend="gpu"),
+        fd.default_matmul_precision(case.precision),
+    ):
+        lowered: Any = fd.jit(gradients if count else value).lower(*shapes)
+        pipeline = lowered._lowered._pipeline
+        backend = CudaBackend(lambda: stub.platform)
+        program = CudaExecutable(backend, pipeline.simplified, pipeline.program, "case")
+        kernels = program._commands.kernels
+        schedules = backend.tuner.schedules(kernels, stub.platform.open(0))
+        return [render_kernel(k, s) for (k, _), s in zip(kernels, schedules, strict=True)]
+
+
+def row_of(case: str, kernel: TritonKernel, arch: int) -> Row:
+    """Matrix instructions, bytes of most accesses of memory, and programs on a processor."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from funcdl.kernels.triton.compile import load_function
+    from funcdl.kernels.triton.cubin_elf import resources
+
+    attrs = {(n,): [["tt.divisibility", 16]] for n in range(len(kernel.signature))}
+    source = ASTSource(load_function(kernel), kernel.signature, attrs=attrs)
+    options = {
+        "num_warps": kernel.num_warps,
+        "num_stages": kernel.num_stages,
+        "enable_reflect_ftz": False,
+    }
+    compiled: Any = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+    ptx, made = compiled.asm["ptx"], resources(compiled.asm["cubin"])
+    shapes = re.findall(r"\b(wgmma|mma)\S*\.(m\d+n\d+k\d+)\.", ptx)
+    threads = 32 * kernel.num_warps
+    registers = -(-made["registers"] // 8) * 8
+    shared = compiled.metadata.shared + 1024
+    return {
+        "case": case,
+        "kernel": kernel.name,
+        "tensor cores": sorted({" ".join(found) for found in shapes}),
+        "reads": _usual([*_widths(ptx, "ld"), *_copies(ptx)]),
+        "asynchronous": bool(_copies(ptx)),
+        "writes": _usual(_widths(ptx, "st")),
+        "stack": made["stack_bytes"],
+        "programs": min(
+            REGISTERS // (registers * threads), SHARED[arch] // shared, THREADS // threads
+        ),
+    }
+
+
+def _widths(ptx: str, name: str) -> list[int]:
+    """Bytes of each access of global memory by a thread."""
+    found = re.findall(rf"\b{name}\.global\S*?(?:\.v(\d))?\.[bsuf](\d+)\s", ptx)
+    return [int(count or 1) * int(bits) // 8 for count, bits in found]
+
+
+def _copies(ptx: str) -> list[int]:
+    """Bytes of each copy into shared memory that no thread waits for."""
+    found = re.findall(r"cp\.async\.c[ag]\.shared\.global.*?,\s*(0x[0-9a-f]+|\d+)\s*[,;]", ptx)
+    return [int(size, 0) for size in found]
+
+
+def _usual(widths: Sequence[int]) -> int:
+    """The width in which most bytes are moved; the narrowest one of several."""
+    moved: Counter[int] = Counter()
+    for width in sorted(widths):
+        moved[width] += width
+    return moved.most_common(1)[0][0]
+
+
+def _shape_only(*shape: int, dtype: np.dtype[Any] = FLOAT32, seed: int = 0) -> Any:
+    """An array of one element in memory: numbers do not matter."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+def rows(arch: int, pattern: str) -> Iterator[Row]:
+    """A row for each kernel of each case."""
+    gpu_cases._random = _shape_only
+    for case in gpu_cases.kernel_cases(SIZE):
+        if pattern in case.name:
+            for kernel in kernels_of(case, arch):
+                yield row_of(case.name, kernel, arch)
+
+
+def run(arch: int, pattern: str = "") -> list[Row]:
+    """`rows` in a process of its own, where Triton's interpreter is not chosen."""
+    found: list[Row] = answer(
+        "-m", "tests.kernels.machine_code", str(arch), pattern, interpret=False
+    )
+    return found
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TRITON_CACHE_DIR"] = folder
+        print(json.dumps(list(rows(int(sys.argv[1]), sys.argv[2]))))
