@@ -15,6 +15,7 @@ from funcdl.core.integers import round_up
 from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.dot import is_strided, reads_in_place, runs_along_terms
 from funcdl.kir.elementwise import lookup
+from funcdl.kir.flat_rows import flat_rows
 from funcdl.kir.index import AxisAtom, Index
 from funcdl.kir.interleaved import interleaved
 from funcdl.kir.ir import (
@@ -178,7 +179,8 @@ def _schedule_pointwise(kernel: Kernel) -> Schedule:
     lane = _axis_across_short_rows(kernel, {inner})
     extent = kernel.axis(inner).extent
     in_parts = extent < PART_VECTOR and extent % LEAST_VECTOR != 0
-    if lane is not None and in_parts and _cost_along(kernel, inner) >= HEAVY:
+    flat = lane is not None and flat_rows(kernel, lane, inner) is not None
+    if lane is not None and not flat and in_parts and _cost_along(kernel, inner) >= HEAVY:
         lanes = _rows_side_by_side(kernel, {inner})
         return _schedule_columns(kernel, {inner}, lane, lanes, MIN_ROW_LANES)
     steps = _share(kernel, outer)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from funcdl.kernels.cpu_c import row_lanes, text
+from funcdl.kernels.cpu_c.flat_rows import rows_in_loops, write_flat_rows
 from funcdl.kernels.cpu_c.loops import Action, Loop, Nest
 from funcdl.kernels.cpu_c.parameters import Number, Parameters, generic_parameters
 from funcdl.kernels.cpu_c.parted import ends_short, parted_axes, write_parts
@@ -70,10 +71,11 @@ class _LoopsRenderer(Passes):
         self.nest = Nest(kernel, writer, self.expressions)
         self.accumulators: dict[int, Accumulator] = {}
 
-        # Where nothing is reduced, loops may be written in parts.
-        self.parted = frozenset[str]()
+        # Where nothing is reduced, loops may be written in parts, and short rows as one loop.
+        self.parted, self.flat = frozenset[str](), None
         if not self.num_passes:
             self.parted = parted_axes(kernel, self.outer)
+            self.flat = rows_in_loops(kernel, self.outer)
 
     def can_be_generic(self) -> bool:
         axis = self.expressions.parameters.axis
@@ -84,6 +86,9 @@ class _LoopsRenderer(Passes):
     def render(self) -> None:
         if self.parted:
             write_parts(self.nest, self.outer, self.parted)
+            return
+        if self.flat is not None:
+            write_flat_rows(self.nest, self.outer, self.flat)
             return
         scalars = [
             id

@@ -32,7 +32,7 @@ RESERVED = re.compile(
     r"goto|if|inline|int|long|register|restrict|return|short|signed|sizeof|static|struct|switch|"
     r"true|typedef|union|unsigned|void|volatile|while|asm|typeof|"
     # Names that the renderer makes up: of values, parameters, accumulators, kept values and tiles.
-    r"(n|chunk)_.*|(v|const|acc|part|size|sum|nan|at|here|take|keep|run|total|space|inverse)\d+|key\d+_\d+|.*_(tile|end|group|rest)\d*|lane|product|missing|(lhs|rhs|tile)_.*|"
+    r"(n|chunk)_.*|(v|const|acc|part|size|sum|nan|at|here|take|keep|run|total|space|inverse|rows)\d+|key\d+_\d+|.*_(tile|end|group|rest)\d*|lane|product|missing|(lhs|rhs|tile)_.*|"
     r"fd_.*|FD_.*"
 )
 
