@@ -99,20 +99,23 @@ def binary(name: str, rules: Rules, text: str, result: Result = "same") -> Binar
             left, right = type(x), type(y)
             if left is Array and right is Array:
                 a, b = x.value, y.value
-                if a.dtype is b.dtype and (known := eager.get(a.dtype)) is not None:
+                dtype = a.dtype
+                if dtype is b.dtype and (known := eager.get(dtype)) is not None:
                     if a.shape != b.shape:
                         shape = broadcast_shapes(a.shape, b.shape, name=name)
                         a, b = _stretch(a, shape), _stretch(b, shape)
                     return Array(known[0](a, b), x.weak_type and y.weak_type and known[1])
             elif left is Array:
                 a = x.value
-                if (known := eager.get(a.dtype)) is not None and _keeps_dtype(right, y, a.dtype):
-                    b = _repeat(y, a.dtype, a.shape)
+                dtype = a.dtype
+                if (known := eager.get(dtype)) is not None and _keeps_dtype(right, y, dtype):
+                    b = _repeat(y, dtype, a.shape)
                     return Array(known[0](a, b), x.weak_type and known[1])
             elif right is Array:
                 b = y.value
-                if (known := eager.get(b.dtype)) is not None and _keeps_dtype(left, x, b.dtype):
-                    a = _repeat(x, b.dtype, b.shape)
+                dtype = b.dtype
+                if (known := eager.get(dtype)) is not None and _keeps_dtype(left, x, dtype):
+                    a = _repeat(x, dtype, b.shape)
                     return Array(known[0](a, b), y.weak_type and known[1])
         x, y = promote(name, x, y)
         rule = rules.get(dtypes.kind(x.aval.dtype))
