@@ -74,6 +74,7 @@ def test_memory_is_used_again_after_its_last_view(pool: Any) -> None:
     assert pool.empty(10_000).ctypes.data == start
 
 
+@pytest.mark.usefixtures("short_search")
 def test_pools_outlive_their_name(native: ModuleType) -> None:
     array = native.Pool(1 << 20).empty(50_000)
     gc.collect()

@@ -60,6 +60,7 @@ def test_huge_blocks_begin_at_a_huge_page(pool: Pool) -> None:
     assert address(pool.empty(HUGE_PAGE_BYTES)) % HUGE_PAGE_BYTES == 0
 
 
+@pytest.mark.usefixtures("short_search")
 @pytest.mark.parametrize(
     "view",
     [

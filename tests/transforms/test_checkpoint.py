@@ -186,6 +186,7 @@ def exponent(sizes: list[float]) -> float:
     return float(np.polyfit(np.log(DEPTHS), np.log(sizes), 1)[0])
 
 
+@pytest.mark.usefixtures("short_search")
 @pytest.mark.parametrize("measure", [arena_bytes, peak_bytes], ids=["compiled", "eager"])
 def test_peak_memory_grows_with_the_root_of_the_depth(measure: Callable[..., int]) -> None:
     plain = [measure(chain_of(n, 0)) / X.nbytes for n in DEPTHS]

@@ -52,6 +52,7 @@ def test_programs_are_freed_with_their_functions(backend: str) -> None:
         assert counts[2] - counts[1] <= counts[1]
 
 
+@pytest.mark.usefixtures("short_search")
 def test_results_that_refer_to_the_program_do_not_keep_it() -> None:
     calls = []
 

@@ -60,6 +60,7 @@ def test_arrays_come_back_without_a_copy(dtype: Any, shape: tuple[int, ...], gpu
         np.testing.assert_array_equal(np.asarray(back), values)
 
 
+@pytest.mark.usefixtures("short_search")
 def test_memory_lives_as_long_as_anybody_uses_it(gpu: StubGpu) -> None:
     pool = gpu.platform.open(0).pool
     x = fd.device_put(np.ones(100, np.float32), "gpu")
@@ -84,6 +85,7 @@ def test_exported_memory_is_never_written_to(gpu: StubGpu) -> None:
     assert np.asarray(back).tolist() == [1, 1, 1, 1] and np.asarray(out).tolist() == [2, 2, 2, 2]
 
 
+@pytest.mark.usefixtures("short_search")
 @pytest.mark.parametrize("number", [None, 1, 2, "own"])
 def test_the_consumers_stream_waits(number: Any, gpu: StubGpu) -> None:
     x = fd.jit(lambda x: x * 2)(fd.device_put(np.ones(4, np.float32), "gpu"))

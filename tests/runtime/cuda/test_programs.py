@@ -141,6 +141,7 @@ def test_training_is_as_on_the_cpu(donate: bool, gpu: StubGpu) -> None:
         np.testing.assert_allclose(np.asarray(left), np.asarray(right), 1e-4, 1e-6)
 
 
+@pytest.mark.usefixtures("short_search")
 def test_memory_is_flat_and_all_given_back(gpu: StubGpu) -> None:
     pool = gpu.platform.open(0).pool
     seen = []
