@@ -12,6 +12,7 @@ from funcdl.core.avals import ShapedArray, Typed
 from funcdl.core.device_buffer import DeviceBuffer, Value
 from funcdl.core.devices import CPU, Device, find_device, platform_of
 from funcdl.errors import (
+    ArgumentError,
     DeletedArrayError,
     DtypeError,
     ImmutableArrayError,
@@ -224,6 +225,9 @@ class Array(ArrayOperators):
 
     def tobytes(self, order: Literal["C", "F", "A", "K"] = "C") -> bytes:
         """The elements as bytes, in row-major order unless another is asked for."""
+        wanted: Any = order
+        if not isinstance(wanted, str) or wanted not in ("C", "F", "A", "K"):
+            raise ArgumentError(f"tobytes: order must be 'C', 'F', 'A' or 'K', got {order!r}")
         return self.value.tobytes(order)
 
     def delete(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
+from funcdl.core.integers import integer
 from funcdl.errors import ArgumentError
 from funcdl.numpy.creation import DTypeLike, asarray, canonical
 
@@ -32,6 +33,18 @@ set_printoptions = np.set_printoptions
 printoptions = np.printoptions
 
 
+def _to_show(
+    name: str, x: Any, width: int | None, precision: int | None
+) -> tuple[np.ndarray[Any, Any], int | None, int | None]:
+    """What NumPy's functions of texts take."""
+    try:
+        values = np.asarray(x)
+    except ValueError:
+        raise ArgumentError(f"{name}: nested sequences must have equal lengths") from None
+    line = None if width is None else integer(f"{name}: max_line_width", width)
+    return values, line, None if precision is None else integer(f"{name}: precision", precision)
+
+
 def array_repr(
     arr: Any,
     max_line_width: int | None = None,
@@ -44,8 +57,10 @@ def array_repr(
 
     Raises:
       TracerArrayError: the array is traced.
+      ArgumentError: `max_line_width` or `precision` is no integer.
     """
-    return np.array_repr(np.asarray(arr), max_line_width, precision, suppress_small)
+    shown, width, digits = _to_show("array_repr", arr, max_line_width, precision)
+    return np.array_repr(shown, width, digits, suppress_small)
 
 
 def array_str(
@@ -60,8 +75,10 @@ def array_str(
 
     Raises:
       TracerArrayError: the array is traced.
+      ArgumentError: `max_line_width` or `precision` is no integer.
     """
-    return np.array_str(np.asarray(a), max_line_width, precision, suppress_small)
+    shown, width, digits = _to_show("array_str", a, max_line_width, precision)
+    return np.array_str(shown, width, digits, suppress_small)
 
 
 def save(file: Any, arr: Any, allow_pickle: bool = False) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from funcdl.core.array import as_array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
+from funcdl.errors import LeafTypeError
 from funcdl.ops import registry
 from funcdl.ops.lowering import View
 from funcdl.ops.registry import Op, Sample, random_array
@@ -33,7 +35,14 @@ def checkpoint_name(x: Any, name: str) -> Any:
     Args:
       x: an array.
       name: any string; several values may have the same.
+
+    Raises:
+      LeafTypeError: `x` is no array.
     """
+    try:
+        x = as_array(x)
+    except LeafTypeError as error:
+        raise LeafTypeError(f"checkpoint_name: {error.reason}") from None
     return checkpoint_name_primitive.bind(x, name=name)
 
 
