@@ -18,6 +18,7 @@ from funcdl.errors import ArgumentError
 from funcdl.runtime.toolchain import find_compiler
 
 COMPILER = find_compiler()
+CROSS_COMPILER = "aarch64-linux-gnu-gcc"
 needs_tools = pytest.mark.skipif(
     COMPILER is None or not shutil.which("make") or not shutil.which("objcopy"),
     reason="no C compiler, make or binutils",
@@ -125,6 +126,17 @@ def test_library_is_sound_however_it_is_built(name: str, options: str, tmp_path:
         found = np.frombuffer(done.stdout, array.dtype, array.size, position).reshape(array.shape)
         np.testing.assert_allclose(found, array, rtol=1e-4, atol=1e-4)
         position += array.nbytes
+
+
+@pytest.mark.skipif(not shutil.which(CROSS_COMPILER), reason="no compiler for 64-bit Arm")
+def test_library_builds_for_another_processor(tmp_path: Path) -> None:
+    case = CASES["types"]()
+    fd.jit(case.function).lower(*case.args).write_library(tmp_path, "other")
+    command = ["make", "-s", f"CC={CROSS_COMPILER}", "ISA=native-generic"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for name in ("libother.so", "other_main"):
+        assert (tmp_path / name).read_bytes()[18:20] == b"\xb7\0"  # EM_AARCH64
 
 
 @needs_tools

@@ -16,7 +16,9 @@ EXTRA =
 ifeq ($(origin CC),default)
 CC = gcc
 endif
-OBJCOPY = objcopy
+# Those of the machine that CC compiles for.
+OBJCOPY = $(shell $(CC) -print-prog-name=objcopy)
+AR = $(shell $(CC) -print-prog-name=ar)
 ifeq ($(filter FLAGS_$(ISA),$(.VARIABLES)),)
 $(error ISA=$(ISA) is none of those that are listed in the Makefile)
 endif
