@@ -138,6 +138,10 @@ class _Lowering:
         if isinstance(atom, Literal):
             dtype = compute_dtype(atom.aval.dtype)
             return self.builder.const(atom.value.value.astype(dtype).item(), dtype)
+        if atom.aval.size == 1:
+            # The only element may be read whatever the mask says, and is then computed once for
+            # the whole kernel, not by every point that asks for it.
+            index, mask = tuple(kindex.constant(0) for _ in index), None
         key = (atom, index, mask)
         known = self._memo.get(key)
         if known is None:
