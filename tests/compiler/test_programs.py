@@ -88,7 +88,7 @@ def test_batch_sizes_mean_the_same(case: Case) -> None:
 
 @pytest.mark.slow
 @needs_compiler
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(cases())
 def test_many_batch_sizes_mean_the_same(case: Case) -> None:
     check_batch_sizes(case)
@@ -104,7 +104,7 @@ def test_many_compiled_programs_mean_the_same(case: Case) -> None:
 
 @pytest.mark.slow
 @needs_compiler
-@settings(max_examples=600)
+@settings(max_examples=400)
 @given(cases(LARGE))
 def test_compiled_programs_on_large_arrays_mean_the_same(case: Case) -> None:
     check_compiled(case)
@@ -125,3 +125,21 @@ def test_passes_keep_the_meaning_of_many(case: Case) -> None:
 @given(cases())
 def test_passes_keep_the_meaning_of_very_many(case: Case) -> None:
     check_passes(case)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+@needs_compiler
+@settings(max_examples=1000)
+@given(cases(LARGE))
+def test_very_many_programs_on_large_arrays_mean_the_same(case: Case) -> None:
+    check_compiled(case)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+@needs_compiler
+@settings(max_examples=600)
+@given(cases())
+def test_very_many_batch_sizes_mean_the_same(case: Case) -> None:
+    check_batch_sizes(case)
