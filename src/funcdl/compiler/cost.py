@@ -12,6 +12,7 @@ from funcdl.core.jaxpr import ClosedJaxpr, Eqn
 from funcdl.core.profiler import Work
 from funcdl.core.records import record
 from funcdl.core.source import SourceLine
+from funcdl.kir.copies import copied_in_place
 from funcdl.kir.cost import Cost
 from funcdl.kir.ir import Kernel
 from funcdl.kir.kernel_cost import kernel_cost
@@ -48,7 +49,7 @@ def kernel_works(
     kernels: Sequence[tuple[Kernel, Schedule]], program: Program, name: str, platform: str = "cpu"
 ) -> list[Work]:
     """What a call of each kernel is, and what it has to do at least."""
-    costs = {kernel.name: kernel_cost(kernel) for kernel, _ in kernels}
+    costs = {kernel.name: _cost(kernel) for kernel, _ in kernels}
     return _works(costs, program, name, platform)
 
 
@@ -119,6 +120,11 @@ def memory_analysis(closed: ClosedJaxpr, program: Program, code_bytes: int) -> M
     return analyse_memory(closed, code=code_bytes, alias=sum(donated), temp=program.arena.nbytes)
 
 
+def _cost(kernel: Kernel) -> Cost:
+    """What a call costs; nothing, of a copy that is left out where it can be."""
+    return Cost() if copied_in_place(kernel) else kernel_cost(kernel)
+
+
 def _named(cost: Cost) -> dict[str, float]:
     return {
         "flops": float(cost.flops),
@@ -128,7 +134,7 @@ def _named(cost: Cost) -> dict[str, float]:
 
 
 def _calls(program: KernelProgram, times: int) -> Iterator[tuple[str, int, Cost]]:
-    costs = [kernel_cost(kernel) for kernel, _ in program.kernels]
+    costs = [_cost(kernel) for kernel, _ in program.kernels]
     for call in program.calls:
         match call:
             case Call(kernel=number):
@@ -146,7 +152,7 @@ def _calls(program: KernelProgram, times: int) -> Iterator[tuple[str, int, Cost]
 
 
 def _sum(program: KernelProgram) -> Cost:
-    costs = [kernel_cost(kernel) for kernel, _ in program.kernels]
+    costs = [_cost(kernel) for kernel, _ in program.kernels]
     total = Cost()
     for call in program.calls:
         match call:

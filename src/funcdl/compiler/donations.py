@@ -1,11 +1,16 @@
-"""Which results take over the memory of donated inputs, and the order of steps that allows it."""
+"""Which results take over the memory of others: of donated inputs, or of what they update.
+
+A scatter copies its operand, and updates the copy. Where nothing reads the operand afterwards, both
+are one memory, and there is nothing to copy: of the elements of a cache, or of what a loop carries,
+a step touches those that it changes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from funcdl.compiler.loops import LoopStep
+from funcdl.compiler.loops import LoopStep, updates_of_loop
 from funcdl.compiler.lower import LoweredKernel
 from funcdl.compiler.steps import HostStep, Step, all_uses, step_uses
 from funcdl.core.avals import ShapedArray
@@ -38,45 +43,116 @@ def _avals(variables: Sequence[Var]) -> list[ShapedArray]:
     return [var.aval for var in variables]
 
 
+def plan_updates(steps: Sequence[Step], kept: set[Var]) -> dict[Var, Var]:
+    """Temporaries in whose memory their update is made: from the operand to the result.
+
+    `kept` are variables with a memory of their own: the program's inputs, constants and results.
+    """
+    uses = all_uses(steps)
+    on_host = {var for step in steps if isinstance(step, HostStep) for var, _ in step_uses(step)}
+    found: dict[Var, Var] = {}
+    for number, step in enumerate(steps):
+        for var, out in _updates(step):
+            if (
+                not {var, out} & on_host
+                and var not in kept
+                and var not in found
+                and max(uses.reads[var]) <= number
+            ):
+                found[var] = out
+    return found
+
+
+def _updates(step: Step) -> list[tuple[Var, Var]]:
+    """What a step updates, with the results, where both can be one memory."""
+    if isinstance(step, HostStep):
+        return []
+    if isinstance(step, LoopStep):
+        return updates_of_loop(step)
+    *copies, last = step
+    if len(copies) != 1 or not any(isinstance(i, AtomicUpdate) for i in last.kernel.body):
+        return []
+    accesses = list(map(_Accesses, step))
+    return [
+        (var, out)
+        for var in accesses[0].loads
+        for out in accesses[0].stores
+        if var.aval.same_type(out.aval) and all(each.is_local(var, out) for each in accesses)
+    ]
+
+
 def plan_donations(
     jaxpr: Jaxpr,
     donated: Sequence[bool],
     out_vars: Sequence[Var],
     steps: Sequence[Step],
+    updates: Mapping[Var, Var],
 ) -> tuple[dict[int, int], dict[Var, Var]]:
     """Outputs that can take over a donated input's memory: as slots, and from input to output.
 
-    Nothing may read the input after the output's kernel, and that kernel must read each element
-    only where it writes it. An input that is itself a result keeps its memory.
+    Nothing may read the input after the kernel that first writes there, and that kernel must read
+    each element only where it writes it. An input that is itself a result keeps its memory.
+    `updates` are temporaries that already share the memory of an output.
     """
     first_out = len(jaxpr.invars) + len(jaxpr.constvars)
     donations: dict[int, int] = {}
     takers: dict[Var, Var] = {}
     uses = all_uses(steps)
     accesses: dict[int, list[_Accesses]] = {}
+    before = {out: var for var, out in updates.items()}
     free = [
         (slot, var)
         for slot, (var, flag) in enumerate(zip(jaxpr.invars, donated, strict=True))
         if flag and var not in jaxpr.outvars
     ]
     for number, out in enumerate(out_vars):
-        writers = uses.writes.get(out, [])
-        if len(writers) != 1 or isinstance(step := steps[writers[0]], HostStep | LoopStep):
+        first = out
+        while first in before:
+            first = before[first]
+        writers = uses.writes.get(first, [])
+        if len(writers) != 1 or isinstance(step := steps[writers[0]], HostStep):
             continue
         (writer,) = writers
-        if writer not in accesses:
-            accesses[writer] = list(map(_Accesses, step))
         for slot, var in free:
-            if (
-                var.aval.same_type(out.aval)
-                and all(reader <= writer for reader in uses.reads.get(var, []))
-                and all(kernel.is_local(var, out) for kernel in accesses[writer])
-            ):
+            if not var.aval.same_type(first.aval) or max(uses.reads.get(var, [0])) > writer:
+                continue
+            if isinstance(step, LoopStep):
+                fits = (var, first) in updates_of_loop(step)
+            else:
+                if writer not in accesses:
+                    accesses[writer] = list(map(_Accesses, step))
+                fits = all(kernel.is_local(var, first) for kernel in accesses[writer])
+            if fits:
                 donations[first_out + number] = slot
-                takers[var] = out
+                takers[var] = first
                 free.remove((slot, var))
                 break
     return donations, takers
+
+
+def carried_in_place(
+    jaxpr: Jaxpr, carried: range, steps: Sequence[Step], updates: Mapping[Var, Var]
+) -> dict[Var, Var]:
+    """Carried values of a loop that its body updates: from the input to what becomes the next one.
+
+    `carried` numbers the inputs that the first outputs replace.
+    """
+    uses = all_uses(steps)
+    before = {out: var for var, out in updates.items()}
+    found: dict[Var, Var] = {}
+    for number, atom in zip(carried, jaxpr.outvars, strict=False):
+        assert isinstance(atom, Var), "a body's results have memory of their own"
+        var, out = jaxpr.invars[number], atom
+        while out in before:
+            out = before[out]
+        writers = uses.writes.get(out, [])
+        if (
+            len(writers) == 1
+            and (var, out) in _updates(steps[writers[0]])
+            and max(uses.reads[var]) <= writers[0]
+        ):
+            found[var] = out
+    return found
 
 
 class _Accesses:

@@ -4,7 +4,8 @@ Each body of a scan, while loop or cond is compiled by the same passes as the pr
 memory, a loop's body reads and writes slots of its own; the loop points them, step by step, at the
 operands, at slices of the stacked arrays, and for carried values at two buffers in turn. A carried
 value that each step also stacks as it found it (gradients need many such) lives in that stack: a
-step reads its own element and writes that of the next step, and nothing is copied.
+step reads its own element and writes that of the next step, and nothing is copied. One of which a
+step only updates some elements stays where the loop's result is to be.
 """
 
 from __future__ import annotations
@@ -41,11 +42,15 @@ LibraryRule = Callable[[Eqn, dict[str, Var], str, AddressOf], LibraryCall]
 
 @record
 class CompiledBody:
-    """A body's kernels, the size of its arena, and the user's line of each kernel."""
+    """A body's kernels, the size of its arena, and the user's line of each kernel.
+
+    `in_place` are the carried values whose new elements are written over the old ones.
+    """
 
     program: KernelProgram
     arena_bytes: int
     sources: Sources
+    in_place: frozenset[int] = frozenset()
 
 
 @record
@@ -64,7 +69,9 @@ class LoopStep:
     library: LibraryRule | None = None
 
 
-CompileBody = Callable[[ClosedJaxpr, str], CompiledBody | None]
+CompileBody = Callable[[ClosedJaxpr, str, range], CompiledBody | None]
+"""Compiles a body under a name; the range numbers the inputs that its first outputs replace in the
+next step."""
 
 
 def with_own_outputs(program: ClosedJaxpr) -> ClosedJaxpr:
@@ -101,14 +108,15 @@ def lower_loop(eqn: Eqn, name: str, compile_body: CompileBody) -> LoopStep | Non
         return LoopStep(eqn, (), attention_scratch(eqn), library=attention_call)
     compiled = []
     for number, program in enumerate(body_programs(eqn)):
-        body = compile_body(program, f"{name}_body{number}")
+        body = compile_body(program, f"{name}_body{number}", _carried_inputs(eqn, number))
         if body is None:
             return None
         compiled.append(body)
     scratch: dict[str, Var] = {}
     stacks = _stacked_carry(eqn) if eqn.primitive.name == "scan" else {}
+    kept = _in_place(eqn, compiled)
     for i, aval in enumerate(_carried_avals(eqn)):
-        if i not in stacks:
+        if i not in stacks and i not in kept:
             scratch[f"even{i}"], scratch[f"odd{i}"] = _bytes(aval.nbytes), _bytes(aval.nbytes)
     for i, body in enumerate(compiled):
         scratch[f"arena{i}"] = _bytes(body.arena_bytes)
@@ -119,6 +127,39 @@ def lower_loop(eqn: Eqn, name: str, compile_body: CompileBody) -> LoopStep | Non
         for carry, y in stacks.items()
     ]
     return LoopStep(eqn, tuple(compiled), scratch, tuple(begin))
+
+
+def _carried_inputs(eqn: Eqn, number: int) -> range:
+    """Which inputs of a body the first outputs replace in the next step."""
+    if eqn.primitive.name == "scan":
+        first, count = eqn.params["num_consts"], eqn.params["num_carry"]
+    elif eqn.primitive.name == "while" and number == 1:
+        first, count = eqn.params["body_consts"], len(eqn.outvars)
+    else:
+        first = count = 0
+    return range(first, first + count)
+
+
+def _in_place(eqn: Eqn, bodies: Sequence[CompiledBody]) -> frozenset[int]:
+    """The carried values that stay in the memory of the loop's results."""
+    if not bodies:
+        return frozenset()
+    stacks = _stacked_carry(eqn) if eqn.primitive.name == "scan" else {}
+    return bodies[-1].in_place - stacks.keys()
+
+
+def updates_of_loop(step: LoopStep) -> list[tuple[Var, Var]]:
+    """Operands of a loop, and the results that it makes by updating them in place."""
+    eqn = step.eqn
+    first = len(eqn.invars) - len(_carried_avals(eqn))
+    if eqn.primitive.name == "scan":
+        first = eqn.params["num_consts"]
+    found = []
+    for i in sorted(_in_place(eqn, step.bodies)):
+        init = eqn.invars[first + i]
+        if isinstance(init, Var) and eqn.invars.count(init) == 1:
+            found.append((init, eqn.outvars[i]))
+    return found
 
 
 def _stacked_carry(eqn: Eqn) -> dict[int, int]:
@@ -195,7 +236,7 @@ def _scan_call(step: LoopStep, name: str, address: AddressOf) -> ScanCall:
     inputs = _inputs(step, address)
     outputs = [address(var) for var in eqn.outvars]
     body_avals = eqn.params["jaxpr"].in_avals
-    stacks = _stacked_carry(eqn)
+    stacks, kept = _stacked_carry(eqn), _in_place(eqn, step.bodies)
     slots = [Binding(a) for a in inputs[:num_consts]]
     written = []
     for i in range(num_carry):
@@ -206,6 +247,9 @@ def _scan_call(step: LoopStep, name: str, address: AddressOf) -> ScanCall:
             after = Address(stack.slot, stack.offset + following)
             slots.append(Binding(stack, stride=nbytes))
             written.append(Binding(after, stride=nbytes, last=outputs[i]))
+        elif i in kept:
+            slots.append(Binding(outputs[i], first=inputs[num_consts + i]))
+            written.append(Binding(outputs[i]))
         else:
             even, odd = address(scratch[f"even{i}"]), address(scratch[f"odd{i}"])
             slots.append(Binding(even, first=inputs[num_consts + i], alternate=(odd, even)))
@@ -233,13 +277,18 @@ def _while_call(step: LoopStep, name: str, address: AddressOf) -> WhileCall:
     cond_consts, body_consts = eqn.params["cond_consts"], eqn.params["body_consts"]
     inputs = _inputs(step, address)
     init = inputs[cond_consts + body_consts :]
-    even = [address(scratch[f"even{i}"]) for i in range(len(init))]
-    odd = [address(scratch[f"odd{i}"]) for i in range(len(init))]
-    carried = [
-        Binding(e, first=first, alternate=(o, e))
-        for e, o, first in zip(even, odd, init, strict=True)
-    ]
-    written = [Binding(e, alternate=(e, o)) for e, o in zip(even, odd, strict=True)]
+    outputs = [address(var) for var in eqn.outvars]
+    kept = _in_place(eqn, step.bodies)
+    carried, written = [], []
+    even, odd = list(outputs), list(outputs)
+    for i, first in enumerate(init):
+        if i in kept:
+            carried.append(Binding(outputs[i], first=first))
+            written.append(Binding(outputs[i]))
+        else:
+            even[i], odd[i] = address(scratch[f"even{i}"]), address(scratch[f"odd{i}"])
+            carried.append(Binding(even[i], first=first, alternate=(odd[i], even[i])))
+            written.append(Binding(even[i], alternate=(even[i], odd[i])))
     flag = address(scratch["flag"])
     cond_slots = [
         *(Binding(a) for a in inputs[:cond_consts]),
@@ -253,11 +302,10 @@ def _while_call(step: LoopStep, name: str, address: AddressOf) -> WhileCall:
         *written,
         Binding(address(scratch["arena1"])),
     ]
-    outputs = [(address(var), var.aval.nbytes) for var in eqn.outvars]
 
     def copies(sources: Sequence[Address]) -> tuple[Copy, ...]:
-        pairs = zip(sources, outputs, strict=True)
-        return tuple(Copy(source, target, nbytes) for source, (target, nbytes) in pairs)
+        places = zip(sources, outputs, eqn.outvars, strict=True)
+        return tuple(Copy(a, b, var.aval.nbytes) for a, b, var in places if a != b)
 
     return WhileCall(
         name,

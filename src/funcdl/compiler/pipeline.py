@@ -94,7 +94,10 @@ class Pipeline:
         """The fusion groups."""
         return self._run(
             "groups",
-            lambda: fuse(self.simplified.jaxpr),
+            lambda: fuse(
+                self.simplified.jaxpr,
+                [*itertools.compress(self.simplified.jaxpr.invars, self._donated)],
+            ),
             lambda grouping: format_groups(grouping.groups, grouping.names),
         )
 

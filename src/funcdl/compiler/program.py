@@ -6,10 +6,16 @@ between them host steps for equations that no kernel can express.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from funcdl.compiler.donations import late_updates, mark_aliases, plan_donations
+from funcdl.compiler.donations import (
+    carried_in_place,
+    late_updates,
+    mark_aliases,
+    plan_donations,
+    plan_updates,
+)
 from funcdl.compiler.fusion.fuse import Grouping, fuse
 from funcdl.compiler.loops import (
     CompiledBody,
@@ -54,7 +60,8 @@ class Program:
 
     Slots are the inputs, the constants, the outputs (each variable once), and the arena.
     `donations` maps output slots to the input slots whose memory they take over. `sources` are the
-    user's lines, by the name of the kernel.
+    user's lines, by the name of the kernel. `in_place` are, for a loop's body, the carried
+    values that it updates in the memory they are in.
     """
 
     grouping: Grouping
@@ -66,6 +73,7 @@ class Program:
     num_consts: int
     donations: dict[int, int]
     sources: Sources
+    in_place: frozenset[int] = frozenset()
 
     @property
     def arena_slot(self) -> int:
@@ -98,8 +106,8 @@ def lower_groups(
     """The kernels, loop or host step of each group that stores anything."""
     steps: list[Step] = []
 
-    def compile_body(program: ClosedJaxpr, name: str) -> CompiledBody | None:
-        return _compile_body(program, scheduler, name, splitter, library, divide, join)
+    def compile_body(program: ClosedJaxpr, name: str, carried: range) -> CompiledBody | None:
+        return _compile_body(program, carried, scheduler, name, splitter, library, divide, join)
 
     for group in grouping.groups:
         eqn = group.members[0]
@@ -146,6 +154,7 @@ def _in_parts(lowered: LoweredKernel, parts: int | tuple[str, int]) -> list[Lowe
 
 def _compile_body(
     program: ClosedJaxpr,
+    carried: range,
     scheduler: Scheduler,
     name: str,
     splitter: Splitter | None,
@@ -155,15 +164,15 @@ def _compile_body(
 ) -> CompiledBody | None:
     """The kernels of a loop's body; None where it needs the host."""
     closed = with_own_outputs(divide(program))
-    grouping = fuse(closed.jaxpr)
+    grouping = fuse(closed.jaxpr, closed.jaxpr.invars[carried.start : carried.stop])
     steps = lower_groups(grouping, scheduler, f"{name}_", splitter, library, divide, join)
     if any(isinstance(step, HostStep) for step in steps):
         return None
     donated = [False] * len(closed.in_avals)
-    built = build_program(closed, grouping, steps, donated, scheduler, name)
+    built = build_program(closed, grouping, steps, donated, scheduler, name, carried)
     (kernels,) = built.segments or (KernelProgram(name, (), (), built.arena_slot + 1),)
     assert isinstance(kernels, KernelProgram)
-    return CompiledBody(kernels, built.arena.nbytes, built.sources)
+    return CompiledBody(kernels, built.arena.nbytes, built.sources, built.in_place)
 
 
 def _collapse(lowered: LoweredKernel, source: SourceLine | None) -> LoweredKernel:
@@ -177,8 +186,13 @@ def build_program(
     donated: Sequence[bool],
     scheduler: Scheduler,
     name: str,
+    carried: range = range(0),
 ) -> Program:
-    """Give every variable an address, and every kernel call its arguments."""
+    """Give every variable an address, and every kernel call its arguments.
+
+    Args:
+        carried: for a loop's body, the numbers of the inputs that its first outputs replace.
+    """
     jaxpr = closed.jaxpr
     given = [*jaxpr.invars, *jaxpr.constvars]
     computed = {var for eqn in jaxpr.eqns for var in eqn.outvars}
@@ -187,13 +201,19 @@ def build_program(
     addresses = {var: Address(slot) for slot, var in enumerate([*given, *out_vars])}
     given_up = {var for var, flag in zip(jaxpr.invars, donated, strict=True) if flag}
     steps = late_updates(steps, given_up) if given_up else steps
-    lifetimes = _lifetimes(steps, addresses)
+    updates = plan_updates(steps, set(addresses))
+    lifetimes = _lifetimes(steps, addresses, updates)
     arena = plan_arena(lifetimes)
     arena_slot = len(given) + len(out_vars)
     for var, offset in arena.offsets.items():
         addresses[var] = Address(arena_slot, offset)
-    donations, takers = plan_donations(jaxpr, donated, out_vars, steps)
-    segments = _segments(steps, addresses, scheduler, arena_slot + 1, name, takers)
+    for var in updates:
+        addresses[var] = addresses[_last_of(var, updates)]
+    donations, takers = plan_donations(jaxpr, donated, out_vars, steps, updates)
+    kept = carried_in_place(jaxpr, carried, steps, updates)
+    takers |= kept
+    in_place = frozenset(jaxpr.invars.index(var) - carried.start for var in kept)
+    segments = _segments(steps, addresses, scheduler, arena_slot + 1, name, updates | takers)
     return Program(
         grouping,
         segments,
@@ -204,6 +224,7 @@ def build_program(
         len(jaxpr.constvars),
         donations,
         _sources(steps),
+        in_place,
     )
 
 
@@ -217,11 +238,21 @@ def _sources(steps: Sequence[Step]) -> Sources:
     return found
 
 
-def _lifetimes(steps: Sequence[Step], addresses: dict[Var, Address]) -> list[Lifetime]:
+def _last_of(var: Var, updates: Mapping[Var, Var]) -> Var:
+    """The last result that is made in the memory of a variable."""
+    while var in updates:
+        var = updates[var]
+    return var
+
+
+def _lifetimes(
+    steps: Sequence[Step], addresses: dict[Var, Address], updates: Mapping[Var, Var]
+) -> list[Lifetime]:
     first: dict[Var, int] = {}
     last: dict[Var, int] = {}
     for number, step in enumerate(steps):
-        for var, writes in step_uses(step):
+        for used, writes in step_uses(step):
+            var = _last_of(used, updates)
             if var not in addresses:
                 if var not in first and not writes and var.aval.size:
                     raise AssertionError(f"step {number} reads {var}, which no step before wrote")

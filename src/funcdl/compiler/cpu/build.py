@@ -29,6 +29,8 @@ from funcdl.compiler.loops import LoopStep
 from funcdl.compiler.matrices import small_matrices
 from funcdl.compiler.pipeline import Pipeline, native_segments
 from funcdl.compiler.program import Program
+from funcdl.compiler.rewrite.split_reductions import split_reductions
+from funcdl.compiler.rewrite.written_slices import written_slices
 from funcdl.compiler.steps import HostStep
 from funcdl.config import config
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn
@@ -51,7 +53,12 @@ def pipeline(closed: ClosedJaxpr, name: str, donated: Sequence[bool]) -> Pipelin
         renderer=("c", render_program),
         library=_library,
         composed=with_tables,
+        divide=_divided,
     )
+
+
+def _divided(program: ClosedJaxpr) -> ClosedJaxpr:
+    return written_slices(split_reductions(program))
 
 
 def _library(eqn: Eqn, name: str) -> LoopStep | None:

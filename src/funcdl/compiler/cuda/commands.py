@@ -15,6 +15,7 @@ from typing import Protocol
 from funcdl.compiler.program import Program
 from funcdl.compiler.steps import HostStep
 from funcdl.core.jaxpr import Eqn
+from funcdl.kir.copies import copied_in_place
 from funcdl.kir.ir import Kernel
 from funcdl.kir.program import (
     Address,
@@ -128,7 +129,9 @@ class _Flattener:
             match call:
                 case Call(kernel, args):
                     places = tuple(_at(slots, a) for a in args)
-                    commands.append(Launch(first + kernel, places))
+                    # What a copy would copy to itself, as in all steps of a loop but the first.
+                    if not copied_in_place(program.kernels[kernel][0]) or len({*places}) > 1:
+                        commands.append(Launch(first + kernel, places))
                 case ScanCall():
                     commands += self._scan(call, slots)
                 case WhileCall():

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from funcdl.compiler.fusion.beforehand import computed_before_updates
 from funcdl.compiler.fusion.dependencies import bits
 from funcdl.compiler.fusion.grouped import Grouped
 from funcdl.compiler.fusion.groups import Group, Refusal, buffer_names, domain_axes
@@ -61,16 +62,21 @@ class Grouping:
     buffer_names: dict[Var, str]
 
 
-def fuse(jaxpr: Jaxpr) -> Grouping:
-    """Group the equations of a simplified program."""
-    return _Fuser(jaxpr).run()
+def fuse(jaxpr: Jaxpr, given_up: Sequence[Var] = ()) -> Grouping:
+    """Group the equations of a simplified program.
+
+    Args:
+        given_up: the inputs whose memory results may take over.
+    """
+    return _Fuser(jaxpr, given_up).run()
 
 
 class _Fuser:
-    def __init__(self, jaxpr: Jaxpr) -> None:
+    def __init__(self, jaxpr: Jaxpr, given_up: Sequence[Var]) -> None:
         self._jaxpr = jaxpr
         self._outputs = {atom for atom in jaxpr.outvars if isinstance(atom, Var)}
-        self._stored = self._must_store()
+        self._beforehand = computed_before_updates(jaxpr, given_up)
+        self._stored = self._must_store() | self._beforehand
         self._state = Grouped(jaxpr, self._stored)
         self._last_ordered = 0  # the last group with an ordered effect, as a bit
 
@@ -115,16 +121,18 @@ class _Fuser:
                 self._state.join(group, eqn, ())
             return
         must = any(var in self._stored for var in eqn.outvars)
+        apart = any(var in self._beforehand for var in eqn.outvars)
         match eqn.primitive.lower:
             case View() if eqn.outvars[0] in self._state.by_parts:
                 self._place_by_parts(eqn)
             case View():
-                if self._state.inlined.is_short(eqn):
+                if self._state.inlined.is_short(eqn) and not apart:
                     self._state.inline(eqn)
                 if must or eqn.outvars[0] not in self._state.inlined:
                     self._place_pointwise(eqn)
             case Pointwise():
-                if self._state.inlined.is_short(eqn) and self._state.inlined.can_clone(eqn):
+                short = self._state.inlined.is_short(eqn) and not apart
+                if short and self._state.inlined.can_clone(eqn):
                     self._state.inline(eqn)
                 if must or not all(var in self._state.inlined for var in eqn.outvars):
                     self._place_pointwise(eqn)

@@ -23,6 +23,7 @@ from funcdl.kernels.cpu_c.render_transposed import is_transposed, render_transpo
 from funcdl.kernels.cpu_c.render_updates import render_updates
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.convolution import conv_as_dot
+from funcdl.kir.copies import copied_in_place
 from funcdl.kir.dot import dot_as_sum
 from funcdl.kir.ir import AtomicUpdate, Buffer, Effect, Kernel, Load, Order, Running
 from funcdl.kir.printer import format_kernel
@@ -97,6 +98,9 @@ def render_function(kernel: Kernel, schedule: Schedule) -> Function:
         for buffer in kernel.buffers:
             if buffer.name not in used:
                 body.line(f"(void){expressions.buffer_name(buffer.name)};")
+        if copied := copied_in_place(kernel):
+            target, source = map(expressions.buffer_name, copied)
+            body.line(f"if ({target} == {source}) return; /* updated in place */")
         numbers = _render_body(kernel, schedule, body)
     writer = Writer()
     # The signature, the axes and the schedule; the instructions follow as C.
