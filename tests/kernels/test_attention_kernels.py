@@ -66,6 +66,24 @@ def test_kernels_of_a_causal_half_model_compile(kind: str) -> None:
     check(given, MODULES[kind], 90)
 
 
+@pytest.mark.triton
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize("size", [40, 64, 128, 256])
+@pytest.mark.parametrize("dtype", [BF16, F32])
+@pytest.mark.parametrize("kind", MODULES)
+def test_first_candidates_fit_without_spills(
+    kind: str, dtype: np.dtype[Any], size: int, arch: int
+) -> None:
+    if size * dtype.itemsize > MAX_BYTES:
+        pytest.skip("no kernel takes heads of this size")
+    precision = "tf32" if dtype == F32 else "ieee"
+    shape: dict[str, Any] = {"batch": 4, "heads": 8, "groups": 2, "size": size, "dtype": dtype}
+    for options in ({"after": 0}, {"before": 256, "after": 0, "mask": True, "bias": True}):
+        given = problem(2048, 2048, **shape, **options, precision=precision)
+        check(given, MODULES[kind], arch)
+
+
 ODD: dict[str, dict[str, Any]] = {
     "plain": {},
     "causal": {"after": 0},
@@ -75,32 +93,6 @@ ODD: dict[str, dict[str, Any]] = {
     "dropout_extras": {"before": 256, "after": 0, "mask": True, "bias": True, "dropout": 0.1},
     "lengths": {"query_lengths": True, "key_lengths": True},
 }
-
-
-@pytest.mark.triton
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("options", "arch"),
-    [
-        ("causal", 80),
-        ("extras", 90),
-        # Twice the time for what the two above seldom miss.
-        pytest.param("extras", 80, marks=pytest.mark.exhaustive),
-        pytest.param("causal", 90, marks=pytest.mark.exhaustive),
-    ],
-)
-@pytest.mark.parametrize("size", [40, 64, 128, 256])
-@pytest.mark.parametrize("dtype", [BF16, F32])
-@pytest.mark.parametrize("kind", MODULES)
-def test_first_candidates_fit_without_spills(
-    kind: str, dtype: np.dtype[Any], size: int, options: str, arch: int
-) -> None:
-    if size * dtype.itemsize > MAX_BYTES:
-        pytest.skip("no kernel takes heads of this size")
-    precision = "tf32" if dtype == F32 else "ieee"
-    shape: dict[str, Any] = {"batch": 4, "heads": 8, "groups": 2, "size": size, "dtype": dtype}
-    given = problem(2048, 2048, **shape, **ODD[options], precision=precision)
-    check(given, MODULES[kind], arch)
 
 
 @pytest.mark.triton

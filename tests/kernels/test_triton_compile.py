@@ -29,7 +29,7 @@ def check(reports: dict[str, Any], name: str) -> None:
 
 @pytest.fixture(scope="module")
 def quick() -> dict[str, Any]:
-    return triton_harness.run("compile-all", QUICK)
+    return triton_harness.run("compile", QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -37,27 +37,13 @@ def reports() -> dict[str, Any]:
     return triton_harness.run("compile", [*NAMES, *large_cases()])
 
 
-@pytest.fixture(scope="module")
-def all_reports() -> dict[str, Any]:
-    return triton_harness.run("compile-all", [*NAMES, *large_cases()])
-
-
+@pytest.mark.part_of("test_every_kernel_compiles")
 @pytest.mark.parametrize("name", QUICK)
 def test_one_kernel_of_each_form_compiles(name: str, quick: dict[str, Any]) -> None:
     check(quick, name)
 
 
-@pytest.mark.part_of("test_every_kernel_compiles_for_all_architectures")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*NAMES, *large_cases()])
 def test_every_kernel_compiles(name: str, reports: dict[str, Any]) -> None:
     check(reports, name)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [*NAMES, *large_cases()])
-def test_every_kernel_compiles_for_all_architectures(
-    name: str, all_reports: dict[str, Any]
-) -> None:
-    check(all_reports, name)

@@ -1,21 +1,17 @@
 """Runs or compiles the Triton tests' kernels in a process of their own; prints JSON.
 
-``python -m tests.kernels.triton_harness interpret|compile|compile-all name …``: for all
-architectures, or products for all and other kernels, where these differ less, for one of them.
+``python -m tests.kernels.triton_harness interpret|compile name …``
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from tests.process import answer
-
-ARCHITECTURES = (80, 90)
 
 
 def run(mode: str, names: Iterable[str]) -> dict[str, Any]:
@@ -41,9 +37,7 @@ def main(mode: str, names: list[str]) -> None:
             if mode == "interpret":
                 results[name] = difference(cases[name], kernel)
             else:
-                one = ARCHITECTURES[zlib.crc32(name.encode()) % len(ARCHITECTURES)]
-                all_of_them = mode == "compile-all" or "tl.dot(" in source
-                results[name] = compiled(kernel, ARCHITECTURES if all_of_them else (one,))
+                results[name] = compiled(kernel)
         except Exception as error:
             results[name] = f"{type(error).__name__}: {error}\n{source}"
     print(json.dumps(results))
@@ -69,11 +63,11 @@ def difference(case: Any, kernel: Any) -> str:
     return ""
 
 
-def compiled(kernel: Any, archs: Sequence[int]) -> dict[str, Any]:
+def compiled(kernel: Any) -> dict[str, Any]:
     """What ptxas says of the kernel, for each architecture."""
     from funcdl.kernels.triton.compile import compile_cubin
 
-    cubins = {arch: compile_cubin(kernel, arch) for arch in archs}
+    cubins = {arch: compile_cubin(kernel, arch) for arch in (80, 90)}
     return {str(a): {**c.metadata, "elf": c.data[:4] == b"\x7fELF"} for a, c in cubins.items()}
 
 
