@@ -14,6 +14,7 @@ import numpy as np
 
 from funcdl.compiler.rewrite.channels_last import channels_last
 from funcdl.compiler.rewrite.closed_bodies import close_bodies
+from funcdl.compiler.rewrite.constant_carry import without_constant_carry
 from funcdl.compiler.rewrite.disjoint_pads import DisjointPads
 from funcdl.compiler.rewrite.outer_product import is_outer_product, outer_product
 from funcdl.compiler.rewrite.scan_motion import move_products
@@ -132,10 +133,16 @@ class _Simplifier:
         if isinstance(eqn.primitive.lower, Loop):
             bodies = partial(simplify, composed=self._composed)
             eqn = close_bodies(_map_bodies(eqn, bodies), self._const)
-            invars = list(eqn.invars)
-            moved = move_products(eqn) if eqn.primitive is scan_loop else None
-            if moved is not None:
-                return self.inline(moved.jaxpr, [self._const(c) for c in moved.consts], invars)
+            changing, constant = without_constant_carry(eqn)
+            outs = iter(self._add_simple(changing))
+            return [constant[i] if i in constant else next(outs) for i in range(len(eqn.outvars))]
+        return self._add_simple(eqn)
+
+    def _add_simple(self, eqn: Eqn) -> list[Atom]:
+        """Add an equation whose bodies are simplified already."""
+        invars = eqn.invars
+        if eqn.primitive is scan_loop and (moved := move_products(eqn)) is not None:
+            return self.inline(moved.jaxpr, [self._const(c) for c in moved.consts], invars)
         folded = _fold(eqn)
         if folded is not None:
             return folded
