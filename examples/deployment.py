@@ -21,11 +21,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl import lax, nn, optim, random
+
+try:
+    from sklearn.datasets import load_digits
+except ImportError:
+    raise SystemExit(
+        "This example needs scikit-learn; install what all examples need with\n"
+        "    pip install -e '.[examples]'"
+    ) from None
 
 BATCH_SIZE = 64
 NUM_TEST = 360
