@@ -83,8 +83,9 @@ def kernel_of(condition: Condition, masked: bool) -> Kernel:
     """``out[i, j] = x[i, j] if condition(i) else y[i, j]``, or 7 for `y` where `masked`."""
     b = KernelBuilder("k")
     i, j = b.axis("i", EXTENT), b.axis("j", 3)
-    for name, role in (("x", "in"), ("y", "in"), ("out", "out")):
-        b.buffer(name, np.float32, EXTENT * 3, role)  # type: ignore[arg-type]  # a table of texts
+    b.buffer("x", np.float32, EXTENT * 3, "in")
+    b.buffer("y", np.float32, EXTENT * 3, "in")
+    b.buffer("out", np.float32, EXTENT * 3, "out")
     which = condition.build(b, i)
     at = i * 3 + j
     if masked:

@@ -96,10 +96,11 @@ def test_logits_of_a_product_are_stored_in_their_own_type(name: str) -> None:
     with fd.config.override(backend="gpu"):
         lowered = fd.jit(fd.value_and_grad(loss, argnums=(0, 1))).lower(x, w, LABELS)
     cost: Any = lowered.cost_analysis()
-    # Stored, read by the loss, its gradient stored, and that read by two products, of which one
-    # stores its sum in parts (0.1).
-    moved = [k["bytes accessed"] for k in cost["kernels"]]
-    assert sum(moved) <= 5.4 * 2 * ROWS * CLASSES
+    # Stored, read by the loss, its gradient stored, and that read by two products. A kernel that
+    # joins the parts of a long sum reads no logits.
+    parts = {k["name"].removesuffix("_parts") for k in cost["kernels"] if "_parts" in k["name"]}
+    moved = [k["bytes accessed"] for k in cost["kernels"] if k["name"] not in parts]
+    assert sum(moved) <= 5.3 * 2 * ROWS * CLASSES
 
 
 # What is none of one element of each row, in order, or not of zeros.
