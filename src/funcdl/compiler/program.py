@@ -51,7 +51,8 @@ FindLibrary = Callable[[Eqn, str], list[LoweredKernel] | LoopStep | None]
 """The hand-written kernels of an equation, with a name for them, or a call of a library; None where
 there is neither."""
 Divide = Callable[[ClosedJaxpr], ClosedJaxpr]
-"""A pass that cuts long rows into parts, as many as the back end has use for."""
+"""A back end's last pass before fusion, for programs and bodies: it cuts long rows into parts, as many
+as there is use for, and writes anew what this back end does better otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ def pipeline(closed: ClosedJaxpr, name: str, donated: Sequence[bool]) -> Pipelin
 
 
 def _divided(program: ClosedJaxpr) -> ClosedJaxpr:
+    """The program with long reductions in parts, and slices of inputs written in place."""
     return written_slices(split_reductions(program))
 
 
