@@ -51,8 +51,8 @@ FindLibrary = Callable[[Eqn, str], list[LoweredKernel] | LoopStep | None]
 """The hand-written kernels of an equation, with a name for them, or a call of a library; None where
 there is neither."""
 Divide = Callable[[ClosedJaxpr], ClosedJaxpr]
-"""A back end's last pass before fusion, for programs and bodies: it cuts long rows into parts, as many
-as there is use for, and writes anew what this back end does better otherwise."""
+"""A back end's last pass before fusion, for programs and bodies: it cuts long rows into parts, as
+many as there is use for, and writes anew what this back end does better otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
