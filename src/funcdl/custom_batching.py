@@ -8,7 +8,7 @@ from typing import Any
 
 from funcdl.control.map import map as map_
 from funcdl.core import tree
-from funcdl.transforms.custom_vmap import custom_vmap
+from funcdl.transforms.custom.vmap import custom_vmap
 
 __all__ = ["custom_vmap", "sequential_vmap"]
 

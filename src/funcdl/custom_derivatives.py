@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from funcdl.transforms.closure_convert import closure_convert
-from funcdl.transforms.custom_jvp import custom_jvp
-from funcdl.transforms.custom_vjp import custom_gradient, custom_vjp
+from funcdl.transforms.custom.jvp import custom_jvp
+from funcdl.transforms.custom.vjp import custom_gradient, custom_vjp
 from funcdl.transforms.linear_call import linear_call
 from funcdl.transforms.symbolic_zeros import (
     CustomVJPPrimal,

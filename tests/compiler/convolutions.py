@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from funcdl.core.array import Array
-from funcdl.ops.convolution import conv_general_dilated
-from funcdl.ops.convolution_dimensions import conv_dimension_numbers
-from funcdl.ops.sliding import dilated_size
+from funcdl.ops.windows.convolution import conv_general_dilated
+from funcdl.ops.windows.convolution_dimensions import conv_dimension_numbers
+from funcdl.ops.windows.sliding import dilated_size
 
 NDArray = np.ndarray[Any, Any]
 LAYOUTS = {

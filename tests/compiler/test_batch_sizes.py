@@ -16,7 +16,7 @@ import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.compiler.cpu.schedule import schedule_cpu
 from funcdl.compiler.pipeline import Pipeline, native_segments
-from funcdl.kernels.cpu_c.native import standalone_functions
+from funcdl.kernels.cpu_c.program.native import standalone_functions
 from funcdl.kir.printer import format_schedule
 from funcdl.kir.program import all_kernels
 from funcdl.runtime import kernel_store, toolchain

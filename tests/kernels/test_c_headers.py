@@ -38,7 +38,7 @@ from funcdl.kernels.cpu_c.isa import (
     compile_flags,
     include_dir,
 )
-from funcdl.kernels.cpu_c.objects import LINKED
+from funcdl.kernels.cpu_c.program.objects import LINKED
 
 pytestmark = MARKS
 

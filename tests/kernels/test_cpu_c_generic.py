@@ -11,8 +11,8 @@ import pytest
 
 from funcdl.compiler.cpu.schedule import schedule_cpu
 from funcdl.kernels.cpu_c.parameters import Number, generic_axis
+from funcdl.kernels.cpu_c.program.standalone import standalone
 from funcdl.kernels.cpu_c.render import Function, render_function
-from funcdl.kernels.cpu_c.standalone import standalone
 from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.ir import Kernel, ReduceOp
 

@@ -30,7 +30,7 @@ from funcdl.kernels.cpu_c import render_dot
 from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
 from funcdl.kernels.cpu_c.render import ENTRY_POINT, render_kernel, render_program
 from funcdl.kir.builder import KernelBuilder
-from funcdl.kir.checker import check
+from funcdl.kir.check.checker import check
 from funcdl.kir.interpreter import interpret
 from funcdl.kir.ir import Kernel
 from funcdl.kir.program import Address, Call, KernelProgram

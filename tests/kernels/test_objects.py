@@ -13,9 +13,9 @@ import pytest
 
 import funcdl as fd
 import funcdl.numpy as fnp
-from funcdl.kernels.cpu_c import objects
 from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
-from funcdl.kernels.cpu_c.objects import shared_objects
+from funcdl.kernels.cpu_c.program import objects
+from funcdl.kernels.cpu_c.program.objects import shared_objects
 from funcdl.runtime import toolchain
 from funcdl.runtime.disk_cache import default_cache
 from funcdl.runtime.toolchain import find_compiler

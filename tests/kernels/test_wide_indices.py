@@ -11,8 +11,8 @@ from tests.process import answer
 from funcdl.compiler.cuda.schedule import parts, schedule_gpu
 from funcdl.kernels.triton.render import render_kernel
 from funcdl.kir.builder import KernelBuilder
+from funcdl.kir.cut.split_rows import split_rows
 from funcdl.kir.ir import Kernel
-from funcdl.kir.split_rows import split_rows
 
 
 @pytest.mark.triton

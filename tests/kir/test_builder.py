@@ -11,7 +11,7 @@ from tests.work import count_calls
 
 from funcdl.kir import index as ix
 from funcdl.kir.builder import KernelBuilder
-from funcdl.kir.checker import KernelError, check
+from funcdl.kir.check.checker import KernelError, check
 from funcdl.kir.ir import Axis, Buffer, Const, Load, Store, ValueType, operands
 
 F32, I32, BOOL = np.dtype(np.float32), np.dtype(np.int32), np.dtype(np.bool_)

@@ -14,7 +14,7 @@ from tests.kir.kernels import all_example_kernels
 
 from funcdl.kir import index as ix
 from funcdl.kir.builder import KernelBuilder
-from funcdl.kir.checker import KernelError, check
+from funcdl.kir.check.checker import KernelError, check
 from funcdl.kir.ir import (
     Axis,
     Cast,

@@ -12,7 +12,7 @@ from tests.kir.kernels import all_example_kernels, random_buffers
 
 from funcdl.kir import index as ix
 from funcdl.kir.builder import KernelBuilder
-from funcdl.kir.checker import check
+from funcdl.kir.check.checker import check
 from funcdl.kir.index import Index
 from funcdl.kir.interpreter import interpret
 from funcdl.kir.ir import Kernel, Reduce, ReduceOp

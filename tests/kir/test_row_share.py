@@ -10,10 +10,10 @@ from tests.kir.running_kernels import running_kernels
 
 from funcdl.kir import index as ix
 from funcdl.kir.builder import KernelBuilder
-from funcdl.kir.checker import check
+from funcdl.kir.check.checker import check
+from funcdl.kir.cut.row_share import divided_buffers, row_axis, share_of_rows
 from funcdl.kir.interpreter import interpret
 from funcdl.kir.ir import Kernel
-from funcdl.kir.row_share import divided_buffers, row_axis, share_of_rows
 
 
 def product(rows: int, columns: int, terms: int) -> Kernel:

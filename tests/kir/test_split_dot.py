@@ -8,11 +8,11 @@ from tests.kernels.triton_kernels import BF16, dot_prologue, matmul
 from tests.kir.kernels import all_example_kernels
 
 from funcdl.compiler.cuda.schedule import dot_parts
-from funcdl.kir.checker import check
+from funcdl.kir.check.checker import check
 from funcdl.kir.convolution import conv_as_dot
+from funcdl.kir.cut.split_dot import find_dot, split_dot
 from funcdl.kir.interpreter import interpret
 from funcdl.kir.ir import Conv, Dot, Kernel
-from funcdl.kir.split_dot import find_dot, split_dot
 
 KERNELS: dict[str, tuple[Kernel, int]] = {
     "plain": (matmul(5, 7, 12), 3),

@@ -14,10 +14,10 @@ from tests.kir.running_kernels import running_kernels
 
 from funcdl.kir import index as ix
 from funcdl.kir.builder import KernelBuilder
-from funcdl.kir.checker import check
+from funcdl.kir.check.checker import check
+from funcdl.kir.cut.split_rows import CutKernels, long_axis, split_rows, takes_rests
 from funcdl.kir.interpreter import interpret
 from funcdl.kir.ir import Kernel, ReduceOp, RunningOp
-from funcdl.kir.split_rows import CutKernels, long_axis, split_rows, takes_rests
 
 Array = np.ndarray[Any, Any]
 F32, I32 = np.dtype(np.float32), np.dtype(np.int32)

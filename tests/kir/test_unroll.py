@@ -9,7 +9,7 @@ import pytest
 
 from funcdl.kir import index as ix
 from funcdl.kir.builder import KernelBuilder
-from funcdl.kir.checker import check
+from funcdl.kir.check.checker import check
 from funcdl.kir.interpreter import interpret
 from funcdl.kir.ir import Kernel
 from funcdl.kir.unroll import can_unroll, unroll

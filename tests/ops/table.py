@@ -29,16 +29,16 @@ from funcdl.ops import (
     registry,
     rounding,
     select,
-    special,
     trigonometric,
 )
 from funcdl.ops.lowering import Loop, Pointwise, compute_dtype, reason_for_host
 from funcdl.ops.registry import Op, Sample
+from funcdl.ops.special import error_functions as special
 
 NDArray = np.ndarray[Any, Any]
 
-for _module in pkgutil.iter_modules(ops.__path__):
-    importlib.import_module(f"funcdl.ops.{_module.name}")
+for _module in pkgutil.walk_packages(ops.__path__, "funcdl.ops."):
+    importlib.import_module(_module.name)
 
 OPS: dict[str, Op] = registry.ops()
 

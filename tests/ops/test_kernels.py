@@ -20,7 +20,7 @@ from tests.ops.table import (
 from funcdl.core.avals import ShapedArray
 from funcdl.kir import index as kindex
 from funcdl.kir.builder import KernelBuilder
-from funcdl.kir.checker import check
+from funcdl.kir.check.checker import check
 from funcdl.kir.interpreter import interpret
 from funcdl.ops.lowering import KERNEL_DTYPES, Pointwise, compute_dtype
 from funcdl.ops.registry import Sample

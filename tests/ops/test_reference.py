@@ -14,7 +14,8 @@ from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
-from funcdl.ops import arithmetic, random_bits, rounding, select, special
+from funcdl.ops import arithmetic, random_bits, rounding, select
+from funcdl.ops.special import error_functions as special
 
 # Their meaning depends on the representation, so that a wider dtype gives other values.
 REPRESENTATION = {"bitcast_convert_type", "nextafter", "convert_element_type", "iota"}

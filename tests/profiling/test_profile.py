@@ -18,8 +18,8 @@ from funcdl import lax
 from funcdl.core import profiler
 from funcdl.errors import ArgumentError
 from funcdl.kernels.cpu_c.machine_peaks import MachinePeaks
+from funcdl.kernels.cpu_c.program.profile import render_profiled_program
 from funcdl.kernels.cpu_c.render import render_program
-from funcdl.kernels.cpu_c.render_profile import render_profiled_program
 from funcdl.profiling import Profile, ProfileRow
 from funcdl.runtime.toolchain import find_compiler
 

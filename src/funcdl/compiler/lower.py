@@ -35,7 +35,6 @@ from funcdl.kir.ir import (
     Role,
     Store,
 )
-from funcdl.ops.convolution import convolution_of
 from funcdl.ops.dot import dot_dimensions
 from funcdl.ops.lowering import (
     Accumulation,
@@ -51,7 +50,8 @@ from funcdl.ops.lowering import (
     compute_dtype,
 )
 from funcdl.ops.shape import flat_index, position_in
-from funcdl.ops.window_lowering import convolution_loops
+from funcdl.ops.windows.convolution import convolution_of
+from funcdl.ops.windows.lowering import convolution_loops
 
 
 class LoweredKernel:

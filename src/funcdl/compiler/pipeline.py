@@ -32,7 +32,7 @@ from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.printer import format_eqn
 from funcdl.core.properties import computed_once
 from funcdl.errors import ArgumentError
-from funcdl.kir.checker import check
+from funcdl.kir.check.checker import check
 from funcdl.kir.printer import format_kernel, format_program, format_schedule
 from funcdl.kir.program import KernelProgram, all_kernels
 

@@ -33,13 +33,13 @@ from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn, Var
 from funcdl.core.source import SourceLine
 from funcdl.kir.canonical import canonical_kernel
+from funcdl.kir.cut.split_dot import split_dot
+from funcdl.kir.cut.split_rows import split_rows
 from funcdl.kir.ir import Kernel
 from funcdl.kir.passes import collapse_axes
 from funcdl.kir.printer import format_kernel
 from funcdl.kir.program import Address, AnyCall, Call, KernelProgram
 from funcdl.kir.schedule import Schedule
-from funcdl.kir.split_dot import split_dot
-from funcdl.kir.split_rows import split_rows
 from funcdl.ops.lowering import Loop
 
 Scheduler = Callable[[Kernel], Schedule]

@@ -12,7 +12,7 @@ from funcdl.errors import ShapeError, TreeError
 from funcdl.ops.arithmetic import neg
 from funcdl.ops.shape import zeros
 from funcdl.transforms.arguments import as_arrays, check_function, describe_trees, function_name
-from funcdl.transforms.custom_jvp import custom_jvp
+from funcdl.transforms.custom.jvp import custom_jvp
 from funcdl.transforms.derivatives import jvp, linearize
 from funcdl.transforms.programs import trace_body
 

@@ -222,15 +222,15 @@ from funcdl.lax.special import (
     zeta,
 )
 from funcdl.lax.staging import optimization_barrier, platform_dependent
-from funcdl.ops.convolution_dimensions import (
+from funcdl.ops.dot_precision import DotAlgorithm, DotAlgorithmPreset, Precision, PrecisionLike
+from funcdl.ops.indexed_windows import GatherDimensionNumbers, GatherScatterMode
+from funcdl.ops.scatter import ScatterDimensionNumbers
+from funcdl.ops.windows.convolution_dimensions import (
     ConvDimensionNumbers,
     conv_dimension_numbers,
     conv_general_permutations,
 )
-from funcdl.ops.dot_precision import DotAlgorithm, DotAlgorithmPreset, Precision, PrecisionLike
-from funcdl.ops.indexed_windows import GatherDimensionNumbers, GatherScatterMode
-from funcdl.ops.scatter import ScatterDimensionNumbers
-from funcdl.ops.sliding import padtype_to_pads
+from funcdl.ops.windows.sliding import padtype_to_pads
 
 
 def __getattr__(name: str) -> Any:

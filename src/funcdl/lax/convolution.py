@@ -1,4 +1,4 @@
-"""Convolutions (see `ops.convolution` and `ops.sliding`)."""
+"""Convolutions (see `ops.windows.convolution` and `sliding`)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax.operands import ArrayLike
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.promotion import array
-from funcdl.ops import convolution
-from funcdl.ops.convolution_dimensions import conv_dimension_numbers
 from funcdl.ops.dot_precision import check_precision, factor_precision
 from funcdl.ops.shape import rev, transpose
-from funcdl.ops.sliding import dilated_size, padtype_to_pads
+from funcdl.ops.windows import convolution
+from funcdl.ops.windows.convolution_dimensions import conv_dimension_numbers
+from funcdl.ops.windows.sliding import dilated_size, padtype_to_pads
 
 PaddingLike = str | Sequence[tuple[int, int]]
 

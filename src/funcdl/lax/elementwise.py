@@ -25,11 +25,11 @@ from funcdl.ops import (
     exponential,
     precision,
     rounding,
-    special,
     trigonometric,
 )
 from funcdl.ops import select as selection
 from funcdl.ops.shape import full_like
+from funcdl.ops.special import error_functions as special
 from funcdl.ops.stop_gradient import stop_gradient as _stop_gradient
 
 

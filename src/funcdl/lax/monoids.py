@@ -28,11 +28,12 @@ from funcdl.lax.convolution import PaddingLike, pads_of
 from funcdl.lax.operands import ArrayLike
 from funcdl.numpy.promotion import array, convert, operand
 from funcdl.numpy.reductions import normalize_axes
-from funcdl.ops import arithmetic, bits, reduction, window_reduction
+from funcdl.ops import arithmetic, bits, reduction
 from funcdl.ops.reduction import extreme_identity
 from funcdl.ops.shape import broadcast_to, reshape, transpose
 from funcdl.ops.slicing import concatenate, pad, slice_along
-from funcdl.ops.sliding import dilated_size
+from funcdl.ops.windows import reduction as window_reduction
+from funcdl.ops.windows.sliding import dilated_size
 from funcdl.transforms import vmap
 from funcdl.transforms.arguments import check_function
 

@@ -10,7 +10,7 @@ import enum
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from funcdl.ops.convolution_dimensions import ConvDimensionNumbers
+from funcdl.ops.windows.convolution_dimensions import ConvDimensionNumbers
 
 
 class AccuracyMode(enum.Enum):

@@ -19,11 +19,11 @@ from funcdl.lax.operands import ArrayLike
 from funcdl.lax.reductions import dot_general
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.promotion import array
-from funcdl.ops.convolution_dimensions import conv_dimension_numbers
 from funcdl.ops.dot_precision import check_precision
 from funcdl.ops.shape import full, inverse_permutation, reshape, transpose
 from funcdl.ops.slicing import concatenate, pad, slice_
-from funcdl.ops.sliding import dilated_size, find_windows, padtype_to_pads
+from funcdl.ops.windows.convolution_dimensions import conv_dimension_numbers
+from funcdl.ops.windows.sliding import dilated_size, find_windows, padtype_to_pads
 
 
 def conv_general_dilated_patches(

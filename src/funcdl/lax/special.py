@@ -7,7 +7,7 @@ from typing import Any
 from funcdl.core.primitive import Primitive
 from funcdl.lax.operands import ArrayLike, fit
 from funcdl.numpy.promotion import array
-from funcdl.ops import special_bessel, special_beta, special_gamma
+from funcdl.ops.special import bessel, beta, gamma
 
 
 def _apply(name: str, primitive: Primitive, *xs: ArrayLike) -> Any:
@@ -23,7 +23,7 @@ def igamma(a: ArrayLike, x: ArrayLike) -> Any:
     Raises:
       ShapeError, DtypeError: shapes or dtypes differ, or the dtype is no float.
     """
-    return _apply("igamma", special_gamma.igamma, a, x)
+    return _apply("igamma", gamma.igamma, a, x)
 
 
 def igammac(a: ArrayLike, x: ArrayLike) -> Any:
@@ -35,7 +35,7 @@ def igammac(a: ArrayLike, x: ArrayLike) -> Any:
     Raises:
       ShapeError, DtypeError: shapes or dtypes differ, or the dtype is no float.
     """
-    return _apply("igammac", special_gamma.igammac, a, x)
+    return _apply("igammac", gamma.igammac, a, x)
 
 
 def igamma_grad_a(a: ArrayLike, x: ArrayLike) -> Any:
@@ -43,7 +43,7 @@ def igamma_grad_a(a: ArrayLike, x: ArrayLike) -> Any:
 
     Shapes, dtypes and errors are those of `igamma`. See `jax.lax.igamma_grad_a`.
     """
-    return _apply("igamma_grad_a", special_gamma.igamma_grad_a, a, x)
+    return _apply("igamma_grad_a", gamma.igamma_grad_a, a, x)
 
 
 def random_gamma_grad(a: ArrayLike, x: ArrayLike) -> Any:
@@ -53,7 +53,7 @@ def random_gamma_grad(a: ArrayLike, x: ArrayLike) -> Any:
 
     Shapes, dtypes and errors are those of `igamma`. See `jax.lax.random_gamma_grad`.
     """
-    return _apply("random_gamma_grad", special_gamma.random_gamma_grad, a, x)
+    return _apply("random_gamma_grad", gamma.random_gamma_grad, a, x)
 
 
 def betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Any:
@@ -65,7 +65,7 @@ def betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Any:
     Raises:
       ShapeError, DtypeError: shapes or dtypes differ, or the dtype is no float.
     """
-    return _apply("betainc", special_beta.regularized_incomplete_beta, a, b, x)
+    return _apply("betainc", beta.regularized_incomplete_beta, a, b, x)
 
 
 def zeta(x: ArrayLike, q: ArrayLike) -> Any:
@@ -77,7 +77,7 @@ def zeta(x: ArrayLike, q: ArrayLike) -> Any:
     Raises:
       ShapeError, DtypeError: shapes or dtypes differ, or the dtype is no float.
     """
-    return _apply("zeta", special_gamma.zeta, x, q)
+    return _apply("zeta", gamma.zeta, x, q)
 
 
 def polygamma(m: ArrayLike, x: ArrayLike) -> Any:
@@ -89,7 +89,7 @@ def polygamma(m: ArrayLike, x: ArrayLike) -> Any:
     Raises:
       ShapeError, DtypeError: shapes or dtypes differ, or the dtype is no float.
     """
-    return _apply("polygamma", special_gamma.polygamma, m, x)
+    return _apply("polygamma", gamma.polygamma, m, x)
 
 
 def bessel_i0e(x: ArrayLike) -> Any:
@@ -100,7 +100,7 @@ def bessel_i0e(x: ArrayLike) -> Any:
     Raises:
       DtypeError: `x` holds no floats.
     """
-    return special_bessel.bessel_i0e.bind(array("bessel_i0e", x))
+    return bessel.bessel_i0e.bind(array("bessel_i0e", x))
 
 
 def bessel_i1e(x: ArrayLike) -> Any:
@@ -111,4 +111,4 @@ def bessel_i1e(x: ArrayLike) -> Any:
     Raises:
       DtypeError: `x` holds no floats.
     """
-    return special_bessel.bessel_i1e.bind(array("bessel_i1e", x))
+    return bessel.bessel_i1e.bind(array("bessel_i1e", x))

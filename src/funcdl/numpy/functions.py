@@ -16,7 +16,7 @@ from funcdl.ops import arithmetic as ops
 from funcdl.ops import comparison, complex_parts, exponential, rounding, trigonometric
 from funcdl.ops.select import select_n
 from funcdl.ops.shape import broadcast_to, full_like
-from funcdl.ops.special_bessel import bessel_i0e
+from funcdl.ops.special.bessel import bessel_i0e
 
 __all__ = [
     "acos",

@@ -22,8 +22,8 @@ from funcdl.numpy.reductions import cumsum, normalize_axes, normalize_axis, sum
 from funcdl.numpy.searching import searchsorted
 from funcdl.numpy.shaping import broadcast_to, flip, moveaxis, ravel, reshape
 from funcdl.numpy.sorting import argsort
-from funcdl.ops.convolution import conv_general_dilated
-from funcdl.ops.convolution_dimensions import ConvDimensionNumbers
+from funcdl.ops.windows.convolution import conv_general_dilated
+from funcdl.ops.windows.convolution_dimensions import ConvDimensionNumbers
 
 __all__ = [
     "convolve",

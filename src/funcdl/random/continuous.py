@@ -15,11 +15,11 @@ from funcdl.core import dtypes
 from funcdl.core.avals import Shape
 from funcdl.numpy.creation import DTypeLike, ShapeLike, shape_of
 from funcdl.numpy.promotion import ArrayLike, broadcast_shapes
-from funcdl.ops.special import erfc
+from funcdl.ops.special.error_functions import erfc
 from funcdl.random.keys import single_key, split
 from funcdl.random.parameters import DType, float_dtype, real, spread, spread_all
 from funcdl.random.samplers import exponential, normal, rademacher, uniform
-from funcdl.transforms.custom_jvp import custom_jvp
+from funcdl.transforms.custom.jvp import custom_jvp
 
 
 def _between(data: Any, shape: Shape, dtype: DType, low: float) -> Any:

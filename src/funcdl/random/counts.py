@@ -19,7 +19,7 @@ from funcdl.numpy.creation import DTypeLike, ShapeLike, canonical, shape_of
 from funcdl.numpy.promotion import ArrayLike, array, convert, promote_inexact, strong
 from funcdl.ops.cumulative import cumsum
 from funcdl.ops.key_use import unwatched, use_key
-from funcdl.ops.special import lgamma
+from funcdl.ops.special.error_functions import lgamma
 from funcdl.random.keys import single_key, split
 from funcdl.random.parameters import float_dtype, int_dtype, spread, spread_all
 from funcdl.random.samplers import uniform

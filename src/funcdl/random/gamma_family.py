@@ -22,12 +22,12 @@ from funcdl.errors import ShapeError
 from funcdl.numpy.creation import DTypeLike, ShapeLike, shape_of
 from funcdl.numpy.promotion import ArrayLike
 from funcdl.ops.key_use import unwatched
-from funcdl.ops.special import digamma
-from funcdl.ops.special_gamma import random_gamma_grad
+from funcdl.ops.special.error_functions import digamma
+from funcdl.ops.special.gamma import random_gamma_grad
 from funcdl.random.keys import single_key, split
 from funcdl.random.parameters import DType, float_dtype, real, spread, spread_all
 from funcdl.random.samplers import exponential, normal, rademacher, uniform
-from funcdl.transforms.custom_jvp import custom_jvp
+from funcdl.transforms.custom.jvp import custom_jvp
 from funcdl.transforms.vmap import vmap
 
 

@@ -23,7 +23,7 @@ from funcdl.ops.exponential import log, log1p
 from funcdl.ops.rounding import nextafter
 from funcdl.ops.select import select_n
 from funcdl.ops.shape import full, full_like
-from funcdl.ops.special import erf, erf_inv
+from funcdl.ops.special.error_functions import erf, erf_inv
 from funcdl.ops.stop_gradient import stop_gradient
 from funcdl.random.keys import hash_positions, single_key, split
 from funcdl.random.parameters import bound, float_dtype, int_dtype, spread

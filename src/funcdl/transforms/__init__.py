@@ -7,8 +7,8 @@ from funcdl.transforms import checkpoint_policies
 from funcdl.transforms.callback import io_callback, pure_callback
 from funcdl.transforms.checkpoint import checkpoint, remat
 from funcdl.transforms.closure_convert import closure_convert
-from funcdl.transforms.custom_jvp import custom_jvp
-from funcdl.transforms.custom_vjp import custom_gradient, custom_vjp
+from funcdl.transforms.custom.jvp import custom_jvp
+from funcdl.transforms.custom.vjp import custom_gradient, custom_vjp
 from funcdl.transforms.debugging import (
     checking_leaks,
     debug_infs,

@@ -18,8 +18,8 @@ import funcdl.numpy as fnp
 from funcdl.config import config
 from funcdl.control.scan import scan
 from funcdl.core.array import Array
-from funcdl.kernels.cpu_c import native as native_programs
 from funcdl.kernels.cpu_c.isa import compile_flags
+from funcdl.kernels.cpu_c.program import native as native_programs
 from funcdl.kir.convolution import conv_as_dot, find_conv
 from funcdl.runtime.toolchain import find_compiler
 from funcdl.transforms import jit, make_jaxpr
@@ -117,7 +117,7 @@ def test_the_interpreter_agrees_with_the_reference(seed: int) -> None:
 @settings(max_examples=40, deadline=None)
 def test_as_a_product_of_matrices_it_is_the_same(seed: int) -> None:
     """What renderers without a convolution of their own render, run by the interpreter."""
-    from funcdl.kir.checker import check as check_kernel
+    from funcdl.kir.check.checker import check as check_kernel
     from funcdl.kir.interpreter import interpret as run_kernel
 
     case = random_case(np.random.default_rng(seed))

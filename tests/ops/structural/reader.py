@@ -10,7 +10,7 @@ import numpy as np
 from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.kir.builder import KernelBuilder
-from funcdl.kir.checker import check
+from funcdl.kir.check.checker import check
 from funcdl.kir.index import Index
 from funcdl.kir.interpreter import interpret
 from funcdl.ops import arithmetic, bits  # noqa: F401  define what kernels below compute with

@@ -17,14 +17,15 @@ from funcdl.core import dtypes
 from funcdl.core.array import as_array
 from funcdl.core.avals import ShapedArray
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
-from funcdl.ops import convolution, registry
-from funcdl.ops.convolution import conv_general_dilated
-from funcdl.ops.convolution_dimensions import (
+from funcdl.ops import registry
+from funcdl.ops.windows import convolution
+from funcdl.ops.windows.convolution import conv_general_dilated
+from funcdl.ops.windows.convolution_dimensions import (
     ConvDimensionNumbers,
     conv_dimension_numbers,
     conv_general_permutations,
 )
-from funcdl.ops.sliding import dilated_size, padtype_to_pads
+from funcdl.ops.windows.sliding import dilated_size, padtype_to_pads
 from funcdl.transforms.derivatives import vjp
 
 NDArray = np.ndarray[Any, Any]

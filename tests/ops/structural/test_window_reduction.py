@@ -17,9 +17,9 @@ from funcdl.core.array import as_array
 from funcdl.core.primitive import Primitive
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.ops import registry
-from funcdl.ops.sliding import dilated_size
-from funcdl.ops.window_reduction import reduce_window_max, reduce_window_min, reduce_window_sum
-from funcdl.ops.window_selection import select_and_gather_add, select_and_scatter_add
+from funcdl.ops.windows.reduction import reduce_window_max, reduce_window_min, reduce_window_sum
+from funcdl.ops.windows.selection import select_and_gather_add, select_and_scatter_add
+from funcdl.ops.windows.sliding import dilated_size
 from funcdl.transforms.derivatives import jvp, vjp
 
 NDArray = np.ndarray[Any, Any]

@@ -35,9 +35,9 @@ from funcdl.compiler.steps import HostStep
 from funcdl.config import config
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn
 from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
-from funcdl.kernels.cpu_c.native import LoadedProgram, load_program
+from funcdl.kernels.cpu_c.program.native import LoadedProgram, load_program
+from funcdl.kernels.cpu_c.program.profile import PROFILED_ENTRY_POINT, render_profiled_program
 from funcdl.kernels.cpu_c.render import render_program
-from funcdl.kernels.cpu_c.render_profile import PROFILED_ENTRY_POINT, render_profiled_program
 from funcdl.kir.program import all_kernels
 from funcdl.runtime import call_table, shared_object
 from funcdl.runtime.toolchain import Compiler, Unit

@@ -15,8 +15,8 @@ from funcdl.compiler.program import FindLibrary
 from funcdl.compiler.steps import HostStep
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn
 from funcdl.errors import ArgumentError
-from funcdl.kernels.cpu_c.library import Leaf, Library
-from funcdl.kernels.cpu_c.library_files import library_files, write_files
+from funcdl.kernels.cpu_c.library.files import library_files, write_files
+from funcdl.kernels.cpu_c.library.interface import Leaf, Library
 from funcdl.ops.lowering import Loop
 
 

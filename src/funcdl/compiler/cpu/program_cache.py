@@ -36,7 +36,7 @@ from funcdl.runtime.toolchain import Compiler, Unit
 from funcdl.transforms.jit_primitive import jit_call
 
 if TYPE_CHECKING:
-    from funcdl.kernels.cpu_c.native import LoadedProgram
+    from funcdl.kernels.cpu_c.program.native import LoadedProgram
 
 NDArray = np.ndarray[Any, Any]
 

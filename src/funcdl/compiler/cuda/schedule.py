@@ -19,6 +19,7 @@ from funcdl.compiler.cuda.rows import held_warps, looped_rows, reads_again, whol
 from funcdl.core.integers import power_of_two
 from funcdl.kir import elementwise
 from funcdl.kir.convolution import conv_as_dot
+from funcdl.kir.cut.split_rows import long_axis, takes_rests
 from funcdl.kir.dot import integer_dot_as_sum
 from funcdl.kir.ir import (
     AtomicUpdate,
@@ -33,7 +34,6 @@ from funcdl.kir.ir import (
     Store,
 )
 from funcdl.kir.schedule import Schedule, Step
-from funcdl.kir.split_rows import long_axis, takes_rests
 
 # Lanes of a block. 1024 is eight to a thread of four warps; for blocks that hold a whole row, and
 # rows that are read more than once, see `rows`.

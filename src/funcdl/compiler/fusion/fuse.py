@@ -33,7 +33,6 @@ from funcdl.core.jaxpr import Eqn, Jaxpr, Var
 from funcdl.core.printer import Names
 from funcdl.core.records import record
 from funcdl.kir import index as kindex
-from funcdl.ops.convolution import convolution_of
 from funcdl.ops.dot import dot_dimensions, product_dtype
 from funcdl.ops.lowering import (
     Accumulation,
@@ -48,7 +47,8 @@ from funcdl.ops.lowering import (
     reason_for_host,
 )
 from funcdl.ops.shape import position_in
-from funcdl.ops.window_lowering import convolution_loops
+from funcdl.ops.windows.convolution import convolution_of
+from funcdl.ops.windows.lowering import convolution_loops
 
 
 @record

@@ -24,11 +24,11 @@ from funcdl.core.primitive import Primitive
 from funcdl.core.pruning import live_eqns
 from funcdl.ops.barrier import optimization_barrier
 from funcdl.ops.complex_parts import complex_
-from funcdl.ops.convolution import conv_general_dilated
-from funcdl.ops.convolution_dimensions import ConvDimensionNumbers
 from funcdl.ops.lowering import Accumulation, Pointwise, Reduction
 from funcdl.ops.shape import broadcast_in_dim, inverse_permutation, reshape, transpose
-from funcdl.ops.window_selection import add_selected, select_in_windows
+from funcdl.ops.windows.convolution import conv_general_dilated
+from funcdl.ops.windows.convolution_dimensions import ConvDimensionNumbers
+from funcdl.ops.windows.selection import add_selected, select_in_windows
 
 Order = tuple[int, ...]
 """Dimensions of a value in the order in which they lie: `transpose` with it gives that order."""

@@ -23,10 +23,10 @@ from funcdl.ops.bits import and_, not_, or_
 from funcdl.ops.comparison import eq, ge, gt, lt, ne
 from funcdl.ops.complex_parts import complex_, conj, imag, real
 from funcdl.ops.convert import bitcast_convert_type, cast, convert_element_type
-from funcdl.ops.convolution import conv_general_dilated
 from funcdl.ops.dot import dot_general
 from funcdl.ops.select import select_n
 from funcdl.ops.shape import full, full_like
+from funcdl.ops.windows.convolution import conv_general_dilated
 
 
 class Parts(NamedTuple):

@@ -36,7 +36,7 @@ from funcdl.ops.lowering import Loop, compute_dtype, reason_for_host
 from funcdl.ops.shape import broadcast_in_dim, reshape
 from funcdl.ops.slicing import slice_
 from funcdl.ops.sort import order, take_params
-from funcdl.ops.window_selection import add_selected, select_in_windows
+from funcdl.ops.windows.selection import add_selected, select_in_windows
 
 Env = dict[Var, Atom]
 Rewrite = Callable[["_Simplifier", Eqn], Atom | list[Atom] | None]

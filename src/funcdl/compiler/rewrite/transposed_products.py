@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from funcdl.core.jaxpr import Atom, Eqn, Var
-from funcdl.ops.convolution import conv_general_dilated
 from funcdl.ops.dot import dot_general
 from funcdl.ops.shape import transpose
+from funcdl.ops.windows.convolution import conv_general_dilated
 
 Permutation = tuple[int, ...]
 

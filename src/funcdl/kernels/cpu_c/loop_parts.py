@@ -18,12 +18,12 @@ from itertools import product
 
 from funcdl.core.records import record
 from funcdl.kernels.cpu_c.parameters import Number
+from funcdl.kernels.cpu_c.program.standalone import standalone
 from funcdl.kernels.cpu_c.render import render_function
-from funcdl.kernels.cpu_c.standalone import standalone
+from funcdl.kir.cut.row_share import divided_buffers, row_axis, share_of_rows
 from funcdl.kir.dot import reads_in_place
 from funcdl.kir.ir import Dot, Kernel
 from funcdl.kir.program import Address, Binding, Call, ScanCall
-from funcdl.kir.row_share import divided_buffers, row_axis, share_of_rows
 from funcdl.kir.schedule import Schedule
 
 COUNTS = (2, 4, 8, 16, 32, 64)

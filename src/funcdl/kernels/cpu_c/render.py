@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from funcdl.core.records import record
+from funcdl.kernels.cpu_c.conv.render import is_direct, render_conv
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.masked_lanes import lane_pointers
 from funcdl.kernels.cpu_c.memory import ARGUMENT, PARAMETER, takes_memory
 from funcdl.kernels.cpu_c.parameters import Number
-from funcdl.kernels.cpu_c.render_calls import (
+from funcdl.kernels.cpu_c.program.calls import (
     library_headers,
     pointer_type,
     render_bodies,
     render_entry,
 )
-from funcdl.kernels.cpu_c.render_conv import is_direct, render_conv
 from funcdl.kernels.cpu_c.render_dot import is_blocked, render_dot
 from funcdl.kernels.cpu_c.render_loops import render_loops
 from funcdl.kernels.cpu_c.render_running import render_running

@@ -1,0 +1,1 @@
+"""Kernels with a direct `Conv` as C: by windows, by groups of one feature, and their gradients."""

@@ -1,0 +1,1 @@
+"""A program as a C library for programs without Python."""

@@ -1,0 +1,1 @@
+"""The rules of the kernel IR, and the checker that applies them to a kernel."""

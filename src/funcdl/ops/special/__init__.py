@@ -1,0 +1,1 @@
+"""Special functions: those of error, gamma, beta and Bessel."""

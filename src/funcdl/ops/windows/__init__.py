@@ -1,0 +1,1 @@
+"""Primitives that slide windows over an array: convolution, pooling and their derivatives."""
