@@ -1,7 +1,7 @@
 """What the default code of the GPU benchmark's kernels is made of.
 
 ``python -m tests.kernels.machine_code ARCH PATTERN`` compiles those whose case has the pattern in
-its name, at full size, and prints a row for each as JSON.
+its name, at full size, and prints a row for each as JSON. A pattern may name one of `OTHERS`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import re
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from benchmarks import gpu_cases
 from benchmarks.frameworks import Framework
@@ -37,8 +38,32 @@ REGISTERS, THREADS = 65536, 2048
 Row = dict[str, Any]
 
 
-def kernels_of(case: gpu_cases.Case, arch: int) -> list[TritonKernel]:
-    """The kernels that a device would be given, with the shipped schedules."""
+def last_layer(x: Any, embedding: Any, labels: Any) -> Any:
+    """A language model's logits and loss, and the gradients of both factors of the logits."""
+
+    def loss(x: Any, embedding: Any) -> Any:
+        logits = x @ embedding.astype(x.dtype).T
+        logs = fd.nn.log_softmax(logits.astype(FLOAT32))
+        return -fd.numpy.take_along_axis(logs, labels[:, None], axis=-1).mean()
+
+    return fd.value_and_grad(loss, argnums=(0, 1))(x, embedding)
+
+
+# Programs beside the benchmark's: what they take.
+OTHERS: dict[str, tuple[Callable[..., Any], list[Any]]] = {
+    "last layer of 50257 classes": (
+        last_layer,
+        [
+            fd.ShapeDtypeStruct((8192, 768), ml_dtypes.bfloat16),
+            fd.ShapeDtypeStruct((50257, 768), FLOAT32),
+            fd.ShapeDtypeStruct((8192,), np.int32),
+        ],
+    )
+}
+
+
+def kernels_of_case(case: gpu_cases.Case, arch: int) -> list[TritonKernel]:
+    """The kernels of a benchmark, its gradients' where it is of these."""
     framework, count = Framework("funcdl"), case.gradient
 
     def value(*xs: Any) -> Any:
@@ -50,13 +75,17 @@ def kernels_of(case: gpu_cases.Case, arch: int) -> list[TritonKernel]:
         return fd.vjp(lambda *ys: value(*ys, *rest), *xs[:count])[1](ct)
 
     shapes = [fd.ShapeDtypeStruct(x.shape, x.dtype) for x in case.arrays().values()]
+    with fd.default_matmul_precision(case.precision):
+        return kernels_of(gradients if count else value, shapes, arch)
+
+
+def kernels_of(
+    function: Callable[..., Any], shapes: Sequence[Any], arch: int
+) -> list[TritonKernel]:
+    """The kernels that a device would be given, with the shipped schedules."""
     stub = StubGpu(StubDriver(capabilities=(arch,)))
-    with (
-        installed(stub),
-        fd.config.override(backend="gpu"),
-        fd.default_matmul_precision(case.precision),
-    ):
-        lowered: Any = fd.jit(gradients if count else value).lower(*shapes)
+    with installed(stub), fd.config.override(backend="gpu"):
+        lowered: Any = fd.jit(function).lower(*shapes)
         pipeline = lowered._lowered._pipeline
         backend = CudaBackend(lambda: stub.platform)
         program = CudaExecutable(backend, pipeline.simplified, pipeline.program, "case")
@@ -94,6 +123,7 @@ def row_of(case: str, kernel: TritonKernel, arch: int) -> Row:
         "reads": _usual([*_widths(ptx, "ld"), *_copies(ptx)]),
         "asynchronous": bool(_copies(ptx)),
         "writes": _usual(_widths(ptx, "st")),
+        "narrowest": min([*_widths(ptx, "ld"), *_copies(ptx), *_widths(ptx, "st")]),
         "stack": made["stack_bytes"],
         "programs": min(
             REGISTERS // (registers * threads), SHARED[arch] // shared, THREADS // threads
@@ -131,8 +161,12 @@ def rows(arch: int, pattern: str) -> Iterator[Row]:
     gpu_cases._random = _shape_only
     for case in gpu_cases.kernel_cases(SIZE):
         if pattern in case.name:
-            for kernel in kernels_of(case, arch):
+            for kernel in kernels_of_case(case, arch):
                 yield row_of(case.name, kernel, arch)
+    for name, (function, shapes) in OTHERS.items():
+        if pattern and pattern in name:
+            for kernel in kernels_of(function, shapes, arch):
+                yield row_of(name, kernel, arch)
 
 
 def run(arch: int, pattern: str = "") -> list[Row]:

@@ -55,3 +55,17 @@ def test_padded_convolutions_of_half_types_use_tensor_cores() -> None:
     (row,) = run(90, "convolution bfloat16")
     assert row["tensor cores"] == ["wgmma m64n64k16"]
     assert (row["reads"], row["asynchronous"], row["writes"]) == (16, True, 16)
+
+
+@pytest.mark.triton
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", [80, 90])
+def test_rows_of_odd_lengths_are_moved_by_16_bytes(arch: int) -> None:
+    found = {row["kernel"]: row for row in run(arch, "last layer")}
+    products = [row for row in found.values() if row["tensor cores"]]
+    assert len(products) == 3  # the logits, and the gradients of both of their factors
+    for row in products:
+        assert row["tensor cores"][0].startswith("wgmma" if arch == 90 else "mma"), row
+        assert row["asynchronous"] and row["narrowest"] == 16, row
+    (loss,) = (row for row in found.values() if "_max_" in row["kernel"])
+    assert (loss["reads"], loss["writes"]) == (16, 16)

@@ -93,7 +93,7 @@ def format_memory(
         lines.append(f"  {number:3d}  {label}{what}")
     lines.append(f"arena  {plan.nbytes} bytes")
     for item in sorted(plan.lifetimes, key=lambda x: (plan.offsets[x.var], x.start)):
-        name = names.get(item.var, "scratch of a loop")
+        name = names.get(item.var, "scratch")
         lines.append(
             f"  {plan.offsets[item.var]:>10d}  {name}: {item.var.aval}"
             f"  steps {item.start}..{item.end}"

@@ -15,6 +15,8 @@ from funcdl.compiler.cuda.column_sums import sum_columns
 from funcdl.compiler.cuda.commands import CommandList, list_commands
 from funcdl.compiler.cuda.executable import BoundProgram, CompiledKernel, UnaryCompiler
 from funcdl.compiler.cuda.one_per_row import fuse_one_per_row
+from funcdl.compiler.cuda.product_factors import prepare_factors
+from funcdl.compiler.cuda.row_pitch import align_rows
 from funcdl.compiler.cuda.schedule import parts, schedule_gpu
 from funcdl.compiler.cuda.sorting import divide_orders, sorting_kernels
 from funcdl.compiler.cuda.updates import make_order_free
@@ -23,10 +25,11 @@ from funcdl.compiler.pipeline import Pipeline
 from funcdl.compiler.program import Program
 from funcdl.compiler.rewrite.fourier_products import products
 from funcdl.compiler.rewrite.split_reductions import split_reductions
+from funcdl.compiler.steps import Step
 from funcdl.config import config
 from funcdl.core import profiler
 from funcdl.core.backend import DeviceExecutable, MemoryAnalysis
-from funcdl.core.jaxpr import ClosedJaxpr, Eqn
+from funcdl.core.jaxpr import ClosedJaxpr, Eqn, Var
 from funcdl.core.profiler import Work
 from funcdl.errors import ArgumentError, DeviceError
 from funcdl.kernels.triton.blocks import UnsupportedKernel
@@ -102,7 +105,7 @@ class CudaProgram:
             splitter=parts,
             library=_hand_written,
             divide=_divide,
-            join=lambda steps, outs: sum_columns(steps, outs, schedule_gpu),
+            join=_join,
         )
 
     def as_text(self, stage: str) -> str:
@@ -313,6 +316,10 @@ def _hand_written(eqn: Eqn, name: str) -> list[LoweredKernel] | None:
 def _divide(program: ClosedJaxpr) -> ClosedJaxpr:
     program = make_order_free(fuse_one_per_row(program))
     return divide_orders(split_reductions(program, even=True, few=False))
+
+
+def _join(steps: Sequence[Step], outputs: Sequence[Var]) -> list[Step]:
+    return align_rows(prepare_factors(sum_columns(steps, outputs, schedule_gpu)), outputs)
 
 
 def _try_render(

@@ -52,7 +52,7 @@ def _check_store(facts: Facts, store: Store) -> None:
     if beyond:
         names = ", ".join(facts.in_order(beyond))
         facts.fail(f"points along {names} would be stored to one element")
-    if _may_collide(store.index):
+    if store.mask is None and _may_collide(store.index):
         facts.fail(f"two points may have one index {format_index(store.index)}")
 
 
