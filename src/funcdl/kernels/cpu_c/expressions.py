@@ -130,6 +130,9 @@ class Expressions:
             case Select(_, which, on_true, on_false):
                 return f"{self.value(which)} ? {self.value(on_true)} : {self.value(on_false)}"
             case Cast(type_, arg):
+                if self._is_comparison(arg) and dtypes.is_inexact(type_.dtype):
+                    one, zero = (text.literal(value, type_.dtype) for value in (1, 0))
+                    return f"{self.value(arg)} ? {one} : {zero}"
                 return text.cast(self.value(arg), self._dtype(arg), type_.dtype)
             case Bitcast(type_, arg):
                 return text.bitcast(self.value(arg), self._dtype(arg), type_.dtype)
@@ -164,6 +167,14 @@ class Expressions:
             return f"({value} + fd_zero)" if self._may_be_lane_mask(id) else value
 
         return text.index_text(index, position, computed)
+
+    def _is_comparison(self, id: int) -> bool:
+        """Whether a truth value is computed here: as a lane's mask, for all that gcc knows.
+
+        To convert masks to numbers of other sizes it has no vectors, and to choose by them it has.
+        """
+        is_bool = dtypes.is_bool(self._dtype(id))
+        return is_bool and not isinstance(self.kernel.body[id], Load | Const)
 
     def _may_be_lane_mask(self, id: int) -> bool:
         """Whether gcc may find that a position along the vectorised loop is 0 or 1.
