@@ -53,6 +53,14 @@ REDUCTIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+# What comparisons give, as numbers of the dtypes in which kernels compute.
+COUNTED = ("bfloat16", "float16", "float32", "float64", "int8", "int32", "int64", "uint8")
+
+
+def as_number(dtype: str) -> Callable[[Any], Any]:
+    return lambda x: (x > 0.5).astype(dtype)
+
+
 def value_and_gradient(f: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
     return fd.value_and_grad(lambda x, w: fnp.sum(f(x) * w))
 
@@ -73,8 +81,19 @@ def programs() -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
         result[f"grad {name}"] = (value_and_gradient(f), (x, x))
     for name, f in REDUCTIONS.items():
         result[name] = (f, (matrix,))
+    for dtype in COUNTED:
+        result[f"comparison as {dtype}"] = (as_number(dtype), (x,))
+    result["one_hot"] = (lambda i: nn.one_hot(i, 96), (fnp.ones(40, "int32"),))
+    result["identity"] = (lambda x: x - fnp.eye(*x.shape, dtype=x.dtype), (matrix,))
     result["sum of halves"] = (REDUCTIONS["sum"], (halves,))
     result["mean of integers"] = (lambda x: fnp.mean(x, axis=-1), (integers,))
+    for dtype in ("float16", "bfloat16", "float32", "int8", "int32"):
+        result[f"mask as {dtype}"] = (lambda x, d=dtype: ((x > 0) & (x < 2)).astype(d), (x,))
+    result["share of a mask"] = (lambda x: fnp.mean(x > 0, axis=-1), (matrix,))
+    rows, labels = fnp.ones((SIZE, 7), "float32"), fnp.ones(SIZE, "int32")
+    # Labels as they are would be copied by memcpy.
+    result["one-hot"] = (lambda i: nn.one_hot(i + 1, 7), (labels,))
+    result["number for each short row"] = (lambda x: x / x[:, :1], (rows,))
     for name, f in ROWS.items():
         result[name] = (f, (matrix,))
         weights = fnp.ones(f(matrix).shape, "float32")

@@ -32,7 +32,7 @@ RESERVED = re.compile(
     r"goto|if|inline|int|long|register|restrict|return|short|signed|sizeof|static|struct|switch|"
     r"true|typedef|union|unsigned|void|volatile|while|asm|typeof|"
     # Names that the renderer makes up: of values, parameters, accumulators, kept values and tiles.
-    r"(n|chunk)_.*|(v|const|acc|part|size|sum|nan|at|here|take|keep|run|total|space|inverse|rows)\d+|key\d+_\d+|.*_(tile|end|group|rest)\d*|lane|product|missing|(lhs|rhs|tile)_.*|"
+    r"(n|chunk)_.*|(v|const|acc|part|size|sum|nan|at|here|take|keep|run|total|space|inverse|rows?|of)\d+|row_of|key\d+_\d+|.*_(tile|end|group|rest)\d*|lane|product|missing|(lhs|rhs|tile)_.*|"
     r"fd_.*|FD_.*"
 )
 
@@ -142,6 +142,9 @@ def cast(argument: str, source: np.dtype, target: np.dtype) -> str:
         return _cast_half(argument, source, target)
     if dtypes.is_float(source) and dtypes.is_integer(target):
         return f"fd_{short_name(source)}_to_{short_name(target)}({argument})"
+    if dtypes.is_bool(source) and dtypes.is_float(target):
+        # gcc does not vectorise the conversion of what a comparison of elements gave.
+        return f"({argument} ? {literal(1, target)} : {literal(0, target)})"
     return f"({type_name(target)}){argument}"
 
 
