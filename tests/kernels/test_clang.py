@@ -48,6 +48,10 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "attention": (fd.grad(lambda q: fnp.sum(fd.nn.dot_product_attention(q, q, q) ** 2)), (Q,)),
     "order and accumulation": (lambda x: fnp.sort(fnp.cumsum(x, axis=0), axis=1), (X,)),
     "random bits": (lambda x: fd.random.normal(fd.random.key(0), x.shape) + x, (X,)),
+    "numbers for short rows": (
+        lambda x, r: (x * r[:, None], x.astype("float64") / r[:, None], (r > 0)[:, None] & (x > 0)),
+        (np.resize(X, (300, 5)), np.resize(X, 300)),
+    ),
     "loop": (lambda x: lax.scan(lambda c, r: (fnp.tanh(c + r), c), x[0], x), (X,)),
 }
 

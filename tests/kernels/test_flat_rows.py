@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import ml_dtypes
@@ -125,13 +126,88 @@ def test_which_rows_are_worth_it() -> None:
     few = LEAST_TILES * found.rows
     assert flat_rows(rows(few, 3), "i", "j") is not None
     assert flat_rows(rows(few - 1, 3), "i", "j") is None
-    # Whole vectors or halves of them, long rows, strided ones, values of single rows, none at all.
+    # Whole vectors or halves of them, long rows, strided ones, none at all.
     for length in (8, 16, 24, 64, 100):
         assert flat_rows(rows(5000, length), "i", "j") is None
     assert flat_rows(rows(5000, 3, stride=2), "i", "j") is None
-    assert flat_rows(rows(5000, 3, of_rows=True), "i", "j") is None
     assert flat_rows(rows(0, 3), "i", "j") is None
     assert flat_rows(rows(5000, 0), "i", "j") is None
+
+
+def test_which_values_of_rows_are_spread() -> None:
+    for length in (2, 3, 4, 10, 33):
+        found = flat_rows(rows(5000, length, of_rows=True), "i", "j")
+        assert found is not None and found.rows == 16 and found.itemsize == 4
+        assert len(found.spread) == 1 and found.repeated == ()
+    least = LEAST_TILES * 16
+    assert flat_rows(rows(least, 3, of_rows=True), "i", "j") is not None
+    assert flat_rows(rows(least - 1, 3, of_rows=True), "i", "j") is None
+    for length in (8, 16, 24, 64, 100):
+        assert flat_rows(rows(5000, length, of_rows=True), "i", "j") is None
+
+
+# Sizes with and without rows that fill no tile, and an axis around the runs of rows.
+SPREAD: dict[str, Callable[..., fd.Array]] = {
+    "scaled": lambda x, r, b, o: x * r[..., None],
+    "divided": lambda x, r, b, o: x / (fnp.abs(r[..., None]) + 1),
+    "beside what repeats": lambda x, r, b, o: x * r[..., None] + b,
+    "within a run": lambda x, r, b, o: x * r[..., None] * o[:, None, :],
+    "copied": lambda x, r, b, o: fnp.broadcast_to(r[..., None], x.shape),
+    "compared": lambda x, r, b, o: r[..., None] == fnp.arange(x.shape[-1]),
+    "chosen": lambda x, r, b, o: fnp.where((r > 3)[..., None], x, b),
+    "two": lambda x, r, b, o: fnp.where((r > 3)[..., None], x * r[..., None], b),
+    "positions": lambda x, r, b, o: fnp.where(
+        fnp.arange(x.shape[-2])[:, None] >= fnp.arange(x.shape[-1]), x, b
+    ),
+    "gathered": lambda x, r, b, o: x + b[r.astype("int32") % b.size][..., None],
+}
+
+
+@with_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_spread_values_give_what_they_do_without_compiling(dtype: type) -> None:
+    rng = np.random.default_rng(1)
+    sizes = [(2, 259, 3), (3, 256, 10), (1, 300, 4), (5, 1001, 33), (1, 257, 7), (2, 90, 5)]
+    arrays = [
+        [
+            rng.integers(0, 7, shape).astype(dtype)
+            for shape in (size, size[:2], size[2:], (size[0], size[2]))
+        ]
+        for size in (sizes if dtype is np.float32 else sizes[:2])
+    ]
+
+    def all_of_them(arrays: list[list[fd.Array]]) -> list[fd.Array]:
+        return [f(*group) for group in arrays for f in SPREAD.values()]
+
+    with config.override(backend="cpu", x64="on"):
+        one_by_one = [fd.jit(f)(*group) for group in arrays for f in SPREAD.values()]
+        together = fd.jit(all_of_them)(arrays)
+        wanted = all_of_them([[fnp.asarray(array) for array in group] for group in arrays])
+    for found in (one_by_one, together):
+        for got, want in zip(found, wanted, strict=True):
+            assert got.dtype == want.dtype
+            np.testing.assert_array_equal(np.asarray(got), np.asarray(want))
+
+
+@with_compiler
+@pytest.mark.parametrize("name", SPREAD)
+def test_spread_values_are_shuffled(name: str) -> None:
+    sizes = ((64, 300, 10), (64, 300), (10,), (64, 10))
+    text = c_text(SPREAD[name], *(fnp.zeros(size, "float32") for size in sizes))
+    assert re.search("fd_spread_[48]", text)
+
+
+@with_compiler
+def test_the_same_spread_values_for_any_number_of_threads() -> None:
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(20_011, 3)).astype(np.float32)
+    r = rng.normal(size=20_011).astype(np.float32)
+    compiled = fd.jit(lambda x, r: fnp.tanh(x) / r[:, None])
+    results = []
+    for threads in (1, 2, 3):
+        with config.override(backend="cpu", num_threads=threads):
+            results.append(np.asarray(compiled(x, r)).tobytes())
+    assert len(set(results)) == 1
 
 
 def test_gathered_rows_stay_apart() -> None:

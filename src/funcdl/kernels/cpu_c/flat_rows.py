@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.loops import Loop, Nest
+from funcdl.kernels.cpu_c.spread_rows import write_spread_rows
 from funcdl.kir.flat_rows import FlatRows, flat_rows
 from funcdl.kir.ir import Kernel, Store, operands
 
@@ -20,11 +21,17 @@ def rows_in_loops(kernel: Kernel, loops: Sequence[Loop]) -> FlatRows | None:
     """The short rows of a kernel without reductions, if they are the innermost of its loops."""
     if len(loops) < 2 or loops[-1].kind != "vector" or not all(loop.whole for loop in loops):
         return None
-    return flat_rows(kernel, loops[-2].axis, loops[-1].axis)
+    flat = flat_rows(kernel, loops[-2].axis, loops[-1].axis)
+    # Nothing can stand between loops that threads share as one.
+    shared = len(loops) > 2 and loops[-3].joined
+    return None if flat is not None and flat.within and shared else flat
 
 
 def write_flat_rows(nest: Nest, loops: Sequence[Loop], flat: FlatRows) -> None:
     """The loops, and in them all that the nest's kernel computes."""
+    if flat.spread:
+        write_spread_rows(nest, loops, flat)
+        return
     kernel, writer, expressions = nest.kernel, nest.writer, nest.expressions
     *outer, rows, row = loops
     position, size = row.variable, flat.rows * flat.length

@@ -40,6 +40,7 @@ _HEADERS = (
     "fd_conv_int.h",
     "fd_running.h",
     "fd_sort.h",
+    "fd_spread.h",
     "fd_memory.h",
     "fd_runtime.h",
 )
@@ -56,6 +57,7 @@ _ON_DEMAND = {
     ),
     "fd_running.h": ("fd_running_",),
     "fd_sort.h": ("fd_sort_",),
+    "fd_spread.h": ("fd_spread_",),
 }
 
 
