@@ -142,9 +142,6 @@ def cast(argument: str, source: np.dtype, target: np.dtype) -> str:
         return _cast_half(argument, source, target)
     if dtypes.is_float(source) and dtypes.is_integer(target):
         return f"fd_{short_name(source)}_to_{short_name(target)}({argument})"
-    if dtypes.is_bool(source) and dtypes.is_float(target):
-        # gcc does not vectorise the conversion of what a comparison of elements gave.
-        return f"({argument} ? {literal(1, target)} : {literal(0, target)})"
     return f"({type_name(target)}){argument}"
 
 
