@@ -1,4 +1,4 @@
-"""Factors and triangular systems of small matrices: native, and the same as LAPACK's."""
+"""Factors and triangular systems of small matrices by our own functions: the same as LAPACK's."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.ops.table import OPS
 import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl import lax
+from funcdl.compiler.cpu import build
 from funcdl.compiler.matrices import LARGEST
 from funcdl.config import config
 from funcdl.ops.registry import Sample
@@ -23,9 +24,9 @@ from funcdl.scipy import linalg
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
 
 NDArray = np.ndarray[Any, Any]
-NAMES = ("cholesky", "lu", "triangular_solve")
+NAMES = ("cholesky", "cholesky_update", "lu", "lu_pivots_to_permutation", "triangular_solve")
 DTYPES = ("float32", "float64")
-TOLERANCE = {"float32": 1e-4, "float64": 1e-12}
+TOLERANCE = {"float32": 1e-4, "float64": 1e-12, "int32": 0.0}
 
 
 def bind(name: str, params: dict[str, Any]) -> Callable[..., Any]:
@@ -53,9 +54,11 @@ def samples(name: str, dtype: str) -> Iterator[Sample]:
     yield from OPS[name].samples(np.random.default_rng(0), np.dtype(dtype))
 
 
+CASES = [(n, d) for n in NAMES for d in (("int32",) if n.startswith("lu_") else DTYPES)]
+
+
 @needs_compiler
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_samples_are_native_and_as_on_the_host(name: str, dtype: str) -> None:
     found = list(samples(name, dtype))
 
@@ -85,13 +88,25 @@ def systems(draw: st.DrawFn) -> tuple[NDArray, NDArray, dict[str, bool]]:
 
 @needs_compiler
 @settings(max_examples=25, deadline=None)
-@given(systems())
-def test_triangular_systems(system: tuple[NDArray, NDArray, dict[str, bool]]) -> None:
+@given(systems(), st.booleans())
+def test_triangular_systems(
+    system: tuple[NDArray, NDArray, dict[str, bool]], has_lapack: bool
+) -> None:
     a, b, params = system
-    check(bind("triangular_solve", params), a, b, tolerance=TOLERANCE[str(a.dtype)])
+    with pytest.MonkeyPatch.context() as patch:
+        if not has_lapack:
+            patch.setattr(build, "lapack_table", lambda: None)
+        check(bind("triangular_solve", params), a, b, tolerance=TOLERANCE[str(a.dtype)])
+
+
+@pytest.fixture
+def without_lapack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs as for another process, in which our own functions do all that they can."""
+    monkeypatch.setattr(build, "lapack_table", lambda: None)
 
 
 @needs_compiler
+@pytest.mark.usefixtures("without_lapack")
 @pytest.mark.parametrize("n", [1, 5, 33, LARGEST])
 def test_factors_of_batches(n: int) -> None:
     a = np.random.default_rng(n).standard_normal((5, n, n))
@@ -101,12 +116,23 @@ def test_factors_of_batches(n: int) -> None:
     check(bind("lu", {}), a[:, :, : n // 2 + 1], tolerance=1e-9)
 
 
-def test_what_stays_with_the_host() -> None:
+@pytest.mark.usefixtures("without_lapack")
+def test_what_the_host_does_without_lapack() -> None:
     small, large = np.eye(3, dtype=np.float32), np.eye(LARGEST + 1, dtype=np.float32)
     assert not on_host(fnp.linalg.solve, small, small)
     assert on_host(fnp.linalg.cholesky, large)
     assert on_host(fnp.linalg.cholesky, small.astype(np.complex64))
     assert on_host(fnp.linalg.eigh, small)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_updates_of_batches_of_factors(dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    r = np.triu(rng.standard_normal((30, 40, 40))).astype(dtype)
+    w = rng.standard_normal((30, 40)).astype(dtype)
+    w[3], r[4, 7, 7], w[4, 7] = 0, 0, 0
+    check(lax.linalg.cholesky_update, r, w, tolerance=100 * TOLERANCE[dtype])
 
 
 def log_likelihood(noise: Any, observations: Any) -> Any:

@@ -15,7 +15,7 @@ from funcdl.compiler.cpu.executable import CpuExecutable
 from funcdl.config import config
 from funcdl.core import dtypes
 from funcdl.core.array import Array
-from funcdl.ops.linalg.common import HOST_IF_LARGE
+from funcdl.ops.linalg.common import LAPACK, LAPACK_IF_LARGE, OWN
 from funcdl.ops.registry import Sample
 from funcdl.runtime.toolchain import find_compiler
 from funcdl.transforms import jit
@@ -158,6 +158,6 @@ def test_what_c_lacks_runs_on_the_host(name: str, dtype: str) -> None:
     with config.override(backend="cpu"):
         lowered = f.lower(*map(Array, sample.args))
     words = [line.split()[0] for line in lowered.as_text("kernels").splitlines() if line]
-    is_small = name == "fft" or (reason == HOST_IF_LARGE["c"] and not dtype.startswith("c"))
+    is_call = name == "fft" or reason in [each["c"] for each in (OWN, LAPACK, LAPACK_IF_LARGE)]
     # The simplifier may leave nothing of an identity.
-    assert not words or ("host" in words) == (reason is not None and not is_small), (reason, words)
+    assert not words or ("host" in words) == (reason is not None and not is_call), (reason, words)

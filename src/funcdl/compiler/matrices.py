@@ -1,7 +1,7 @@
 """Factors and triangular systems of small matrices as calls of the C back end's library.
 
-LAPACK, which the host calls, is faster for large ones; a small one costs less than the way to the
-host, and a loop whose body needs the host runs there altogether.
+LAPACK (`compiler.lapack`) is faster for large ones; libraries that are written for other programs
+do without it. It has no functions for updates of factors and for exchanges of rows in general.
 """
 
 from __future__ import annotations
@@ -20,17 +20,44 @@ from funcdl.kir.program import Address, LibraryCall, Pointer, Record, Value
 HEADER = "fd_matrices.h"
 LARGEST = 128
 """The most rows and columns of a matrix; FD_MATRIX_ROWS in fd_matrices.h."""
+# Rows of matrices, and elements of right-hand sides on the left and on the right, up to which these
+# functions take less time than LAPACK's.
+_LAST_FACTOR, _LAST_LEFT, _LAST_RIGHT = 64, 4096, 64
 _DTYPES = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
 
-def small_matrices(eqn: Eqn, name: str) -> LoopStep | None:
-    """A call of the library where it computes the equation; None where the host does."""
+def small_matrices(eqn: Eqn, name: str, *, alone: bool = True) -> LoopStep | None:
+    """A call of the library where it computes the equation; None where LAPACK does.
+
+    Args:
+        alone: whether LAPACK is not there to do what it does sooner.
+    """
+    if eqn.primitive.name == "cholesky_update":
+        return LoopStep(eqn, (), {"copy": Var(eqn.invars[1].aval)}, library=matrix_call)
+    if eqn.primitive.name == "lu_pivots_to_permutation":
+        return LoopStep(eqn, (), {}, library=matrix_call)
     if eqn.primitive.name not in ("cholesky", "lu", "triangular_solve"):
         return None
     first = eqn.invars[0].aval
     if first.dtype not in _DTYPES or max(first.shape[-2:]) > LARGEST:
         return None
+    if not alone and _is_for_lapack(eqn):
+        return None
     return LoopStep(eqn, (), {}, library=matrix_call)
+
+
+def _is_for_lapack(eqn: Eqn) -> bool:
+    """Whether LAPACK takes less time, by measurement.
+
+    Its blocks pay for their own cost from some thousands of elements on; on the right, rows of
+    systems are solved here one by one.
+    """
+    n = eqn.invars[0].aval.shape[-1]
+    if eqn.primitive.name != "triangular_solve":
+        return eqn.primitive.name == "cholesky" and n > _LAST_FACTOR
+    left = eqn.params["left_side"]
+    others = eqn.invars[1].aval.shape[-1 if left else -2]
+    return others > 1 and n * others > (_LAST_LEFT if left else _LAST_RIGHT)
 
 
 def matrix_call(
@@ -43,14 +70,17 @@ def matrix_call(
         return Pointer(address(atom), atom.aval.dtype)
 
     function = f"fd_{eqn.primitive.name}_{dtypes.short_name(eqn.invars[0].aval.dtype)}"
-    arrays = [place(atom) for atom in (*eqn.invars, *eqn.outvars)]
+    arrays = [place(atom) for atom in (*eqn.invars, *eqn.outvars, *scratch.values())]
     return LibraryCall(name, HEADER, ((function, (*_sizes(eqn), *arrays)),), _cost(eqn))
 
 
 def _sizes(eqn: Eqn) -> tuple[Value | Record, ...]:
+    if eqn.primitive.name == "lu_pivots_to_permutation":
+        *batch, steps = eqn.invars[0].aval.shape
+        return math.prod(batch), steps, eqn.params["permutation_size"]
     *batch, rows, columns = eqn.invars[0].aval.shape
     count = math.prod(batch)
-    if eqn.primitive.name == "cholesky":
+    if eqn.primitive.name in ("cholesky", "cholesky_update"):
         return count, rows
     if eqn.primitive.name == "lu":
         return count, rows, columns
@@ -69,9 +99,13 @@ def _sizes(eqn: Eqn) -> tuple[Value | Record, ...]:
 
 def _cost(eqn: Eqn) -> Cost:
     """Multiplications and additions, of which a factor has those of its smaller half."""
-    *batch, rows, columns = eqn.invars[0].aval.shape
+    *batch, rows, columns = (1, *eqn.invars[0].aval.shape)
     count, short = math.prod(batch), min(rows, columns)
     match eqn.primitive.name:
+        case "lu_pivots_to_permutation":
+            flops = 0
+        case "cholesky_update":
+            flops = 3 * count * rows**2
         case "cholesky":
             flops = count * rows**3 // 3
         case "lu":

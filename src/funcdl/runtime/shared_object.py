@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from funcdl.config import config
+from funcdl.runtime.lapack import lapack_table
 from funcdl.runtime.thread_pool import thread_pool
 
 
@@ -61,6 +62,11 @@ class SharedObject:
                 pool.resize(num_threads())
                 self._library.fd_set_pool(ctypes.c_void_p(pool.run))
             self._library.fd_set_num_threads(num_threads())
+        if hasattr(self._library, "fd_set_lapack"):
+            table = lapack_table()
+            if table is None:
+                raise OSError(f"{self.path} calls LAPACK, and this SciPy does not say where it is")
+            self._library.fd_set_lapack(ctypes.c_void_p(table))
 
     def entry(
         self, symbol: str, num_pointers: int, returns: type[ctypes.c_int64] | None = None

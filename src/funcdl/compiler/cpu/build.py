@@ -25,6 +25,7 @@ from funcdl.compiler.cpu.profiled import (
 )
 from funcdl.compiler.cpu.schedule import schedule_cpu
 from funcdl.compiler.fft import fourier_transform, with_tables
+from funcdl.compiler.lapack import lapack_step
 from funcdl.compiler.loops import LoopStep
 from funcdl.compiler.matrices import small_matrices
 from funcdl.compiler.pipeline import Pipeline, native_segments
@@ -40,18 +41,25 @@ from funcdl.kernels.cpu_c.program.profile import PROFILED_ENTRY_POINT, render_pr
 from funcdl.kernels.cpu_c.render import render_program
 from funcdl.kir.program import all_kernels
 from funcdl.runtime import call_table, shared_object
+from funcdl.runtime.lapack import lapack_table
 from funcdl.runtime.toolchain import Compiler, Unit
 
 
-def pipeline(closed: ClosedJaxpr, name: str, donated: Sequence[bool]) -> Pipeline:
-    """The passes that lead to C."""
+def pipeline(
+    closed: ClosedJaxpr, name: str, donated: Sequence[bool], *, alone: bool = False
+) -> Pipeline:
+    """The passes that lead to C.
+
+    Args:
+        alone: whether it is to run without this process, whose LAPACK it then does not have.
+    """
     return Pipeline(
         closed,
         name=name,
         donated=donated,
         scheduler=schedule_cpu,
         renderer=("c", render_program),
-        library=_library,
+        library=_own_library if alone else _library,
         composed=with_tables,
         divide=_divided,
     )
@@ -62,8 +70,18 @@ def _divided(program: ClosedJaxpr) -> ClosedJaxpr:
     return written_slices(split_reductions(program))
 
 
-def _library(eqn: Eqn, name: str) -> LoopStep | None:
+def _own_library(eqn: Eqn, name: str) -> LoopStep | None:
+    """What the headers compute by themselves."""
     return small_matrices(eqn, name) or fourier_transform(eqn, name)
+
+
+def _library(eqn: Eqn, name: str) -> LoopStep | None:
+    small = small_matrices(eqn, name, alone=False)
+    if small is not None:
+        return small
+    step = lapack_step(eqn, name)
+    # Asked for here alone, since it imports SciPy.
+    return _own_library(eqn, name) if step is None or lapack_table() is None else step
 
 
 def executable(pipeline: Pipeline, compiler: Compiler, key: str | None) -> Loaded:
@@ -113,10 +131,13 @@ def write_library(
 ) -> None:
     """Write the program as a C library; see `compiler.cpu.library`.
 
+    Args:
+        pipeline: of a program that is to run alone.
+
     Raises:
         ArgumentError: part of the program runs on the host.
     """
-    library.write_library(pipeline, _library, folder, name, labels)
+    library.write_library(pipeline, _own_library, folder, name, labels)
 
 
 def triton_text(program: Program) -> str:

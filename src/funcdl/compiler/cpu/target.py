@@ -108,7 +108,8 @@ class CpuProgram:
         """Write C sources, headers, constants and a Makefile."""
         from funcdl.compiler.cpu import build
 
-        build.write_library(self._pipeline, folder, name, labels)
+        alone = build.pipeline(self._closed, self._name, self._donated, alone=True)
+        build.write_library(alone, folder, name, labels)
 
     def _load(self, compiler: Compiler, profiled: bool) -> backend.Executable:
         with _prepared(compiler):

@@ -80,7 +80,7 @@ def _samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]
 
 cholesky = common.matrix_primitive("cholesky", _shape, _compute)
 cholesky.jvp = _jvp
-registry.add(Op(cholesky, common.ACCEPTS, _samples, common.HOST_IF_LARGE))
+registry.add(Op(cholesky, common.ACCEPTS, _samples, common.LAPACK_IF_LARGE))
 
 
 def _update_shape(r: ShapedArray, w: ShapedArray) -> ShapedArray:
@@ -135,4 +135,4 @@ def _update_samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[
 
 cholesky_update = common.matrix_primitive("cholesky_update", _update_shape, _update)
 cholesky_update.jvp = _update_jvp
-registry.add(Op(cholesky_update, common.REAL, _update_samples, common.HOST))
+registry.add(Op(cholesky_update, common.REAL, _update_samples, common.OWN))

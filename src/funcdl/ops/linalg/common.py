@@ -1,9 +1,10 @@
 """What the matrix primitives share: checks of operands, batches, and small matrix algebra.
 
 All of them take batches of matrices in the last two dimensions, of dtype float32, float64,
-complex64 or complex128, and compute them with LAPACK on the host, one matrix after the other
-(compiled programs have functions of their own for small ones, `compiler.matrices`). A matrix for
-which LAPACK fails has NaN as its result, as in `jax.lax.linalg`; nothing is raised.
+complex64 or complex128, and compute them with LAPACK, one matrix after the other. So do programs
+compiled to C, without Python between the matrices (`compiler.lapack`), but for small ones
+(`compiler.matrices`). A matrix for which LAPACK fails has NaN as its result, as in
+`jax.lax.linalg`; nothing is raised.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ NDArray = np.ndarray[Any, Any]
 
 ACCEPTS = ("f32", "f64", "c64", "c128")
 REAL = ("f32", "f64")
-HOST = {"c": "runs on the host", "triton": "runs on the host"}
-HOST_IF_LARGE = HOST | {"c": "runs on the host if large or complex"}
+_HOST = {"triton": "runs on the host"}
+OWN = _HOST | {"c": "a function of the library does it"}
+LAPACK = _HOST | {"c": "LAPACK does it"}
+LAPACK_IF_LARGE = _HOST | {"c": "a function of the library does it; LAPACK if large or complex"}
 INDEX = np.dtype(np.int32)
 
 

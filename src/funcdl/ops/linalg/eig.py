@@ -173,4 +173,4 @@ def _samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]
 
 eig = common.matrix_primitive("eig", _shape, _compute, multiple_results=True)
 eig.jvp = _jvp
-registry.add(Op(eig, common.ACCEPTS, _samples, common.HOST))
+registry.add(Op(eig, common.ACCEPTS, _samples, common.LAPACK))

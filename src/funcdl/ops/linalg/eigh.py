@@ -76,4 +76,4 @@ def _samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]
 
 eigh = common.matrix_primitive("eigh", _shape, _compute, multiple_results=True)
 eigh.jvp = _jvp
-registry.add(Op(eigh, common.ACCEPTS, _samples, common.HOST))
+registry.add(Op(eigh, common.ACCEPTS, _samples, common.LAPACK))

@@ -112,7 +112,7 @@ def _samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]
 
 lu = common.matrix_primitive("lu", _shape, _compute, multiple_results=True)
 lu.jvp = _jvp
-registry.add(Op(lu, common.ACCEPTS, _samples, common.HOST_IF_LARGE))
+registry.add(Op(lu, common.ACCEPTS, _samples, common.LAPACK_IF_LARGE))
 
 
 def _pivots_shape(pivots: ShapedArray, *, permutation_size: int) -> ShapedArray:
@@ -143,7 +143,7 @@ lu_pivots_to_permutation: Primitive = common.matrix_primitive(
 )
 lu_pivots_to_permutation.jvp = zero_jvp(lu_pivots_to_permutation)
 registry.add(
-    Op(lu_pivots_to_permutation, (dtypes.short_name(common.INDEX),), _pivots_samples, common.HOST)
+    Op(lu_pivots_to_permutation, (dtypes.short_name(common.INDEX),), _pivots_samples, common.OWN)
 )
 
 

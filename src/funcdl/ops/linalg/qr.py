@@ -102,7 +102,7 @@ def _samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]
 
 qr = common.matrix_primitive("qr", _shape, _compute, multiple_results=True)
 qr.jvp = _jvp
-registry.add(Op(qr, common.ACCEPTS, _samples, common.HOST))
+registry.add(Op(qr, common.ACCEPTS, _samples, common.LAPACK))
 
 
 def _reflections_shape(a: ShapedArray) -> list[ShapedArray]:
@@ -126,7 +126,7 @@ _REASON = "differentiate qr instead"
 
 geqrf = common.matrix_primitive("geqrf", _reflections_shape, _reflections, multiple_results=True)
 geqrf.jvp = refuse_jvp(geqrf, _REASON)
-registry.add(Op(geqrf, common.ACCEPTS, _reflections_samples, common.HOST | {"jvp": _REASON}))
+registry.add(Op(geqrf, common.ACCEPTS, _reflections_samples, common.LAPACK | {"jvp": _REASON}))
 
 
 def _product_shape(a: ShapedArray, taus: ShapedArray) -> ShapedArray:
@@ -168,5 +168,5 @@ def _product_samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator
 householder_product = common.matrix_primitive("householder_product", _product_shape, _product)
 householder_product.jvp = refuse_jvp(householder_product, _REASON)
 registry.add(
-    Op(householder_product, common.ACCEPTS, _product_samples, common.HOST | {"jvp": _REASON})
+    Op(householder_product, common.ACCEPTS, _product_samples, common.LAPACK | {"jvp": _REASON})
 )

@@ -34,7 +34,7 @@ def _define(
 ) -> Primitive:
     primitive = common.matrix_primitive(name, shape, compute, multiple_results=True)
     primitive.jvp = refuse_jvp(primitive, _REASON)
-    registry.add(Op(primitive, common.ACCEPTS, samples, common.HOST | {"jvp": _REASON}))
+    registry.add(Op(primitive, common.ACCEPTS, samples, common.LAPACK | {"jvp": _REASON}))
     return primitive
 
 

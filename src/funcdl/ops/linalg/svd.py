@@ -136,4 +136,4 @@ def _samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]
 
 svd = common.matrix_primitive("svd", _shape, _compute, multiple_results=True)
 svd.jvp = _jvp
-registry.add(Op(svd, common.ACCEPTS, _samples, common.HOST))
+registry.add(Op(svd, common.ACCEPTS, _samples, common.LAPACK))

@@ -139,4 +139,4 @@ triangular_solve.jvp = _jvp
 triangular_solve.transpose = _transpose
 _leading = common.leading_batch(triangular_solve)
 triangular_solve.batch = _batch
-registry.add(Op(triangular_solve, common.ACCEPTS, _samples, common.HOST_IF_LARGE))
+registry.add(Op(triangular_solve, common.ACCEPTS, _samples, common.LAPACK_IF_LARGE))

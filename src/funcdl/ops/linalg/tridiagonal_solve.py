@@ -91,4 +91,4 @@ def _samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]
 tridiagonal_solve = common.matrix_primitive("tridiagonal_solve", _shape, _compute)
 tridiagonal_solve.jvp = _jvp
 tridiagonal_solve.transpose = _transpose
-registry.add(Op(tridiagonal_solve, common.ACCEPTS, _samples, common.HOST))
+registry.add(Op(tridiagonal_solve, common.ACCEPTS, _samples, common.LAPACK))

@@ -1,7 +1,7 @@
 /* Factors and triangular systems of batches of small matrices, stored by rows.
  *
- * LAPACK's algorithms without blocks: a matrix of these sizes stays in the nearest caches, and a call
- * costs less than the way to the host and back. Inner loops run along rows, so that they are
+ * LAPACK's algorithms without blocks: a matrix of these sizes stays in the nearest caches, and
+ * needs neither copies nor a library. Inner loops run along rows, so that they are
  * vectors. Which thread does a matrix changes nothing about its bits. */
 #ifndef FD_MATRICES_H
 #define FD_MATRICES_H
@@ -33,6 +33,22 @@ FD_INLINE int fd_matrix_threads(int64_t tasks, int64_t work) {
   return tasks > 1 && work >= FD_MATRIX_SHARE / tasks ? fd_num_threads : 1;
 }
 #define FD_FOR_MATRICES _Pragma("omp parallel for num_threads(threads) schedule(static)")
+
+/* The order that exchanges of rows leave them in; one with a row that is not there is none. */
+static inline __attribute__((unused)) void fd_lu_pivots_to_permutation_i32(
+    int64_t count, int64_t steps, int64_t rows, const int32_t *pivots, int32_t *order,
+    fd_missing *missing) {
+  (void)missing;
+  for (int64_t m = 0; m < count; m++, pivots += steps, order += rows) {
+    for (int64_t i = 0; i < rows; i++) order[i] = (int32_t)i;
+    for (int64_t i = 0; i < steps; i++) {
+      const int32_t other = pivots[i], kept = order[i];
+      if (other < 0 || other >= rows) continue;
+      order[i] = order[other];
+      order[other] = kept;
+    }
+  }
+}
 
 #define FD_T float
 #define FD_NAME(name) name##_f32

@@ -92,6 +92,31 @@ static inline __attribute__((unused)) void FD_NAME(fd_lu)(int64_t count, int64_t
   }
 }
 
+/* The upper factor of R^T R + w w^T, by rotations that each make an element of a copy of w zero. */
+static inline __attribute__((unused)) void FD_NAME(fd_cholesky_update)(
+    int64_t count, int64_t n, const FD_T *r, const FD_T *w, FD_T *out, FD_T *copy,
+    fd_missing *missing) {
+  const int threads = fd_matrix_threads(count, 3 * n * n);
+  (void)missing, (void)threads;
+  memcpy(copy, w, (size_t)(count * n) * sizeof(FD_T));
+  FD_FOR_MATRICES
+  for (int64_t m = 0; m < count; m++) {
+    FD_T *const rest = copy + m * n;
+    for (int64_t k = 0; k < n; k++) {
+      const FD_T *const from = r + (m * n + k) * n;
+      FD_T *const row = out + (m * n + k) * n;
+      const FD_T length = (FD_T)hypot((double)from[k], (double)rest[k]);
+      const FD_T c = length == 0 ? 1 : from[k] / length, s = length == 0 ? 0 : rest[k] / length;
+      for (int64_t j = 0; j < k; j++) row[j] = 0;
+      _Pragma("omp simd") for (int64_t j = k; j < n; j++) {
+        const FD_T other = rest[j];
+        rest[j] = c * other - s * from[j];
+        row[j] = c * from[j] + s * other;
+      }
+    }
+  }
+}
+
 /* op(A) x = b in place. A row of A ends a sum, or, transposed, is what a known x takes from others. */
 static inline __attribute__((unused)) void FD_NAME(fd_solve_vector)(const FD_T *a, FD_T *restrict x,
                                                                     int64_t n, int lower,
