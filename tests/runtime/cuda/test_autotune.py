@@ -20,8 +20,8 @@ from tests.runtime.cuda.test_driver import NoLibrary
 
 import funcdl as fd
 import funcdl.numpy as fnp
-from funcdl.compiler.cuda.autotune import Variant, choose, leave_out_by_estimate
 from funcdl.compiler.cuda.schedule import schedule_gpu
+from funcdl.compiler.cuda.trials import Variant, choose, leave_out_by_estimate
 from funcdl.errors import DeviceError
 from funcdl.kernels.triton.compile import Cubin
 from funcdl.kernels.triton.triton_kernel import TritonKernel

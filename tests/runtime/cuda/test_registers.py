@@ -16,8 +16,8 @@ from tests.runtime.cuda.stub_driver import StubDriver
 
 import funcdl as fd
 import funcdl.numpy as fnp
-from funcdl.compiler.cuda.autotune import _elements_held, leaner_schedules
 from funcdl.compiler.cuda.defaults import default_knobs
+from funcdl.compiler.cuda.leaner import _elements_held, leaner_schedules
 from funcdl.compiler.cuda.schedule import Knobs, fits_registers, parts, schedule_gpu
 from funcdl.compiler.cuda.target import CudaBackend, CudaExecutable
 from funcdl.errors import DeviceError

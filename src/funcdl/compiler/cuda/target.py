@@ -10,10 +10,11 @@ from typing import Any, Protocol
 from funcdl.compiler.attention import is_attention
 from funcdl.compiler.cost import cost_analysis, kernel_works, memory_analysis
 from funcdl.compiler.cuda.attention import attention_kernels, has_kernel
-from funcdl.compiler.cuda.autotune import Autotuner, leaner_schedules
+from funcdl.compiler.cuda.autotune import Autotuner
 from funcdl.compiler.cuda.column_sums import sum_columns
 from funcdl.compiler.cuda.commands import CommandList, list_commands
 from funcdl.compiler.cuda.executable import BoundProgram, CompiledKernel, UnaryCompiler
+from funcdl.compiler.cuda.leaner import leaner_schedules
 from funcdl.compiler.cuda.one_per_row import fuse_one_per_row
 from funcdl.compiler.cuda.product_factors import prepare_factors
 from funcdl.compiler.cuda.row_pitch import align_rows
