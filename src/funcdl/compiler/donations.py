@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from funcdl.compiler.loops import LoopStep, updates_of_loop
+from funcdl.compiler.loops import LoopStep, Pairs
 from funcdl.compiler.lower import LoweredKernel
 from funcdl.compiler.steps import HostStep, Step, all_uses, step_uses
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Jaxpr, Var
 from funcdl.kir.ir import AtomicUpdate, Kernel, Load, Reduce, Store
+
+# A body that computes all elements of a smaller array anew may as well write them elsewhere.
+MIN_BYTES = 4096
 
 
 def late_updates(steps: Sequence[Step], donated: set[Var]) -> list[Step]:
@@ -68,7 +71,7 @@ def _updates(step: Step) -> list[tuple[Var, Var]]:
     if isinstance(step, HostStep):
         return []
     if isinstance(step, LoopStep):
-        return updates_of_loop(step)
+        return list(step.updates)
     *copies, last = step
     if len(copies) != 1 or not any(isinstance(i, AtomicUpdate) for i in last.kernel.body):
         return []
@@ -98,7 +101,7 @@ def plan_donations(
     donations: dict[int, int] = {}
     takers: dict[Var, Var] = {}
     uses = all_uses(steps)
-    accesses: dict[int, list[_Accesses]] = {}
+    memory = _SharedMemory(steps)
     before = {out: var for var, out in updates.items()}
     free = [
         (slot, var)
@@ -110,19 +113,13 @@ def plan_donations(
         while first in before:
             first = before[first]
         writers = uses.writes.get(first, [])
-        if len(writers) != 1 or isinstance(step := steps[writers[0]], HostStep):
+        if len(writers) != 1:
             continue
         (writer,) = writers
         for slot, var in free:
             if not var.aval.same_type(first.aval) or max(uses.reads.get(var, [0])) > writer:
                 continue
-            if isinstance(step, LoopStep):
-                fits = (var, first) in updates_of_loop(step)
-            else:
-                if writer not in accesses:
-                    accesses[writer] = list(map(_Accesses, step))
-                fits = all(kernel.is_local(var, first) for kernel in accesses[writer])
-            if fits:
+            if memory.fits(writer, var, first):
                 donations[first_out + number] = slot
                 takers[var] = first
                 free.remove((slot, var))
@@ -130,29 +127,51 @@ def plan_donations(
     return donations, takers
 
 
-def carried_in_place(
-    jaxpr: Jaxpr, carried: range, steps: Sequence[Step], updates: Mapping[Var, Var]
+def made_in_place(
+    jaxpr: Jaxpr, pairs: Pairs, steps: Sequence[Step], updates: Mapping[Var, Var]
 ) -> dict[Var, Var]:
-    """Carried values of a loop that its body updates: from the input to what becomes the next one.
+    """Inputs of a body in whose memory results are made: from the input to what is written there.
 
-    `carried` numbers the inputs that the first outputs replace.
+    Args:
+        pairs: the numbers of inputs and of the results that may take their places.
     """
     uses = all_uses(steps)
     before = {out: var for var, out in updates.items()}
+    memory = _SharedMemory(steps)
     found: dict[Var, Var] = {}
-    for number, atom in zip(carried, jaxpr.outvars, strict=False):
-        assert isinstance(atom, Var), "a body's results have memory of their own"
-        var, out = jaxpr.invars[number], atom
+    for number, result in pairs:
+        var, out = jaxpr.invars[number], jaxpr.outvars[result]
+        assert isinstance(out, Var), "a body's results have memory of their own"
         while out in before:
             out = before[out]
         writers = uses.writes.get(out, [])
         if (
             len(writers) == 1
-            and (var, out) in _updates(steps[writers[0]])
-            and max(uses.reads[var]) <= writers[0]
+            and max(uses.reads.get(var, [0])) <= writers[0]
+            and memory.fits(writers[0], var, out)
+            and (var.aval.nbytes >= MIN_BYTES or (var, out) in _updates(steps[writers[0]]))
         ):
             found[var] = out
     return found
+
+
+class _SharedMemory:
+    """Which steps may write a result to the memory of an operand."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._steps = steps
+        self._accesses: dict[int, list[_Accesses]] = {}
+
+    def fits(self, number: int, var: Var, out: Var) -> bool:
+        """Whether step `number` can write `out` over `var`, which no later one reads."""
+        step = self._steps[number]
+        if isinstance(step, HostStep):
+            return False
+        if isinstance(step, LoopStep):
+            return var not in step.eqn.invars or (var, out) in step.updates
+        if number not in self._accesses:
+            self._accesses[number] = list(map(_Accesses, step))
+        return all(kernel.is_local(var, out) for kernel in self._accesses[number])
 
 
 class _Accesses:

@@ -5,16 +5,19 @@ memory, a loop's body reads and writes slots of its own; the loop points them, s
 operands, at slices of the stacked arrays, and for carried values at two buffers in turn. A carried
 value that each step also stacks as it found it (gradients need many such) lives in that stack: a
 step reads its own element and writes that of the next step, and nothing is copied. One of which a
-step only updates some elements stays where the loop's result is to be.
+step only updates some elements stays where the loop's result is to be. So does an operand of a cond
+that a branch updates or passes on, and that nothing reads later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from funcdl.compiler.attention import attention_call, attention_scratch, is_attention
+from funcdl.compiler.branches import shared_operands
 from funcdl.compiler.lower import LoweredKernel
 from funcdl.compiler.sources import Sources
 from funcdl.core.avals import ShapedArray
@@ -37,6 +40,7 @@ from funcdl.kir.program import (
 from funcdl.ops.convert import copy
 
 AddressOf = Callable[[Var], Address]
+Pairs = Sequence[tuple[int, int]]
 LibraryRule = Callable[[Eqn, dict[str, Var], str, AddressOf], LibraryCall]
 
 
@@ -44,7 +48,7 @@ LibraryRule = Callable[[Eqn, dict[str, Var], str, AddressOf], LibraryCall]
 class CompiledBody:
     """A body's kernels, the size of its arena, and the user's line of each kernel.
 
-    `in_place` are the carried values whose new elements are written over the old ones.
+    `in_place` are the results that are written over the inputs whose places they take.
     """
 
     program: KernelProgram
@@ -59,7 +63,8 @@ class LoopStep:
 
     `scratch` are variables for memory that the step needs while it runs: two buffers for each
     carried value, an arena for each body, a flag. `begin` are kernels that run before the loop.
-    `library(eqn, scratch, name, address)` makes the call of a library.
+    `library(eqn, scratch, name, address)` makes the call of a library. `updates` are operands with
+    the results that may be made in their memory, where nothing reads them later.
     """
 
     eqn: Eqn
@@ -67,20 +72,36 @@ class LoopStep:
     scratch: dict[str, Var]
     begin: tuple[LoweredKernel, ...] = ()
     library: LibraryRule | None = None
+    updates: tuple[tuple[Var, Var], ...] = ()
 
 
-CompileBody = Callable[[ClosedJaxpr, str, range], CompiledBody | None]
-"""Compiles a body under a name; the range numbers the inputs that its first outputs replace in the
-next step."""
+class CompileBody(Protocol):
+    """Compiles a body under a name; None where it needs the host."""
+
+    def __call__(
+        self, program: ClosedJaxpr, name: str, pairs: Pairs, *, copied: bool = False
+    ) -> CompiledBody | None:
+        """Compile a body.
+
+        Args:
+            pairs: inputs with the results that may be made in their memory.
+            copied: whether those that cannot be made there are copied there in the end.
+        """
+        ...
 
 
-def with_own_outputs(program: ClosedJaxpr) -> ClosedJaxpr:
-    """Copy the outputs that are inputs, constants or each other, so that each has its memory."""
+def with_own_outputs(program: ClosedJaxpr, passed: Pairs = ()) -> ClosedJaxpr:
+    """Copy the outputs that are inputs, constants or each other, so that each has its memory.
+
+    Args:
+        passed: inputs with the outputs that may be these inputs themselves.
+    """
     jaxpr = program.jaxpr
     taken: set[Var] = {*jaxpr.invars, *jaxpr.constvars}
     eqns, outvars = list(jaxpr.eqns), []
-    for atom in jaxpr.outvars:
-        if isinstance(atom, Literal) or atom in taken:
+    own = {out: jaxpr.invars[number] for number, out in passed}
+    for number, atom in enumerate(jaxpr.outvars):
+        if own.get(number) is not atom and (isinstance(atom, Literal) or atom in taken):
             var = Var(atom.aval)
             eqns.append(Eqn(copy, [atom], [var], {}))
             atom = var
@@ -102,13 +123,22 @@ def body_programs(eqn: Eqn) -> list[ClosedJaxpr]:
             return []
 
 
-def lower_loop(eqn: Eqn, name: str, compile_body: CompileBody) -> LoopStep | None:
-    """Compile the bodies; None where one of them needs the host."""
+def lower_loop(
+    eqn: Eqn, name: str, compile_body: CompileBody, dying: Collection[Var]
+) -> LoopStep | None:
+    """Compile the bodies; None where one of them needs the host.
+
+    Args:
+        dying: the operands whose memory may be written to.
+    """
     if is_attention(eqn):
         return LoopStep(eqn, (), attention_scratch(eqn), library=attention_call)
+    branches = eqn.primitive.name == "cond"
+    shared = shared_operands(eqn, dying) if branches else ()
     compiled = []
     for number, program in enumerate(body_programs(eqn)):
-        body = compile_body(program, f"{name}_body{number}", _carried_inputs(eqn, number))
+        pairs = shared if branches else _carried_inputs(eqn, number)
+        body = compile_body(program, f"{name}_body{number}", pairs, copied=branches)
         if body is None:
             return None
         compiled.append(body)
@@ -126,40 +156,37 @@ def lower_loop(eqn: Eqn, name: str, compile_body: CompileBody) -> LoopStep | Non
         _first_element(eqn, carry, eqn.outvars[eqn.params["num_carry"] + y], name)
         for carry, y in stacks.items()
     ]
-    return LoopStep(eqn, tuple(compiled), scratch, tuple(begin))
+    first = 1
+    if not branches:
+        first = len(eqn.invars) - len(_carried_avals(eqn))
+        if eqn.primitive.name == "scan":
+            first = eqn.params["num_consts"]
+        shared = [(i, i) for i in sorted(kept)]
+    updates = tuple(
+        (init, eqn.outvars[out])
+        for number, out in shared
+        if isinstance(init := eqn.invars[first + number], Var) and eqn.invars.count(init) == 1
+    )
+    return LoopStep(eqn, tuple(compiled), scratch, tuple(begin), updates=updates)
 
 
-def _carried_inputs(eqn: Eqn, number: int) -> range:
-    """Which inputs of a body the first outputs replace in the next step."""
+def _carried_inputs(eqn: Eqn, number: int) -> Pairs:
+    """The inputs of a body that results replace in the next step."""
     if eqn.primitive.name == "scan":
         first, count = eqn.params["num_consts"], eqn.params["num_carry"]
     elif eqn.primitive.name == "while" and number == 1:
         first, count = eqn.params["body_consts"], len(eqn.outvars)
     else:
         first = count = 0
-    return range(first, first + count)
+    stacks = _stacked_carry(eqn) if eqn.primitive.name == "scan" else {}
+    return [(first + i, i) for i in range(count) if i not in stacks]
 
 
 def _in_place(eqn: Eqn, bodies: Sequence[CompiledBody]) -> frozenset[int]:
     """The carried values that stay in the memory of the loop's results."""
-    if not bodies:
+    if not bodies or eqn.primitive.name == "cond":
         return frozenset()
-    stacks = _stacked_carry(eqn) if eqn.primitive.name == "scan" else {}
-    return bodies[-1].in_place - stacks.keys()
-
-
-def updates_of_loop(step: LoopStep) -> list[tuple[Var, Var]]:
-    """Operands of a loop, and the results that it makes by updating them in place."""
-    eqn = step.eqn
-    first = len(eqn.invars) - len(_carried_avals(eqn))
-    if eqn.primitive.name == "scan":
-        first = eqn.params["num_consts"]
-    found = []
-    for i in sorted(_in_place(eqn, step.bodies)):
-        init = eqn.invars[first + i]
-        if isinstance(init, Var) and eqn.invars.count(init) == 1:
-            found.append((init, eqn.outvars[i]))
-    return found
+    return bodies[-1].in_place
 
 
 def _stacked_carry(eqn: Eqn) -> dict[int, int]:

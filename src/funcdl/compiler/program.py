@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from funcdl.compiler.copied import copied_in_the_end
 from funcdl.compiler.donations import (
-    carried_in_place,
     late_updates,
+    made_in_place,
     mark_aliases,
     plan_donations,
     plan_updates,
 )
 from funcdl.compiler.fusion.fuse import Grouping, fuse
+from funcdl.compiler.fusion.readers import last_readers
 from funcdl.compiler.loops import (
     CompiledBody,
     LoopStep,
+    Pairs,
     loop_call,
     lower_loop,
     with_own_outputs,
@@ -61,8 +64,8 @@ class Program:
 
     Slots are the inputs, the constants, the outputs (each variable once), and the arena.
     `donations` maps output slots to the input slots whose memory they take over. `sources` are the
-    user's lines, by the name of the kernel. `in_place` are, for a loop's body, the carried
-    values that it updates in the memory they are in.
+    user's lines, by the name of the kernel. `in_place` are, for a body, the results that it
+    makes in the memory of the inputs whose places they take.
     """
 
     grouping: Grouping
@@ -106,11 +109,17 @@ def lower_groups(
 ) -> list[Step]:
     """The kernels, loop or host step of each group that stores anything."""
     steps: list[Step] = []
+    last = last_readers(grouping.groups, grouping.inlined)
+    kept = {*grouping.jaxpr.invars, *grouping.jaxpr.constvars} - grouping.given_up
+    kept |= {atom for atom in grouping.jaxpr.outvars if isinstance(atom, Var)}
 
-    def compile_body(program: ClosedJaxpr, name: str, carried: range) -> CompiledBody | None:
-        return _compile_body(program, carried, scheduler, name, splitter, library, divide, join)
+    def compile_body(
+        program: ClosedJaxpr, name: str, pairs: Pairs, *, copied: bool = False
+    ) -> CompiledBody | None:
+        passes = scheduler, name, splitter, library, divide, join
+        return _compile_body(program, pairs, copied, *passes)
 
-    for group in grouping.groups:
+    for number, group in enumerate(grouping.groups):
         eqn = group.members[0]
         if group.kind == "host":
             loop = None
@@ -120,7 +129,9 @@ def lower_groups(
                 steps.append(found)
                 continue
             if isinstance(eqn.primitive.lower, Loop):
-                loop = lower_loop(eqn, f"{prefix}{eqn.primitive.name}{len(steps)}", compile_body)
+                dying = {var for var, reader in last.items() if reader == number} - kept
+                name = f"{prefix}{eqn.primitive.name}{len(steps)}"
+                loop = lower_loop(eqn, name, compile_body, dying)
             steps.append(HostStep(eqn) if loop is None else loop)
         elif not is_empty(group):
             name = f"{prefix}k{len(steps)}_{describe_kernel(group)}"
@@ -155,7 +166,8 @@ def _in_parts(lowered: LoweredKernel, parts: int | tuple[str, int]) -> list[Lowe
 
 def _compile_body(
     program: ClosedJaxpr,
-    carried: range,
+    pairs: Pairs,
+    copied: bool,
     scheduler: Scheduler,
     name: str,
     splitter: Splitter | None,
@@ -164,13 +176,15 @@ def _compile_body(
     join: Join | None,
 ) -> CompiledBody | None:
     """The kernels of a loop's body; None where it needs the host."""
-    closed = with_own_outputs(divide(program))
-    grouping = fuse(closed.jaxpr, closed.jaxpr.invars[carried.start : carried.stop])
+    closed = with_own_outputs(divide(program), pairs if copied else ())
+    grouping = fuse(closed.jaxpr, [closed.jaxpr.invars[number] for number, _ in pairs])
     steps = lower_groups(grouping, scheduler, f"{name}_", splitter, library, divide, join)
     if any(isinstance(step, HostStep) for step in steps):
         return None
+    if copied:
+        closed, steps = copied_in_the_end(closed, steps, pairs, name)
     donated = [False] * len(closed.in_avals)
-    built = build_program(closed, grouping, steps, donated, scheduler, name, carried)
+    built = build_program(closed, grouping, steps, donated, scheduler, name, pairs)
     (kernels,) = built.segments or (KernelProgram(name, (), (), built.arena_slot + 1),)
     assert isinstance(kernels, KernelProgram)
     return CompiledBody(kernels, built.arena.nbytes, built.sources, built.in_place)
@@ -187,12 +201,12 @@ def build_program(
     donated: Sequence[bool],
     scheduler: Scheduler,
     name: str,
-    carried: range = range(0),
+    pairs: Pairs = (),
 ) -> Program:
     """Give every variable an address, and every kernel call its arguments.
 
     Args:
-        carried: for a loop's body, the numbers of the inputs that its first outputs replace.
+        pairs: for a body, inputs with the results that may be made in their memory.
     """
     jaxpr = closed.jaxpr
     given = [*jaxpr.invars, *jaxpr.constvars]
@@ -211,9 +225,9 @@ def build_program(
     for var in updates:
         addresses[var] = addresses[_last_of(var, updates)]
     donations, takers = plan_donations(jaxpr, donated, out_vars, steps, updates)
-    kept = carried_in_place(jaxpr, carried, steps, updates)
+    kept = made_in_place(jaxpr, pairs, steps, updates)
     takers |= kept
-    in_place = frozenset(jaxpr.invars.index(var) - carried.start for var in kept)
+    in_place = frozenset(out for number, out in pairs if jaxpr.invars[number] in kept)
     segments = _segments(steps, addresses, scheduler, arena_slot + 1, name, updates | takers)
     return Program(
         grouping,

@@ -238,7 +238,6 @@ def conv_transpose(
         lhs_dilation=strides,
         rhs_dilation=rhs_dilation,
         dimension_numbers=numbers,
-        precision=precision,
         preferred_element_type=preferred_element_type,
     )
 

@@ -52,6 +52,20 @@ def branches(x: Any) -> Any:
     return [lax.switch(fnp.argmax(x[i]) % 3, picks, x) for i in range(3)]
 
 
+def updates_in_branches(x: Any) -> Any:
+    wide = fnp.tile(x, (40, 6))
+
+    def body(i: Any, state: Any) -> Any:
+        picks = [
+            lambda a, b: (a.at[i].set(i), b),
+            lambda a, b: (a, b[::-1]),
+            lambda a, b: (b, a.at[0].add(b[i])),
+        ]
+        return lax.switch(i % 3, picks, *state)
+
+    return lax.fori_loop(0, 5, body, (wide, wide * 2))
+
+
 def host_between(x: Any) -> Any:
     order = fnp.linalg.svd(x * 2, compute_uv=False)
     return order + 1, x.T @ x
@@ -77,6 +91,7 @@ PROGRAMS: dict[str, Callable[[Any], Any]] = {
     "reverse_scan_of_while": reverse_scan_of_while,
     "empty_scan": empty_scan,
     "branches": branches,
+    "updates_in_branches": updates_in_branches,
     "host_between": host_between,
 }
 

@@ -25,7 +25,7 @@ from funcdl.compiler.fusion.dependencies import bits
 from funcdl.compiler.fusion.grouped import Grouped
 from funcdl.compiler.fusion.groups import Group, Refusal, buffer_names, domain_axes
 from funcdl.compiler.fusion.merging import merge_readers, merge_siblings
-from funcdl.compiler.fusion.reads import leaf_vars
+from funcdl.compiler.fusion.readers import stored_reads, update_last
 from funcdl.compiler.fusion.recompute import Recomputer, drop_dead_members
 from funcdl.core.avals import Shape
 from funcdl.core.effects import Effect, eqn_effect
@@ -53,13 +53,17 @@ from funcdl.ops.windows.lowering import convolution_loops
 
 @record
 class Grouping:
-    """The groups in the order in which they run, and the equations inlined into their readers."""
+    """The groups in the order in which they run, and the equations inlined into their readers.
+
+    `given_up` are the inputs whose memory results may take over.
+    """
 
     jaxpr: Jaxpr
     groups: list[Group]
     inlined: dict[Var, Eqn]
     names: Names
     buffer_names: dict[Var, str]
+    given_up: frozenset[Var] = frozenset()
 
 
 def fuse(jaxpr: Jaxpr, given_up: Sequence[Var] = ()) -> Grouping:
@@ -74,6 +78,7 @@ def fuse(jaxpr: Jaxpr, given_up: Sequence[Var] = ()) -> Grouping:
 class _Fuser:
     def __init__(self, jaxpr: Jaxpr, given_up: Sequence[Var]) -> None:
         self._jaxpr = jaxpr
+        self._given_up = frozenset(given_up)
         self._outputs = {atom for atom in jaxpr.outvars if isinstance(atom, Var)}
         self._beforehand = computed_before_updates(jaxpr, given_up)
         self._stored = self._must_store() | self._beforehand
@@ -95,12 +100,15 @@ class _Fuser:
             group.outputs.sort(key=made.index)
             if group.kind in ("loops", "dot", "conv"):
                 drop_dead_members(group, inlined)
+        kept = {*self._jaxpr.invars, *self._jaxpr.constvars} - self._given_up
+        update_last(state, kept)
         return Grouping(
             self._jaxpr,
             self._ordered(),
             inlined,
             state.names,
             buffer_names(self._jaxpr, state.names),
+            self._given_up,
         )
 
     def _must_store(self) -> set[Var]:
@@ -290,10 +298,7 @@ class _Fuser:
     def _find_outputs(self, group: Group) -> None:
         """Mark what a group reads from others, and the program's results, as stored."""
         for eqn in group.members:
-            if group.kind == "host":
-                needed = {atom for atom in eqn.invars if isinstance(atom, Var)}
-            else:
-                needed = leaf_vars(eqn.invars, self._state.inlined.get)
+            needed = stored_reads(group, eqn, self._state.inlined.get)
             needed |= {var for var in eqn.outvars if var in self._outputs}
             for var in needed:
                 home = self._state.home.get(var)

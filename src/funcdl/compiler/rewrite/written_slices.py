@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from funcdl.compiler.update_chains import updates_on_the_way
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Var
 from funcdl.core.primitive import Primitive
 from funcdl.ops.dynamic import dynamic_update_slice
 from funcdl.ops.indexed_windows import GatherScatterMode
-from funcdl.ops.lowering import Update
 from funcdl.ops.scatter import ScatterDimensionNumbers, scatter
 from funcdl.ops.shape import broadcast_in_dim
 from funcdl.ops.slicing import concatenate
@@ -31,7 +31,7 @@ MAX_SHARE = 0.5
 
 def written_slices(program: ClosedJaxpr) -> ClosedJaxpr:
     """Write the small slices of inputs that become results by scatters."""
-    chosen = {id(eqn) for eqn in _updates_of_inputs(program) if _is_small_slice(eqn)}
+    chosen = {id(eqn) for eqn in updates_on_the_way(program.jaxpr) if _is_small_slice(eqn)}
     if not chosen:
         return program
     eqns: list[Eqn] = []
@@ -40,33 +40,10 @@ def written_slices(program: ClosedJaxpr) -> ClosedJaxpr:
     return ClosedJaxpr(program.jaxpr.replace(eqns=tuple(eqns)), program.consts)
 
 
-def _updates_of_inputs(program: ClosedJaxpr) -> list[Eqn]:
-    """Updates, one of the other, that lead from an input to a result."""
-    jaxpr = program.jaxpr
-    producers = {var: eqn for eqn in jaxpr.eqns for var in eqn.outvars}
-    found: list[Eqn] = []
-    for out in jaxpr.outvars:
-        chain: list[Eqn] = []
-        atom: Atom = out
-        while isinstance(atom, Var) and atom in producers and _updates(producers[atom]):
-            chain.append(producers[atom])
-            atom = chain[-1].invars[0]
-        if atom in jaxpr.invars:
-            found += chain
-    return found
-
-
-def _updates(eqn: Eqn) -> bool:
-    return eqn.primitive is dynamic_update_slice or isinstance(eqn.primitive.lower, Update)
-
-
 def _is_small_slice(eqn: Eqn) -> bool:
     if eqn.primitive is not dynamic_update_slice:
         return False
     operand, update = eqn.invars[0].aval, eqn.invars[1].aval
-    # A scatter has other rules for weak types.
-    if operand.weak_type or update.weak_type:
-        return False
     return operand.nbytes >= MIN_BYTES and 0 < update.size <= MAX_SHARE * operand.size
 
 
