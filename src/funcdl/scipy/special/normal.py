@@ -96,18 +96,57 @@ def ndtri(p: Any) -> Any:
     return _ndtri(p)
 
 
+# Numerators and denominators of -ndtri(q) by sqrt(-log(q)) for small q, below and above _TAILS_MEET
+# (Wichura, "Algorithm AS 241", Applied Statistics 37, 1988). Terms have one sign: 4 ulp in float
+# and 5 in double, for q up to 0.075.
+_TAILS_MEET = 5
+_TAIL = (
+    (
+        *(7.74545014278341407640e-4, 2.27238449892691845833e-2, 2.41780725177450611770e-1),
+        *(1.27045825245236838258e0, 3.64784832476320460504e0, 5.76949722146069140550e0),
+        *(4.63033784615654529590e0, 1.42343711074968357734e0),
+    ),
+    (
+        *(1.05075007164441684324e-9, 5.47593808499534494600e-4, 1.51986665636164571966e-2),
+        *(1.48103976427480074590e-1, 6.89767334985100004550e-1, 1.67638483018380384940e0),
+        *(2.05319162663775882187e0, 1.0),
+    ),
+)
+_FAR_TAIL = (
+    (
+        *(2.01033439929228813265e-7, 2.71155556874348757815e-5, 1.24266094738807843860e-3),
+        *(2.65321895265761230930e-2, 2.96560571828504891230e-1, 1.78482653991729133580e0),
+        *(5.46378491116411436990e0, 6.65790464350110377720e0),
+    ),
+    (
+        *(2.04426310338993978564e-15, 1.42151175831644588870e-7, 1.84631831751005468180e-5),
+        *(7.86869131145613259100e-4, 1.48753612908506148525e-2, 1.36929880922735805310e-1),
+        *(5.99832206555887937690e-1, 1.0),
+    ),
+)
+
+
 @custom_jvp
 def _ndtri(p: Any) -> Any:
     q = fnp.minimum(p, 1 - p)
     middle = _ROOT_2 * lax.erf_inv(2 * p - 1)
-    # In the tails by Newton's method on the logarithm, from the leading terms for small q.
-    tail = (q > 0) & (q < 0.1)
-    logarithm = fnp.log(fnp.where(tail, q, 0.05))
-    square = -2 * logarithm
-    x = -fnp.sqrt(square - fnp.log(2 * math.pi * square))
-    for _ in range(4):
-        x = x - (_log_ndtr(x) - logarithm) / _hazard(x)
-    return fnp.where(tail, fnp.where(p < 0.5, x, -x), middle)
+    tail = (q > 0) & (q < 0.075)
+    root = fnp.sqrt(-fnp.log(fnp.where(tail, q, 0.05)))
+    near = root < _TAILS_MEET
+    above, below = (
+        fnp.where(near, _polynomial(inner, root - 1.6), _polynomial(outer, root - _TAILS_MEET))
+        for inner, outer in zip(_TAIL, _FAR_TAIL, strict=True)
+    )
+    x = above / below
+    return fnp.where(tail, fnp.where(p < 0.5, -x, x), middle)
+
+
+def _polynomial(coefficients: tuple[float, ...], x: Any) -> Any:
+    """By Horner's rule, from the highest power down."""
+    value = coefficients[0]
+    for coefficient in coefficients[1:]:
+        value = value * x + coefficient
+    return value
 
 
 _ndtri.defjvps(lambda t, out, p: t * math.sqrt(2 * math.pi) * fnp.exp(out * out / 2))
