@@ -79,7 +79,8 @@ def default_matmul_precision(new_val: Any = None) -> AbstractContextManager[Any]
     ``"highest"`` and ``"float32"`` round nothing, ``"tensorfloat32"`` rounds factors to the 10 bits
     of tensor cores, ``"high"`` to the sum of two such numbers. None and ``"default"`` mean what
     `funcdl.config.default_matmul_precision` starts with: nothing is rounded. (JAX's default is a
-    rounding on GPUs.) CPUs never round.
+    rounding on GPUs.) CPUs never round; with ``"highest"`` and ``"float32"`` they sum every window
+    of a convolution by itself (see `lax.conv_general_dilated`).
 
     Raises:
       ArgumentError: JAX has no such precision either.

@@ -137,6 +137,18 @@ TABLE: dict[str, Case] = {
     "no images": Case(0, 3, 4, (5, 5), (3, 3)),
     "no dimensions": Case(3, 4, 5, (), ()),
     "no dimensions, groups": Case(3, 4, 5, (), (), feature_groups=2),
+    "tiles": Case(4, 24, 32, (8, 8), (3, 3), padding=same((3, 3))),
+    "tiles, odd": Case(5, 72, 130, (11, 9), (3, 3), padding=same((3, 3))),
+    "tiles, inside": Case(3, 96, 80, (11, 12), (3, 3)),
+    "tiles, long rows": Case(2, 68, 126, (7, 70), (3, 3), padding=((0, 2), (2, 1))),
+    "tiles, far padding": Case(4, 96, 120, (12, 13), (3, 3), padding=((2, 1), (1, 2))),
+    "tiles, cut": Case(5, 96, 80, (15, 14), (3, 3), padding=((-1, 1), (1, -2))),
+    "tiles in groups": Case(4, 32, 40, (8, 8), (3, 3), padding=same((3, 3)), feature_groups=2),
+    "tiles, channels first": Case(5, 40, 48, (9, 8), (3, 3), padding=same((3, 3)), layout=1),
+    "tiles, strange layout": Case(6, 72, 100, (8, 11), (3, 3), padding=same((3, 3)), layout=2),
+    "tiles in double precision": Case(
+        6, 40, 48, (8, 9), (3, 3), padding=same((3, 3)), dtype="float64"
+    ),
     "double precision": Case(2, 5, 19, (9, 7), (3, 3), padding=same((3, 3)), dtype="float64"),
     "double precision, last layer": Case(
         2, 24, 3, (9, 7), (3, 3), padding=same((3, 3)), dtype="float64"

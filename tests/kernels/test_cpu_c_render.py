@@ -21,8 +21,10 @@ from tests.kernels.cpu_c_kernels import (
     softmax,
     transpose,
 )
+from tests.kir.convolution_kernels import forward
+from tests.kir.convolution_kernels import kernel as kernel_gradient
 
-from funcdl.compiler.cpu import convolutions
+from funcdl.compiler.cpu import convolutions, winograd
 from funcdl.compiler.cpu import schedule as heuristics
 from funcdl.compiler.cpu.schedule import schedule_cpu
 from funcdl.core import dtypes
@@ -46,7 +48,7 @@ GOLDEN = Path(__file__).parent / "golden_c"
 
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Werror")
 CASES = all_cases()
-VARIANTS = ("default", "tiny")
+VARIANTS = ("default", "tiny", "tiles")
 
 # Thresholds of the heuristics under which the small kernels of these tests are tiled and shared.
 TINY = {
@@ -83,6 +85,16 @@ TINY_CONV = {
 }
 
 
+TINY_TILES = {
+    "FEWEST_FEATURES": 1,
+    "FEATURE_UNIT": 8,
+    "TILES": 4,
+    "GRADIENT_TILES": 4,
+    "SUM_BYTES": 1000,
+    "GAIN": 1000,
+}
+
+
 def schedules(variant: str) -> dict[str, Schedule]:
     with pytest.MonkeyPatch.context() as patch:
         if variant == "tiny":
@@ -90,6 +102,9 @@ def schedules(variant: str) -> dict[str, Schedule]:
                 patch.setattr(heuristics, name, value)
             for name, value in TINY_CONV.items():
                 patch.setattr(convolutions, name, value)
+        if variant == "tiles":
+            for name, value in TINY_TILES.items():
+                patch.setattr(winograd, name, value)
         return {name: schedule_cpu(kernel) for name, (kernel, _) in CASES.items()}
 
 
@@ -145,6 +160,8 @@ def libraries() -> dict[str, ctypes.CDLL]:
                 patch.setattr(render_dot, "FETCHED_TERMS", 0)
             sources[variant] = render_program(program)
     assert "fd_gemm_ahead" in sources["tiny"]
+    assert sources["tiles"].count("|| fd_winograd_gradient_f") == 1
+    assert sources["tiles"].count("    fd_winograd_windows_f") == 2
     paths = build(list(sources.values()))
     return {variant: ctypes.CDLL(str(path)) for variant, path in zip(sources, paths, strict=True)}
 
@@ -222,6 +239,8 @@ GOLDEN_KERNELS: dict[str, Kernel] = {
             "order_rows",
         )
     },
+    "conv_tiles": forward("conv_tiles", 32, 32, 64, (32, 32)),
+    "conv_tiles_gradient": kernel_gradient("conv_tiles_gradient", 32, 64, 128, (16, 16)),
     "softmax_rows": softmax("softmax_rows", 512, 1000, "j")[0],
     "softmax_columns": softmax("softmax_columns", 512, 1000, "i")[0],
     "column_sum": reduction("column_sum", "sum", (10_000, 1000), "i").build(),

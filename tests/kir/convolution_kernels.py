@@ -63,14 +63,21 @@ class _Conv:
         return self.b.build()
 
 
-def forward() -> Kernel:
+def forward(
+    name: str = "conv_bias_relu",
+    n: int = 5,
+    c: int = 3,
+    o: int = 20,
+    size: tuple[int, int] = (6, 7),
+) -> Kernel:
     """max(conv(x, w) + bias, 0) on NHWC and HWIO, 3 by 3, padded by 1."""
-    s = _Conv("conv_bias_relu", 5, 20, 3, (6, 7), (3, 3), (6, 7), low=1)
-    x = s.load("x", np.float32, 5 * 42 * 3, s.n * 126 + s.p * 21 + s.q * 3 + s.c)
-    w = s.load("w", np.float32, 9 * 60, s.k * 180 + s.l * 60 + s.c * 20 + s.o)
-    out = s.b.elementwise("add", s.conv(x, w), s.load("bias", np.float32, 20, s.o))
+    s = _Conv(name, n, o, c, size, (3, 3), size, low=1)
+    row, places = size[1], size[0] * size[1]
+    x = s.load("x", np.float32, n * places * c, ((s.n * places) + s.p * row + s.q) * c + s.c)
+    w = s.load("w", np.float32, 9 * c * o, (s.k * 3 + s.l) * c * o + s.c * o + s.o)
+    out = s.b.elementwise("add", s.conv(x, w), s.load("bias", np.float32, o, s.o))
     out = s.b.elementwise("max", out, s.b.const(0, np.float32))
-    return s.store(5 * 42 * 20, s.n * 840 + s.i * 140 + s.j * 20 + s.o, out)
+    return s.store(n * places * o, (s.n * places + s.i * row + s.j) * o + s.o, out)
 
 
 def strided() -> Kernel:
@@ -90,12 +97,19 @@ def image() -> Kernel:
     return s.store(2 * 64 * 18, s.n * 1152 + s.i * 144 + s.j * 18 + s.o, s.conv(ct, w))
 
 
-def kernel() -> Kernel:
+def kernel(
+    name: str = "conv_gradient_kernel",
+    n: int = 3,
+    c: int = 17,
+    o: int = 20,
+    size: tuple[int, int] = (6, 6),
+) -> Kernel:
     """The gradient for the kernel: n are input features, the window is the output, c the images."""
-    s = _Conv("conv_gradient_kernel", 17, 20, 3, (6, 6), (6, 6), (3, 3), low=1)
-    x = s.load("x", np.float32, 3 * 36 * 17, s.c * 612 + s.p * 102 + s.q * 17 + s.n)
-    ct = s.load("ct", np.float32, 3 * 36 * 20, s.c * 720 + s.k * 120 + s.l * 20 + s.o)
-    return s.store(9 * 340, s.i * 1020 + s.j * 340 + s.n * 20 + s.o, s.conv(x, ct))
+    s = _Conv(name, c, o, n, size, size, (3, 3), low=1)
+    row, places = size[1], size[0] * size[1]
+    x = s.load("x", np.float32, n * places * c, (s.c * places + s.p * row + s.q) * c + s.n)
+    ct = s.load("ct", np.float32, n * places * o, (s.c * places + s.k * row + s.l) * o + s.o)
+    return s.store(9 * c * o, (s.i * 3 + s.j) * c * o + s.n * o + s.o, s.conv(x, ct))
 
 
 def depthwise() -> Kernel:

@@ -283,13 +283,14 @@ class KernelBuilder:
         c: str,
         slides: Sequence[Slide],
         precision: DotPrecision = "ieee",
+        direct: bool = False,
     ) -> int:
         """The convolution of `lhs` with the kernel `rhs` (see `Conv`)."""
         mask = self._masks[lhs] | self._masks[rhs] | self._bits_of(s.out for s in slides)
         mask &= ~self._bits_of((c, *(axis for s in slides for axis in (s.lhs, s.rhs))))
         type_ = self._type(self.type_of(lhs).dtype, mask)
-        key = ("conv", lhs, rhs, n, o, c, tuple(slides), precision)
-        new = Conv(type_, lhs, rhs, n, o, c, tuple(slides), precision)
+        key = ("conv", lhs, rhs, n, o, c, tuple(slides), precision, direct)
+        new = Conv(type_, lhs, rhs, n, o, c, tuple(slides), precision, direct)
         return self._value(key, mask, lambda: new)
 
     def store(self, buffer: str, index: Index, value: int, mask: int | None = None) -> None:

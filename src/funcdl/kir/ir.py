@@ -208,7 +208,8 @@ class Conv:
     `lhs` varies over the axes `n` and `c` and those of the elements of each of `slides`, `rhs` over
     the places of theirs, `c` and `o`; both over batch axes (feature groups), too. The result varies
     over batch axes, `n`, the windows' axes and `o`. Accumulates in ``type.dtype``; `precision` is
-    that of `Dot`.
+    that of `Dot`. With `direct` every window is summed by itself; else windows may share products
+    (Winograd), which rounds their sums a few times more.
     """
 
     type: ValueType
@@ -219,6 +220,7 @@ class Conv:
     c: str
     slides: tuple[Slide, ...]
     precision: DotPrecision = "ieee"
+    direct: bool = False
 
     @property
     def summed(self) -> tuple[str, ...]:

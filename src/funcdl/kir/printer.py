@@ -94,9 +94,10 @@ def format_instruction(instruction: Instruction) -> str:
             return f"order {axis} {_ids(keys)}{ends}"
         case Dot(_, lhs, rhs, m, n, k, precision):
             return f"dot {_ids((lhs, rhs))} m={m} n={n} k={k}{_precision(precision)}"
-        case Conv(_, lhs, rhs, n, o, c, slides, precision):
+        case Conv(_, lhs, rhs, n, o, c, slides, precision, direct):
             moves = f" [{', '.join(map(_slide, slides))}]" if slides else ""
-            return f"conv {_ids((lhs, rhs))} n={n} o={o} c={c}{moves}{_precision(precision)}"
+            how = _precision(precision) + " direct" * direct
+            return f"conv {_ids((lhs, rhs))} n={n} o={o} c={c}{moves}{how}"
         case Store(buffer, index, value, mask):
             return f"store {buffer}[{format_index(index)}] = %{value}{_condition(mask)}"
         case AtomicUpdate(op, buffer, index, value, mask):

@@ -238,6 +238,7 @@ def conv_transpose(
         lhs_dilation=strides,
         rhs_dilation=rhs_dilation,
         dimension_numbers=numbers,
+        precision=precision,
         preferred_element_type=preferred_element_type,
     )
 

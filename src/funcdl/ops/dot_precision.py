@@ -1,8 +1,9 @@
 """How exactly products are computed: what `jax.lax` takes as a precision, and what it means here.
 
 Products are computed in the dtype that `preferred_element_type` or the operands name, and half
-types accumulate in float32; an algorithm is accepted for the sake of programs that give one. Only a
-precision means something on a GPU: what the factors of a float32 product may be rounded to.
+types accumulate in float32; an algorithm is accepted for the sake of programs that give one. A
+precision says what a GPU may round the factors of a float32 product to, and the highest one that a
+CPU sums each window of a convolution by itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from funcdl.errors import ArgumentError
 
 
 class Precision(enum.Enum):
-    """How exactly to multiply floats (see `jax.lax.Precision`); all mean the same on a CPU."""
+    """How exactly to multiply floats (see `jax.lax.Precision`); products mean the same on a CPU."""
 
     DEFAULT = 0
     HIGH = 1

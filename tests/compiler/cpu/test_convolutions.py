@@ -175,7 +175,10 @@ def test_integers_and_wider_results() -> None:
 @needs_compiler
 @pytest.mark.parametrize(
     "name",
-    ["3x3", "strided", "spread", "depthwise", "1-D, long", "3x3, many features", "3x3, odd tiles"],
+    [
+        *("3x3", "strided", "spread", "depthwise", "1-D, long"),
+        *("3x3, many features", "3x3, odd tiles", "tiles", "tiles, odd"),
+    ],
 )
 def test_the_same_bits_on_any_number_of_threads(name: str) -> None:
     case = TABLE[name]
@@ -200,7 +203,9 @@ def test_other_instruction_sets(isa: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", ["3x3, many features", "strided", "spread", "depthwise", "1-D"])
+@pytest.mark.parametrize(
+    "name", ["3x3, many features", "strided", "spread", "depthwise", "1-D", "tiles, odd"]
+)
 def test_what_follows_is_computed_in_the_same_kernel(name: str) -> None:
     """Scale, shift, activation and residual, as after a batch norm: one kernel."""
     case = TABLE[name]
@@ -223,7 +228,9 @@ def test_what_follows_is_computed_in_the_same_kernel(name: str) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", ["3x3", "3x3, odd tiles", "depthwise", "first layer"])
+@pytest.mark.parametrize(
+    "name", ["3x3", "3x3, odd tiles", "depthwise", "first layer", "tiles, odd"]
+)
 def test_a_step_against_the_gradient_is_in_its_kernel(name: str) -> None:
     """With momentum: the sums of one task or of several, and two arrays as large as the kernel."""
     case = TABLE[name]

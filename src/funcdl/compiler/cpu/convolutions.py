@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 from math import prod
 
+from funcdl.compiler.cpu.winograd import schedule_winograd, schedule_winograd_gradient
 from funcdl.core.integers import round_up
 from funcdl.kir.convolution import batch_axes, find_conv, needed, plain_store
 from funcdl.kir.ir import Conv, Kernel, Load
@@ -54,8 +55,8 @@ def schedule_conv(kernel: Kernel) -> Schedule | None:
         make = _schedule_depthwise_gradient if gradient else _schedule_depthwise
         return make(kernel, conv, extents)
     if gradient:
-        return _schedule_gradient(kernel, conv, extents)
-    return _schedule_windows(kernel, conv, extents)
+        return schedule_winograd_gradient(kernel, conv) or _schedule_gradient(kernel, conv, extents)
+    return schedule_winograd(kernel, conv) or _schedule_windows(kernel, conv, extents)
 
 
 def _is_depthwise(kernel: Kernel, conv: Conv, extents: dict[str, int]) -> bool:

@@ -38,6 +38,7 @@ _HEADERS = (
     "fd_gemm_int.h",
     "fd_conv.h",
     "fd_conv_int.h",
+    "fd_winograd.h",
     "fd_running.h",
     "fd_sort.h",
     "fd_spread.h",
@@ -55,6 +56,7 @@ _ON_DEMAND = {
         for name in ("depthwise", "depthwise_outer", "few", "outer", "sums")
         for kind in "iu"
     ),
+    "fd_winograd.h": ("fd_winograd_",),
     "fd_running.h": ("fd_running_",),
     "fd_sort.h": ("fd_sort_",),
     "fd_spread.h": ("fd_spread_",),

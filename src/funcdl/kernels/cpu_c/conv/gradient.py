@@ -184,7 +184,7 @@ class GradientRenderer(ConvWriter):
         return Loop(self.conv.c, "tile", first, begin, end, size, first=lines, whole=False)
 
     def block(self) -> None:
-        self.images = _Block(self.images)
+        self.images = Block(self.images)
         if self.unpacked:
             self.writer.line(f"const {self.type} *const rhs_panels = {self.rhs_first()};")
             self.block_of_lhs()
@@ -384,8 +384,7 @@ class GradientRenderer(ConvWriter):
 
     def call_outer(self, arguments: list[str], target: str) -> None:
         """The call for the number of output features in this tile, which must be constant."""
-        arguments += ["0", str(self.position)] if self.unpacked else ["rhs_depth", "0"]
-        arguments += [target, "tile_columns", "tile_ahead"]
+        arguments += [*self.rhs_rows(), target, "tile_columns", "tile_ahead"]
         function = f"fd_conv_outer_{self.short}"
         if self.o.single or self.o.whole:
             self.writer.call(function, [*arguments, str(self.o.size)])
@@ -394,6 +393,10 @@ class GradientRenderer(ConvWriter):
             self.writer.call(function, [*arguments, str(self.o.size)])
         with self.writer.block("else"):
             self.writer.call(function, [*arguments, str(self.o.extent % self.o.size)])
+
+    def rhs_rows(self) -> list[str]:
+        """How many positions panels have; where none are packed, how far apart these are."""
+        return ["0", str(self.position)] if self.unpacked else ["rhs_depth", "0"]
 
     def epilogue(self, outer: list[Loop], inner: list[Loop]) -> None:
         """Loops that add the chunks' sums, and compute from them and store."""
@@ -422,7 +425,7 @@ def _computed(rows: int) -> int:
     return max(rows + rows % 2, 4)
 
 
-class _Block(Tiled):
+class Block(Tiled):
     """A block of images, which starts at its chunk and may end before its size."""
 
     def __init__(self, tiled: Tiled) -> None:

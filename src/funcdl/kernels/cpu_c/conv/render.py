@@ -5,6 +5,8 @@ from __future__ import annotations
 from funcdl.kernels.cpu_c.conv.depthwise import DepthwiseGradientRenderer, DepthwiseRenderer
 from funcdl.kernels.cpu_c.conv.gradient import GradientRenderer
 from funcdl.kernels.cpu_c.conv.windows import WindowsRenderer
+from funcdl.kernels.cpu_c.conv.winograd import WinogradRenderer
+from funcdl.kernels.cpu_c.conv.winograd_gradient import WinogradGradientRenderer
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.convolution import find_conv
 from funcdl.kir.ir import Conv, Kernel
@@ -29,9 +31,15 @@ def render_conv(kernel: Kernel, schedule: Schedule, writer: Writer) -> None:
     assert isinstance(conv, Conv)
     is_gradient = bool(schedule.of(conv.c))
     is_depthwise = not schedule.of(conv.o)
+    # Only Winograd's algorithm takes neighbours together along the second dimension, too.
+    in_pairs = len(conv.slides) == 2 and any(
+        schedule.of(axis) for axis in (conv.windows[1], conv.slides[1].rhs)
+    )
     renderer: type[GradientRenderer | WindowsRenderer]
-    if is_gradient:
-        renderer = DepthwiseGradientRenderer if is_depthwise else GradientRenderer
+    if is_depthwise:
+        renderer = DepthwiseGradientRenderer if is_gradient else DepthwiseRenderer
+    elif in_pairs:
+        renderer = WinogradGradientRenderer if is_gradient else WinogradRenderer
     else:
-        renderer = DepthwiseRenderer if is_depthwise else WindowsRenderer
+        renderer = GradientRenderer if is_gradient else WindowsRenderer
     renderer(kernel, schedule, writer).render()

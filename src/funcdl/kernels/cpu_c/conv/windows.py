@@ -8,7 +8,8 @@ local array that the epilogue reads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 
 from funcdl.kernels.cpu_c.conv.writer import MOST_RUN, PACK_ALONE, WIDEST, ConvWriter
@@ -60,20 +61,13 @@ class WindowsRenderer(ConvWriter):
 
     def render(self) -> None:
         conv, suffix = self.conv, self.short.upper()
-        depth = self.taps * self.features
-        columns = self.o.extent
-        self.writer.line(f"enum {{ rhs_depth = {depth} }};")
-        self.writer.line(f"enum {{ rhs_columns = FD_CONV_ROUNDED_{suffix}({columns}) }};")
-        if self.stored is None:
+        self.writer.line(f"enum {{ rhs_depth = {self.taps * self.features} }};")
+        self.writer.line(f"enum {{ rhs_columns = FD_CONV_ROUNDED_{suffix}({self.o.extent}) }};")
+        if self.local_sums():
             width = f"FD_CONV_ROUNDED_{suffix}({self.o.size})"
             self.writer.line(f"enum {{ tile_columns = {width} }};")
-        self.table("lhs_rows", self.rows.classes)
-        self.table("lhs_columns", self.columns.classes)
-        groups = prod(self.extents[axis] for axis in self.batch)
-        size = f"{groups} * rhs_depth * rhs_columns" if groups > 1 else "rhs_depth * rhs_columns"
-        bytes_ = groups * depth * -(-columns // 16) * 16 * self.itemsize
-        with self.array("rhs_panels", size, bytes_):
-            self.pack()
+        self.tables()
+        with self.packed():
             self.writer.comment(f"blocks of v{self.id}, and what follows from them")
             loops = [*self.batch_loops(), *self.n.tiles(), *(self.i.tiles() if self.i else ())]
             step = self.steps[self.o.axis]
@@ -81,6 +75,25 @@ class WindowsRenderer(ConvWriter):
                 loops += self.o.tiles()
             shared = self.steps[conv.n].kind == "parallel"
             self.nest.write(share(loops, PARALLEL) if shared else loops, inside=self.block)
+
+    def local_sums(self) -> bool:
+        """Whether sums of a tile of features wait in a local array."""
+        return self.stored is None
+
+    def tables(self) -> None:
+        """Constants that the blocks read."""
+        self.table("lhs_rows", self.rows.classes)
+        self.table("lhs_columns", self.columns.classes)
+
+    @contextmanager
+    def packed(self) -> Iterator[None]:
+        """The kernel in panels, for as long as blocks read it."""
+        groups = prod(self.extents[axis] for axis in self.batch)
+        size = f"{groups} * rhs_depth * rhs_columns" if groups > 1 else "rhs_depth * rhs_columns"
+        depth, columns = self.taps * self.features, -(-self.o.extent // 16) * 16
+        with self.array("rhs_panels", size, groups * depth * columns * self.itemsize):
+            self.pack()
+            yield
 
     def table(self, name: str, classes: Sequence[WindowClass]) -> None:
         values = [f"{{{c.first}, {c.count}, {c.place}, {c.element}, {c.taps}}}" for c in classes]
@@ -101,8 +114,7 @@ class WindowsRenderer(ConvWriter):
     def pack_tap(self) -> None:
         conv, columns = self.conv, self.extents[self.conv.o]
         load = self.plain_load(conv.rhs)
-        target = f"rhs_panels + {self.group()} * rhs_depth * rhs_columns"
-        arguments = [target if self.batch else "rhs_panels"]
+        arguments = [self.group_panels()]
         tap = "0"
         for slide in conv.slides:
             name = self.expressions.axis_name(slide.rhs)
@@ -165,16 +177,14 @@ class WindowsRenderer(ConvWriter):
 
     def features_of_block(self) -> None:
         """The sums for one tile of the features."""
-        if self.stored is None:
-            height = self.i.size if self.i else 1
-            count = self.n.size * height * self.columns.windows
-            with self.array(
-                "product", f"{count} * tile_columns", count * self.o.size * self.itemsize
-            ):
-                self.sums()
-                self.epilogue()
-        else:
+        if self.stored is not None:
             self.sums()
+            return
+        height = self.i.size if self.i else 1
+        count = self.n.size * height * self.columns.windows
+        with self.array("product", f"{count} * tile_columns", count * self.o.size * self.itemsize):
+            self.sums()
+            self.epilogue()
 
     def sums(self) -> None:
         """Class by class: list the windows and their taps, and sum."""
@@ -189,11 +199,7 @@ class WindowsRenderer(ConvWriter):
             steps = motion.period, motion.step, motion.place_step, motion.element_step
             numbers = [*limits, *map(str, steps), str(from_), to, str(places)]
             along.append(f"(fd_motion){{{', '.join(numbers)}}}")
-        panels = "rhs_panels"
-        if self.batch:
-            panels += f" + {self.group()} * rhs_depth * rhs_columns"
-        if not self.o.single:
-            panels += f" + {self.o.first} * rhs_depth"
+        panels = self.panels()
         loops = [
             Loop("", "loop", f"tile_{what}", "0", str(len(motion.classes)))
             for what, motion in (("row", rows), ("column", columns))
@@ -211,6 +217,17 @@ class WindowsRenderer(ConvWriter):
             self.call_sums(["&tile_block", self.origin(), panels, "rhs_depth", target])
 
         self.nest.write(loops, inside=inside)
+
+    def panels(self) -> str:
+        """The panels of this tile of features."""
+        panels = self.group_panels()
+        return panels if self.o.single else f"{panels} + {self.o.first} * rhs_depth"
+
+    def group_panels(self) -> str:
+        """The panels of this batch element."""
+        if not self.batch:
+            return "rhs_panels"
+        return f"rhs_panels + {self.group()} * rhs_depth * rhs_columns"
 
     def call_sums(self, arguments: list[str]) -> None:
         """The call for the number of features in this tile, which must be constant."""
