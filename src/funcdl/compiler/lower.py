@@ -297,7 +297,9 @@ class _Lowering:
         dtype = contraction_dtype(eqn)
         left = self.builder.cast(self.value(lhs, loops.lhs), dtype)
         right = self.builder.cast(self.value(rhs, loops.rhs), dtype)
-        result = self.builder.conv(left, right, "n", "co", "ci", loops.slides, _precision(eqn))
+        result = self.builder.conv(
+            left, right, "n", "co", "ci", loops.slides, _precision(eqn), _direct(eqn)
+        )
         return self.builder.cast(result, compute_dtype(out_dtype))
 
     def _windows(self, eqn: Eqn, form: WindowReduction, index: Position) -> int:
@@ -367,6 +369,14 @@ def _precision(eqn: Eqn) -> DotPrecision:
     """What a product may round its factors to: what was asked for, else what is configured."""
     asked: DotPrecision | None = eqn.params["precision"]
     return config.matmul_precision if asked is None else asked
+
+
+def _direct(eqn: Eqn) -> bool:
+    """Whether the highest precision was asked for, or is configured where nothing was asked for."""
+    asked: DotPrecision | None = eqn.params["precision"]
+    if asked is None:
+        return config.default_matmul_precision in ("highest", "float32")
+    return asked == "ieee"
 
 
 def _scatter(ndim: int, *parts: tuple[Sequence[int], Sequence[kindex.Index]]) -> Position:
