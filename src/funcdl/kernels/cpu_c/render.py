@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from funcdl.core.records import record
 from funcdl.kernels.cpu_c.conv.render import is_direct, render_conv
 from funcdl.kernels.cpu_c.expressions import Expressions
+from funcdl.kernels.cpu_c.function import Function, pointer_type
 from funcdl.kernels.cpu_c.masked_lanes import lane_pointers
-from funcdl.kernels.cpu_c.memory import ARGUMENT, PARAMETER, takes_memory
 from funcdl.kernels.cpu_c.parameters import Number
 from funcdl.kernels.cpu_c.program.calls import (
+    callees_of,
     library_headers,
-    pointer_type,
     render_bodies,
     render_entry,
 )
@@ -21,11 +20,12 @@ from funcdl.kernels.cpu_c.render_loops import render_loops
 from funcdl.kernels.cpu_c.render_running import render_running
 from funcdl.kernels.cpu_c.render_transposed import is_transposed, render_transposed
 from funcdl.kernels.cpu_c.render_updates import render_updates
+from funcdl.kernels.cpu_c.small_loops.loop import kernel_texts
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.convolution import conv_as_dot
 from funcdl.kir.copies import copied_in_place
 from funcdl.kir.dot import dot_as_sum
-from funcdl.kir.ir import AtomicUpdate, Buffer, Effect, Kernel, Load, Order, Running
+from funcdl.kir.ir import AtomicUpdate, Effect, Kernel, Load, Order, Running
 from funcdl.kir.printer import format_kernel
 from funcdl.kir.program import KernelProgram, all_kernels
 from funcdl.kir.schedule import Schedule
@@ -63,26 +63,6 @@ _ON_DEMAND = {
 }
 
 
-@record
-class Function:
-    """A kernel as a C function.
-
-    `text` is ``static void <kernel's name>(<a pointer for each buffer>, <numbers>)`` with a comment
-    before it, `body` the part in braces; `buffers` are the names of the pointers. One that takes
-    memory says what it missed by a last parameter (fd_memory.h).
-    """
-
-    kernel: Kernel
-    text: str
-    body: str
-    buffers: tuple[str, ...]
-    numbers: tuple[Number, ...]
-
-    @property
-    def takes_memory(self) -> bool:
-        return takes_memory(self.body)
-
-
 def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
     """The text of a kernel's C function; see `render_function`."""
     return render_function(kernel, schedule).text
@@ -115,11 +95,9 @@ def render_function(kernel: Kernel, schedule: Schedule) -> Function:
     for line in header[1:]:
         writer.line(" * " + line)
     names = tuple(expressions.buffer_name(buffer.name) for buffer in kernel.buffers)
-    parameters = parameter_list(kernel.buffers, names, numbers, takes_memory(body.text()))
-    writer.call(f"static void {kernel.name}", parameters, end=" {")
     types = {n: pointer_type(b) for b, n in zip(kernel.buffers, names, strict=True)}
     text = lane_pointers(body.text(), types) + body.text()
-    return Function(kernel, writer.text() + text, text, names, numbers)
+    return Function(kernel, writer.text(), text, names, numbers)
 
 
 def includes(texts: Sequence[str], headers: Sequence[str] = ()) -> str:
@@ -132,22 +110,6 @@ def includes(texts: Sequence[str], headers: Sequence[str] = ()) -> str:
             lines.append(f'#include "{header}"')
     lines += [f'#include "{header}"' for header in headers]
     return "".join(f"{line}\n" for line in lines)
-
-
-def parameter_list(
-    buffers: Sequence[Buffer],
-    names: Sequence[str],
-    numbers: Sequence[Number],
-    takes_memory: bool,
-) -> list[str]:
-    """The declarations of a function's parameters."""
-    pointers = [
-        f"{pointer_type(buffer)}{'' if buffer.may_alias else 'restrict '}{name}"
-        for buffer, name in zip(buffers, names, strict=True)
-    ]
-    parameters = [*pointers, *(number.declaration for number in numbers)]
-    parameters += [PARAMETER] if takes_memory else []
-    return parameters or ["void"]
 
 
 def _render_body(kernel: Kernel, schedule: Schedule, writer: Writer) -> tuple[Number, ...]:
@@ -185,17 +147,14 @@ def render_program(program: KernelProgram, before_calls: str = "") -> str:
         if names.count(name) > 1:
             raise ValueError(f"program {program.name}: two kernels are named {name!r}")
     functions = [render_function(*entry) for entry in kernels]
-    texts = [function.text + "\n" for function in functions]
+    callees = callees_of(program, functions)
+    texts = [text + "\n" for text in kernel_texts(functions, callees.loops, "static")]
     top = f"/* program {program.name} */\n{includes(texts, library_headers(program))}\n"
     parts = [top, *texts, before_calls]
     writer = Writer()
-    more = {
-        f.kernel.name: [*(n.literal for n in f.numbers), *[ARGUMENT] * f.takes_memory]
-        for f in functions
-    }
     for call in program.calls:
-        render_bodies(call, more, writer)
+        render_bodies(call, callees, writer)
     writer.line(f'__attribute__((visibility("default"))) int64_t {ENTRY_POINT}(void **slots);')
     writer.line()
-    render_entry(program, ENTRY_POINT, more, writer)
+    render_entry(program, ENTRY_POINT, callees, writer)
     return "".join([*parts, writer.text()])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -55,6 +55,21 @@ class Writer:
         """Add a line, indented as the code around it."""
         self._lines.append("  " * self._depth + text if text else "")
 
+    def lines(self, texts: Iterable[str]) -> None:
+        """Add some lines."""
+        for each in texts:
+            self.line(each)
+
+    def beside(self) -> Writer:
+        """A writer of lines for `add` at this place, before which others may still come."""
+        writer = Writer()
+        writer._depth = self._depth
+        return writer
+
+    def add(self, writer: Writer) -> None:
+        """Add the lines of another writer as they are."""
+        self._lines += writer._lines
+
     def comment(self, text: str) -> None:
         """Add a comment on a line of its own."""
         self.line(f"/* {text} */")
@@ -75,14 +90,16 @@ class Writer:
         self.line(line if arguments else f"{line}{closing}{end}")
 
     @contextmanager
-    def block(self, head: str | None = "", end: str = "}") -> Iterator[None]:
-        """``head { ... }`` around the lines that are added inside; None: the head is there."""
+    def block(self, head: str | None = "", end: str | None = "}") -> Iterator[None]:
+        """``head { ... }`` around the lines that are added inside; None: what is there already, or
+        to come."""
         if head is not None:
             self.line(f"{head} {{".lstrip())
         self._depth += 1
         yield
         self._depth -= 1
-        self.line(end)
+        if end is not None:
+            self.line(end)
 
     def text(self) -> str:
         return "".join(f"{line}\n" for line in self._lines)

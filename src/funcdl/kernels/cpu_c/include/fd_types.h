@@ -10,6 +10,12 @@
 
 /* Forced: at -O2 gcc refuses to inline the longer functions, and a call stops vectorisation. */
 #define FD_INLINE static inline __attribute__((always_inline, unused))
+/* Compiled as if no caller were known: with their numbers, a compiler might add in another order. */
+#if defined(__clang__)
+#define FD_APART __attribute__((noinline, unused))
+#else
+#define FD_APART __attribute__((noipa, unused))
+#endif
 /* Functions that take as long to compile as a kernel, and are the same for all. Where FD_LINKED is 1,
  * a unit only declares them, and is linked with the objects that define them: units with FD_OBJECT_x
  * (objects.py). */

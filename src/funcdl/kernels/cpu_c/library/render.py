@@ -8,15 +8,20 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from funcdl.kernels.cpu_c.library.interface import Leaf, Library
-from funcdl.kernels.cpu_c.memory import ARGUMENT
-from funcdl.kernels.cpu_c.program.calls import library_headers, render_bodies, render_entry
+from funcdl.kernels.cpu_c.program.calls import (
+    Callees,
+    callees_of,
+    library_headers,
+    render_bodies,
+    render_entry,
+)
 from funcdl.kernels.cpu_c.render import includes, render_function
+from funcdl.kernels.cpu_c.small_loops.loop import kernel_texts
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.program import all_kernels
 
 # What the memory of a run is aligned to; its blocks are, relative to its beginning.
 _ALIGNMENT = 64
-_APART = "FD_APART"
 
 _HEADER_TOP = """\
 /* {name}, written by funcdl.
@@ -40,6 +45,11 @@ _HEADER_FUNCTION = """\
  * Threads may make runs at the same time, each with results and a workspace of its own. */
 """
 _HEADER_THREADS = """
+/* How many threads share the work of a run, the caller's among them: 1 until this is called. The
+ * others belong to the library, and sleep between runs. Not to be called during a run. */
+void {name}_set_num_threads(int threads);
+"""
+_THREADS = """
 /* How many threads share the work of a run, the caller's among them: 1 until this is called. The
  * others belong to the library, and sleep between runs. Not to be called during a run. */
 void {name}_set_num_threads(int threads);
@@ -145,22 +155,16 @@ def render_source(library: Library) -> str:
     calls = f"{name}_calls"
     kernels = [] if program is None else all_kernels(program)
     functions = [render_function(*entry) for entry in kernels]
+    callees = Callees({}, {}) if program is None else callees_of(program, functions)
     # Kernels are compiled apart from their calls, as they are when Python calls them: a compiler
     # that knew the numbers they are called with might add in another order.
-    texts = [
-        f.text.replace(f"static void {f.kernel.name}(", f"{_APART}\nstatic void {f.kernel.name}(")
-        for f in functions
-    ]
+    texts = kernel_texts(functions, callees.loops, "FD_APART\nstatic")
     writer = Writer()
     if program is not None:
-        more = {
-            f.kernel.name: [*(n.literal for n in f.numbers), *[ARGUMENT] * f.takes_memory]
-            for f in functions
-        }
         for call in program.calls:
-            render_bodies(call, more, writer)
+            render_bodies(call, callees, writer)
         writer.comment("All calls; returns how many bytes a kernel asked for in vain, else 0.")
-        render_entry(program, calls, more, writer, static=True)
+        render_entry(program, calls, callees, writer, static=True)
         writer.line()
     for symbol in library.data:
         # Hidden, so that the address is known when the library is linked.
@@ -170,7 +174,7 @@ def render_source(library: Library) -> str:
     headers = [] if program is None else library_headers(program)
     top = f"/* {name}: kernels, their calls in order, and the function that runs them. */\n"
     own = f'{includes(texts, headers)}\n#include "{name}.h"\n'
-    return "\n".join([top + own, _APART_DEFINITION, *texts, writer.text()])
+    return "\n".join([top + own, *texts, writer.text()])
 
 
 def render_threads(library: Library) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from funcdl.core.records import record
 from funcdl.kernels.cpu_c import text
+from funcdl.kernels.cpu_c.function import Function, pointer_type
 from funcdl.kernels.cpu_c.memory import ARGUMENT, PARAMETER
+from funcdl.kernels.cpu_c.small_loops.loop import SmallLoop, small_loops
 from funcdl.kernels.cpu_c.text import Writer
-from funcdl.kir.ir import Buffer
 from funcdl.kir.program import (
     Address,
     AnyCall,
@@ -26,18 +28,32 @@ from funcdl.kir.program import (
     bodies,
 )
 
-# What kernels take beside pointers, by their names.
-More = Mapping[str, Sequence[str]]
+
+@record
+class Callees:
+    """What calls have to know: `more` is what kernels take beside pointers, by their names, and
+    `loops` are those that are one function."""
+
+    more: Mapping[str, Sequence[str]]
+    loops: Mapping[str, SmallLoop]
 
 
-def pointer_type(buffer: Buffer) -> str:
-    """The C type of a kernel's parameter."""
-    const = "const " if buffer.role == "in" else ""
-    return f"{const}{text.type_name(buffer.dtype)} *"
+def callees_of(program: KernelProgram, functions: Sequence[Function]) -> Callees:
+    """The callees of a program, given those of all its kernels."""
+    more = {
+        f.kernel.name: [*(n.literal for n in f.numbers), *[ARGUMENT] * f.takes_memory]
+        for f in functions
+    }
+    return Callees(more, small_loops(program, {f.kernel.name: f for f in functions}))
 
 
-def render_bodies(call: AnyCall, more: More, writer: Writer) -> None:
-    """Functions for the programs that a call runs, innermost first, or for a call of a library."""
+def render_bodies(call: AnyCall, callees: Callees, writer: Writer) -> None:
+    """Functions for the programs that a call runs, innermost first, or for a call of a library or
+    of a loop over small kernels."""
+    if isinstance(call, ScanCall | WhileCall) and call.name in callees.loops:
+        writer.lines(callees.loops[call.name].declared(call.name).splitlines())
+        writer.line()
+        return
     if isinstance(call, LibraryCall):
         # In parentheses, for the name may be a macro's (`program.profile`).
         with writer.block(f"static void ({call.name})(void **slots, {PARAMETER})"):
@@ -45,13 +61,13 @@ def render_bodies(call: AnyCall, more: More, writer: Writer) -> None:
         writer.line()
     for body in bodies(call):
         for inner in body.program.calls:
-            render_bodies(inner, more, writer)
-        render_entry(body.program, body.program.name, more, writer, static=True)
+            render_bodies(inner, callees, writer)
+        render_entry(body.program, body.program.name, callees, writer, static=True)
         writer.line()
 
 
 def render_entry(
-    program: KernelProgram, name: str, more: More, writer: Writer, *, static: bool = False
+    program: KernelProgram, name: str, callees: Callees, writer: Writer, *, static: bool = False
 ) -> None:
     """``int64_t name(void **slots)``, which makes the program's calls in order.
 
@@ -60,12 +76,14 @@ def render_entry(
     with writer.block(f"{'static ' if static else ''}int64_t {name}(void **slots)"):
         if not program.calls:
             writer.line("(void)slots;")
-        if any(_takes_memory(program, call, more) for call in program.calls):
+        if any(_takes_memory(program, call, callees) for call in program.calls):
             writer.line("fd_missing missing = 0;")
         for call in program.calls:
             match call:
                 case Call():
-                    _render_kernel_call(program, call, more, writer)
+                    _render_kernel_call(program, call, callees, writer)
+                case ScanCall() | WhileCall() if call.name in callees.loops:
+                    _render_small_loop(call.name, callees.loops[call.name], writer)
                 case ScanCall():
                     _render_scan(call, writer)
                 case WhileCall():
@@ -74,25 +92,35 @@ def render_entry(
                     _render_branches(call, writer)
                 case LibraryCall():
                     writer.line(f"{call.name}(slots, {ARGUMENT});")
-            if _takes_memory(program, call, more):
+            if _takes_memory(program, call, callees):
                 writer.line("if (missing != 0) return missing;")
         writer.line("return 0;")
 
 
-def _takes_memory(program: KernelProgram, call: AnyCall, more: More) -> bool:
+def _takes_memory(program: KernelProgram, call: AnyCall, callees: Callees) -> bool:
     """Whether a call is of a function that says by itself what memory it missed."""
     if isinstance(call, Call):
-        return ARGUMENT in more[program.kernels[call.kernel][0].name]
+        return ARGUMENT in callees.more[program.kernels[call.kernel][0].name]
     return isinstance(call, LibraryCall)
 
 
-def _render_kernel_call(program: KernelProgram, call: Call, more: More, writer: Writer) -> None:
+def _render_kernel_call(
+    program: KernelProgram, call: Call, callees: Callees, writer: Writer
+) -> None:
     kernel, _ = program.kernels[call.kernel]
     arguments = [
         f"({pointer_type(buffer)})({_pointer(address)})"
         for buffer, address in zip(kernel.buffers, call.args, strict=True)
     ]
-    writer.call(kernel.name, [*arguments, *more[kernel.name]])
+    writer.call(kernel.name, [*arguments, *callees.more[kernel.name]])
+
+
+def _render_small_loop(name: str, loop: SmallLoop, writer: Writer) -> None:
+    arguments = [
+        f"({kind})({_pointer(address)})"
+        for kind, address in zip(loop.types, loop.addresses, strict=True)
+    ]
+    writer.call(name, [*arguments, *(number.literal for number in loop.numbers)])
 
 
 def library_headers(program: KernelProgram) -> list[str]:

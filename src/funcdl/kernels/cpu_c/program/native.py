@@ -9,12 +9,16 @@ from funcdl.core.records import record
 from funcdl.kernels.cpu_c.isa import compile_flags, include_dir
 from funcdl.kernels.cpu_c.loop_parts import loop_parts
 from funcdl.kernels.cpu_c.program.objects import shared_objects
-from funcdl.kernels.cpu_c.program.standalone import standalone, standalone_library_call, unit_source
+from funcdl.kernels.cpu_c.program.standalone import (
+    standalone,
+    standalone_library_call,
+    standalone_loop,
+    unit_source,
+)
 from funcdl.kernels.cpu_c.program.table import Target, tabulate
 from funcdl.kernels.cpu_c.render import render_function
-from funcdl.kir.ir import Kernel
+from funcdl.kernels.cpu_c.small_loops.loop import small_loops
 from funcdl.kir.program import KernelProgram, all_kernels, all_library_calls, all_scans
-from funcdl.kir.schedule import Schedule
 from funcdl.runtime import kernel_store
 from funcdl.runtime.call_table import Words
 from funcdl.runtime.toolchain import Compiler, Unit
@@ -29,8 +33,20 @@ class StandaloneFunction:
 
 
 def standalone_functions(program: KernelProgram) -> dict[str, StandaloneFunction]:
-    """The functions of kernels and of calls of libraries, by their names."""
-    functions = {kernel.name: _of_kernel(kernel, plan) for kernel, plan in all_kernels(program)}
+    """The functions of kernels, of loops over small ones, and of calls of libraries, by names."""
+    kernels = {kernel.name: render_function(kernel, plan) for kernel, plan in all_kernels(program)}
+    loops = small_loops(program, kernels)
+    inside = frozenset[str]().union(*(loop.inside for loop in loops.values()))
+    functions = {
+        name: StandaloneFunction(
+            standalone(function, kernel_store.NAME), Target(0, numbers=function.numbers)
+        )
+        for name, function in kernels.items()
+        if name not in inside
+    }
+    for name, loop in loops.items():
+        text = standalone_loop(loop, kernel_store.NAME)
+        functions[name] = StandaloneFunction(text, Target(0, loop.numbers, loop.addresses))
     for call in all_library_calls(program):
         text, pointers, numbers = standalone_library_call(call, kernel_store.NAME)
         functions[call.name] = StandaloneFunction(text, Target(0, numbers, pointers))
@@ -92,10 +108,3 @@ def load_program(compiler: Compiler, program: KernelProgram, name: str) -> Loade
     places = tuple((i, a) for i, (a, b) in enumerate(zip(numbered, others, strict=True)) if a != b)
     words = table(loaded.address for loaded in found)
     return LoadedProgram(words, places, tuple(found), tuple(functions))
-
-
-def _of_kernel(kernel: Kernel, schedule: Schedule) -> StandaloneFunction:
-    function = render_function(kernel, schedule)
-    return StandaloneFunction(
-        standalone(function, kernel_store.NAME), Target(0, numbers=function.numbers)
-    )

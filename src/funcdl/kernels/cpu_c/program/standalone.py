@@ -8,11 +8,14 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from funcdl.kernels.cpu_c.function import Function, parameter_list, pointer_type
 from funcdl.kernels.cpu_c.memory import PARAMETER
 from funcdl.kernels.cpu_c.parameters import Number
-from funcdl.kernels.cpu_c.program.calls import pointer_type, render_library_call
+from funcdl.kernels.cpu_c.program.calls import render_library_call
 from funcdl.kernels.cpu_c.program.objects import LINKED
-from funcdl.kernels.cpu_c.render import Function, includes, parameter_list
+from funcdl.kernels.cpu_c.render import includes
+from funcdl.kernels.cpu_c.small_loops.choice import storage
+from funcdl.kernels.cpu_c.small_loops.loop import SmallLoop
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.program import Address, LibraryCall
 
@@ -24,6 +27,32 @@ def standalone(function: Function, name: str) -> str:
     Without the comment, and with other names for the buffers, so that equal work has equal texts.
     """
     buffers = function.kernel.buffers
+    writer = Writer()
+    with _exported(name, writer):
+        arguments = [f"({pointer_type(buffer)})pointers[{at}]" for at, buffer in enumerate(buffers)]
+        arguments += [n.unpack(f"numbers[{at}]") for at, n in enumerate(function.numbers)]
+        arguments += ["missing"] if function.takes_memory else []
+        writer.call(f"{name}_kernel", arguments)
+    return f"{_anonymous(function, f'{name}_kernel', 'static')}\n{writer.text()}"
+
+
+def standalone_loop(loop: SmallLoop, name: str) -> str:
+    """The function of a loop over small kernels, with those, and one that calls it likewise."""
+    names = {function.kernel.name: f"{name}_{at}" for at, function in enumerate(loop.kernels)}
+    texts = [_anonymous(f, names[f.kernel.name], storage(f)) for f in loop.kernels]
+    text = loop.declared(f"{name}_loop")
+    pattern = re.compile(rf"\b(?:{'|'.join(names)})\b")
+    texts.append(pattern.sub(lambda match: names[match[0]], text))
+    writer = Writer()
+    with _exported(name, writer):
+        arguments = [f"({kind})pointers[{at}]" for at, kind in enumerate(loop.types)]
+        arguments += [n.unpack(f"numbers[{at}]") for at, n in enumerate(loop.numbers)]
+        writer.call(f"{name}_loop", arguments)
+    return "\n".join([*texts, writer.text()])
+
+
+def _anonymous(function: Function, name: str, storage: str) -> str:
+    """A kernel's function without the comment, and with other names for the buffers."""
     renamed = {old: f"fd_p{at}" for at, old in enumerate(function.buffers)}
     pattern = re.compile(rf"\b(?:{'|'.join(renamed)})\b") if renamed else None
 
@@ -35,18 +64,10 @@ def standalone(function: Function, name: str) -> str:
 
     writer = Writer()
     parameters = parameter_list(
-        buffers, list(renamed.values()), function.numbers, function.takes_memory
+        function.kernel.buffers, list(renamed.values()), function.numbers, function.takes_memory
     )
-    writer.call(f"static void {name}_kernel", parameters, end=" {")
-    head = writer.text()
-    writer = Writer()
-    with _exported(name, writer):
-        arguments = [f"({pointer_type(buffer)})pointers[{at}]" for at, buffer in enumerate(buffers)]
-        arguments += [n.unpack(f"numbers[{at}]") for at, n in enumerate(function.numbers)]
-        arguments += ["missing"] if function.takes_memory else []
-        writer.call(f"{name}_kernel", arguments)
-    body = "".join(map(rename, function.body.splitlines(keepends=True)))
-    return f"{head}{body}\n{writer.text()}"
+    writer.call(f"{storage} void {name}", parameters, end=" {")
+    return writer.text() + "".join(map(rename, function.body.splitlines(keepends=True)))
 
 
 def standalone_library_call(

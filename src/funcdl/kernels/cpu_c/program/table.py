@@ -32,8 +32,8 @@ from funcdl.runtime.call_table import Place, Words
 class Target:
     """What a record calls: an address, and the numbers that the function takes beside pointers.
 
-    `pointers` are what a call of a library passes; a kernel's call has them itself. A call that
-    misses memory is reported by its `label`.
+    `pointers` are what a call of a library or of a small loop passes; a kernel's call has them
+    itself. A call that misses memory is reported by its `label`.
     """
 
     function: int
@@ -50,7 +50,7 @@ def tabulate(program: KernelProgram, targets: Targets, shares: Shares) -> Words:
     """The calls of a program; see `runtime.call_table`.
 
     Args:
-        targets: by the names of kernels and of calls of libraries.
+        targets: by the names of kernels, of calls of libraries, and of loops over small kernels.
         shares: the ways to share scans among threads, by the names of the scans.
     """
     return call_table.program([_call(program, call, targets, shares) for call in program.calls])
@@ -61,8 +61,10 @@ def _call(program: KernelProgram, call: AnyCall, targets: Targets, shares: Share
         case Call():
             target = targets[program.kernels[call.kernel][0].name]
             return _function_call(target, call.args)
-        case LibraryCall():
+        case LibraryCall() | ScanCall() | WhileCall() if call.name in targets:
             return _function_call(targets[call.name], targets[call.name].pointers)
+        case LibraryCall():
+            raise KeyError(call.name)
         case ScanCall():
             step = _body(call.body, targets, shares)
             parts = [_share(share, targets) for share in shares.get(call.name, ())]
