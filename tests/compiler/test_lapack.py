@@ -155,6 +155,15 @@ def test_cholesky_factors_and_failures(problem: tuple[NDArray, int]) -> None:
     near(factor @ adjoint(factor), spd, 2000)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [3, 16])
+def test_vectors_have_the_signs_of_eager_calls(n: int, dtype: str) -> None:
+    a = normal(np.random.default_rng(n), (20, n, n), dtype)
+    for f, x in [(fnp.linalg.eigh, a + adjoint(a)), (fnp.linalg.svd, a)]:
+        for found, want in zip(compiled(f, x), fd.tree.leaves(f(x)), strict=True):
+            near(found, want, 2000)
+
+
 # Those that iterate might not return from such matrices.
 SCREENED: dict[str, dict[str, Any]] = {
     "eigh": {"lower": True, "sort_eigenvalues": True},

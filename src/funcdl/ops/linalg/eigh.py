@@ -32,13 +32,22 @@ def _shape(a: ShapedArray, *, lower: bool, sort_eigenvalues: bool) -> list[Shape
 
 def _compute(a: NDArray, *, lower: bool, sort_eigenvalues: bool) -> list[NDArray]:
     size = a.shape[-1]
-
-    def decompose(x: NDArray) -> list[NDArray]:
-        values, vectors = np.linalg.eigh(x, "L" if lower else "U")
-        return [vectors, values]
-
     results = [((size, size), a.dtype), ((size,), dtypes.real_dtype(a.dtype))]
-    return common.by_numpy(decompose, a, results)
+    if a.size == 0:
+        return [np.empty((*a.shape[:-2], *shape), dtype) for shape, dtype in results]
+    decompose = common.lapack("heevd" if dtypes.is_complex(a.dtype) else "syevd", a.dtype)
+    # LAPACK may never return from what is not finite.
+    finite = np.isfinite(np.tril(a) if lower else np.triu(a)).all((-2, -1))
+
+    def one(x: NDArray, is_finite: NDArray) -> list[NDArray] | None:
+        if not is_finite:
+            return None
+        values, vectors, info = decompose(x, lower=lower)
+        return None if info else [vectors, values]
+
+    # Not NumPy's, which has another LAPACK: vectors of float32 would get other signs in compiled
+    # programs.
+    return common.each_matrix(one, [(a, 2), (finite, 0)], results)
 
 
 def _jvp(

@@ -45,13 +45,24 @@ def _compute(a: NDArray, *, full_matrices: bool, compute_uv: bool) -> list[NDArr
     outs = _shape(common.aval_of(a), full_matrices=full_matrices, compute_uv=compute_uv)
     results = [(x.shape[a.ndim - 2 :], x.dtype) for x in outs]
 
-    def decompose(x: NDArray) -> list[NDArray]:
-        if not compute_uv:
-            return [np.linalg.svd(x, compute_uv=False)]
-        u, s, vt = np.linalg.svd(x, full_matrices)
-        return [s, u, vt]
+    if a.size == 0:
+        u, s, vt = np.linalg.svd(a, full_matrices)
+        return [s, u, vt][: len(results)]
+    m, n = a.shape[-2:]
+    options = {"compute_uv": compute_uv, "full_matrices": full_matrices}
+    decompose = common.lapack("gesdd", a.dtype)
+    work, _ = common.lapack("gesdd_lwork", a.dtype)(m, n, **options)
+    # LAPACK may never return from what is not finite.
+    finite = np.isfinite(a).all((-2, -1))
 
-    return common.by_numpy(decompose, a, results)
+    def one(x: NDArray, is_finite: NDArray) -> list[NDArray] | None:
+        if not is_finite:
+            return None
+        u, s, vt, info = decompose(x, lwork=int(np.real(work)), **options)
+        return None if info else [s, u, vt][: len(results)]
+
+    # Not NumPy's, which has another LAPACK; see `eigh`.
+    return common.each_matrix(one, [(a, 2), (finite, 0)], results)
 
 
 def _jvp(
