@@ -37,7 +37,7 @@ def _compute(a: NDArray, *, lower: bool, sort_eigenvalues: bool) -> list[NDArray
         return [np.empty((*a.shape[:-2], *shape), dtype) for shape, dtype in results]
     decompose = common.lapack("heevd" if dtypes.is_complex(a.dtype) else "syevd", a.dtype)
     # LAPACK may never return from what is not finite.
-    finite = np.isfinite(np.tril(a) if lower else np.triu(a)).all((-2, -1))
+    finite = np.asarray(np.isfinite(np.tril(a) if lower else np.triu(a)).all((-2, -1)))
 
     def one(x: NDArray, is_finite: NDArray) -> list[NDArray] | None:
         if not is_finite:

@@ -53,7 +53,7 @@ def _compute(a: NDArray, *, full_matrices: bool, compute_uv: bool) -> list[NDArr
     decompose = common.lapack("gesdd", a.dtype)
     work, _ = common.lapack("gesdd_lwork", a.dtype)(m, n, **options)
     # LAPACK may never return from what is not finite.
-    finite = np.isfinite(a).all((-2, -1))
+    finite = np.asarray(np.isfinite(a).all((-2, -1)))
 
     def one(x: NDArray, is_finite: NDArray) -> list[NDArray] | None:
         if not is_finite:
