@@ -52,6 +52,7 @@ FRAGMENTS = {
     "fd_conv_dots.h",
     "fd_attention_typed.h",
     "fd_matrices_typed.h",
+    "fd_winograd_typed.h",
     "fd_lapack_types.h",
     "fd_lapack_routines.h",
     "fd_lapack_factors.h",

@@ -28,7 +28,7 @@ from funcdl.kir.program import Address, Binding, Call, KernelProgram, all_kernel
 from funcdl.kir.schedule import Schedule
 from funcdl.runtime.toolchain import find_compiler
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "kernels/golden_c"
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
 
 
@@ -355,7 +355,7 @@ def test_text() -> None:
             short = at.removeprefix("program_")
             texts.append(loop.declared(short))
             assert loop.body in text
-    assert_golden(GOLDEN / "small_loops.c.txt", "\n".join(texts))
+    assert_golden(GOLDEN / "small_loops.c", "\n".join(texts))
 
 
 def test_sums_in_lanes_are_called_as_they_are() -> None:
