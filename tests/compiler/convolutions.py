@@ -143,6 +143,7 @@ TABLE: dict[str, Case] = {
     "tiles, long rows": Case(2, 68, 126, (7, 70), (3, 3), padding=((0, 2), (2, 1))),
     "tiles, far padding": Case(4, 96, 120, (12, 13), (3, 3), padding=((2, 1), (1, 2))),
     "tiles, cut": Case(5, 96, 80, (15, 14), (3, 3), padding=((-1, 1), (1, -2))),
+    "tiles, small images": Case(19, 96, 96, (6, 5), (3, 3), padding=same((3, 3))),
     "tiles in groups": Case(4, 32, 40, (8, 8), (3, 3), padding=same((3, 3)), feature_groups=2),
     "tiles, channels first": Case(5, 40, 48, (9, 8), (3, 3), padding=same((3, 3)), layout=1),
     "tiles, strange layout": Case(6, 72, 100, (8, 11), (3, 3), padding=same((3, 3)), layout=2),

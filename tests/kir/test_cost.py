@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.kir.convolution_kernels import forward, kernel
 from tests.kir.kernels import all_example_kernels
 
 import funcdl  # noqa: F401  # registers the elementwise operations
@@ -17,6 +19,7 @@ from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.cost import Cost
 from funcdl.kir.ir import AtomicUpdate, Kernel, Load, Slide, Store
 from funcdl.kir.kernel_cost import is_transcendental, kernel_cost
+from funcdl.kir.schedule import Schedule, Step
 
 F32, F64, I32 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int32)
 
@@ -127,6 +130,19 @@ def test_convolutions_count_what_meets_an_element(
         met += any(at == element * spread for element in range(size))
     slide = Slide("i", "x", "k", stride, low, spread, dilation)
     assert _taps(slide, {"i": windows, "x": size, "k": width}) == met
+
+
+@pytest.mark.parametrize(("make", "places"), [(forward, "ij"), (kernel, "kl")])
+def test_tiles_of_windows_take_fewer_operations_for_the_same_sums(
+    make: Callable[..., Kernel], places: str
+) -> None:
+    example = make(n=2, c=8, o=16, size=(6, 7))
+    in_pairs = Schedule((Step(places[0], "tile", 2), Step(places[1], "tile", 2)))
+    direct, tiles = kernel_cost(example, Schedule(())), kernel_cost(example, in_pairs)
+    assert direct == kernel_cost(example)
+    assert tiles == replace(direct, operations=tiles.operations)
+    # Windows meet 16 elements by rows and 19 by columns; there are 3 by 4 tiles.
+    assert direct.operations - tiles.operations == 2 * 2 * 8 * 16 * (16 * 19 - 16 * 3 * 4)
 
 
 def reached(kernel: Kernel, kinds: tuple[type, ...]) -> int:

@@ -49,7 +49,7 @@ def kernel_works(
     kernels: Sequence[tuple[Kernel, Schedule]], program: Program, name: str, platform: str = "cpu"
 ) -> list[Work]:
     """What a call of each kernel is, and what it has to do at least."""
-    costs = {kernel.name: _cost(kernel) for kernel, _ in kernels}
+    costs = {entry[0].name: _cost(*entry) for entry in kernels}
     return _works(costs, program, name, platform)
 
 
@@ -120,9 +120,9 @@ def memory_analysis(closed: ClosedJaxpr, program: Program, code_bytes: int) -> M
     return analyse_memory(closed, code=code_bytes, alias=sum(donated), temp=program.arena.nbytes)
 
 
-def _cost(kernel: Kernel) -> Cost:
+def _cost(kernel: Kernel, schedule: Schedule) -> Cost:
     """What a call costs; nothing, of a copy that is left out where it can be."""
-    return Cost() if copied_in_place(kernel) else kernel_cost(kernel)
+    return Cost() if copied_in_place(kernel) else kernel_cost(kernel, schedule)
 
 
 def _named(cost: Cost) -> dict[str, float]:
@@ -134,7 +134,7 @@ def _named(cost: Cost) -> dict[str, float]:
 
 
 def _calls(program: KernelProgram, times: int) -> Iterator[tuple[str, int, Cost]]:
-    costs = [_cost(kernel) for kernel, _ in program.kernels]
+    costs = [_cost(*entry) for entry in program.kernels]
     for call in program.calls:
         match call:
             case Call(kernel=number):
@@ -152,7 +152,7 @@ def _calls(program: KernelProgram, times: int) -> Iterator[tuple[str, int, Cost]
 
 
 def _sum(program: KernelProgram) -> Cost:
-    costs = [_cost(kernel) for kernel, _ in program.kernels]
+    costs = [_cost(*entry) for entry in program.kernels]
     total = Cost()
     for call in program.calls:
         match call:

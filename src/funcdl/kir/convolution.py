@@ -17,6 +17,7 @@ from funcdl.kir.builder import KernelBuilder
 from funcdl.kir.index import AxisAtom, Index
 from funcdl.kir.ir import Cast, Conv, Effect, Kernel, Load, Store, operands
 from funcdl.kir.passes import rebuild_instruction
+from funcdl.kir.schedule import Schedule
 
 
 def find_conv(kernel: Kernel) -> int | None:
@@ -40,6 +41,17 @@ def needed(kernel: Kernel, root: int, known: Collection[int] = ()) -> list[int]:
             found.add(id)
             pending.extend(operands(kernel.body[id]))
     return sorted(found)
+
+
+def in_tiles(conv: Conv, schedule: Schedule) -> bool:
+    """Whether neighbouring windows are computed together, by Winograd's algorithm.
+
+    Only that takes pairs along the second dimension, too: of windows, or of the places of a kernel
+    that are windows of the convolution whose kernel's gradient this is.
+    """
+    if len(conv.slides) != 2:
+        return False
+    return any(schedule.of(axis) for axis in (conv.windows[1], conv.slides[1].rhs))
 
 
 def plain_store(kernel: Kernel) -> Store | None:

@@ -11,6 +11,7 @@ from math import gcd, prod
 import numpy as np
 
 from funcdl.kir import elementwise
+from funcdl.kir.convolution import in_tiles
 from funcdl.kir.cost import Cost
 from funcdl.kir.index import AxisAtom, Index
 from funcdl.kir.ir import (
@@ -26,7 +27,10 @@ from funcdl.kir.ir import (
     Slide,
     Store,
 )
+from funcdl.kir.schedule import Schedule
 
+# Products of two numbers for 2×2 windows of 3×3 places by Winograd's algorithm.
+TILE_PRODUCTS = 16
 # Of the operations that cost more than an addition, those that are arithmetic.
 _ARITHMETIC = frozenset({"div", "nextafter", "rem"})
 
@@ -36,8 +40,11 @@ def is_transcendental(name: str) -> bool:
     return elementwise.lookup(name).cost > 1 and name not in _ARITHMETIC
 
 
-def kernel_cost(kernel: Kernel) -> Cost:
-    """The cost of one call."""
+def kernel_cost(kernel: Kernel, schedule: Schedule | None = None) -> Cost:
+    """The cost of one call.
+
+    A schedule may say that a convolution takes fewer operations than its sums have terms.
+    """
     if kernel.library is not None:
         return kernel.library.cost
     extents = {axis.name: axis.extent for axis in kernel.axes}
@@ -73,9 +80,11 @@ def kernel_cost(kernel: Kernel) -> Cost:
             case Conv(type=type_, c=c, slides=slides):
                 outer = [axis for axis in type_.axes if axis not in instruction.windows]
                 points = 2 * _points((*outer, c), extents)
-                points *= prod(_taps(slide, extents) for slide in slides)
-                flops += points
-                operations += points * _width(type_.dtype)
+                taps = prod(_taps(slide, extents) for slide in slides)
+                flops += points * taps
+                if schedule is not None and in_tiles(instruction, schedule):
+                    taps = TILE_PRODUCTS * prod(_tiles(slide, extents) for slide in slides)
+                operations += points * taps * _width(type_.dtype)
     read, written = _traffic(kernel, extents)
     return Cost(flops, transcendentals, operations, read, written)
 
@@ -94,6 +103,14 @@ def _taps(slide: Slide, extents: dict[str, int]) -> int:
     at = windows + np.arange(extents[slide.rhs]) * slide.dilation - slide.low
     last = (extents[slide.lhs] - 1) * slide.spread
     return int(np.count_nonzero((at >= 0) & (at <= last) & (at % slide.spread == 0)))
+
+
+def _tiles(slide: Slide, extents: dict[str, int]) -> int:
+    """How many pairs of windows there are along one dimension.
+
+    Of a kernel and its windows, whose roles its gradient exchanges, there are fewer places.
+    """
+    return -(-max(extents[slide.out], extents[slide.rhs]) // 2)
 
 
 def _traffic(kernel: Kernel, extents: dict[str, int]) -> tuple[int, int]:

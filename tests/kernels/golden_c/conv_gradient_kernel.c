@@ -45,7 +45,7 @@ static void conv_gradient_kernel(const float *restrict x, const float *restrict 
       for (int64_t n = 0; n < 17; ++n) {
         #pragma omp simd
         for (int64_t co = 0; co < 20; ++co) {
-          const float v2 = (tile_sums + (0) * tile_size)[((i * 3 + j) * 17 + n) * tile_columns + co] + (tile_sums + (1) * tile_size)[((i * 3 + j) * 17 + n) * tile_columns + co] + (tile_sums + (2) * tile_size)[((i * 3 + j) * 17 + n) * tile_columns + co];
+          const float v2 = (tile_sums + 0 * tile_size)[((i * 3 + j) * 17 + n) * tile_columns + co] + (tile_sums + 1 * tile_size)[((i * 3 + j) * 17 + n) * tile_columns + co] + (tile_sums + 2 * tile_size)[((i * 3 + j) * 17 + n) * tile_columns + co];
           out0[co + i * 1020 + j * 340 + n * 20] = v2;
         }
       }

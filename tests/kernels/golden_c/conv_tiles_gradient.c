@@ -31,7 +31,7 @@ static void conv_tiles_gradient(const float *restrict x, const float *restrict c
             }
             else {
               const int64_t tile_count = (ci_end - ci_tile) * 8 * 8;
-              const int64_t lhs_step = tile_count * (64) + FD_WINOGRAD_GAP;
+              const int64_t lhs_step = tile_count * 64 + FD_WINOGRAD_GAP;
               const int64_t rhs_step = tile_count * tile_columns + FD_WINOGRAD_GAP;
               float *const lhs_tiles = fd_take((int64_t)sizeof(float) * FD_WINOGRAD_POSITIONS * (64 * 64 + FD_WINOGRAD_GAP), missing);
               if (lhs_tiles != NULL) {

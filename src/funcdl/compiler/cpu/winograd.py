@@ -133,7 +133,9 @@ def _direct(kernel: Kernel, conv: Conv) -> int:
     """How many products an image takes, for two features, whose windows are summed directly."""
     met = []
     for slide in conv.slides:
-        sizes = (kernel.axis(axis).extent for axis in (slide.out, slide.lhs, slide.rhs))
-        motion = find_motion(slide, *sizes, clipped=True)
+        windows, size, places = (
+            kernel.axis(axis).extent for axis in (slide.out, slide.lhs, slide.rhs)
+        )
+        motion = find_motion(slide, windows, size, places, clipped=True)
         met.append(sum(c.count * c.taps for c in motion.classes))
     return prod(met)

@@ -221,7 +221,7 @@ def difference(end: str, begin: str) -> str:
 
 def factor(expression: str) -> str:
     """An expression as an operand of a product."""
-    return expression if expression.isidentifier() else f"({expression})"
+    return expression if expression.isidentifier() or expression.isdigit() else f"({expression})"
 
 
 def span(index: Index) -> int:

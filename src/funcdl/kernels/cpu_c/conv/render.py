@@ -8,7 +8,7 @@ from funcdl.kernels.cpu_c.conv.windows import WindowsRenderer
 from funcdl.kernels.cpu_c.conv.winograd import WinogradRenderer
 from funcdl.kernels.cpu_c.conv.winograd_gradient import WinogradGradientRenderer
 from funcdl.kernels.cpu_c.text import Writer
-from funcdl.kir.convolution import find_conv
+from funcdl.kir.convolution import find_conv, in_tiles
 from funcdl.kir.ir import Conv, Kernel
 from funcdl.kir.schedule import Schedule
 
@@ -31,14 +31,10 @@ def render_conv(kernel: Kernel, schedule: Schedule, writer: Writer) -> None:
     assert isinstance(conv, Conv)
     is_gradient = bool(schedule.of(conv.c))
     is_depthwise = not schedule.of(conv.o)
-    # Only Winograd's algorithm takes neighbours together along the second dimension, too.
-    in_pairs = len(conv.slides) == 2 and any(
-        schedule.of(axis) for axis in (conv.windows[1], conv.slides[1].rhs)
-    )
     renderer: type[GradientRenderer | WindowsRenderer]
     if is_depthwise:
         renderer = DepthwiseGradientRenderer if is_gradient else DepthwiseRenderer
-    elif in_pairs:
+    elif in_tiles(conv, schedule):
         renderer = WinogradGradientRenderer if is_gradient else WinogradRenderer
     else:
         renderer = GradientRenderer if is_gradient else WindowsRenderer

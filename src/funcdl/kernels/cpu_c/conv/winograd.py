@@ -16,7 +16,7 @@ from funcdl.kernels.cpu_c.conv.tiles import GAP, POSITIONS, in_place, tiles_alon
 from funcdl.kernels.cpu_c.conv.windows import WindowsRenderer
 from funcdl.kernels.cpu_c.conv.writer import PACK_ALONE
 from funcdl.kernels.cpu_c.loops import PARALLEL, Loop, share
-from funcdl.kernels.cpu_c.text import POSITION, Writer
+from funcdl.kernels.cpu_c.text import POSITION, Writer, factor
 from funcdl.kir.ir import Kernel
 from funcdl.kir.schedule import Schedule
 
@@ -84,7 +84,8 @@ class WinogradRenderer(WindowsRenderer):
         assert self.i is not None
         rows, columns = tiles_along(self.i), str(self.tile_width)
         write_tiles(self, rows, columns)
-        self.writer.line(f"const {POSITION} tile_count = {self.n.count} * {rows} * {columns};")
+        count = f"{factor(self.n.count)} * {rows} * {columns}"
+        self.writer.line(f"const {POSITION} tile_count = {count};")
         step = f"tile_count * {self.features} + FD_WINOGRAD_GAP"
         self.writer.line(f"const {POSITION} lhs_step = {step};")
         size = f"FD_WINOGRAD_POSITIONS * ({self.tiles * self.features} + FD_WINOGRAD_GAP)"

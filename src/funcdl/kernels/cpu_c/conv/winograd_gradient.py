@@ -92,7 +92,7 @@ class WinogradGradientRenderer(GradientRenderer):
             self.writer.call(f"fd_winograd_gradient_alone_{self.short}", arguments)
         with self.writer.block("else"):
             rows, columns = counts
-            count = f"({self.images.count}) * {rows} * {columns}"
+            count = f"{factor(self.images.count)} * {rows} * {columns}"
             self.writer.line(f"const {POSITION} tile_count = {count};")
             for name, width in (("lhs", factor(self.n.count)), ("rhs", "tile_columns")):
                 step = f"tile_count * {width} + FD_WINOGRAD_GAP"
