@@ -9,18 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.compiler.in_place_loops import COLUMNS, ROWS, STEPS, NDArray, by_fori, by_while, table
 
 import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.compiler.rewrite import written_slices
-
-NDArray = np.ndarray[Any, Any]
-ROWS, COLUMNS, STEPS = 64, 40, 7
-
-
-def table(seed: int = 0) -> NDArray:
-    return np.random.default_rng(seed).normal(size=(ROWS, COLUMNS)).astype(np.float32)
 
 
 def _fill(i: Any, x: Any) -> Any:
@@ -67,17 +61,6 @@ BODIES: dict[str, Callable[[Any, Any], Any]] = {
     "nested": _nested,
     "read later": _read_later,
 }
-
-
-def by_fori(body: Callable[[Any, Any], Any], x: Any) -> Any:
-    return lax.fori_loop(0, STEPS, body, x)
-
-
-def by_while(body: Callable[[Any, Any], Any], x: Any) -> Any:
-    def step(state: Any) -> Any:
-        return state[0] + 1, body(state[0], state[1])
-
-    return lax.while_loop(lambda s: (s[0] < STEPS) & (s[1][0, 0] < 1e30), step, (0, x))[1]
 
 
 def by_scan(body: Callable[[Any, Any], Any], x: Any) -> Any:

@@ -9,19 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.compiler.in_place_loops import COLUMNS, STEPS, by_fori, by_while, table
 
 import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.compiler import branches, donations
 from funcdl.compiler.rewrite import written_slices
-
-NDArray = np.ndarray[Any, Any]
-ROWS, COLUMNS, STEPS = 64, 40, 7
-
-
-def table(seed: int = 0) -> NDArray:
-    return np.random.default_rng(seed).normal(size=(ROWS, COLUMNS)).astype(np.float32)
 
 
 def _sometimes(i: Any, x: Any) -> Any:
@@ -78,17 +72,6 @@ IN_PLACE: dict[str, Callable[[Any, Any], Any]] = {
     "loop in branch": _loop_in_branch,
     "one after the other": _one_after_the_other,
 }
-
-
-def by_fori(body: Callable[[Any, Any], Any], x: Any) -> Any:
-    return lax.fori_loop(0, STEPS, body, x)
-
-
-def by_while(body: Callable[[Any, Any], Any], x: Any) -> Any:
-    def step(state: Any) -> Any:
-        return state[0] + 1, body(state[0], state[1])
-
-    return lax.while_loop(lambda s: (s[0] < STEPS) & (s[1][0, 0] < 1e30), step, (0, x))[1]
 
 
 def by_scan(body: Callable[[Any, Any], Any], x: Any) -> Any:
