@@ -45,6 +45,7 @@ CHANGES = [
     {"num_warps": 8},
     {"num_stages": 3},
     {"signature": {"x_ptr": "*fp16"}},
+    {"subnormal": False},
 ]
 
 

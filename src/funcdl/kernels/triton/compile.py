@@ -97,7 +97,7 @@ def compile_cubin(
         "num_warps": kernel.num_warps,
         "num_stages": kernel.num_stages,
         "enable_fp_fusion": fp_fusion,
-        "enable_reflect_ftz": False,  # library functions keep subnormal numbers
+        "enable_reflect_ftz": not kernel.subnormal,
     }
     ptxas = get_ptxas(arch)
     with _settings, tempfile.TemporaryDirectory() as folder, triton.knobs.cache.scope():

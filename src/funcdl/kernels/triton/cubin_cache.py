@@ -29,6 +29,7 @@ def cache_key(kernel: TritonKernel, arch: int, aligned: bool) -> str:
         "signature": kernel.signature,
         "num_warps": kernel.num_warps,
         "num_stages": kernel.num_stages,
+        "subnormal": kernel.subnormal,
         "arch": arch,
         "aligned": aligned,
     }

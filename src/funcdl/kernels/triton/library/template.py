@@ -64,6 +64,7 @@ def instantiate(
     programs: int,
     chosen: Tiles,
     helpers: Sequence[Callable[..., Any]] = (),
+    subnormal: bool = True,
 ) -> TritonKernel:
     """The source and launch record of a kernel.
 
@@ -75,6 +76,7 @@ def instantiate(
         constants: a value for each `Constant` but the sides of blocks, which `chosen` holds.
         programs: program instances.
         helpers: functions that the kernel calls, each after those that it calls itself.
+        subnormal: whether library functions keep numbers below 2**-126.
 
     Raises:
         TypeError: a constant is missing, or no parameter of the kernel has its name.
@@ -108,6 +110,7 @@ def instantiate(
         num_warps=chosen.num_warps,
         num_stages=chosen.num_stages,
         signature={f"{b}_ptr": text.pointer_type(dtype) for b, dtype in buffers.items()},
+        subnormal=subnormal,
     )
 
 
