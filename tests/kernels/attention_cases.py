@@ -46,6 +46,17 @@ def problem(
     )
 
 
+# Parts of one product: heads of queries, then those of keys and of values, position by position;
+# and heads one after the other, as PyTorch has them. Gradients have other places.
+JOINED = (
+    ("query", (0, 19 * 128, 128, 16)),
+    ("key", (64, 23 * 96, 96, 8)),
+    ("value", (80, 23 * 104, 104, 16)),
+    ("query_gradient", (3, 4 * 19 * 8, 8, 19 * 8)),
+    ("key_gradient", (16, 23 * 48, 48, 8)),
+    ("value_gradient", (0, 2 * 23 * 8, 8, 23 * 8)),
+)
+
 # Each with the sides BT and BS of its blocks.
 QUICK: dict[str, tuple[Attention, int, int]] = {
     "plain": (problem(19, 23), 16, 16),
@@ -54,6 +65,7 @@ QUICK: dict[str, tuple[Attention, int, int]] = {
     "extras": (problem(21, 18, groups=2, before=6, after=2, **ALL), 16, 16),
     "lonely": (problem(40, 20, batch=1, heads=1, before=3, after=0, mask=True), 16, 16),
     "bf16": (problem(20, 33, batch=1, dtype=BF16, after=0), 16, 16),
+    "places": (problem(19, 23, heads=4, groups=2, after=0, places=JOINED), 16, 16),
     "dropout": (problem(18, 21, heads=4, groups=2, dropout=0.25), 16, 16),
     "dropout_lonely": (
         problem(40, 19, batch=1, before=3, after=0, mask=True, dropout=0.6),
@@ -70,6 +82,15 @@ SLOW: dict[str, tuple[Attention, int, int]] = {
         f"extras_{t}_{s}": (problem(45, 41, heads=4, groups=2, before=4, after=20, **ALL), t, s)
         for t, s in ((16, 32), (32, 16), (32, 32))
     },
+    "places_extras": (
+        problem(19, 23, heads=4, groups=2, before=9, after=3, places=JOINED, **ALL),
+        16,
+        32,
+    ),
+    "places_bf16": (problem(19, 23, heads=4, groups=2, dtype=BF16, places=JOINED), 32, 16),
+    "whole_blocks": (problem(64, 64, heads=4, groups=2, after=0), 16, 16),
+    "whole_blocks_window": (problem(80, 96, batch=1, before=40, after=20), 16, 32),
+    "whole_blocks_plain": (problem(64, 96, batch=1, heads=1), 32, 16),
     "single": (problem(1, 1, heads=1, batch=1, size=1), 16, 16),
     "one_query": (problem(1, 70, heads=8, groups=1, size=16, key_lengths=True), 16, 32),
     "future": (problem(33, 40, batch=1, before=0), 16, 16),
@@ -102,7 +123,8 @@ def arrays(given: Attention) -> dict[str, Array]:
         **{name: np.empty(key, given.dtype) for name in ("key_gradient", "value_gradient")},
     }
     rows = (given.batch, given.heads, given.queries)
-    return found | {name: np.empty(rows, np.float32) for name in ("largest", "total", "mean")}
+    statistics = ("largest", "total", "mean", "denominator")
+    return found | {name: np.empty(rows, np.float32) for name in statistics}
 
 
 def run(given: Attention, bt: int, bs: int) -> dict[str, Array]:
@@ -110,12 +132,36 @@ def run(given: Attention, bt: int, bs: int) -> dict[str, Array]:
     from funcdl.kernels.triton.interpret import interpret
 
     memory = arrays(given)
+    places = {name: _room(given, name, memory[name]) for name, _ in given.places}
     chosen = tiles(4, 2, BT=bt, BS=bs, BH=given.padded_size)
     for module in MODULES:
         rendered = module.kernel(given, chosen)
         names = [parameter.removesuffix("_ptr") for parameter in rendered.signature]
-        interpret(rendered, {name: memory[name] for name in names})
+        interpret(rendered, {name: places.get(name, memory[name]) for name in names})
+    for name, room in places.items():
+        memory[name] = _part(given, name, room, memory[name].shape).copy()
+        _part(given, name, room, memory[name].shape)[...] = FILLER
+        assert (room == FILLER).all(), f"{name}: another place was written to"
     return memory
+
+
+FILLER = 7
+
+
+def _room(given: Attention, name: str, values: Array) -> Array:
+    """A buffer that holds an array at its place."""
+    offset, *strides = given.place(name)
+    steps = zip((*strides, 1), values.shape, strict=True)
+    room = np.full(offset + 1 + sum(step * (n - 1) for step, n in steps), FILLER, values.dtype)
+    _part(given, name, room, values.shape)[...] = values
+    return room
+
+
+def _part(given: Attention, name: str, room: Array, shape: tuple[int, ...]) -> Array:
+    offset, *strides = given.place(name)
+    steps = [step * room.itemsize for step in (*strides, 1)]
+    part: Array = np.lib.stride_tricks.as_strided(room[offset:], shape, steps)
+    return part
 
 
 def wanted(given: Attention) -> dict[str, Array]:

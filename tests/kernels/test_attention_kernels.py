@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,16 @@ def check(given: Attention, module: Any, arch: int) -> None:
 def test_kernels_of_a_causal_half_model_compile(kind: str) -> None:
     given = problem(1024, 1024, batch=8, heads=12, groups=12, size=64, dtype=BF16, after=0)
     check(given, MODULES[kind], 90)
+
+
+@pytest.mark.triton
+def test_exponentials_take_fewer_instructions_without_subnormal_numbers() -> None:
+    rendered = attention_forward.kernel(problem(64, 64, size=64, dtype=BF16, after=0))
+    code, longer = (
+        compile_cubin(replace(rendered, subnormal=kept), 90).data
+        for kept in (rendered.subnormal, True)
+    )
+    assert len(code) < len(longer)
 
 
 @pytest.mark.triton
@@ -160,3 +171,16 @@ def test_estimates_count_what_is_seen(kind: str) -> None:
 def test_problems_that_no_kernel_takes(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         problem(20, 20, **options)
+
+
+PACKED = (0, 2**30, 4096, 64)
+
+
+def test_only_the_positions_of_an_array_itself_count_in_its_place() -> None:
+    """Few queries inside of a large array see many keys."""
+    places = (("query", PACKED),)
+    given = problem(2, 2**20, size=64, places=places)
+    assert given.place("query") == PACKED
+    assert given.place("key") == (0, 2**26, 64, 64)
+    with pytest.raises(ValueError, match=r"sequences within fewer than 2\*\*31 elements"):
+        problem(2**20, 2, size=64, places=places)

@@ -24,8 +24,11 @@ _MAX_ELEMENTS = 2**31
 
 # What each kernel takes after query, key, value and their extras, and what it gives.
 _FORWARD = ((), ("out", "largest", "total"))
-_QUERIES = (("out", "largest", "total", "cotangent"), ("query_gradient", "mean"))
-_KEYS = (("largest", "total", "cotangent", "mean"), ("key_gradient", "value_gradient"))
+_QUERIES = (("out", "largest", "total", "cotangent"), ("query_gradient", "mean", "denominator"))
+_KEYS = (
+    ("largest", "total", "cotangent", "mean", "denominator"),
+    ("key_gradient", "value_gradient"),
+)
 
 _PRODUCTS = {
     "attention_forward": 2,
@@ -56,7 +59,8 @@ def attention_kernels(eqn: Eqn, name: str) -> list[LoweredKernel] | None:
     results = ("query_gradient", "key_gradient", "value_gradient")
     named = (*given, "out", "largest", "total", "cotangent", *results)
     atoms = dict(zip(named, (*eqn.invars, *eqn.outvars), strict=True))
-    atoms["mean"] = Var(ShapedArray(atoms["largest"].aval.shape, np.dtype(np.float32)))
+    for own in ("mean", "denominator"):
+        atoms[own] = Var(ShapedArray(atoms["largest"].aval.shape, np.dtype(np.float32)))
     return [
         _lowered(eqn, f"{name}_queries", "attention_query_gradient", operands, _QUERIES, atoms),
         _lowered(eqn, f"{name}_keys", "attention_key_gradient", operands, _KEYS, atoms),
@@ -138,5 +142,8 @@ def _run(eqn: Eqn, function: str, arrays: Mapping[str, Array]) -> None:
     if function == "attention_query_gradient":
         products = arrays["out"].astype(np.float32) * arrays["cotangent"].astype(np.float32)
         results["mean"] = products.sum(-1).swapaxes(1, 2)
+        with np.errstate(over="ignore"):  # of queries that see no key
+            scaled = arrays["largest"] * np.float32(np.log2(np.e))
+        results["denominator"] = scaled + np.log2(arrays["total"])
     for name in arrays.keys() & results.keys():
         arrays[name][...] = results[name]

@@ -26,6 +26,9 @@ def attention_forward(
     HEADS: Constant,
     GROUPS: Constant,
     SIZE: Constant,
+    QUERY: Constant,
+    KEY: Constant,
+    VALUE: Constant,
     SCALE: Constant,
     BEFORE: Constant,
     AFTER: Constant,
@@ -60,6 +63,10 @@ def attention_forward(
     """
     LOG2_E: tl.constexpr = 1.4426950408889634
     HIDDEN: tl.constexpr = -0.7 * 3.4028234663852886e38
+    # Whether logits inside of the window are products and nothing else, the largest ones too.
+    PLAIN: tl.constexpr = (
+        BIAS is None and MASK is None and not QUERY_LENGTHS and not KEY_LENGTHS and SCALE > 0
+    )
     program = tl.program_id(0)
     blocks = (QUERIES + BT - 1) // BT
     # The last queries of a head first: where attention is causal they have the most keys.
@@ -75,10 +82,12 @@ def attention_forward(
 
     # Positions of a sequence count from its first element, and fit into 32 bits: blocks of longer
     # ones would take twice the registers.
-    of_query = batch * QUERIES * HEADS * SIZE + head * SIZE
-    at_query = rows[:, None] * (HEADS * SIZE) + dims[None, :]
+    of_query = QUERY[0] + batch * QUERY[1] + wide_head * QUERY[3]
+    at_query = rows[:, None] * QUERY[2] + dims[None, :]
     query = tl.load(query_ptr + of_query + at_query, mask=rows_in & dims_in[None, :], other=0.0)
-    of_key = batch * KEYS * GROUPS * SIZE + head // (HEADS // GROUPS) * SIZE
+    wide_group = wide_head // (HEADS // GROUPS)
+    of_key = KEY[0] + batch * KEY[1] + wide_group * KEY[3]
+    of_value = VALUE[0] + batch * VALUE[1] + wide_group * VALUE[3]
 
     largest = tl.full([BT], float("-inf"), tl.float32)
     total = tl.zeros([BT], tl.float32)
@@ -125,12 +134,16 @@ def attention_forward(
         for start in range(low, high, BS):
             keys = start + tl.arange(0, BS)
             keys_in = keys < KEYS
-            at_key = keys[None, :] * (GROUPS * SIZE) + dims[:, None]
+            at_key = keys[None, :] * KEY[2] + dims[:, None]
             key_in = dims_in[:, None]
             if part != 1:
                 key_in = key_in & keys_in[None, :]
             key = tl.load(key_ptr + of_key + at_key, mask=key_in, other=0.0)
-            logits = tl.dot(query, key, input_precision=PRECISION) * (SCALE * LOG2_E)
+            logits = tl.dot(query, key, input_precision=PRECISION)
+            factor = SCALE * LOG2_E
+            if part != 1 or not PLAIN:
+                logits = logits * factor
+                factor = 1.0
             if BIAS is not None:
                 at_bias = rows.to(OFFSETS)[:, None] * BIAS[2]
                 at_bias += keys.to(OFFSETS)[None, :] * BIAS[3]
@@ -154,18 +167,19 @@ def attention_forward(
             if part != 1:
                 logits = tl.where(keys_in[None, :], logits, float("-inf"))
 
-            new = tl.maximum(largest, tl.max(logits, 1))
-            weights = tl.exp2(logits - new[:, None])
+            # One instruction scales a logit and subtracts the largest.
+            new = tl.maximum(largest, tl.max(logits, 1) * factor)
+            weights = tl.exp2(logits * factor - new[:, None])
             shrink = tl.exp2(largest - new)
             total = total * shrink + tl.sum(weights, 1)
             if DROPOUT is not None:
                 kept = kept_weights(random0, random1, rows, start, BS, DROPOUT[0])
                 weights = tl.where(kept, weights, 0.0)
-            at_value = keys[:, None] * (GROUPS * SIZE) + dims[None, :]
+            at_value = keys[:, None] * VALUE[2] + dims[None, :]
             value_in = dims_in[None, :]
             if part != 1:
                 value_in = value_in & keys_in[:, None]
-            value = tl.load(value_ptr + of_key + at_value, mask=value_in, other=0.0)
+            value = tl.load(value_ptr + of_value + at_value, mask=value_in, other=0.0)
             acc = acc * shrink[:, None]
             acc = tl.dot(weights.to(value.dtype), value, acc, input_precision=PRECISION)
             largest = new
@@ -177,9 +191,9 @@ def attention_forward(
             mean = tl.zeros([1 if DROPOUT is None else BT, BH], tl.float32)
             for start in range(0, KEYS, BS):
                 keys = start + tl.arange(0, BS)
-                at_value = keys[:, None] * (GROUPS * SIZE) + dims[None, :]
+                at_value = keys[:, None] * VALUE[2] + dims[None, :]
                 value_in = dims_in[None, :] & (keys < KEYS)[:, None]
-                value = tl.load(value_ptr + of_key + at_value, mask=value_in, other=0.0)
+                value = tl.load(value_ptr + of_value + at_value, mask=value_in, other=0.0)
                 if DROPOUT is None:
                     mean += tl.sum(value.to(tl.float32), 0)[None, :]
                 else:
@@ -192,7 +206,9 @@ def attention_forward(
     out = acc / total[:, None]
     if DROPOUT is not None:
         out = out * DROPOUT[1]
-    tl.store(out_ptr + of_query + at_query, out.to(query.dtype), mask=rows_in & dims_in[None, :])
+    of_out = batch * QUERIES * HEADS * SIZE + head * SIZE
+    at_out = rows[:, None] * (HEADS * SIZE) + dims[None, :]
+    tl.store(out_ptr + of_out + at_out, out.to(query.dtype), mask=rows_in & dims_in[None, :])
     at_row = pair.to(tl.int64) * QUERIES + rows
     largest = tl.where(lonely, HIDDEN, largest / LOG2_E)
     tl.store(largest_ptr + at_row, largest, mask=rows < QUERIES)
@@ -228,10 +244,11 @@ def kernel(problem: Attention, chosen: Tiles | None = None) -> TritonKernel:
     return instantiate(
         attention_forward,
         buffers=problem.inputs() | {"out": problem.dtype} | problem.statistics(),
-        constants=problem.constants(),
+        constants=problem.constants("query", "key", "value"),
         helpers=problem.helpers(),
         programs=problem.batch * problem.heads * -(-problem.queries // chosen["BT"]),
         chosen=chosen,
+        subnormal=False,  # what so small a weight adds is lost beside the largest's
     )
 
 

@@ -16,6 +16,7 @@ from funcdl.ops.attention_formula import least_kept
 Strides = tuple[int, int, int, int]
 
 _FLOAT, _INT = np.dtype(np.float32), np.dtype(np.int32)
+_OF_QUERIES = ("query", "query_gradient")
 MAX_BYTES = 512
 """Largest size of a head, in bytes, whose tiles fit into registers and shared memory."""
 
@@ -25,10 +26,13 @@ class Attention:
     """Attention as `ops.attention` defines it.
 
     Query and result are [batch, queries, heads, size], key and value [batch, keys, groups, size],
-    statistics float32[batch, heads, queries]. `bias` and `mask` are the elements from one position
-    to the next along batch, heads, queries and keys, 0 where all share one. `before` and `after`
-    say how many positions before and after its own a query sees. `dropout` is the share of weights
-    that are dropped, by random words (`library.attention_dropout`).
+    statistics float32[batch, heads, queries]. `places` are where query, key, value and their
+    gradients are in their buffers, by name, if not alone and contiguous: the first element, and
+    the elements from one to the next along batch, positions and heads. They are constants of the
+    text, so that the compiler itself sees what divides them. `bias` and `mask` are the elements
+    from one position to the next along batch, heads, queries and keys, 0 where all share one.
+    `before` and `after` say how many positions before and after its own a query sees. `dropout` is
+    the share of weights that are dropped, by random words (`library.attention_dropout`).
     """
 
     batch: int
@@ -47,6 +51,7 @@ class Attention:
     key_lengths: bool = False
     dropout: float = 0.0
     precision: DotPrecision = "ieee"
+    places: tuple[tuple[str, Strides], ...] = ()
 
     def __post_init__(self) -> None:
         if self.dtype.itemsize > 4 or not 1 <= self.size * self.dtype.itemsize <= MAX_BYTES:
@@ -60,6 +65,16 @@ class Attention:
             self.size
         ):
             raise ValueError("attention kernels take fewer than 2**31 elements of one sequence")
+        if any(self._length(name) * step >= 2**31 for name, (_, _, step, _) in self.places):
+            raise ValueError("attention kernels take sequences within fewer than 2**31 elements")
+
+    def place(self, name: str) -> Strides:
+        """Where an array is in its buffer."""
+        row = (self.heads if name in _OF_QUERIES else self.groups) * self.size
+        return dict(self.places).get(name, (0, self._length(name) * row, row, self.size))
+
+    def _length(self, name: str) -> int:
+        return self.queries if name in _OF_QUERIES else self.keys
 
     @property
     def padded_size(self) -> int:
@@ -108,8 +123,8 @@ class Attention:
         """The functions that the kernels call."""
         return attention_dropout.FUNCTIONS if self.dropout else ()
 
-    def constants(self) -> dict[str, Any]:
-        """The constants that all kernels of attention have, but for the sides of their tiles."""
+    def constants(self, *arrays: str) -> dict[str, Any]:
+        """The constants of a kernel, but for the sides of its tiles; `arrays` may have places."""
         windowed = self.before is not None or self.after is not None
         hides = self.mask is not None or self.query_lengths or self.key_lengths
         per_head = [strides for strides in (self.bias, self.mask) if strides is not None]
@@ -121,6 +136,7 @@ class Attention:
             "HEADS": self.heads,
             "GROUPS": self.groups,
             "SIZE": self.size,
+            **{name.upper(): self.place(name) for name in arrays},
             "SCALE": float(self.scale),
             "BEFORE": self.before if self.before is None else min(self.before, 2**30),
             "AFTER": self.after if self.after is None else min(self.after, 2**30),

@@ -26,11 +26,16 @@ def attention_query_gradient(
     cotangent_ptr: Pointer,
     query_gradient_ptr: Pointer,
     mean_ptr: Pointer,
+    denominator_ptr: Pointer,
     QUERIES: Constant,
     KEYS: Constant,
     HEADS: Constant,
     GROUPS: Constant,
     SIZE: Constant,
+    QUERY: Constant,
+    KEY: Constant,
+    VALUE: Constant,
+    QUERY_GRADIENT: Constant,
     SCALE: Constant,
     BEFORE: Constant,
     AFTER: Constant,
@@ -54,8 +59,9 @@ def attention_query_gradient(
     (T. Dao and others, "FlashAttention", 2022, section B.2). Weights are computed again from what
     the forward kernel has left of each row. Then dQ = scale dS K.
 
-    Memory traffic: as forwards, and the cotangent. Each program stores its rows' means for the
-    kernel of keys and values, which runs after this one.
+    Memory traffic: as forwards, and the cotangent. Each program stores its rows' means and the
+    logarithms (base 2) of their softmax's denominators for the kernel of keys and values, which
+    runs after this one: there every block of keys would compute them anew, an eighth of its work.
     """
     LOG2_E: tl.constexpr = 1.4426950408889634
     program = tl.program_id(0)
@@ -71,18 +77,23 @@ def attention_query_gradient(
     dims_in = dims < SIZE
     query_in = rows_in & dims_in[None, :]
 
-    of_query = batch * QUERIES * HEADS * SIZE + head * SIZE
-    at_query = rows[:, None] * (HEADS * SIZE) + dims[None, :]
+    of_query = QUERY[0] + batch * QUERY[1] + wide_head * QUERY[3]
+    at_query = rows[:, None] * QUERY[2] + dims[None, :]
+    of_out = batch * QUERIES * HEADS * SIZE + head * SIZE
+    at_out = rows[:, None] * (HEADS * SIZE) + dims[None, :]
     query = tl.load(query_ptr + of_query + at_query, mask=query_in, other=0.0)
-    cotangent = tl.load(cotangent_ptr + of_query + at_query, mask=query_in, other=0.0)
-    out = tl.load(out_ptr + of_query + at_query, mask=query_in, other=0.0)
-    of_key = batch * KEYS * GROUPS * SIZE + head // (HEADS // GROUPS) * SIZE
+    cotangent = tl.load(cotangent_ptr + of_out + at_out, mask=query_in, other=0.0)
+    out = tl.load(out_ptr + of_out + at_out, mask=query_in, other=0.0)
+    wide_group = wide_head // (HEADS // GROUPS)
+    of_key = KEY[0] + batch * KEY[1] + wide_group * KEY[3]
+    of_value = VALUE[0] + batch * VALUE[1] + wide_group * VALUE[3]
     at_row = pair.to(tl.int64) * QUERIES + rows
     largest = tl.load(largest_ptr + at_row, mask=rows < QUERIES, other=0.0)
     total = tl.load(total_ptr + at_row, mask=rows < QUERIES, other=1.0)
     denominator = largest * LOG2_E + tl.log2(total)
     mean = tl.sum(out.to(tl.float32) * cotangent.to(tl.float32), 1)
     tl.store(mean_ptr + at_row, mean, mask=rows < QUERIES)
+    tl.store(denominator_ptr + at_row, denominator, mask=rows < QUERIES)
     if QUERY_LENGTHS:
         rows_count = rows < tl.load(query_lengths_ptr + batch)
     if KEY_LENGTHS:
@@ -124,12 +135,13 @@ def attention_query_gradient(
         for start in range(low, high, BS):
             keys = start + tl.arange(0, BS)
             keys_in = keys < KEYS
-            at_key = keys[None, :] * (GROUPS * SIZE) + dims[:, None]
+            at_key = keys[None, :] * KEY[2] + dims[:, None]
+            at_value = keys[None, :] * VALUE[2] + dims[:, None]
             key_in = dims_in[:, None]
             if part != 1:
                 key_in = key_in & keys_in[None, :]
             key = tl.load(key_ptr + of_key + at_key, mask=key_in, other=0.0)
-            value = tl.load(value_ptr + of_key + at_key, mask=key_in, other=0.0)
+            value = tl.load(value_ptr + of_value + at_value, mask=key_in, other=0.0)
             logits = tl.dot(query, key, input_precision=PRECISION) * (SCALE * LOG2_E)
             if BIAS is not None:
                 at_bias = rows.to(OFFSETS)[:, None] * BIAS[2]
@@ -162,7 +174,9 @@ def attention_query_gradient(
             acc = tl.dot(pulled.to(key.dtype), tl.trans(key), acc, input_precision=PRECISION)
 
     gradient = (acc * SCALE).to(query.dtype)
-    tl.store(query_gradient_ptr + of_query + at_query, gradient, mask=query_in)
+    of_gradient = QUERY_GRADIENT[0] + batch * QUERY_GRADIENT[1] + wide_head * QUERY_GRADIENT[3]
+    at_gradient = rows[:, None] * QUERY_GRADIENT[2] + dims[None, :]
+    tl.store(query_gradient_ptr + of_gradient + at_gradient, gradient, mask=query_in)
 
 
 def candidates(problem: Attention) -> list[Tiles]:
@@ -173,9 +187,15 @@ def candidates(problem: Attention) -> list[Tiles]:
     elif problem.dtype.itemsize == 4:
         found = [(32, 32, 4, 2), (64, 32, 4, 2), (64, 32, 8, 2)]
     elif size <= 64:
-        found = [(64, 32, 4, 3), (64, 64, 4, 3), (64, 64, 8, 3), (128, 64, 8, 2)]
+        if problem.bias is not None or problem.mask is not None or problem.size < size:
+            found = [(64, 32, 4, 3), (64, 64, 4, 3), (64, 64, 8, 3), (128, 64, 8, 2)]
+        else:
+            found = [(64, 64, 4, 2), (64, 32, 4, 3), (64, 64, 8, 3), (128, 64, 8, 2)]
     elif size <= 128:
-        found = [(64, 32, 8, 2), (64, 32, 4, 2), (64, 64, 8, 2), (128, 64, 8, 2)]
+        if problem.bias is not None or problem.mask is not None or problem.size < size:
+            found = [(64, 32, 8, 2), (64, 32, 4, 2), (64, 64, 8, 2), (128, 64, 8, 2)]
+        else:
+            found = [(64, 64, 4, 2), (64, 32, 4, 2), (64, 32, 8, 2), (128, 64, 8, 2)]
     else:
         found = [(32, 32, 8, 2), (32, 32, 8, 1), (16, 32, 4, 1)]
     return [tiles(warps, stages, BT=t, BS=s, BH=size) for t, s, warps, stages in found]
@@ -185,14 +205,16 @@ def kernel(problem: Attention, chosen: Tiles | None = None) -> TritonKernel:
     """The kernel for a problem; by default with the first of `candidates`."""
     chosen = candidates(problem)[0] if chosen is None else chosen
     own = {"out": problem.dtype, **problem.statistics(), "cotangent": problem.dtype}
-    results = {"query_gradient": problem.dtype, "mean": np.dtype(np.float32)}
+    statistics = dict.fromkeys(("mean", "denominator"), np.dtype(np.float32))
+    results = {"query_gradient": problem.dtype, **statistics}
     return instantiate(
         attention_query_gradient,
         buffers=problem.inputs() | own | results,
-        constants=problem.constants(),
+        constants=problem.constants("query", "key", "value", "query_gradient"),
         helpers=problem.helpers(),
         programs=problem.batch * problem.heads * -(-problem.queries // chosen["BT"]),
         chosen=chosen,
+        subnormal=False,  # what so small a weight adds is lost beside the largest's
     )
 
 
@@ -202,7 +224,7 @@ def estimate(problem: Attention, chosen: Tiles) -> Estimate:
     tile = 2 * chosen["BS"] * chosen["BH"] * itemsize
     return Estimate(
         bytes=itemsize * (4 * problem.query_elements + 2 * problem.key_elements)
-        + 12 * problem.rows,
+        + 16 * problem.rows,
         flops=6 * problem.pairs * problem.size,
         shared=2 * chosen["BT"] * chosen["BH"] * itemsize + tile * chosen.num_stages,
     )
