@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from funcdl.core import profiler
 from funcdl.core.forks import held_off
+from funcdl.core.options import flag
 from funcdl.core.records import record
 from funcdl.core.source import SourceLine
 from funcdl.errors import ArgumentError
@@ -265,6 +266,7 @@ def memory_stats(*, reset_peak: bool = False) -> dict[str, int]:
     Args:
       reset_peak: let the peak begin anew, after this call.
     """
+    reset_peak = flag("memory_stats: reset_peak", reset_peak)
     from funcdl.runtime import cpu_memory
 
     stats = cpu_memory.stats()

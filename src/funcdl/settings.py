@@ -16,9 +16,10 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from funcdl.config import config
-from funcdl.core.array import aval_of
+from funcdl.core.array import aval_of, shortened
 from funcdl.core.avals import ShapedArray
 from funcdl.core.devices import default_backend, devices, find_device
+from funcdl.core.options import flag, is_option
 from funcdl.core.trace import current_trace, eval_trace
 from funcdl.errors import ArgumentError
 from funcdl.ops.dot_precision import check_precision, factor_precision
@@ -34,6 +35,7 @@ def enable_x64(new_val: bool = True) -> AbstractContextManager[Any]:
 
     A context manager; `new_val` is a bool.
     """
+    new_val = flag("enable_x64: new_val", new_val)
     return config.override(x64="on" if new_val else "off")
 
 
@@ -42,6 +44,7 @@ def enable_checks(new_val: bool = True) -> AbstractContextManager[Any]:
 
     A context manager; `new_val` is a bool.
     """
+    new_val = flag("enable_checks: new_val", new_val)
     return config.override(check=bool(new_val))
 
 
@@ -50,6 +53,7 @@ def check_tracer_leaks(new_val: bool = True) -> AbstractContextManager[Any]:
 
     It is `checking_leaks` with a switch, the bool `new_val`. See `jax.check_tracer_leaks`.
     """
+    new_val = flag("check_tracer_leaks: new_val", new_val)
     return config.override(check_tracer_leaks=bool(new_val))
 
 
@@ -96,7 +100,7 @@ def numpy_dtype_promotion(new_val: str = "standard") -> AbstractContextManager[A
     Raises:
       ArgumentError: another way, such as JAX's ``"strict"``.
     """
-    if new_val != "standard":
+    if not is_option(new_val, ("standard",)):
         raise ArgumentError(
             f"numpy_dtype_promotion: only 'standard' is supported, got {new_val!r}; functions of "
             "funcdl.lax do not promote"
@@ -112,7 +116,7 @@ def numpy_rank_promotion(new_val: str = "allow") -> AbstractContextManager[Any]:
     Raises:
       ArgumentError: another way, such as JAX's ``"raise"``.
     """
-    if new_val != "allow":
+    if not is_option(new_val, ("allow",)):
         raise ArgumentError(
             f"numpy_rank_promotion: only 'allow' is supported, got {new_val!r}; functions of "
             "funcdl.lax do not broadcast"
@@ -139,6 +143,8 @@ def named_call(fun: F, *, name: str | None = None) -> F:
     """`fun` in a `named_scope` of its own name, or of another (see `jax.named_call`)."""
     if not callable(fun):
         raise ArgumentError(f"named_call requires a function, got {type(fun).__name__}")
+    if name is not None and not isinstance(name, str):
+        raise ArgumentError(f"named_call: name must be a string, got {shortened(name)}")
     title = name or str(getattr(fun, "__name__", type(fun).__name__))
 
     @functools.wraps(fun)
@@ -166,6 +172,7 @@ def print_environment_info(return_string: bool = False) -> str | None:
     Args:
       return_string: whether to return the text and print nothing.
     """
+    return_string = flag("print_environment_info: return_string", return_string)
     import platform
 
     import funcdl

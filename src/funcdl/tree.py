@@ -11,6 +11,7 @@ from typing import Any
 
 import optree
 
+from funcdl.core.options import flag
 from funcdl.core.tree import (
     NAMESPACE,
     LeafTest,
@@ -77,6 +78,7 @@ def flatten_with_path(
     Returns:
       Pairs of a path, a tuple of keys, and a leaf; and the structure.
     """
+    is_leaf_takes_path = flag("flatten_with_path: is_leaf_takes_path", is_leaf_takes_path)
     if is_leaf is not None and is_leaf_takes_path:
         is_leaf = _without_path(tree, is_leaf)
     values, treedef = flatten(tree, is_leaf)

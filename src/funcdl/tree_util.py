@@ -10,6 +10,7 @@ import optree
 
 from funcdl import tree
 from funcdl.absent import getter
+from funcdl.core.options import sequence
 from funcdl.core.tree import NAMESPACE, LeafTest, TreeDef, check_structure
 from funcdl.core.tree_keys import (
     DictKey,
@@ -107,7 +108,8 @@ def all_leaves(iterable: Iterable[Any], is_leaf: LeafTest | None = None) -> bool
 
     `is_leaf` says which containers to take for leaves.
     """
-    return optree.all_leaves(iterable, is_leaf, namespace=NAMESPACE)
+    elements = sequence("all_leaves: iterable", iterable)
+    return optree.all_leaves(elements, is_leaf, namespace=NAMESPACE)
 
 
 def is_tree_node(typ: type) -> bool:

@@ -248,9 +248,9 @@ def test_filter_traceback_alone() -> None:
 
 
 ARGUMENTS = {
-    "fnp.isclose(x, x, equal_nan=np.ones(2))": (
-        "ValueError",
-        "This came of the arguments of isclose(a, b, rtol, atol, equal_nan=array([1., 1.]))",
+    "fnp.fromiter(3, 'float32')": (
+        "TypeError",
+        "This came of the arguments of fromiter(iter=3, dtype='float32', count=-1)",
     ),
     # Errors of checks, of wrong signatures and of the user's functions are complete by themselves.
     "fnp.sum(x, 5)": ("ArgumentError", None),

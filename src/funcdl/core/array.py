@@ -11,6 +11,7 @@ from funcdl.core import absent_methods, dtypes
 from funcdl.core.avals import ShapedArray, Typed
 from funcdl.core.device_buffer import DeviceBuffer, Value
 from funcdl.core.devices import CPU, Device, find_device, platform_of
+from funcdl.core.integers import integer, integers
 from funcdl.errors import (
     ArgumentError,
     DeletedArrayError,
@@ -198,7 +199,7 @@ class Array(ArrayOperators):
 
     def addressable_data(self, index: int) -> Array:
         """The part that a device of this process holds: all of it, for number 0."""
-        if index != 0:
+        if integer("addressable_data: index", index) != 0:
             raise IndexingError(f"there is no part {index} of an array on one device, only part 0")
         return self
 
@@ -247,8 +248,27 @@ class Array(ArrayOperators):
         return self
 
     def item(self, *index: int) -> Any:
-        """One element as a Python scalar."""
-        return self.value.item(*index)
+        """One element as a Python scalar.
+
+        Raises:
+          ArgumentError: the index is not made of integers.
+          IndexingError: it is out of range, or has not one for each dimension.
+          ShapeError: there is no index, and there are several elements.
+        """
+        value = self.value
+        if not index and value.size == 1:
+            return value.item()
+        given: Any = index
+        places = given[0] if len(given) == 1 and isinstance(given[0], tuple) else given
+        places = integers("item: index", places)
+        if not places and value.size != 1:
+            self._refuse("item()", _ELEMENT)
+        try:
+            return value.item(*places)
+        except (IndexError, ValueError):
+            raise IndexingError(
+                f"item: {places} is no index of one element of an array of shape {value.shape}"
+            ) from None
 
     def tolist(self) -> Any:
         """The elements as nested Python lists."""
@@ -258,7 +278,7 @@ class Array(ArrayOperators):
         value = self._share()
         if dtype is not None and np.dtype(dtype) != value.dtype:
             if copy is False:
-                raise ValueError(f"converting {self.aval} to {np.dtype(dtype)} needs a copy")
+                raise ArgumentError(f"converting {self.aval} to {np.dtype(dtype)} needs a copy")
             return value.astype(dtype)
         return value.copy() if copy else value
 
@@ -327,7 +347,13 @@ class Array(ArrayOperators):
         raise ShapeError(f"{what} was asked of an array of {count} ({self.aval}); {advice}")
 
     def __format__(self, spec: str) -> str:
-        return format(self.value[()] if self.value.ndim == 0 else str(self), spec)
+        try:
+            return format(self.value[()] if self.value.ndim == 0 else str(self), spec)
+        except ValueError:
+            advice = "" if self.value.ndim == 0 else "; only text can be formatted, numbers singly"
+            raise ArgumentError(
+                f"the format {spec!r} does not fit an array of type {self.aval}{advice}"
+            ) from None
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return Array, (np.array(self.value), self.weak_type)
@@ -382,7 +408,9 @@ def as_array(x: Any, dtype: Any = None) -> Any:
             dtypes.check_python_int(x, target)
         return Array(np.array(x, target), weak_type=dtype is None and kind is not bool)
     if isinstance(x, np.ndarray | np.generic):
-        target = _leaf_dtype(x) if dtype is None else dtypes.canonicalize(dtype)
+        target = _leaf_dtype(x)
+        if dtype is not None:
+            target = dtypes.canonicalize(dtype)
         return Array(_copy(x, target))
     if hasattr(x, "__funcdl_array__"):
         return as_array(x.__funcdl_array__(), dtype)

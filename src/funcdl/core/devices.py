@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from funcdl.config import config
+from funcdl.core.integers import integer
 from funcdl.core.records import record
 from funcdl.errors import ArgumentError
 
@@ -118,7 +119,7 @@ def find_device(name: str, device: Any) -> Device:
 
 def check_platform(name: str, platform: Any) -> None:
     """Raise `ArgumentError` unless a device or platform is the CPU, or None for the default."""
-    if platform is None or platform == CPU:
+    if platform is None or (isinstance(platform, Device) and platform == CPU):
         return
     if not isinstance(platform, str) or platform not in (CPU.platform, str(CPU)):
         raise ArgumentError(f"{name}: there is no device {platform!r}; devices are: 'cpu'")
@@ -154,7 +155,7 @@ def local_devices(
       DeviceError: its driver is missing.
     """
     for number in (process_index, host_id):
-        if number not in (None, 0):
+        if number is not None and integer("local_devices: process_index", number) != 0:
             raise ArgumentError(f"local_devices: there is no process {number}, only process 0")
     return devices(backend)
 
@@ -186,8 +187,19 @@ def default_backend() -> str:
     return config.backend if config.backend in _factories else CPU.platform
 
 
+_processes = 0, 1
+
+
+def set_processes(index: int, count: int) -> None:
+    """Say which process this one is, and of how many."""
+    global _processes
+    _processes = index, count
+
+
 def process_count(backend: str | None = None) -> int:
-    """How many processes take part: this one alone (see `jax.process_count`).
+    """How many processes take part (see `jax.process_count`).
+
+    1, unless `funcdl.distributed.initialize` made this one part of a group.
 
     An int. `backend` has no effect but to be checked.
 
@@ -195,7 +207,7 @@ def process_count(backend: str | None = None) -> int:
       ArgumentError: there is no such platform.
     """
     check_platform("process_count", backend)
-    return 1
+    return _processes[1]
 
 
 def process_index(backend: str | None = None) -> int:
@@ -207,7 +219,7 @@ def process_index(backend: str | None = None) -> int:
       ArgumentError: there is no such platform.
     """
     check_platform("process_index", backend)
-    return 0
+    return _processes[0]
 
 
 def process_indices(backend: str | None = None) -> list[int]:

@@ -246,21 +246,34 @@ def index_dtype(size: int) -> DType:
     return np.dtype(int32 if size < 2**31 else int64)
 
 
+def _scalar_type(x: Any) -> Any:
+    try:
+        return np.dtype(x).type
+    except (TypeError, ValueError):
+        raise DtypeError(f"issubdtype: there is no dtype {x!r}") from None
+
+
 def issubdtype(a: Any, b: Any) -> bool:
     """``numpy.issubdtype`` where bfloat16 counts as floating, as ``jax.numpy.issubdtype``.
 
     `a` and `b` are dtypes, or types of NumPy's scalars.
+
+    Raises:
+      DtypeError: one is neither.
     """
-    scalar = a if isinstance(a, type) and issubclass(a, np.generic) else np.dtype(a).type
+    scalar, wanted = (
+        x if isinstance(x, type) and issubclass(x, np.generic) else _scalar_type(x) for x in (a, b)
+    )
     if scalar is not bfloat16:
-        return bool(np.issubdtype(scalar, b))
-    wanted = b if isinstance(b, type) and issubclass(b, np.generic) else np.dtype(b).type
+        return issubclass(scalar, wanted)
     return wanted in (bfloat16, floating, inexact, number, generic)
 
 
 def finfo(dtype: Any) -> Any:
-    """``numpy.finfo`` that knows bfloat16 as well; ``ValueError`` if ``dtype`` is not inexact."""
+    """``numpy.finfo`` that knows bfloat16 as well; `DtypeError` if ``dtype`` is not inexact."""
     dtype = as_dtype(dtype)
+    if not is_inexact(dtype):
+        raise DtypeError(f"finfo: dtype must be floating or complex, got {dtype.name}; see iinfo")
     if dtype == bfloat16:
         untyped: Any = ml_dtypes.finfo
         return untyped(dtype)
@@ -268,8 +281,11 @@ def finfo(dtype: Any) -> Any:
 
 
 def iinfo(dtype: Any) -> Any:
-    """``numpy.iinfo``; ``ValueError`` if ``dtype`` is not an integer."""
-    return np.iinfo(as_dtype(dtype))
+    """``numpy.iinfo``; `DtypeError` if ``dtype`` is not an integer."""
+    dtype = as_dtype(dtype)
+    if not is_integer(dtype):
+        raise DtypeError(f"iinfo: dtype must be an integer type, got {dtype.name}; see finfo")
+    return np.iinfo(dtype)
 
 
 def real_dtype(dtype: DType) -> DType:

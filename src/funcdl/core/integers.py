@@ -23,15 +23,21 @@ def integer(argument: str, value: Any) -> int:
     """An argument that must be an integer.
 
     Raises:
-      ArgumentError: it is none.
+      ArgumentError: it is none, or one that no size or place can be.
       ConcretizationError: it is traced.
     """
     try:
-        return operator.index(value)
+        number = operator.index(value)
     except ConcretizationError:
         raise
     except TypeError:
         raise ArgumentError(f"{argument} must be an integer, got {_shown(value)}") from None
+    if not -_LIMIT <= number < _LIMIT:
+        raise ArgumentError(f"{argument} must be an integer of 64 bits, got {number}")
+    return number
+
+
+_LIMIT = 2**63
 
 
 def integers(argument: str, values: Iterable[Any]) -> tuple[int, ...]:

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from funcdl.core.array import shortened
-from funcdl.errors import ArgumentError
+from funcdl.errors import ArgumentError, FuncdlError
 
 
 def is_option(value: Any, options: Collection[Any]) -> bool:
-    """Whether an argument is one of some names, or None where that is among them.
+    """Whether an argument is one of some names and numbers, or None where that is among them.
 
     Anything else may be given, an array or a list, for which ``in`` fails or asks for a hash.
     """
-    return (value is None or isinstance(value, str)) and value in options
+    return (value is None or isinstance(value, str | int | np.integer)) and value in options
 
 
 def flag(argument: str, value: Any) -> bool:
@@ -29,9 +29,15 @@ def flag(argument: str, value: Any) -> bool:
     """
     if value is True or value is False:
         return value
-    if isinstance(value, Sequence | np.ndarray | set | dict) or callable(value):
-        raise ArgumentError(f"{argument} must be True or False, got {shortened(value)}")
-    return bool(value)
+    unclear = isinstance(value, Sequence | np.ndarray | set | dict) or callable(value)
+    try:
+        if not unclear:
+            return bool(value)
+    except FuncdlError:
+        raise
+    except Exception:  # an array of several elements of another library
+        pass
+    raise ArgumentError(f"{argument} must be True or False, got {shortened(value)}")
 
 
 def number(argument: str, value: Any) -> Any:
@@ -48,6 +54,23 @@ def number(argument: str, value: Any) -> Any:
         shown = shortened(value) if aval is value else f"an array of type {aval}"
         raise ArgumentError(f"{argument} must be a number, got {shown}")
     return value
+
+
+def host_values(argument: str, values: Any) -> np.ndarray[Any, Any]:
+    """An argument that must be a number or a regular array of them, known and on the host.
+
+    Raises:
+      ArgumentError: nested sequences of unequal lengths.
+      ConcretizationError: it is traced.
+    """
+    try:
+        return np.asarray(values)
+    except FuncdlError:
+        raise
+    except (TypeError, ValueError):
+        raise ArgumentError(
+            f"{argument} must be a number or a regular array of numbers, got {shortened(values)}"
+        ) from None
 
 
 def sequence(argument: str, values: Any) -> list[Any]:

@@ -365,6 +365,10 @@ def broadcast_prefix(prefix: PyTree, tree: PyTree, is_leaf: LeafTest | None = No
     except (RuntimeError, TypeError) as error:
         _check_is_leaf("tree.broadcast", is_leaf, error)
         raise
+    except ValueError as error:
+        raise TreeError(
+            f"tree.broadcast: the first tree must be a prefix of the second: {error}"
+        ) from None
 
 
 def register_pytree_node(

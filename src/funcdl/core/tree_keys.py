@@ -7,6 +7,7 @@ from typing import Any
 
 import optree
 
+from funcdl.core.options import flag
 from funcdl.core.records import record
 from funcdl.errors import ArgumentError
 
@@ -113,7 +114,7 @@ def keystr(keys: Sequence[Any], *, simple: bool = False, separator: str = "") ->
         )
     if not isinstance(separator, str):
         raise ArgumentError(f"keystr: separator must be a string, got {separator!r}")
-    if not simple:
+    if not flag("keystr: simple", simple):
         return separator.join(map(str, keys))
     return separator.join(str(_plain(key)) for key in keys)
 
