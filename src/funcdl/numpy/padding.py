@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError
 from funcdl.numpy import promotion
 from funcdl.numpy.indexing import take
 from funcdl.numpy.promotion import ArrayLike, array, convert
 from funcdl.ops import slicing
+from funcdl.ops.shape import broadcast_to, rev
 
 __all__ = [
     "pad",
@@ -20,6 +22,9 @@ __all__ = [
 
 
 _NUMPY_MODES = ("edge", "reflect", "symmetric", "wrap")
+
+# What is wider than its array repeats it several times; beyond this many pieces a table is shorter.
+_MOST_RUNS = 8
 
 
 def pad(
@@ -47,7 +52,7 @@ def pad(
         _no_more(kwargs)
         return _pad_constant(x, widths, values)
     _no_more(kwargs)
-    if mode not in _NUMPY_MODES:
+    if not is_option(mode, _NUMPY_MODES):
         raise ArgumentError(
             f"pad: mode must be 'constant' or one of {', '.join(map(repr, _NUMPY_MODES))}, got "
             f"{mode!r}"
@@ -58,8 +63,45 @@ def pad(
             if size == 0:
                 raise ArgumentError(f"pad: axis {axis} of {x.aval} has no elements to repeat")
             numpy_mode: Any = mode
-            x = take(x, np.pad(np.arange(size), (low, high), numpy_mode), axis)
+            x = _extended(x, np.pad(np.arange(size), (low, high), numpy_mode), low, axis)
     return x
+
+
+def _extended(x: Any, positions: np.ndarray, low: int, axis: int) -> Any:
+    """The elements of `x` at `positions`, in which all of `x` stands once, behind `low` others.
+
+    Slices are joined where there are few of them: loops over them are vectorised and in reverse
+    mode they are sums of slices, where positions from a table are gathered and scattered.
+    """
+    high = low + x.aval.shape[axis]
+    runs = [_runs(positions[:low]), _runs(positions[high:])]
+    if sum(map(len, runs)) > _MOST_RUNS:
+        return take(x, positions, axis)
+    before, after = ([_run(x, run, axis) for run in part] for part in runs)
+    return slicing.concatenate(*before, x, *after, dimension=axis)
+
+
+def _runs(positions: np.ndarray) -> list[np.ndarray]:
+    """Positions cut into pieces that go up by one, go down by one, or stay."""
+    runs = []
+    while positions.size:
+        steps = np.diff(positions)
+        same = (steps == steps[:1]) & (np.abs(steps) <= 1)
+        count = 1 + (same.size if same.all() else int(np.argmin(same)))
+        runs.append(positions[:count])
+        positions = positions[count:]
+    return runs
+
+
+def _run(x: Any, positions: np.ndarray, axis: int) -> Any:
+    first, last = int(positions[0]), int(positions[-1])
+    if first == last:
+        one = slicing.slice_along(x, axis, first, first + 1)
+        shape = (*x.aval.shape[:axis], len(positions), *x.aval.shape[axis + 1 :])
+        return broadcast_to(one, shape)
+    if first < last:
+        return slicing.slice_along(x, axis, first, last + 1)
+    return rev(slicing.slice_along(x, axis, last, first + 1), dimensions=(axis,))
 
 
 def _no_more(kwargs: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from funcdl.compiler.rewrite.outer_product import is_outer_product, outer_produc
 from funcdl.compiler.rewrite.scan_motion import move_products
 from funcdl.compiler.rewrite.scan_residuals import drop_residuals
 from funcdl.compiler.rewrite.split_complex import split_complex
+from funcdl.compiler.rewrite.stencils import is_stencil, stencil
 from funcdl.compiler.rewrite.transposed_products import absorb_transposes
 from funcdl.control.scan_primitive import scan_loop
 from funcdl.core import dtypes
@@ -271,6 +272,12 @@ def _dot(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
     return None
 
 
+def _conv(simplifier: _Simplifier, eqn: Eqn) -> Atom | None:
+    if not all(atom.aval.size for atom in (*eqn.invars, *eqn.outvars)):
+        return _zeros(simplifier, eqn)
+    return stencil(simplifier.emit, eqn) if is_stencil(eqn) else None
+
+
 def _zeros(simplifier: _Simplifier, eqn: Eqn, number: int = 0) -> Atom:
     aval = eqn.outvars[number].aval
     zero = Literal(Array(np.zeros((), aval.dtype), aval.weak_type))
@@ -387,7 +394,7 @@ _REWRITES: dict[str, Rewrite] = {
     "add": _add,
     "broadcast_in_dim": _broadcast,
     "checkpoint_name": _identity,
-    "conv_general_dilated": _dot,
+    "conv_general_dilated": _conv,
     "convert_element_type": _convert,
     "copy": _identity,
     "div": _div,
