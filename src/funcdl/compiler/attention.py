@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from funcdl.core import dtypes
-from funcdl.core.avals import ShapedArray
+from funcdl.core.avals import Shape, ShapedArray
 from funcdl.core.integers import round_up
 from funcdl.core.jaxpr import Eqn, Var
 from funcdl.kir.cost import Cost
@@ -140,16 +140,21 @@ def broadcast_strides(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def attention_cost(eqn: Eqn, products: int) -> Cost:
-    """As if every query saw every key, for so many products of matrices."""
-    query, key = (atom.aval for atom in eqn.invars[:2])
-    batch, length, heads, size = query.shape
-    pairs = batch * heads * length * key.shape[1]
+def attention_cost(
+    eqn: Eqn, products: int, query: Shape | None = None, key: Shape | None = None
+) -> Cost:
+    """As if every query saw every key, for so many products of matrices.
+
+    `query` and `key` are shapes, by default those of the equation's operands.
+    """
+    batch, length, heads, size = query or eqn.invars[0].aval.shape
+    keys = (key or eqn.invars[1].aval.shape)[1]
+    pairs = batch * heads * length * keys
     random = _RANDOM_WORD if eqn.params["dropout_rate"] else 0
     return Cost(
         flops=pairs * (2 * products * size + 4),
         transcendentals=pairs,
         operations=pairs * (2 * products * size + 14 + random),
-        bytes_read=sum(atom.aval.nbytes for atom in eqn.invars),
+        bytes_read=sum(atom.aval.nbytes for atom in dict.fromkeys(eqn.invars)),
         bytes_written=sum(var.aval.nbytes for var in eqn.outvars),
     )

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from funcdl.compiler.attention import attention_cost, broadcast_strides
+from funcdl.compiler.cuda.attention_places import place_attention
+from funcdl.compiler.cuda.placed_attention import (
+    GRADIENTS,
+    OPERANDS,
+    named_atoms,
+    placed_attention,
+    placed_attention_gradient,
+    plain_attention,
+)
 from funcdl.compiler.lower import LoweredKernel
 from funcdl.config import config
-from funcdl.core.avals import ShapedArray
-from funcdl.core.jaxpr import Atom, Eqn, Var
-from funcdl.kir.ir import Buffer, Kernel, Library
+from funcdl.core.avals import Shape, ShapedArray
+from funcdl.core.jaxpr import ClosedJaxpr, Eqn, Var
+from funcdl.kir.ir import Buffer, Kernel, Library, Role
 from funcdl.ops.attention import attention, attention_gradient
 from funcdl.ops.attention_formula import EXTRAS
 
@@ -47,103 +58,140 @@ def has_kernel(eqn: Eqn) -> bool:
     return fits and max(query.size // query.shape[0], key.size // key.shape[0]) < _MAX_ELEMENTS
 
 
+def read_in_place(program: ClosedJaxpr) -> ClosedJaxpr:
+    """The program with attention that copies no operands (`attention_places`)."""
+    return place_attention(program, has_kernel)
+
+
 def attention_kernels(eqn: Eqn, name: str) -> list[LoweredKernel] | None:
     """The kernels of an attention, None of any other equation."""
-    if not has_kernel(eqn):
+    if eqn.primitive not in (placed_attention, placed_attention_gradient) and not has_kernel(eqn):
         return None
-    given = ("query", "key", "value", *eqn.params["extra_names"])
-    operands = (*given[:3], *sorted(given[3:], key=EXTRAS.index))
-    if eqn.primitive is attention:
-        atoms = dict(zip((*given, *_FORWARD[1]), (*eqn.invars, *eqn.outvars), strict=True))
-        return [_lowered(eqn, name, "attention_forward", operands, _FORWARD, atoms)]
-    results = ("query_gradient", "key_gradient", "value_gradient")
-    named = (*given, "out", "largest", "total", "cotangent", *results)
-    atoms = dict(zip(named, (*eqn.invars, *eqn.outvars), strict=True))
-    for own in ("mean", "denominator"):
-        atoms[own] = Var(ShapedArray(atoms["largest"].aval.shape, np.dtype(np.float32)))
+    call = _Call(eqn)
+    if call.primitive is attention:
+        return [call.kernel(name, "attention_forward", _FORWARD)]
     return [
-        _lowered(eqn, f"{name}_queries", "attention_query_gradient", operands, _QUERIES, atoms),
-        _lowered(eqn, f"{name}_keys", "attention_key_gradient", operands, _KEYS, atoms),
+        call.kernel(f"{name}_queries", "attention_query_gradient", _QUERIES),
+        call.kernel(f"{name}_keys", "attention_key_gradient", _KEYS),
     ]
 
 
-def _lowered(
-    eqn: Eqn,
-    name: str,
-    function: str,
-    operands: Sequence[str],
-    own: tuple[tuple[str, ...], tuple[str, ...]],
-    atoms: Mapping[str, Atom],
-) -> LoweredKernel:
-    reads, writes = (*operands, *own[0]), own[1]
-    variables: dict[str, Var] = {}
-    for buffer in (*reads, *writes):
-        atom = atoms[buffer]
-        assert isinstance(atom, Var), "literal operands were turned into constants"
-        variables[buffer] = atom
-    buffers = [
-        Buffer(buffer, var.aval.dtype, var.aval.size, "out" if buffer in writes else "in")
-        for buffer, var in variables.items()
-    ]
-    shapes = {buffer: var.aval.shape for buffer, var in variables.items()}
+class _Call:
+    """An attention or its gradient on its way to kernels."""
 
-    def run(arrays: Mapping[str, Array]) -> None:
-        _run(eqn, function, {n: x.reshape(shapes[n]) for n, x in arrays.items()})
+    def __init__(self, eqn: Eqn) -> None:
+        self._eqn = eqn
+        self.primitive, self._params, self._places = plain_attention(eqn)
+        self._atoms = named_atoms(eqn)
+        for own in ("mean", "denominator") if self.primitive is attention_gradient else ():
+            aval = ShapedArray(self._atoms["largest"].aval.shape, np.dtype(np.float32))
+            self._atoms[own] = Var(aval)
+        self._extras = self._params["extra_names"]
 
-    cost = attention_cost(eqn, _PRODUCTS[function])
-    library = Library(function, _problem(eqn, operands, variables), cost, run)
-    kernel = Kernel(name, tuple(buffers), (), (), library)
-    return LoweredKernel(kernel, variables, eqn.source)
+    def kernel(
+        self, name: str, function: str, own: tuple[tuple[str, ...], tuple[str, ...]]
+    ) -> LoweredKernel:
+        extras = sorted(self._extras, key=EXTRAS.index)
+        reads, writes = (*OPERANDS, *extras, *own[0]), own[1]
+        variables: dict[str, Var] = {}
+        for buffer in (*reads, *writes):
+            atom = self._atoms[buffer]
+            assert isinstance(atom, Var), "literal operands were turned into constants"
+            variables[buffer] = atom
+        buffers = [
+            Buffer(
+                buffer,
+                var.aval.dtype,
+                var.aval.size,
+                "in" if buffer in reads else self._written(buffer),
+                may_alias=buffer in writes and buffer in self._places,
+            )
+            for buffer, var in variables.items()
+        ]
 
+        def run(arrays: Mapping[str, Array]) -> None:
+            self._run(function, {n: self._array(n, x) for n, x in arrays.items()})
 
-def _problem(
-    eqn: Eqn, operands: Sequence[str], variables: Mapping[str, Var]
-) -> tuple[tuple[str, Any], ...]:
-    """What the kernels are made for, by the names of `library.attention_problem.Attention`."""
-    query, key = variables["query"].aval, variables["key"].aval
-    batch, queries, heads, size = query.shape
-    params = eqn.params
-    strides = {
-        name: broadcast_strides(variables[name].aval.shape) if name in operands else None
-        for name in ("bias", "mask")
-    }
-    lengths = {name: name in operands for name in ("query_lengths", "key_lengths")}
-    fields = {
-        "batch": batch,
-        "queries": queries,
-        "keys": key.shape[1],
-        "heads": heads,
-        "groups": key.shape[2],
-        "size": size,
-        "dtype": query.dtype,
-        "scale": params["scale"],
-        "before": params["before"],
-        "after": params["after"],
-        **strides,
-        **lengths,
-        "dropout": params["dropout_rate"],
-        "precision": config.matmul_precision,
-    }
-    return tuple(fields.items())
+        products = _PRODUCTS[function]
+        cost = replace(
+            attention_cost(self._eqn, products, self._shape("query"), self._shape("key")),
+            bytes_read=self._nbytes(reads),
+            bytes_written=self._nbytes(writes),
+        )
+        library = Library(function, self._problem((*reads, *writes)), cost, run)
+        kernel = Kernel(name, tuple(buffers), (), (), library)
+        return LoweredKernel(kernel, variables, self._eqn.source)
 
+    def _written(self, buffer: str) -> Role:
+        # Another kernel, or this one, writes the other parts.
+        return "inout" if buffer in self._places else "out"
 
-def _run(eqn: Eqn, function: str, arrays: Mapping[str, Array]) -> None:
-    """What the kernel means, in NumPy."""
-    assert eqn.primitive.impl is not None
-    args = [arrays[name] for name in ("query", "key", "value", *eqn.params["extra_names"])]
-    if eqn.primitive is attention:
-        names = _FORWARD[1]
-    else:
-        names = ("query_gradient", "key_gradient", "value_gradient")
-        # The formula computes anew what the forward pass has found.
-        unread = [np.zeros(0, np.float32)] * 3
-        args += [*unread, arrays["cotangent"]]
-    results = dict(zip(names, eqn.primitive.impl(*args, **eqn.params), strict=True))
-    if function == "attention_query_gradient":
-        products = arrays["out"].astype(np.float32) * arrays["cotangent"].astype(np.float32)
-        results["mean"] = products.sum(-1).swapaxes(1, 2)
-        with np.errstate(over="ignore"):  # of queries that see no key
-            scaled = arrays["largest"] * np.float32(np.log2(np.e))
-        results["denominator"] = scaled + np.log2(arrays["total"])
-    for name in arrays.keys() & results.keys():
-        arrays[name][...] = results[name]
+    def _shape(self, name: str) -> Shape:
+        place = self._places.get(name)
+        return self._atoms[name].aval.shape if place is None else place.shape
+
+    def _nbytes(self, names: Sequence[str]) -> int:
+        """The bytes of arrays, or of the parts of others that they are; each counts once."""
+        found = {(self._atoms[name], self._places.get(name)): name for name in names}
+        return sum(
+            prod(self._shape(name)) * atom.aval.dtype.itemsize for (atom, _), name in found.items()
+        )
+
+    def _array(self, name: str, buffer: Array) -> Array:
+        place = self._places.get(name)
+        return buffer.reshape(self._shape(name)) if place is None else place.of(buffer)
+
+    def _problem(self, arrays: Sequence[str]) -> tuple[tuple[str, Any], ...]:
+        """What a kernel is made for, by the names of `library.attention_problem.Attention`."""
+        batch, queries, heads, size = self._shape("query")
+        _, keys, groups, _ = self._shape("key")
+        params = self._params
+        strides = {
+            name: broadcast_strides(self._shape(name)) if name in self._extras else None
+            for name in ("bias", "mask")
+        }
+        lengths = {name: name in self._extras for name in ("query_lengths", "key_lengths")}
+        places = {
+            name: (place.offset, *place.strides[:3])
+            for name, place in self._places.items()
+            if name in arrays
+        }
+        fields = {
+            "batch": batch,
+            "queries": queries,
+            "keys": keys,
+            "heads": heads,
+            "groups": groups,
+            "size": size,
+            "dtype": self._atoms["query"].aval.dtype,
+            "scale": params["scale"],
+            "before": params["before"],
+            "after": params["after"],
+            **strides,
+            **lengths,
+            "dropout": params["dropout_rate"],
+            "precision": config.matmul_precision,
+            "places": tuple(places.items()),
+        }
+        return tuple(fields.items())
+
+    def _run(self, function: str, arrays: Mapping[str, Array]) -> None:
+        """What a kernel means, in NumPy."""
+        assert self.primitive.impl is not None
+        args = [arrays[name] for name in (*OPERANDS, *self._extras)]
+        if self.primitive is attention:
+            names = _FORWARD[1]
+        else:
+            names = GRADIENTS
+            # The formula computes anew what the forward pass has found.
+            unread = [np.zeros(0, np.float32)] * 3
+            args += [*unread, arrays["cotangent"]]
+        results = dict(zip(names, self.primitive.impl(*args, **self._params), strict=True))
+        if function == "attention_query_gradient":
+            products = arrays["out"].astype(np.float32) * arrays["cotangent"].astype(np.float32)
+            results["mean"] = products.sum(-1).swapaxes(1, 2)
+            with np.errstate(over="ignore"):  # of queries that see no key
+                scaled = arrays["largest"] * np.float32(np.log2(np.e))
+            results["denominator"] = scaled + np.log2(arrays["total"])
+        for name in arrays.keys() & results.keys():
+            arrays[name][...] = results[name]

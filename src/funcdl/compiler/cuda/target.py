@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from funcdl.compiler.attention import is_attention
 from funcdl.compiler.cost import cost_analysis, kernel_works, memory_analysis
-from funcdl.compiler.cuda.attention import attention_kernels, has_kernel
+from funcdl.compiler.cuda.attention import attention_kernels, has_kernel, read_in_place
 from funcdl.compiler.cuda.autotune import Autotuner
 from funcdl.compiler.cuda.column_sums import sum_columns
 from funcdl.compiler.cuda.commands import CommandList, list_commands
@@ -315,7 +315,7 @@ def _hand_written(eqn: Eqn, name: str) -> list[LoweredKernel] | None:
 
 
 def _divide(program: ClosedJaxpr) -> ClosedJaxpr:
-    program = make_order_free(fuse_one_per_row(program))
+    program = read_in_place(make_order_free(fuse_one_per_row(program)))
     return divide_orders(split_reductions(program, even=True, few=False))
 
 
