@@ -359,7 +359,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: lax.approx_min_k(X, 6),
         ArgumentError,
-        "approx_min_k: k must be from 0 to 5, the size of dimension 2 of f32[2,3,5], got 6",
+        "approx_min_k: k must be from 1 to 5, the size of dimension 2 of f32[2,3,5], got 6",
     ),
     (
         lambda: lax.approx_max_k(X, 1, aggregate_to_topk=False),

@@ -72,6 +72,8 @@ CALLS = [
     "m.squeeze(X[None], (0,))",
     "m.collapse(X[None], 1)",
     "m.collapse(X[None], 0, 2)",
+    "m.collapse(X, 1, 1)",
+    "m.collapse(X, -9, 9)",
     "m.slice(X, (0, 1), (2, 3))",
     "m.slice(X, (0, 0), (2, 3), (1, 2))",
     "m.slice_in_dim(X, 1, None, axis=1)",

@@ -15,7 +15,7 @@ import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.core import dtypes
-from funcdl.errors import ArgumentError, ShapeError, TreeError
+from funcdl.errors import ArgumentError, DtypeError, ShapeError, TreeError
 
 # Products of matrices [[a, b], [0, 1]], affine maps: associative, and do not commute.
 Affine = tuple[Any, Any]
@@ -166,6 +166,9 @@ PEER_CALLS = [
     "m.reduce_window(A, f32(1), m.add, (1, 2, 3), (1, 2, 1), 'SAME')",
     "m.reduce_window((A, B), (f32(1), f32(0)), compose, (1, 2, 3), (1, 1, 1), 'VALID')",
     "m.reduce_xor(K, (1,))",
+    "m.reduce(K, 0.0, m.add, (0,))",
+    "m.reduce(K, f32(1), m.mul, (0,))",
+    "m.reduce_window(K, 0.0, m.add, (1, 2), (1, 1), 'VALID')",
 ]
 
 
@@ -190,6 +193,12 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         lambda: lax.reduce(A, B, lax.add, (0,)),
         ShapeError,
         "reduce: init_values must be scalars, got f32[3,4,5]",
+    ),
+    (
+        lambda: lax.reduce(np.arange(3, dtype=np.int32), 0.5, lax.add, (0,)),
+        DtypeError,
+        "reduce: an initial value must fit the dtype of the array beside it, int32, got 0.5; "
+        "convert one of them with .astype",
     ),
     (
         lambda: lax.reduce(A, 0, lambda a, b: a < b, (0,)),

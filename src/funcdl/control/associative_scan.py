@@ -8,6 +8,7 @@ from typing import Any
 from funcdl.core import tree
 from funcdl.core.avals import ShapedArray
 from funcdl.core.integers import integer
+from funcdl.core.options import flag
 from funcdl.errors import ArgumentError, ShapeError, TreeError
 from funcdl.ops.shape import normalize_axis, reshape, rev
 from funcdl.ops.slicing import concatenate, slice_along
@@ -44,6 +45,7 @@ def associative_scan(
       ArgumentError: `elems` has no arrays, or they differ in size along `axis`.
       TreeError, ShapeError: `fn` returns another structure or other types than it got.
     """
+    reverse = flag("associative_scan: reverse", reverse)
     check_function("associative_scan", fn)
     name = function_name(fn)
     axis = integer("associative_scan: axis", axis)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from funcdl.core import tree
-from funcdl.transforms.arguments import as_arrays, function_name
+from funcdl.core.integers import integer
+from funcdl.transforms.arguments import as_arrays, check_function, function_name
 from funcdl.transforms.jit_primitive import jit_call
 from funcdl.transforms.programs import trace_body
 
@@ -22,6 +23,8 @@ def composite(decomposition: Callable[..., Any], name: str, version: int = 0) ->
     Returns:
       A function of the same positional arguments, pytrees of arrays. Keyword arguments are static.
     """
+    check_function("composite", decomposition)
+    version = integer("composite: version", version)
     title = name if not version else f"{name}@{version}"
 
     def call(*args: Any, **attributes: Any) -> Any:

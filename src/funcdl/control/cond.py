@@ -15,6 +15,7 @@ from funcdl.core.array import as_array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.axes import name_of, program_uses_axis
 from funcdl.core.jaxpr import ClosedJaxpr, Eqn, eval_jaxpr
+from funcdl.core.options import sequence
 from funcdl.core.primitive import Primitive, own_weak
 from funcdl.core.pruning import pruned, with_inputs
 from funcdl.core.reference import run_reference
@@ -27,7 +28,7 @@ from funcdl.ops.convert import convert_element_type
 from funcdl.ops.lowering import Loop
 from funcdl.ops.select import clamp, select_n
 from funcdl.ops.shape import broadcast_in_dim, full_like, instantiate, zeros
-from funcdl.transforms.arguments import as_arrays, function_name, show_tree
+from funcdl.transforms.arguments import as_arrays, check_function, function_name, show_tree
 from funcdl.transforms.batching import batch_jaxpr, place_batch
 from funcdl.transforms.jvp import jvp_jaxpr, with_tangents
 from funcdl.transforms.linear_call import linear_call
@@ -63,9 +64,12 @@ def cond(
 
     Raises:
       ShapeError: `pred` is no scalar, or the outputs' types differ.
+      DtypeError: `pred` is complex.
       TreeError: the outputs' structures differ.
       ArgumentError: `operand` is given beside `operands`.
     """
+    check_function("cond", true_fun, "true_fun")
+    check_function("cond", false_fun, "false_fun")
     operands = _with_operand("cond", operands, operand)
     value = as_array(pred)
     if value.aval.shape:
@@ -73,6 +77,8 @@ def cond(
             f"cond requires a scalar predicate, got {value.aval}; reduce it with .any() or .all(), "
             "choose elements with where, or map with vmap"
         )
+    if dtypes.is_complex(value.aval.dtype):
+        raise DtypeError(f"cond requires a bool or a real number as predicate, got {value.aval}")
     if not dtypes.is_bool(value.aval.dtype):
         value = convert_element_type(value, new_dtype=np.dtype(bool), weak_type=False)
     if config.disable_jit and (known := known_value(value)) is not None:
@@ -99,8 +105,11 @@ def switch(
       DtypeError: `index` is no integer scalar.
       TreeError, ShapeError: the branches return different structures or types.
     """
+    branches = sequence("switch: branches", branches)
     if not branches:
         raise ArgumentError("switch requires at least one branch, got none")
+    for i, branch in enumerate(branches):
+        check_function("switch", branch, f"branches[{i}]")
     operands = _with_operand("switch", operands, operand)
     value = as_array(index)
     if value.aval.shape or not dtypes.is_integer(value.aval.dtype):
@@ -110,7 +119,7 @@ def switch(
         return branches[chosen](*_as_traced(operands, "switch"))
     value = convert_element_type(value, new_dtype=np.dtype(np.int32), weak_type=False)
     value = clamp(full_like(value, 0), value, full_like(value, len(branches) - 1))
-    return _choose("switch", value, list(branches), operands)
+    return _choose("switch", value, branches, operands)
 
 
 def _with_operand(what: str, operands: tuple[Any, ...], operand: Any) -> tuple[Any, ...]:

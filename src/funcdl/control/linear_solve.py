@@ -9,6 +9,7 @@ from funcdl.control.programs import solution_tree, split
 from funcdl.core import tree
 from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import ClosedJaxpr, eval_jaxpr
+from funcdl.core.options import flag
 from funcdl.core.primitive import Primitive, own_weak
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.symbolic_zero import Zero, is_linear, is_zero
@@ -17,6 +18,7 @@ from funcdl.ops.arithmetic import sub
 from funcdl.ops.shape import instantiate
 from funcdl.transforms.arguments import (
     as_arrays,
+    check_function,
     describe_trees,
     function_name,
     leaf_names,
@@ -66,6 +68,11 @@ def custom_linear_solve(
       TreeError, ShapeError: a function returns something else than it must.
       NotDifferentiableError: reverse mode without `transpose_solve` or `symmetric`.
     """
+    symmetric = flag("custom_linear_solve: symmetric", symmetric)
+    functions = {"matvec": matvec, "solve": solve, "transpose_solve": transpose_solve}
+    for which, function in functions.items():
+        if function is not None or which != "transpose_solve":
+            check_function("custom_linear_solve", function, which)
     leaves, b_tree = as_arrays("b", b, "custom_linear_solve")
     avals = [x.aval.update(weak_type=False) for x in leaves]
     in_tree = tree.structure((b,))

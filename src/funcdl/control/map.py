@@ -11,7 +11,7 @@ from funcdl.core.integers import integer
 from funcdl.errors import ArgumentError
 from funcdl.ops.shape import reshape
 from funcdl.ops.slicing import concatenate, slice_
-from funcdl.transforms.arguments import as_arrays, function_name
+from funcdl.transforms.arguments import as_arrays, check_function, function_name
 from funcdl.transforms.vmap import vmap
 
 
@@ -31,6 +31,7 @@ def map(f: Callable[[Any], Any], xs: Any, *, batch_size: int | None = None) -> A
     Raises:
       ArgumentError: `xs` has no arrays, lengths differ, or `batch_size` is less than 1.
     """
+    check_function("map", f)
 
     def one(_: None, x: Any) -> tuple[None, Any]:
         return None, f(x)

@@ -11,6 +11,7 @@ from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.device_buffer import backend_of
 from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.options import flag
 from funcdl.core.primitive import Primitive
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.trace import Tracer, raise_leaked
@@ -110,7 +111,7 @@ def solution_tree(
     Raises:
       TreeError: it is to be a pair with `aux` second, and is none.
     """
-    if not has_aux:
+    if not flag(f"{what}: has_aux", has_aux):
         return found
     children = found.children()
     if found.type is not tuple or len(children) != 2:

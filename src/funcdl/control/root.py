@@ -42,8 +42,8 @@ def custom_root(
       TreeError, ShapeError: a function returns something else than it must.
     """
     what = "custom_root"
-    for function in (f, solve, tangent_solve):
-        check_function(what, function)
+    for which, function in (("f", f), ("solve", solve), ("tangent_solve", tangent_solve)):
+        check_function(what, function, which)
     guess, guess_tree = as_arrays("initial_guess", initial_guess, what)
     avals = [x.aval.update(weak_type=False) for x in guess]
     in_tree = tree.structure((initial_guess,))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -10,6 +9,8 @@ from funcdl.config import config
 from funcdl.control.scan_primitive import scan_loop
 from funcdl.core import tree
 from funcdl.core.avals import ShapedArray
+from funcdl.core.integers import integer
+from funcdl.core.options import flag
 from funcdl.errors import ArgumentError, ShapeError, TreeError
 from funcdl.ops.convert import convert_element_type
 from funcdl.ops.shape import reshape
@@ -55,7 +56,14 @@ def scan(
       ArgumentError: no length is known, or lengths differ.
       TreeError, ShapeError: the carry that `f` returns differs from the one it got.
     """
-    return run_scan("scan", f, init, xs, length, reverse)
+    check_unroll("scan", unroll)
+    return run_scan("scan", f, init, xs, length, flag("scan: reverse", reverse))
+
+
+def check_unroll(what: str, unroll: Any) -> None:
+    """Raise `ArgumentError` for an `unroll` that is no number of steps, though none is needed."""
+    if not isinstance(unroll, bool) and integer(f"{what}: unroll", unroll) < 0:
+        raise ArgumentError(f"{what}: unroll must be True, False or at least 0, got {unroll}")
 
 
 def run_scan(
@@ -148,7 +156,7 @@ def steps_of(what: str, name: str, xs: Any, inputs: Sequence[Any], length: int |
             )
         sizes[f"{path} of type {x.aval}"] = x.aval.shape[0]
     if length is not None:
-        sizes["length"] = operator.index(length)
+        sizes["length"] = integer(f"{what}: length", length)
         if sizes["length"] < 0:
             raise ArgumentError(f"{what} of {name} requires a length of 0 or more, got {length}")
     if not sizes:

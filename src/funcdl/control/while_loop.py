@@ -11,6 +11,7 @@ from funcdl.config import config
 from funcdl.control.programs import eval_compiled, known_value, rearrange, select, split
 from funcdl.control.scan import (
     check_carry,
+    check_unroll,
     forgotten_return,
     run_scan,
     settle_weak_types,
@@ -41,7 +42,7 @@ from funcdl.ops.lowering import Loop
 from funcdl.ops.reduction import reduce_or
 from funcdl.ops.select import select_n
 from funcdl.ops.shape import broadcast_in_dim, full_like, instantiate
-from funcdl.transforms.arguments import as_arrays, describe_trees, function_name
+from funcdl.transforms.arguments import as_arrays, check_function, describe_trees, function_name
 from funcdl.transforms.batching import batch_jaxpr, place_batch
 from funcdl.transforms.jvp import jvp_jaxpr, with_tangents
 from funcdl.transforms.partial_eval import PartialEvalTrace, partial_eval_jaxpr
@@ -156,6 +157,9 @@ def fori_loop(
       DtypeError: a bound is no integer scalar.
       TreeError, ShapeError: `body_fun` returns something else than it got.
     """
+    check_function("fori_loop", body_fun)
+    if unroll is not None:
+        check_unroll("fori_loop", unroll)
     bounds = [_bound(which, x) for which, x in (("lower", lower), ("upper", upper))]
     dtype = lattice.result_type(*bounds)
     weak = bounds[0].aval.weak_type and bounds[0].aval.dtype == dtype

@@ -9,6 +9,7 @@ import numpy as np
 
 import funcdl.numpy as fnp
 from funcdl.core import dtypes
+from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.lax.elementwise import bitcast_convert_type
 from funcdl.lax.operands import ArrayLike
@@ -43,7 +44,8 @@ def rng_bit_generator(
       ArgumentError: the algorithm is Philox, or none.
       ShapeError, DtypeError: the key or the dtype of the bits is not as above.
     """
-    if algorithm not in (RandomAlgorithm.RNG_DEFAULT, RandomAlgorithm.RNG_THREE_FRY):
+    known = (RandomAlgorithm.RNG_DEFAULT, RandomAlgorithm.RNG_THREE_FRY)
+    if not is_option(algorithm, known):
         raise ArgumentError(
             f"rng_bit_generator: algorithm must be RNG_DEFAULT or RNG_THREE_FRY, got {algorithm!r}"
         )

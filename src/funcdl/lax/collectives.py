@@ -21,6 +21,8 @@ import numpy as np
 
 from funcdl.core import dtypes, tree
 from funcdl.core.axes import axis_names, size_in_scope
+from funcdl.core.integers import integers
+from funcdl.core.options import flag
 from funcdl.core.primitive import Primitive
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.promotion import array
@@ -174,6 +176,7 @@ def all_gather(
       AxisNameError: no axis of this name is in scope.
       ArgumentError: there is no such dimension, or groups are given.
     """
+    tiled = flag("all_gather: tiled", tiled)
     names = _names("all_gather", axis_name, axis_index_groups)
 
     def leaf(value: Any) -> Any:
@@ -215,6 +218,7 @@ def psum_scatter(
       AxisNameError: no axis of this name is in scope.
       ArgumentError: there is no such dimension, or groups are given.
     """
+    tiled = flag("psum_scatter: tiled", tiled)
     names = _names("psum_scatter", axis_name, axis_index_groups)
     count = axis_size(names)
 
@@ -349,6 +353,7 @@ def all_to_all(
       AxisNameError: no axis of this name is in scope.
       ArgumentError: there is no such dimension, or groups are given.
     """
+    tiled = flag("all_to_all: tiled", tiled)
     names = _names("all_to_all", axis_name, axis_index_groups)
     count = axis_size(names)
 
@@ -410,11 +415,12 @@ def _names(what: str, axis_name: Any, groups: Any) -> tuple[Hashable, ...]:
 
 def _group_size(what: str, groups: Any, names: tuple[Hashable, ...], count: int) -> int:
     """The size of each of the groups, which must be those of all members of an axis, and equal."""
-    sizes = {len(group) for group in groups}
-    if sorted(i for group in groups for i in group) != list(range(count)) or len(sizes) != 1:
+    members = [integers(f"{what}: axis_index_groups", group) for group in groups]
+    sizes = {len(group) for group in members}
+    if sorted(i for group in members for i in group) != list(range(count)) or len(sizes) != 1:
         raise ArgumentError(
             f"{what} requires axis_index_groups of equal sizes that have each number from 0 to "
-            f"{count - 1} once, for axis {names[0]!r}; got {groups!r}"
+            f"{count - 1} once, for axis {', '.join(map(repr, names))}; got {groups!r}"
         )
     return sizes.pop()
 

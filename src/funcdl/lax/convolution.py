@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from funcdl.core.integers import integer, integers
+from funcdl.core.options import flag
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax.operands import ArrayLike
 from funcdl.numpy.creation import DTypeLike, canonical
@@ -55,7 +56,8 @@ def conv_general_dilated(
       feature_group_count: how many parts to split input and output features into, each convolved
         for itself.
       batch_group_count: as `feature_group_count`, for batch and output features.
-      precision: as for `dot_general`.
+      precision: as for `dot_general`; besides, ``HIGHEST`` sums every window by itself, where a CPU
+        may otherwise take Winograd's algorithm for kernels of 3×3 places (docs/convolution.md).
       preferred_element_type: the dtype to add up in and to return.
 
     Raises:
@@ -132,10 +134,16 @@ def conv(
 ) -> Any:
     """`conv_general_dilated` without dilation, groups or another layout (see `jax.lax.conv`).
 
-    Shapes, dtypes and errors are as there; `precision` has no effect.
+    Shapes, dtypes, precision and errors are as there.
     """
+    check_precision("conv", precision)
     return conv_general_dilated(
-        lhs, rhs, window_strides, padding, preferred_element_type=preferred_element_type
+        lhs,
+        rhs,
+        window_strides,
+        padding,
+        precision=precision,
+        preferred_element_type=preferred_element_type,
     )
 
 
@@ -151,9 +159,9 @@ def conv_with_general_padding(
 ) -> Any:
     """`conv_general_dilated` without groups or another layout.
 
-    Shapes, dtypes and errors are as there; `precision` has no effect. See
-    `jax.lax.conv_with_general_padding`.
+    Shapes, dtypes, precision and errors are as there. See `jax.lax.conv_with_general_padding`.
     """
+    check_precision("conv_with_general_padding", precision)
     return conv_general_dilated(
         lhs,
         rhs,
@@ -161,6 +169,7 @@ def conv_with_general_padding(
         padding,
         lhs_dilation,
         rhs_dilation,
+        precision=precision,
         preferred_element_type=preferred_element_type,
     )
 
@@ -192,13 +201,16 @@ def conv_transpose(
       dimension_numbers: as for `conv_general_dilated`, but None means features last:
         ``("NHWC", "HWIO", "NHWC")`` and alike for up to three dimensions.
       transpose_kernel: whether to flip the kernel and exchange its input and output features.
-      precision: has no effect.
+      precision: as for `conv_general_dilated`.
       preferred_element_type: the dtype to add up in and to return.
       use_consistent_padding: whether pairs too are padding of the convolution turned around.
 
     Raises:
       ShapeError, DtypeError, ArgumentError: operands and parameters do not fit.
     """
+    use_consistent_padding = flag("conv_transpose: use_consistent_padding", use_consistent_padding)
+    transpose_kernel = flag("conv_transpose: transpose_kernel", transpose_kernel)
+    check_precision("conv_transpose", precision)
     x, kernel = array("conv_transpose", lhs), array("conv_transpose", rhs)
     if dimension_numbers is None:
         if x.ndim not in _TRANSPOSE_NUMBERS:

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable
 from typing import Any
 
-from funcdl.core import tree
+from funcdl.core import dtypes, tree
 from funcdl.core.array import as_array
 from funcdl.core.dtypes import is_inexact, is_integer
 from funcdl.core.integers import integer
@@ -195,14 +195,16 @@ def conj(x: ArrayLike) -> Any:
 
 
 def reciprocal(x: ArrayLike) -> Any:
-    """``1 / x``, of the same shape and dtype; of integers, truncated towards zero.
-
-    See `jax.lax.reciprocal`.
+    """``1 / x``, of the same shape and dtype (see `jax.lax.reciprocal`).
 
     Raises:
-      DtypeError: `x` holds bools.
+      DtypeError: `x` holds integers or bools, whose reciprocals are none.
     """
     x = array("reciprocal", x)
+    if not dtypes.is_inexact(x.aval.dtype):
+        raise DtypeError(
+            f"reciprocal requires floats or complex numbers, got {x.aval}; convert it with .astype"
+        )
     return arithmetic.div(full_like(x, 1), x)
 
 

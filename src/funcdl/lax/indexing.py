@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from funcdl.control import fori_loop
+from funcdl.core import dtypes
 from funcdl.core.array import shortened
 from funcdl.core.integers import integers
-from funcdl.core.options import sequence
+from funcdl.core.options import flag, sequence
 from funcdl.core.primitive import Primitive
-from funcdl.errors import ArgumentError, ShapeError
+from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.lax.naming import publish
 from funcdl.lax.operands import ArrayLike
 from funcdl.lax.shaping import concatenate, reshape, squeeze
@@ -61,6 +62,11 @@ def _starts(
             f"dimensions of {x.aval}, got {flags}"
         )
     promoted = promote_dtypes(name, *starts)
+    if not dtypes.is_integer(promoted[0].aval.dtype):
+        raise DtypeError(
+            f"{name}: start indices must be integers, got {promoted[0].aval.dtype.name}; convert "
+            "them with .astype(int)"
+        )
     return [
         wrap(start, size) if flag else start
         for start, size, flag in zip(promoted, x.aval.shape, flags, strict=True)
@@ -86,6 +92,7 @@ def dynamic_slice(
 
     Raises:
       ShapeError: sizes or starts do not fit.
+      DtypeError: a start is no integer.
       ArgumentError: `allow_negative_indices` has another number of entries than dimensions.
     """
     x = array("dynamic_slice", operand)
@@ -146,6 +153,7 @@ def dynamic_index_in_dim(
     Raises:
       ArgumentError: there is no such axis.
     """
+    keepdims = flag("dynamic_index_in_dim: keepdims", keepdims)
     out = dynamic_slice_in_dim(
         operand, index, 1, axis, allow_negative_indices=allow_negative_indices
     )
@@ -311,8 +319,8 @@ def gather(
         array("gather", start_indices),
         dimension_numbers=dimension_numbers,
         slice_sizes=shape_of(slice_sizes, "slice_sizes"),
-        indices_are_sorted=indices_are_sorted,
-        unique_indices=unique_indices,
+        indices_are_sorted=flag("gather: indices_are_sorted", indices_are_sorted),
+        unique_indices=flag("gather: unique_indices", unique_indices),
         mode=GatherScatterMode.from_any(mode),
         fill_value=fill_value,
     )
@@ -335,8 +343,8 @@ def _scatter(name: str, primitive: Primitive, text: str) -> Any:
             array(name, scatter_indices),
             convert_scalar(name, updates, x),
             dimension_numbers=dimension_numbers,
-            indices_are_sorted=indices_are_sorted,
-            unique_indices=unique_indices,
+            indices_are_sorted=flag(f"{name}: indices_are_sorted", indices_are_sorted),
+            unique_indices=flag(f"{name}: unique_indices", unique_indices),
             mode=GatherScatterMode.from_any(mode),
         )
 
@@ -403,6 +411,7 @@ def scatter_apply(
       unique_indices: the promise that no element is in two windows. Without it a loop is needed,
         as long as an element is held most often, and jitted programs have no reverse derivative.
     """
+    unique_indices = flag("scatter_apply: unique_indices", unique_indices)
     x = array("scatter_apply", operand)
     count = scatter_add(
         full_like(x, 0, np.int32),

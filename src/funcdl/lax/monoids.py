@@ -25,7 +25,7 @@ from funcdl.core.staging import trace_to_jaxpr
 from funcdl.errors import ArgumentError, ShapeError, TreeError
 from funcdl.lax import elementwise
 from funcdl.lax.convolution import PaddingLike, pads_of
-from funcdl.lax.operands import ArrayLike
+from funcdl.lax.operands import ArrayLike, check_fit
 from funcdl.numpy.promotion import array, convert, operand
 from funcdl.numpy.reductions import normalize_axes
 from funcdl.ops import arithmetic, bits, reduction
@@ -121,14 +121,23 @@ def _starts(name: str, xs: Leaves, init_values: Any, treedef: tree.TreeDef) -> L
         if dtypes.is_integer(x.dtype) and _is_infinite(known):
             # The nearest integer: so minus infinity starts a maximum of integers, too.
             start = Array(np.asarray(extreme_identity(x.dtype, lowest=bool(known < 0))))
-        elif isinstance(start, Array):
-            # At once, so that the value is known under jit as well.
-            start = Array(start.value.astype(x.dtype))
-        start = convert(start, x.dtype)
+        else:
+            if not (dtypes.is_integer(x.dtype) and _is_whole(known)):
+                check_fit(name, "an initial value", start, x.aval)
+            if isinstance(start, Array):
+                # At once, so that the value is known under jit as well.
+                start = Array(start.value.astype(x.dtype))
+            start = convert(start, x.dtype)
         if start.aval.shape:
             raise ShapeError(f"{name}: init_values must be scalars, got {start.aval}")
         starts.append(start)
     return starts
+
+
+def _is_whole(x: Any) -> bool:
+    """Whether a float is known to be an integer, as zero is: the start of a sum of integers."""
+    scalar = isinstance(x, float | np.ndarray) and np.ndim(x) == 0
+    return scalar and dtypes.is_float(np.asarray(x).dtype) and float(x).is_integer()
 
 
 def _is_infinite(x: Any) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from funcdl.core import dtypes, lattice
 from funcdl.core.integers import integers
+from funcdl.core.options import flag
 from funcdl.core.primitive import Primitive
 from funcdl.errors import ArgumentError, ConcretizationError, ShapeError
 from funcdl.lax.naming import dtype_error, publish
@@ -99,7 +100,9 @@ def _find(
 def _running(name: str, primitive: Primitive, text: str) -> Callable[..., Any]:
     def function(operand: ArrayLike, axis: int = 0, reverse: bool = False) -> Any:
         x = array(name, operand)
-        return primitive(x, axis=normalize_axis(name, axis, x.ndim), reverse=bool(reverse))
+        return primitive(
+            x, axis=normalize_axis(name, axis, x.ndim), reverse=flag(f"{name}: reverse", reverse)
+        )
 
     return publish(
         function,

@@ -13,12 +13,12 @@ import numpy as np
 from funcdl.core import lattice
 from funcdl.core.avals import Shape
 from funcdl.core.integers import integer, integers
-from funcdl.core.options import sequence
+from funcdl.core.options import flag, sequence
 from funcdl.errors import ArgumentError, ConcretizationError, IndexingError, ShapeError
-from funcdl.lax.operands import ArrayLike, bind_checked
+from funcdl.lax.operands import ArrayLike, bind_checked, like
 from funcdl.numpy import creation, repetition, shaping
 from funcdl.numpy.creation import DTypeLike, ShapeLike, canonical, shape_of
-from funcdl.numpy.promotion import array, convert
+from funcdl.numpy.promotion import array
 from funcdl.numpy.promotion import operand as to_operand
 from funcdl.numpy.reductions import normalize_axis
 from funcdl.ops import shape as ops
@@ -254,9 +254,19 @@ def collapse(operand: ArrayLike, start_dimension: int, stop_dimension: int | Non
 
     Returns:
       An array of the same dtype.
+
+    Raises:
+      ArgumentError: there are no such dimensions.
     """
     x = array("collapse", operand)
-    start, stop = _bounds(start_dimension, stop_dimension, x.ndim)
+    given = {"start_dimension": start_dimension, "stop_dimension": stop_dimension}
+    bounds = (d if d is None else integer(f"collapse: {which}", d) for which, d in given.items())
+    start, stop, _ = builtins.slice(*bounds).indices(x.ndim)
+    if stop < start:
+        raise ArgumentError(
+            f"collapse: there are no dimensions from {start_dimension} up to {stop_dimension} in "
+            f"{x.aval}"
+        )
     shape = x.aval.shape
     joined = (*shape[:start], math.prod(shape[start:stop]), *shape[stop:])
     return ops.reshape(x, new_sizes=joined)
@@ -300,19 +310,27 @@ def slice_in_dim(
     Args:
       operand: the array.
       start_index, limit_index: the first element, and the end, which is not taken; None is the
-        dimension's bound, negative numbers count from its end, and what is beyond is moved there.
+        dimension's bound, negative numbers count from its end.
       stride: how far apart the elements taken are.
       axis: the dimension.
 
     Raises:
       ArgumentError: there is no such axis.
-      ShapeError: `stride` is not positive.
+      ShapeError: the part reaches out of the array, or `stride` is not positive.
     """
     x = array("slice_in_dim", operand)
     axis = normalize_axis("slice_in_dim", axis, x.ndim)
     starts, limits, strides = [0] * x.ndim, list(x.aval.shape), [1] * x.ndim
-    start, limit = _bounds(start_index, limit_index, limits[axis])
-    starts[axis], limits[axis], strides[axis] = start, max(start, limit), stride
+    size = limits[axis]
+    start, limit = (
+        default if given is None else integer(f"slice_in_dim: {which}", given)
+        for which, given, default in (
+            ("start_index", start_index, 0),
+            ("limit_index", limit_index, size),
+        )
+    )
+    starts[axis], limits[axis] = (n + size if n < 0 else n for n in (start, limit))
+    strides[axis] = integer("slice_in_dim: stride", stride)
     return slice(x, starts, limits, strides)
 
 
@@ -332,6 +350,7 @@ def index_in_dim(operand: ArrayLike, index: int, axis: int = 0, keepdims: bool =
       ArgumentError: there is no such axis.
       IndexingError: there is no such place.
     """
+    keepdims = flag("index_in_dim: keepdims", keepdims)
     x = array("index_in_dim", operand)
     axis = normalize_axis("index_in_dim", axis, x.ndim)
     size = x.aval.shape[axis]
@@ -381,9 +400,10 @@ def pad(
     Raises:
       ArgumentError: `padding_config` does not consist of three integers each.
       ShapeError: there is not one triple for each dimension, or `padding_value` is no scalar.
+      DtypeError: `padding_value` has another dtype.
     """
     x = array("pad", operand)
-    value = convert(to_operand("pad", padding_value), x.aval.dtype, x.aval.weak_type)
+    value = like("pad", "padding_value", to_operand("pad", padding_value), x.aval)
     try:
         triples = (integers("padding_config", entry) for entry in padding_config)
         config = tuple((low, high, inner) for low, high, inner in triples)
@@ -412,11 +432,10 @@ def concatenate(operands: Sequence[ArrayLike], dimension: int) -> Any:
     if not operands:
         raise ArgumentError("concatenate: at least one operand is needed")
     xs = [array("concatenate", x) for x in operands]
+    dimension = integer("concatenate: dimension", dimension)
     if len(xs) == 1:
         return xs[0]
-    return bind_checked(
-        slicing.concatenate, *xs, dimension=integer("concatenate: dimension", dimension)
-    )
+    return bind_checked(slicing.concatenate, *xs, dimension=dimension)
 
 
 def stack(operands: Sequence[ArrayLike], axis: int = 0) -> Any:
@@ -466,12 +485,3 @@ def broadcast_shapes(*shapes: ShapeLike) -> Shape:
 
 def _dims(dims: Sequence[int]) -> tuple[int, ...]:
     return integers("dimensions", dims)
-
-
-def _bounds(start: int | None, stop: int | None, size: int) -> tuple[int, int]:
-    """The bounds of a Python slice, counted from the front."""
-    low, high = (
-        x if x is None else integer(name, x)
-        for name, x in (("start_index", start), ("limit_index", stop))
-    )
-    return builtins.slice(low, high).indices(size)[:2]

@@ -147,13 +147,15 @@ def _approximate(
         raise ArgumentError(
             f"{name}: aggregate_to_topk must be True; there are no candidates besides the {k} found"
         )
+    if integer(f"{name}: k", k) == 0:
+        raise ArgumentError(f"{name}: k must be at least 1, got 0")
     if name == "approx_max_k":
         return top_k(x, k, axis=axis)
     # Not the negatives' top_k: where NaN is among them, it still comes last.
     axis = normalize_axis(name, axis, x.ndim)
-    if not 0 <= integer("k", k) <= x.shape[axis]:
+    if not 0 < k <= x.shape[axis]:
         raise ArgumentError(
-            f"{name}: k must be from 0 to {x.shape[axis]}, the size of dimension {axis} of "
+            f"{name}: k must be from 1 to {x.shape[axis]}, the size of dimension {axis} of "
             f"{x.aval}, got {k}"
         )
     places = ordering.argsort(x, axis)

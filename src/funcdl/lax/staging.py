@@ -9,6 +9,7 @@ from funcdl.core import tree
 from funcdl.core.array import as_array
 from funcdl.errors import ArgumentError
 from funcdl.ops import barrier
+from funcdl.transforms.arguments import check_function
 
 
 def optimization_barrier(operand: Any, /) -> Any:
@@ -49,4 +50,7 @@ def platform_dependent(
             "platform_dependent requires a function for the platform 'cpu' or a default, got "
             f"{sorted(per_platform)}"
         )
+    given = per_platform if default is None else {**per_platform, "default": default}
+    for which, branch in given.items():
+        check_function("platform_dependent", branch, which)
     return function(*(tree.map(as_array, arg) for arg in args))

@@ -80,7 +80,10 @@ _NAMES = frozenset(
 
 
 def check_precision(name: str, precision: Any) -> None:
-    """Raise `ArgumentError` for what JAX would not take for a precision either."""
+    """Raise `ArgumentError` for what JAX would not take for a precision either.
+
+    An empty `name` leaves it to the error to find the function that the user called.
+    """
     parts = precision if type(precision) is tuple and len(precision) == 2 else (precision,)
     for part in parts:
         if part is None or isinstance(part, Precision | DotAlgorithm | DotAlgorithmPreset):
@@ -88,8 +91,9 @@ def check_precision(name: str, precision: Any) -> None:
         if isinstance(part, str) and part in _NAMES:
             continue
         raise ArgumentError(
-            f"{name}: precision must be None, a lax.Precision or its name ('default', 'high', "
-            f"'highest'), a pair of these, or a dot algorithm; got {precision!r}"
+            f"{name + ': ' if name else ''}precision must be None, a lax.Precision or its name "
+            "('default', 'high', 'highest'), a pair of these, or a dot algorithm; got "
+            f"{precision!r}"
         )
 
 
@@ -102,6 +106,7 @@ def factor_precision(precision: PrecisionLike) -> str | None:
     """
     if precision is None:  # of every operator, so without the search
         return None
+    check_precision("", precision)
     one = precision[0] if type(precision) is tuple and precision else precision
     known = {
         "ieee": (Precision.HIGHEST, "highest", "float32", DotAlgorithmPreset.F32_F32_F32),

@@ -10,6 +10,7 @@ import numpy as np
 from funcdl.core import dtypes
 from funcdl.core.array import Array, as_array
 from funcdl.core.integers import integer
+from funcdl.core.options import flag
 from funcdl.core.primitive import Primitive
 from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeError
 from funcdl.ops.convert import convert_element_type
@@ -185,7 +186,7 @@ def _segments(
             f"{name}: data must be numbers, got {data.aval}; segment_max and segment_min tell of "
             "bools whether any and whether all are true"
         )
-    if bucket_size is not None and bucket_size < 1:
+    if bucket_size is not None and integer(f"{name}: bucket_size", bucket_size) < 1:
         raise ArgumentError(f"{name}: bucket_size must be positive, got {bucket_size}")
     count = _count(name, ids, num_segments)
     rows, *inner = data.aval.shape
@@ -206,8 +207,8 @@ def _segments(
         dimension_numbers=ScatterDimensionNumbers(
             tuple(range(1, data.aval.ndim)), tuple(range(depth)), tuple(range(depth))
         ),
-        indices_are_sorted=indices_are_sorted,
-        unique_indices=unique_indices,
+        indices_are_sorted=flag(f"{name}: indices_are_sorted", indices_are_sorted),
+        unique_indices=flag(f"{name}: unique_indices", unique_indices),
         mode=GatherScatterMode.from_any(mode),
     )
     return reduction(out, axes=(0,)) if buckets else out

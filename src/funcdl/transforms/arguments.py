@@ -142,12 +142,15 @@ def flatten_output(value: Any, transform: str, name: str) -> tuple[list[Any], tr
     return arrays, treedef
 
 
-def check_function(transform: str, fun: Any) -> None:
-    """Raise `ArgumentError` for what cannot be called, such as a function's value."""
+def check_function(transform: str, fun: Any, argument: str = "") -> None:
+    """Raise `ArgumentError` for what cannot be called, such as a function's value.
+
+    `argument` names it where there are several arguments that it may be.
+    """
     if not callable(fun):
         raise ArgumentError(
-            f"{transform} requires a function, got {describe(fun)}; pass the function itself, or "
-            "lambda: ... around an expression"
+            f"{transform} requires a function{argument and f' as {argument}'}, got "
+            f"{describe(fun)}; pass the function itself, or lambda: ... around an expression"
         )
 
 

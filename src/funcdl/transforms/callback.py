@@ -16,6 +16,7 @@ from funcdl.core import dtypes, lattice, tree
 from funcdl.core.array import Array, as_array
 from funcdl.core.avals import ShapedArray
 from funcdl.core.effects import Effect
+from funcdl.core.options import is_option
 from funcdl.core.primitive import Params, Primitive, never_weak
 from funcdl.core.source import no_line
 from funcdl.core.symbolic_zero import Zero, is_zero
@@ -72,7 +73,7 @@ def pure_callback(
       TreeError, ShapeError, DtypeError: the function returned something else than it declared.
       NotDifferentiableError: a derivative is asked; give the function a custom_jvp rule.
     """
-    if vmap_method is not None and vmap_method not in VMAP_METHODS:
+    if vmap_method is not None and not is_option(vmap_method, VMAP_METHODS):
         known = ", ".join(map(repr, VMAP_METHODS))
         raise ArgumentError(
             f"pure_callback requires vmap_method to be None or one of {known}; got {vmap_method!r}"
@@ -145,13 +146,13 @@ def _call_back(
 
 def _declared(what: str, path: str, x: Any) -> ShapedArray:
     try:
-        shape, dtype = x.shape, x.dtype
-    except AttributeError:
+        shape, dtype = tuple(map(int, x.shape)), x.dtype
+    except (AttributeError, TypeError):
         raise LeafTypeError(
             f"{what} requires result_shape_dtypes{path} to have a shape and a dtype, got "
             f"{type(x).__name__}: {x!r}; pass ShapeDtypeStruct(shape, dtype)"
         ) from None
-    return ShapedArray(tuple(map(int, shape)), dtypes.canonicalize(dtypes.as_dtype(dtype)))
+    return ShapedArray(shape, dtypes.canonicalize(dtypes.as_dtype(dtype)))
 
 
 def _impl(

@@ -12,6 +12,7 @@ from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ShapeError, TreeError
 from funcdl.transforms.arguments import (
     as_arrays,
+    check_function,
     describe_trees,
     flatten_output,
     function_name,
@@ -39,6 +40,7 @@ def closure_convert(
       TreeError, ShapeError: `converted` is called with other structures or types.
       ArgumentError: `converted` is called with more or fewer arguments.
     """
+    check_function("closure_convert", fun)
     name = function_name(fun)
     leaves, in_tree = as_arrays("example_args", example_args, "closure_convert")
     avals = [x.aval for x in leaves]

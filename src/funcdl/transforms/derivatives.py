@@ -7,6 +7,8 @@ from typing import Any, cast
 
 from funcdl.core import tree
 from funcdl.core.array import aval_of
+from funcdl.core.avals import ShapedArray
+from funcdl.core.options import flag
 from funcdl.errors import (
     ArgumentError,
     TreeError,
@@ -15,6 +17,7 @@ from funcdl.ops.shape import instantiate
 from funcdl.transforms.arguments import (
     argument_names,
     as_arrays,
+    check_function,
     describe,
     describe_trees,
     flatten_output,
@@ -48,6 +51,7 @@ def jvp(
       ArgumentError: `primals` or `tangents` is no tuple or list.
       TreeError, ShapeError, DtypeError: a tangent does not fit its primal.
     """
+    has_aux = flag("jvp: has_aux", has_aux)
     for what, value in (("primals", primals), ("tangents", tangents)):
         if not isinstance(value, tuple | list):
             raise ArgumentError(
@@ -92,6 +96,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
       TreeError: the returned function is called with tangents of another structure than `primals`.
       ShapeError, DtypeError: with a tangent that does not fit its primal.
     """
+    has_aux = flag("linearize: has_aux", has_aux)
     flat, treedef, names = _flatten_args(fun, primals, "linearize")
     flat_fun = FlatFunction(fun, treedef, has_aux, "linearize")
     linear = flat_fun.linearize(flat)
@@ -124,6 +129,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
       each of `primals` (float0 zeros for integers and bools). It is a pytree of the residuals, so
       that it can be returned from jitted functions and passed to them.
     """
+    has_aux = flag("vjp: has_aux", has_aux)
     flat, treedef, _ = _flatten_args(fun, primals, "vjp")
     flat_fun = FlatFunction(fun, treedef, has_aux, "vjp")
     linear = flat_fun.linearize(flat)
@@ -141,13 +147,28 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[[Any], 
     Args:
       fun: a linear function.
       primals: its arguments, or `ShapeDtypeStruct`s of them; only types matter.
+
+    Raises (when the transpose is called):
+      TreeError, ShapeError, DtypeError: the cotangent does not fit the function's output.
     """
     leaves, treedef = tree.flatten(primals)
     flat_fun = FlatFunction(fun, treedef, False, "linear_transpose")
 
     def transposed(cotangent: Any) -> tuple[Any, ...]:
-        cts, _ = tree.flatten(cotangent)
-        found = linear_transpose_flat(flat_fun, [aval_of(x) for x in leaves], cts)
+        def checked(avals: Sequence[ShapedArray]) -> list[Any]:
+            given, ct_tree = as_arrays("cotangent", cotangent, "linear_transpose")
+            if ct_tree != flat_fun.out_tree:
+                raise TreeError(
+                    f"the transpose of {function_name(fun)} requires a cotangent with its "
+                    "output's structure:\n" + describe_trees(ct_tree, flat_fun.out_tree)
+                )
+            names = leaf_names("output", cotangent)
+            return [
+                check_tangent("linear_transpose", "cotangent", name, aval, ct)
+                for name, aval, ct in zip(names, avals, given, strict=True)
+            ]
+
+        found = linear_transpose_flat(flat_fun, [aval_of(x) for x in leaves], checked)
         return cast(tuple[Any, ...], treedef.unflatten(map(instantiate, found)))
 
     return transposed
@@ -159,6 +180,7 @@ class FlatFunction:
     def __init__(
         self, fun: Callable[..., Any], in_tree: tree.TreeDef, has_aux: bool, transform: str
     ) -> None:
+        check_function(transform, fun)
         self._fun = fun
         self._in_tree = in_tree
         self._has_aux = has_aux

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from funcdl.core.options import flag
 from funcdl.errors import ArgumentError
 from funcdl.transforms.arguments import function_name, normalize_argnums
 from funcdl.transforms.derivatives import vjp
@@ -34,6 +35,7 @@ def fwd_and_bwd(
     Raises:
       ArgumentError: `argnums` is out of range, or `bwd` is given other residuals.
     """
+    jitted = flag("fwd_and_bwd: jitted", jitted)
     name = function_name(fun)
 
     def fwd(*args: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from funcdl.core import dtypes, tree
 from funcdl.core.array import as_array
 from funcdl.core.avals import ShapedArray
+from funcdl.core.options import flag
 from funcdl.errors import NotDifferentiableError
 from funcdl.ops.convert import convert_element_type
 from funcdl.ops.shape import full_like
@@ -54,6 +55,7 @@ def value_and_grad(
       ArgumentError: `argnums` is out of range.
     """
 
+    has_aux = flag("value_and_grad: has_aux", has_aux)
     check_function("grad", fun)
 
     @functools.wraps(fun)
@@ -94,6 +96,7 @@ def grad(
 
     With `has_aux` it returns ``(gradient, aux)``.
     """
+    has_aux = flag("grad: has_aux", has_aux)
     with_value = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int)
 
     @functools.wraps(fun)

@@ -15,6 +15,7 @@ import numpy as np
 from funcdl.core import dtypes, tree
 from funcdl.core.array import Array
 from funcdl.core.avals import ShapedArray
+from funcdl.core.options import flag
 from funcdl.errors import NotDifferentiableError
 from funcdl.ops.shape import reshape
 from funcdl.ops.slicing import slice_
@@ -61,6 +62,7 @@ def jacfwd(
       ArgumentError: `argnums` is out of range.
     """
 
+    has_aux = flag("jacfwd: has_aux", has_aux)
     check_function("jacfwd", fun)
 
     @functools.wraps(fun)
@@ -108,6 +110,8 @@ def jacrev(
       allow_int: whether leaves to differentiate may be integers or bools; their part is float0.
     """
 
+    allow_int = flag("jacrev: allow_int", allow_int)
+    has_aux = flag("jacrev: has_aux", has_aux)
     check_function("jacrev", fun)
 
     @functools.wraps(fun)

@@ -12,15 +12,17 @@ import optree
 
 from funcdl.config import config
 from funcdl.core import backend, profiler, tree
-from funcdl.core.array import Array, as_array
+from funcdl.core.array import Array, as_array, shortened
 from funcdl.core.axes import Axis, check_axis_name
 from funcdl.core.device_buffer import backend_of, on_first_use
 from funcdl.core.dispatch import dispatch
+from funcdl.core.integers import integer
 from funcdl.core.nan_check import checked
+from funcdl.core.options import flag, sequence
 from funcdl.core.staging import hoist_consts, trace_to_jaxpr
 from funcdl.core.trace import context, current_trace, eval_trace
 from funcdl.errors import ArgumentError
-from funcdl.transforms.arguments import flatten_output, function_name
+from funcdl.transforms.arguments import check_function, flatten_output, function_name
 from funcdl.transforms.batching import AxisTrace
 from funcdl.transforms.explain import explain_miss, logged
 from funcdl.transforms.jit_arguments import Call, JitArguments
@@ -75,8 +77,8 @@ class _Mode:
         self.update()
         self.has_devices = False
         on_first_use(self.use_devices)
-        for flag in (*_KEY_FLAGS, "disable_jit", "dispatch"):
-            config.on_change(flag, self.update)
+        for setting in (*_KEY_FLAGS, "disable_jit", "dispatch"):
+            config.on_change(setting, self.update)
         profiler.on_change(self.update)
 
     def use_devices(self) -> None:
@@ -329,7 +331,17 @@ def make_jaxpr(
       axis_env: names and sizes of axes that `fun` may use as if it were mapped by `vmap`, the
         outermost first.
     """
-    axes = [Axis(size, check_axis_name("make_jaxpr", name)) for name, size in axis_env or ()]
+    return_shape = flag("make_jaxpr: return_shape", return_shape)
+    check_function("make_jaxpr", fun)
+    axes = []
+    for pair in sequence("make_jaxpr: axis_env", axis_env or ()):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ArgumentError(
+                "make_jaxpr: axis_env must be a sequence of pairs of a name and a size, got "
+                f"{shortened(axis_env)}"
+            )
+        size = integer("make_jaxpr: a size of axis_env", pair[1])
+        axes.append(Axis(size, check_axis_name("make_jaxpr", pair[0])))
     traced = JitFunction(fun, static_argnums, None, None, None, "make_jaxpr")
 
     @functools.wraps(fun)
@@ -356,6 +368,7 @@ def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     Raises:
       LeafTypeError: an argument's leaf is no array, scalar or `ShapeDtypeStruct`.
     """
+    check_function("eval_shape", fun)
     if not isinstance(fun, JitFunction):
         fun = JitFunction(fun, None, None, None, None, "eval_shape")
     return fun.eval_shape(*args, **kwargs)

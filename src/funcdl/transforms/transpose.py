@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funcdl.core.array import as_array
+from funcdl.core.avals import ShapedArray
 from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var
 from funcdl.core.source import place
 from funcdl.core.staging import trace_to_jaxpr
@@ -145,9 +145,15 @@ def trace_transposed(
 
 
 def linear_transpose_flat(
-    f: Callable[..., Sequence[Any]], avals: Sequence[Any], cotangents: Sequence[Any]
+    f: Callable[..., Sequence[Any]],
+    avals: Sequence[Any],
+    cotangents: Callable[[Sequence[ShapedArray]], Sequence[Any]],
 ) -> list[Cotangent]:
-    """Cotangents of the inputs of a linear function of flat arguments."""
+    """Cotangents of the inputs of a linear function of flat arguments.
+
+    `cotangents` returns those of its outputs, whose types it is given.
+    """
     jaxpr, consts = trace_to_jaxpr(f, avals, name="linear_transpose")
+    given = cotangents([atom.aval for atom in jaxpr.outvars])
     args = [LinearInput(aval) for aval in avals]
-    return backward_pass(jaxpr, consts, args, [as_array(ct) for ct in cotangents])
+    return backward_pass(jaxpr, consts, args, given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from funcdl.core.options import flag
 from funcdl.errors import ArgumentError
 from funcdl.lax.linalg.operands import range_of_subset, symmetrized
 from funcdl.lax.operands import ArrayLike
@@ -38,6 +39,9 @@ def eig(
       DtypeError: half precision.
       NotDifferentiableError: a derivative of vectors is asked for, and not enabled.
     """
+    enable_eigvec_derivs = flag("eig: enable_eigvec_derivs", enable_eigvec_derivs)
+    compute_right_eigenvectors = flag("eig: compute_right_eigenvectors", compute_right_eigenvectors)
+    compute_left_eigenvectors = flag("eig: compute_left_eigenvectors", compute_left_eigenvectors)
     results: list[Any] = ops.eig(
         square_matrices("eig", x),
         compute_left_eigenvectors=bool(compute_left_eigenvectors),
@@ -74,6 +78,9 @@ def eigh(
       DtypeError: half precision.
       ArgumentError: `subset_by_index` is no range within the eigenvalues.
     """
+    sort_eigenvalues = flag("eigh: sort_eigenvalues", sort_eigenvalues)
+    symmetrize_input = flag("eigh: symmetrize_input", symmetrize_input)
+    lower = flag("eigh: lower", lower)
     x = square_matrices("eigh", x)
     if symmetrize_input:
         x = symmetrized(x)
@@ -126,6 +133,8 @@ def schur(
       DtypeError: half precision.
       ArgumentError: eigenvalues should be sorted.
     """
+    sort_eig_vals = flag("schur: sort_eig_vals", sort_eig_vals)
+    compute_schur_vectors = flag("schur: compute_schur_vectors", compute_schur_vectors)
     if sort_eig_vals or select_callable is not None:
         raise ArgumentError(
             "schur: eigenvalues cannot be sorted; leave sort_eig_vals and select_callable out"
@@ -149,5 +158,6 @@ def tridiagonal(a: ArrayLike, *, lower: bool = True) -> tuple[Any, Any, Any, Any
       ShapeError: the matrices are not square.
       DtypeError: half precision.
     """
+    lower = flag("tridiagonal: lower", lower)
     packed, d, e, taus = ops.tridiagonal(square_matrices("tridiagonal", a), lower=bool(lower))
     return packed, d, e, taus

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, overload
 
 from funcdl.core.integers import integer
+from funcdl.core.options import flag
 from funcdl.errors import ArgumentError
 from funcdl.lax.linalg.operands import range_of_subset, symmetrized
 from funcdl.lax.operands import ArrayLike
@@ -28,6 +29,7 @@ def cholesky(x: ArrayLike, *, symmetrize_input: bool = True) -> Any:
       ShapeError: the matrices are not square.
       DtypeError: half precision.
     """
+    symmetrize_input = flag("cholesky: symmetrize_input", symmetrize_input)
     x = square_matrices("cholesky", x)
     return ops.cholesky(symmetrized(x) if symmetrize_input else x)
 
@@ -118,6 +120,8 @@ def qr(x: ArrayLike, *, pivoting: bool = False, full_matrices: bool = True) -> t
       ShapeError: there are no matrices.
       DtypeError: half precision.
     """
+    full_matrices = flag("qr: full_matrices", full_matrices)
+    pivoting = flag("qr: pivoting", pivoting)
     (x,) = promote_inexact("qr", x)
     return tuple(ops.qr(x, pivoting=bool(pivoting), full_matrices=bool(full_matrices)))
 
@@ -167,6 +171,8 @@ def svd(
       DtypeError: half precision.
       ArgumentError: `subset_by_index` is no range within the values, or cannot be given.
     """
+    compute_uv = flag("svd: compute_uv", compute_uv)
+    full_matrices = flag("svd: full_matrices", full_matrices)
     (x,) = promote_inexact("svd", x)
     if subset_by_index is not None and full_matrices and compute_uv:
         raise ArgumentError("svd: give subset_by_index together with full_matrices=False")

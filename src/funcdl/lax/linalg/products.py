@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from funcdl.core.options import flag
 from funcdl.errors import ShapeError
 from funcdl.lax.operands import ArrayLike
 from funcdl.numpy.promotion import promote_dtypes, promote_inexact
@@ -45,6 +46,8 @@ def ormqr(
       ShapeError: the shapes do not fit.
       DtypeError: half precision.
     """
+    transpose = flag("ormqr: transpose", transpose)
+    left = flag("ormqr: left", left)
     a, taus, c = promote_inexact("ormqr", a, taus, c)
     for x in (a, c):
         common.check_matrix("ormqr", x.aval)
@@ -84,6 +87,7 @@ def symmetric_product(
       ShapeError: the shapes do not fit.
       DtypeError: the dtypes differ.
     """
+    symmetrize_output = flag("symmetric_product: symmetrize_output", symmetrize_output)
     a, c = promote_dtypes("symmetric_product", a_matrix, c_matrix)
     common.check_matrix("symmetric_product", a.aval)
     if c.aval.shape != (*a.aval.shape[:-1], a.aval.shape[-2]):

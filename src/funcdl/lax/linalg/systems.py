@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from funcdl.core.options import flag
 from funcdl.errors import ArgumentError
 from funcdl.lax.operands import ArrayLike
 from funcdl.numpy.promotion import promote_inexact
@@ -38,6 +39,11 @@ def triangular_solve(
       ShapeError: the shapes do not fit.
       DtypeError: half precision.
     """
+    unit_diagonal = flag("triangular_solve: unit_diagonal", unit_diagonal)
+    conjugate_a = flag("triangular_solve: conjugate_a", conjugate_a)
+    transpose_a = flag("triangular_solve: transpose_a", transpose_a)
+    lower = flag("triangular_solve: lower", lower)
+    left_side = flag("triangular_solve: left_side", left_side)
     a, b = promote_inexact("triangular_solve", a, b)
     shape = b.aval.shape
     if b.ndim == a.ndim - 1 and b.ndim > 0:
@@ -74,6 +80,7 @@ def tridiagonal_solve(
       DtypeError: half precision.
       ArgumentError: `perturb_singular` is given.
     """
+    perturb_singular = flag("tridiagonal_solve: perturb_singular", perturb_singular)
     if perturb_singular:
         raise ArgumentError(
             "tridiagonal_solve: singular matrices cannot be perturbed; leave perturb_singular out "

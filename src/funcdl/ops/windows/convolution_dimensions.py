@@ -81,7 +81,11 @@ def conv_general_permutations(dimension_numbers: Sequence[str]) -> tuple[Dims, D
       ArgumentError: a string lacks N and C (the second: O and I), has a letter twice, or has other
         spatial letters than the rest.
     """
-    if len(dimension_numbers) != 3 or not all(isinstance(s, str) for s in dimension_numbers):
+    if (
+        not isinstance(dimension_numbers, tuple | list)
+        or len(dimension_numbers) != 3
+        or not all(isinstance(s, str) for s in dimension_numbers)
+    ):
         raise ArgumentError(
             "conv_general_permutations: dimension_numbers must be three strings, such as "
             f"('NHWC', 'HWIO', 'NHWC'), got {dimension_numbers!r}"
