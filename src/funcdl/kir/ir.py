@@ -251,7 +251,7 @@ class AtomicUpdate:
     """``buffer[index] = op(buffer[index], value)``; points may meet at one element.
 
     Updates of one element happen in the order of the axes' row-major traversal (CPU), or in any
-    order (GPU, `add`, `min`, `max` only).
+    order (GPU: `add`, `min` and `max` only, and `set` where no points meet).
     """
 
     op: UpdateOp

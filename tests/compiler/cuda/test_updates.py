@@ -83,9 +83,11 @@ def test_many_factors_are_sorted_in_passes() -> None:
         assert any("merge_runs" in name for name, _ in gpu.compiled)
 
 
-@pytest.mark.parametrize("name", ["max", "multiply"])
-def test_golden_text(name: str) -> None:
-    form = f"{name} rows, drop"
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("max", "max rows, drop"), ("multiply", "multiply rows, drop"), ("one_row", "set one row")],
+)
+def test_golden_text(name: str, form: str) -> None:
     with fd.config.override(backend="gpu"):
         lowered = fd.jit(FORMS[form]).lower(*operands(form, F32))
     assert_golden(GOLDEN / f"scatter_{name}.txt", lowered.as_text("triton"))

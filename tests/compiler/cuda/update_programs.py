@@ -47,6 +47,18 @@ def _windows(x: Any, y: Any) -> Any:
     return lax.scatter_mul(x[:, 0], places, y[:4].repeat(2, 1)[:, :4], numbers, mode="clip")
 
 
+def _place(y: Any) -> Any:
+    """A computed row."""
+    return fnp.sum(y[:, 0] == y[0, 0]).astype(np.int32) % 5
+
+
+def _window_of_each_column(x: Any, y: Any) -> Any:
+    """Two rows, which begin elsewhere in each column; the last ones are moved, or left out."""
+    numbers = lax.ScatterDimensionNumbers((1,), (), (0,), (1,), (0,))
+    places = (_place(y) + fnp.arange(3))[:, None]
+    return lax.scatter(x, places, y[:3, :2], numbers, mode="clip")
+
+
 def _in_a_loop(method: str) -> Program:
     def program(x: Any, y: Any) -> Any:
         def step(carry: Any, i: Any) -> Any:
@@ -57,8 +69,22 @@ def _in_a_loop(method: str) -> Program:
     return program
 
 
+# Of which no two points meet.
+WINDOWS: dict[str, Program] = {
+    "set one row": lambda x, y: x.at[_place(y)].set(y[1]),
+    "set one row, clip": lambda x, y: x.at[_place(y) + 3].set(y[1], mode="clip"),
+    "set one row outside": lambda x, y: x.at[_place(y) + 5].set(y[1]),
+    "set one column": lambda x, y: x.at[:, _place(y) % 3].set(y[:5, 0]),
+    "set one element": lambda x, y: x.at[_place(y), _place(y) % 2].set(y[0, 1]),
+    "set one of each column": _window_of_each_column,
+    "set one of each row": lambda x, y: fd.vmap(lambda x, i, y: x.at[i % 3].set(y))(
+        x, _place(y) + fnp.arange(5), y[:5, 0]
+    ),
+}
+
 FORMS: dict[str, Program] = {
     **{f"{m} rows, {mode}": _rows(m, mode) for m in METHODS for mode in ("drop", "clip")},
+    **WINDOWS,
     **{f"{m} in a loop": _in_a_loop(m) for m in ("multiply", "max")},
     "multiply columns": lambda x, y: x.at[:, fnp.array([2, 0, 2])].multiply(y[:5]),
     "multiply windows": _windows,
@@ -115,7 +141,7 @@ def cases(dtype: np.dtype[Any]) -> list[str]:
     few = {"b": BOOL_METHODS, "c": COMPLEX_METHODS}.get(dtype.kind)
     if few is None:
         return list(FORMS)
-    return [f"{m} rows, {mode}" for m in few for mode in ("drop", "clip")]
+    return [*WINDOWS, *(f"{m} rows, {mode}" for m in few for mode in ("drop", "clip"))]
 
 
 def difference(form: str, dtype: np.dtype[Any]) -> str:
@@ -152,6 +178,7 @@ INTERPRETED = [
     *((f"{m} rows, clip", d) for m in ("min", "max") for d in DTYPES),
     ("max rows, drop", np.dtype(np.bool_)),
     *((f"{m} rows, drop", np.dtype(np.complex64)) for m in COMPLEX_METHODS),
+    *(("set one row", d) for d in (*DTYPES, *OTHERS) if d != DTYPES[-2]),
     *((form, DTYPES[-2]) for form in FORMS if "rows" not in form),
 ]
 
@@ -174,7 +201,8 @@ def _compile() -> dict[str, str]:
     found: dict[str, str] = {}
     for dtype in [*DTYPES, *OTHERS]:
         for form in cases(dtype):
-            if "rows, drop" not in form and dtype != np.float32:
+            many = "rows, drop" in form or form == "set one row"
+            if not many and dtype != np.float32:
                 continue
             for kernel in [render_kernel(*pair) for pair in kernels(form, dtype)]:
                 for arch in (80, 90):

@@ -5,7 +5,8 @@ and find extremes of such integers. Every other update is put together from thes
 are overwritten in `last_update`, products in `update_products`, and here what only needs other
 numbers to compute with. Integers of less than 32 bits and bools are widened; sums wrap around where
 they are made narrow again. Extremes of floating-point numbers are those of integers in the same
-order. Half precision is float32 by now, and of complex numbers only products are left.
+order. Half precision is float32 by now, and of complex numbers only products are left. One window
+that is overwritten stays: its elements are stored, and no two of them meet.
 
 Only sums of floating-point numbers depend on the order, in their last bits.
 """
@@ -54,7 +55,7 @@ def _order_free(eqn: Eqn) -> Update | None:
     if not operand.size or not updates.size:
         return lambda operand, *_, **params: operand
     if eqn.primitive is scatter:
-        return overwritten
+        return None if _writes_one_window(eqn) else overwritten
     if eqn.primitive is scatter_mul:
         return multiplied
     if dtype.itemsize < 4:
@@ -62,6 +63,13 @@ def _order_free(eqn: Eqn) -> Update | None:
     if dtypes.is_float(dtype) and eqn.primitive is not scatter_add:
         return _as_integers(eqn.primitive)
     return None
+
+
+def _writes_one_window(eqn: Eqn) -> bool:
+    """Whether there is one window of the operand, or of each element of a batch: none meet."""
+    batched = eqn.params["dimension_numbers"].scatter_indices_batching_dims
+    *windows, _ = eqn.invars[1].aval.shape
+    return all(size == 1 for d, size in enumerate(windows) if d not in batched)
 
 
 def _widened(primitive: Primitive) -> Update:

@@ -11,6 +11,7 @@ from funcdl.core import dtypes
 from funcdl.kernels.triton import special, text
 from funcdl.kernels.triton.blocks import BlockWriter
 from funcdl.kir import elementwise
+from funcdl.kir.distinct import points_are_distinct
 from funcdl.kir.identity import identity
 from funcdl.kir.ir import (
     AtomicUpdate,
@@ -137,12 +138,17 @@ class InstructionWriter(BlockWriter, ABC):
         self._line(f"tl.store({pointers}, {value}{f', mask={mask}' if mask else ''})")
 
     def _write_update(self, id: int, update: AtomicUpdate) -> None:
-        """Updates meet in any order. Programs that differ only in axes that it lacks do it once."""
+        """Updates meet in any order. Programs that differ only in axes that it lacks do it once.
+
+        Elements are overwritten where no two points meet: by a plain store.
+        """
         dtype = self.kernel.buffer(update.buffer).dtype
         integer = dtype.kind in "iu" and dtype.itemsize >= 4
-        if not integer and not (update.op == "add" and dtype.kind == "f" and dtype.itemsize >= 4):
+        stored = update.op == "set" and points_are_distinct(self.kernel, update)
+        added = update.op == "add" and dtype.kind == "f" and dtype.itemsize >= 4
+        if not (stored or integer or added):
             self._refuse(id, f"there is no unordered atomic {update.op} on {dtype.name}")
-        if update.op not in ("add", "min", "max"):
+        if not stored and update.op not in ("add", "min", "max"):
             self._refuse(id, f"{update.op} depends on the order of updates")
         axes = self._effect_axes(id)
         first = [
@@ -154,7 +160,11 @@ class InstructionWriter(BlockWriter, ABC):
         pointers, mask = self._access(update.buffer, update.index, points, update.mask, *first)
         value = self._value(update.value)
         masked = f", mask={mask}" if mask else ""
-        self._line(f'tl.atomic_{update.op}({pointers}, {value}{masked}, sem="relaxed")')
+        if stored:
+            byte = ".to(tl.uint8)" if dtype == np.bool_ else ""
+            self._line(f"tl.store({pointers}, {value}{byte}{masked})")
+        else:
+            self._line(f'tl.atomic_{update.op}({pointers}, {value}{masked}, sem="relaxed")')
 
     def _write_elementwise(self, id: int, instruction: Elementwise) -> None:
         template = elementwise.lookup(instruction.name).triton

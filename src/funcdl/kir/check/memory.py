@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from funcdl.kir.check.facts import Facts
+from funcdl.kir.distinct import may_collide
 from funcdl.kir.index import AxisAtom, Index
 from funcdl.kir.ir import AtomicUpdate, Buffer, Effect, Load, Store
 from funcdl.kir.printer import format_index
@@ -52,7 +53,7 @@ def _check_store(facts: Facts, store: Store) -> None:
     if beyond:
         names = ", ".join(facts.in_order(beyond))
         facts.fail(f"points along {names} would be stored to one element")
-    if store.mask is None and _may_collide(store.index):
+    if store.mask is None and may_collide(store.index):
         facts.fail(f"two points may have one index {format_index(store.index)}")
 
 
@@ -120,19 +121,6 @@ def _may_be_same(facts: Facts, written: str, read: Buffer) -> bool:
         and other.name != read.name
         and (other.dtype, other.size) == (read.dtype, read.size)
     )
-
-
-def _may_collide(index: Index) -> bool:
-    """Whether two points might share this index; indices that are not affine are trusted."""
-    if not all(isinstance(atom, AxisAtom) for atom, _ in index.terms):
-        return False
-    span = 0
-    for atom, coefficient in sorted(index.terms, key=lambda term: abs(term[1])):
-        assert isinstance(atom, AxisAtom)
-        if abs(coefficient) <= span and atom.extent > 1:
-            return True
-        span += abs(coefficient) * max(atom.extent - 1, 0)
-    return False
 
 
 def _may_meet(first: Index, second: Index) -> bool:
