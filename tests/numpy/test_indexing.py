@@ -104,6 +104,39 @@ def test_index_arrays_read_as_in_numpy(case: tuple[tuple[int, ...], tuple[Any, .
     np.testing.assert_array_equal(found, x[index], strict=True)
 
 
+@pytest.mark.parametrize(
+    "index",
+    [
+        (..., [0, 3]),
+        ([0, 2], [1, -1]),
+        ([[0], [1]], [2, 3]),
+        ((0, 1), [1, 2]),
+        (1, [3, 0, 0]),
+        (None, [0, 1], slice(1, 3)),
+        ([True, False, True],),
+        ([[True, False, False, True]] * 3,),
+        (True, [0, 1]),
+        ([True, False, True], True),
+        ([],),
+        ([], slice(None)),
+    ],
+    ids=str,
+)
+def test_lists_in_tuples_are_index_arrays(index: tuple[Any, ...]) -> None:
+    x = numbers((3, 4))
+    np.testing.assert_array_equal(fnp.array(x)[index], x[index], strict=True)
+    np.testing.assert_array_equal(in_jit(lambda x: x[index], x), x[index], strict=True)
+    written = x.copy()
+    written[index] = -1
+    np.testing.assert_array_equal(fnp.array(x).at[index].set(-1), written, strict=True)
+
+
+def test_lists_in_tuples_may_hold_traced_numbers() -> None:
+    x = numbers((3, 4))
+    found = in_jit(lambda x, i: x[[i, 0], 1:], x, np.int32(2))
+    np.testing.assert_array_equal(found, x[[2, 0], 1:], strict=True)
+
+
 UPDATES: dict[str, Callable[..., Any]] = {
     "add": np.add.at,
     "subtract": np.subtract.at,

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes, lattice
+from funcdl.core.array import shortened
 from funcdl.core.forks import held_off
-from funcdl.core.integers import integer
+from funcdl.core.integers import integer, integers
 from funcdl.core.records import record
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.creation import DTypeLike, canonical
@@ -103,20 +104,11 @@ def einsum_path(
     Arguments and errors are those of `einsum`. Returns a list of tuples of ints, and an object that
     prints as the report. See `jax.numpy.einsum_path`.
     """
-    with held_off():
-        import opt_einsum
-
     arrays, inputs, output = _read(subscripts, operands)
     terms = _without_broadcasting(
         [_Term(array("einsum_path", x), labels) for x, labels in zip(arrays, inputs, strict=True)]
     )
-    path, report = opt_einsum.contract_path(
-        _expression(terms, output),
-        *(term.value.aval.shape for term in terms),
-        shapes=True,
-        optimize=_method(optimize),
-    )
-    return [tuple(step) for step in path], report
+    return _planned("einsum_path", terms, output, _method("einsum_path", optimize))
 
 
 def _read(subscripts: Any, operands: Sequence[Any]) -> tuple[list[Any], list[Labels], Labels]:
@@ -241,11 +233,17 @@ def _without_broadcasting(terms: list[_Term]) -> list[_Term]:
     return result
 
 
-def _method(optimize: Any) -> Any:
+def _method(name: str, optimize: Any) -> Any:
     if optimize is True:
         return "optimal"
-    if isinstance(optimize, Sequence) and not isinstance(optimize, str):
-        return [tuple(step) for step in optimize if step != "einsum_path"]
+    if isinstance(optimize, list | tuple):
+        steps = [step for step in optimize if not isinstance(step, str) or step != "einsum_path"]
+        return [integers(f"{name}: each step of optimize", step) for step in steps]
+    if optimize is not None and not isinstance(optimize, str | bool):
+        raise ArgumentError(
+            f"{name}: optimize must be True, False, the name of a method such as 'optimal', or a "
+            f"path, got {shortened(optimize)}"
+        )
     return optimize
 
 
@@ -266,19 +264,28 @@ def _find_path(terms: list[_Term], output: Labels, optimize: Any) -> Path:
     count = len(terms)
     if optimize is False or (count <= 2 and isinstance(optimize, str | bool)):
         return [tuple(range(count))]
-    method = _method(optimize)
-    if isinstance(method, list):
-        return method
+    method = _method("einsum", optimize)
+    return method if isinstance(method, list) else _planned("einsum", terms, output, method)[0]
+
+
+def _planned(name: str, terms: list[_Term], output: Labels, method: Any) -> tuple[Path, Any]:
+    """The path that opt_einsum finds, or is given, and its report."""
     with held_off():
         import opt_einsum
 
-    path, _ = opt_einsum.contract_path(
-        _expression(terms, output),
-        *(term.value.aval.shape for term in terms),
-        shapes=True,
-        optimize=method,
-    )
-    return [tuple(step) for step in path]
+    try:
+        path, report = opt_einsum.contract_path(
+            _expression(terms, output),
+            *(term.value.aval.shape for term in terms),
+            shapes=True,
+            optimize=method,
+        )
+    except (KeyError, IndexError):
+        raise ArgumentError(
+            f"{name}: optimize is no path of {len(terms)} operands and no method, such as 'auto', "
+            f"'greedy' or 'optimal', got {method!r}"
+        ) from None
+    return [tuple(step) for step in path], report
 
 
 def _contract(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import math
 import operator
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from funcdl.core import dtypes, lattice
 from funcdl.core.array import Array, ArrayOperators, as_array, shortened
 from funcdl.core.avals import Shape
 from funcdl.core.integers import integer
+from funcdl.core.options import flag, is_option
 from funcdl.core.trace import context, eval_trace
 from funcdl.errors import (
     ArgumentError,
@@ -109,7 +111,7 @@ def asarray(a: Any, dtype: DTypeLike = None, order: str | None = None, *, copy: 
       ArgumentError: another `order`.
       TypeError: there is no such dtype.
     """
-    if order not in (None, "K", "C"):
+    if not is_option(order, (None, "K", "C")):
         raise ArgumentError(f"asarray: order must be None, 'K' or 'C', got {order!r}")
     if isinstance(a, list | tuple):
         return _from_sequence(a, dtype)
@@ -358,6 +360,8 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: DTypeLike = No
         start, stop = 0, start
     bounds = (start, stop, 1 if step is None else step)
     first, last, width = (_number(x) for x in bounds)
+    if not all(map(cmath.isfinite, (first, last, width))):
+        raise ArgumentError(f"arange: start, stop and step must be finite, got {bounds}")
     target = lattice.result_type(*bounds) if dtype is None else canonical(dtype)
     if width == 0:
         raise ArgumentError("arange: step must not be zero")
@@ -406,6 +410,8 @@ def linspace(
     Raises:
       ArgumentError: `num` is negative.
     """
+    retstep = flag("linspace: retstep", retstep)
+    endpoint = flag("linspace: endpoint", endpoint)
     num = integer("num", num)
     if num < 0:
         raise ArgumentError(f"linspace: num must not be negative, got {num}")
@@ -493,9 +499,10 @@ def meshgrid(
       ArgumentError: `copy` is false, or `indexing` unknown.
       ShapeError: an array has two dimensions or more.
     """
-    if not copy:
+    sparse = flag("meshgrid: sparse", sparse)
+    if not flag("meshgrid: copy", copy):
         raise ArgumentError("meshgrid: copy must be true, since arrays are immutable")
-    if indexing not in ("xy", "ij"):
+    if not is_option(indexing, ("xy", "ij")):
         raise ArgumentError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
     axes = [as_array(operand("meshgrid", x)) for x in xi]
     axes = [reshape(x, new_sizes=(1,)) if x.aval.shape == () else x for x in axes]

@@ -13,7 +13,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.array import ArrayOperators
-from funcdl.core.options import flag
+from funcdl.core.options import flag, host_values, is_option
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeError
 from funcdl.numpy.arithmetic import clip
@@ -66,9 +66,11 @@ def delete(
     Raises:
       ConcretizationError: a vector is traced without that promise.
       DtypeError: the indices are no integers or bools.
+      ShapeError: there is not one bool for each element along the axis.
       IndexingError: an index is out of range.
       ArgumentError: there is no such axis.
     """
+    assume_unique_indices = flag("delete: assume_unique_indices", assume_unique_indices)
     arr = as_operand("delete", arr)
     if axis is None:
         arr, axis = ravel(arr), 0
@@ -76,7 +78,12 @@ def delete(
     size = arr.aval.shape[axis]
     if isinstance(obj, slice):
         return take(arr, np.delete(np.arange(size), obj), axis)
-    index: Any = obj if isinstance(obj, ArrayOperators) else np.asarray(obj)
+    index: Any = obj if isinstance(obj, ArrayOperators) else host_values("delete: obj", obj)
+    if dtypes.is_bool(index.dtype) and index.shape != (size,):
+        raise ShapeError(
+            f"delete: bools must be a vector, one for each of the {size} elements along axis "
+            f"{axis}, got shape {index.shape}"
+        )
     if not dtypes.is_integer(index.dtype) and not dtypes.is_bool(index.dtype):
         if index.size:
             raise DtypeError(f"delete: indices must be integers or bools, got {index.dtype}")
@@ -120,7 +127,7 @@ def insert(arr: ArrayLike, obj: Any, values: ArrayLike, axis: int | None = None)
     size = arr.aval.shape[axis]
     if isinstance(obj, slice):
         obj = np.arange(size)[obj]
-    index: Any = obj if isinstance(obj, ArrayOperators) else np.asarray(obj)
+    index: Any = obj if isinstance(obj, ArrayOperators) else host_values("insert: obj", obj)
     if not dtypes.is_integer(index.dtype):
         if index.size:
             raise DtypeError(f"insert: indices must be integers, got {index.dtype}")
@@ -217,7 +224,7 @@ def put(
     """
     _refuse_inplace("put", inplace)
     a, index, values = (as_operand("put", x) for x in (a, ind, v))
-    if mode not in (None, "clip", "wrap"):
+    if not is_option(mode, (None, "clip", "wrap")):
         raise ArgumentError(f"put: mode must be None, 'clip' or 'wrap', got {mode!r}")
     if 0 in (a.aval.size, index.aval.size, values.aval.size):
         return a
@@ -318,6 +325,7 @@ def fill_diagonal(a: ArrayLike, val: ArrayLike, wrap: bool = False, *, inplace: 
       ArgumentError: `inplace` is true.
       ShapeError: the array does not fit.
     """
+    wrap = flag("fill_diagonal: wrap", wrap)
     _refuse_inplace("fill_diagonal", inplace)
     a, values = as_operand("fill_diagonal", a), ravel(as_operand("fill_diagonal", val))
     shape = a.aval.shape

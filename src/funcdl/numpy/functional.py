@@ -124,7 +124,7 @@ def piecewise(x: ArrayLike, condlist: Any, funclist: Sequence[Any], *args: Any, 
     x = array("piecewise", x)
     if ndim(asarray(condlist)) == x.aval.ndim and not isinstance(condlist, list | tuple):
         condlist = [condlist]
-    conditions = [truth("piecewise", c) for c in condlist]
+    conditions = [truth("piecewise", c) for c in sequence("piecewise: condlist", condlist)]
     functions = sequence("piecewise: funclist", funclist)
     if len(functions) not in (len(conditions), len(conditions) + 1):
         raise ArgumentError(
@@ -161,8 +161,11 @@ def choose(a: ArrayLike, choices: Any, out: None = None, mode: str = "raise") ->
     index = array("choose", a)
     if not dtypes.is_integer(index.aval.dtype):
         raise DtypeError(f"choose: a must hold integers, got {index.aval}")
-    parts = promote("choose", *sequence("choose: choices", choices))
-    count = len(parts)
+    arrays = sequence("choose: choices", choices)
+    count = len(arrays)
+    if not count:
+        raise ArgumentError("choose: at least one choice is needed")
+    parts = promote("choose", *arrays)
     if mode == "raise":
         if isinstance(index, Tracer):
             raise ConcretizationError(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
+from funcdl.core.options import flag
 from funcdl.core.primitive import Primitive
 from funcdl.numpy.logic import signbit
 from funcdl.numpy.promotion import ArrayLike, array, convert, promote_inexact
@@ -310,6 +311,7 @@ def angle(z: ArrayLike, deg: bool = False) -> Any:
     Raises:
       LeafTypeError: `z` is no array or scalar.
     """
+    deg = flag("angle: deg", deg)
     return rad2deg(_angle(z)) if deg else _angle(z)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from funcdl.core import dtypes
 from funcdl.core.integers import integer
-from funcdl.core.options import sequence
+from funcdl.core.options import flag, sequence
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeError
 from funcdl.numpy import reductions
@@ -101,6 +101,7 @@ def digitize(
     Raises:
       ShapeError: `bins` is no vector.
     """
+    right = flag("digitize: right", right)
     x, bins = promote_dtypes("digitize", x, bins)
     if bins.aval.ndim != 1:
         raise ShapeError(f"digitize: bins must be a vector, got {bins.aval}")
@@ -186,6 +187,7 @@ def histogram(
     Raises:
       ShapeError: the weights have another shape.
     """
+    density = flag("histogram: density", density)
     edges = _edges("histogram", a, bins, range)
     if weights is None:
         (x,) = promote_inexact("histogram", a)
@@ -258,6 +260,7 @@ def histogramdd(
       ShapeError: `sample` is no matrix, or the weights do not fit.
       ArgumentError: `bins` or `range` have not one entry for each axis.
     """
+    density = flag("histogramdd: density", density)
     (sample,) = promote_inexact("histogramdd", sample)
     if sample.aval.ndim != 2:
         raise ShapeError(f"histogramdd: sample must have shape (points, axes), got {sample.aval}")

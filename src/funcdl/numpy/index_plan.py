@@ -20,6 +20,7 @@ from funcdl.core.avals import Shape
 from funcdl.core.records import record
 from funcdl.core.trace import Tracer
 from funcdl.errors import ConcretizationError, DtypeError, IndexingError, ShapeError
+from funcdl.numpy.creation import asarray
 from funcdl.numpy.promotion import broadcast, broadcast_shapes, convert
 from funcdl.ops.arithmetic import add
 from funcdl.ops.comparison import lt
@@ -88,11 +89,13 @@ class Plan:
 
 
 def with_axes_for_bools(shape: Shape, index: Any) -> tuple[Shape, Any]:
-    """A shape and an index without single bools that mean the same.
+    """A shape and an index without single bools, and without lists in a tuple, that mean the same.
 
     A bool stands for a mask without dimensions: it adds an axis, from which all is taken or
     nothing. Here the axis is part of the shape already, and an index array takes 1 or 0 of it.
     """
+    if isinstance(index, tuple):
+        index = tuple(map(_listed, index))
     entries = index if isinstance(index, tuple) else (index,)
     if not any(map(_is_single_bool, entries)):
         return shape, index
@@ -107,6 +110,13 @@ def with_axes_for_bools(shape: Shape, index: Any) -> tuple[Shape, Any]:
         sizes.insert(len(sizes) - behind if i > ellipsis_at else ahead, 1)
         result[i] = np.zeros(int(bool(entry)), np.int32)
     return tuple(sizes), tuple(result)
+
+
+def _listed(entry: Any) -> Any:
+    """An entry of a tuple; lists and tuples in it are index arrays, as in NumPy."""
+    if not isinstance(entry, list | tuple):
+        return entry
+    return asarray(entry) if entry else np.zeros(0, np.int32)
 
 
 def _is_single_bool(entry: Any) -> bool:
@@ -233,7 +243,9 @@ def _checked(entry: Any) -> Any:
             f"index arrays must hold integers or bools, got {array.aval}; convert it with "
             ".astype(int)"
         )
-    if hasattr(entry, "__index__"):
+    if hasattr(entry, "__array__"):
+        return _checked(as_array(entry))
+    if hasattr(kind, "__index__"):
         return int(entry.__index__())
     raise DtypeError(
         "an index must be made of integers, slices, None, ..., and arrays of integers or bools; "

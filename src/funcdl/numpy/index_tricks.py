@@ -11,7 +11,8 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.avals import Shape
-from funcdl.core.options import sequence
+from funcdl.core.integers import integer
+from funcdl.core.options import flag, is_option, sequence
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeError
 from funcdl.numpy.arithmetic import clip
@@ -53,6 +54,7 @@ def indices(dimensions: Sequence[int], dtype: DTypeLike = None, sparse: bool = F
       dtype: the element type, by default that of integers.
       sparse: whether to return a tuple of arrays that broadcast, rather than one array.
     """
+    sparse = flag("indices: sparse", sparse)
     sizes = shape_of(dimensions, "dimensions")
     kind = dtypes.default_dtype("i") if dtype is None else canonical(dtype)
     each = [
@@ -143,7 +145,7 @@ def ravel_multi_index(
         raise ArgumentError(
             f"ravel_multi_index: {len(sizes)} dimensions need as many indices, got {len(columns)}"
         )
-    if mode not in ("raise", "clip", "wrap") or order not in ("C", "F"):
+    if not is_option(mode, ("raise", "clip", "wrap")) or not is_option(order, ("C", "F")):
         raise ArgumentError(
             "ravel_multi_index: mode must be 'raise', 'clip' or 'wrap', and order 'C' or 'F', got "
             f"{mode!r} and {order!r}"
@@ -196,9 +198,16 @@ def mask_indices(
 
     Raises:
       ConcretizationError: the mask is traced, and there is no `size`.
+      ShapeError: the mask has another shape.
     """
     check_function("mask_indices", mask_func)
-    rows, columns = nonzero(mask_func(ones((n, n)), k), size=size)
+    n = integer("mask_indices: n", n)
+    mask = as_operand("mask_indices", mask_func(ones((n, n)), k))
+    if mask.aval.shape != (n, n):
+        raise ShapeError(
+            f"mask_indices: mask_func must return an array of shape {(n, n)}, got {mask.aval}"
+        )
+    rows, columns = nonzero(mask, size=size)
     return rows, columns
 
 

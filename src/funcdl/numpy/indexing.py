@@ -11,6 +11,7 @@ from funcdl.core import dtypes
 from funcdl.core.array import Array
 from funcdl.core.compound import by_parts
 from funcdl.core.device_buffer import DeviceBuffer
+from funcdl.core.options import flag
 from funcdl.core.trace import context, eval_trace
 from funcdl.errors import ArgumentError, DtypeError, IndexingError, ShapeError
 from funcdl.numpy import promotion
@@ -230,7 +231,8 @@ def take_along_axis(
     common = promotion.broadcast_shapes(tuple(own), tuple(chosen), name="take_along_axis")
     arr = broadcast_to(arr, (*common[:axis], size, *common[axis + 1 :]))
     places = broadcast_to(places, (*common[:axis], count, *common[axis + 1 :]))
-    places, gather_mode = _resolve(places, size, mode, wrap_negative_indices)
+    wrap_negative = flag("take_along_axis: wrap_negative_indices", wrap_negative_indices)
+    places, gather_mode = _resolve(places, size, mode, wrap_negative)
     others = tuple(d for d in range(len(common)) if d != axis)
     return gather(
         arr,
@@ -257,14 +259,15 @@ def _resolve(
     places: Any, size: int, mode: str | None, wrap_negative: bool = True
 ) -> tuple[Any, GatherScatterMode]:
     """Indices counted from the front, and the gather's mode."""
-    if mode == "wrap":
+    if isinstance(mode, str) and mode == "wrap":
         places = wrap(places, 0)
         divisor = full_like(places, max(size, 1))
         rest = rem(places, divisor)
         negative = lt(rest, full_like(rest, 0))
         return select_n(negative, rest, add(rest, divisor)), GatherScatterMode.PROMISE_IN_BOUNDS
-    added = size if wrap_negative and mode != "clip" else 0
-    return wrap(places, added), GatherScatterMode.from_any(mode)
+    chosen = GatherScatterMode.from_any(mode)
+    added = size if wrap_negative and chosen is not GatherScatterMode.CLIP else 0
+    return wrap(places, added), chosen
 
 
 @by_parts

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.integers import integer
-from funcdl.errors import ArgumentError
+from funcdl.errors import ArgumentError, FuncdlError
 from funcdl.numpy.creation import DTypeLike, asarray, canonical
 
 __all__ = [
@@ -141,16 +142,37 @@ def frombuffer(buffer: Any, dtype: DTypeLike = float, count: int = -1, offset: i
       dtype: the element type; Python's `float` reads 64 bits and returns the default type.
       count: how many numbers to read; -1: all.
       offset: at which byte to begin.
+
+    Raises:
+      ArgumentError: there is no such dtype, or the buffer has not as many numbers.
     """
-    return _converted(np.frombuffer(buffer, dtype, count, offset), dtype)
+    with _naming("frombuffer"):
+        found = np.frombuffer(buffer, dtype, count, offset)
+    return _converted(found, dtype)
 
 
 def fromstring(string: str, dtype: DTypeLike = float, count: int = -1, *, sep: str) -> Any:
     """The numbers in a text, with `sep` between them (see `numpy.fromstring`).
 
     A vector of dtype `dtype`, of `count` elements or, with -1, of all.
+
+    Raises:
+      ArgumentError: there is no such dtype, or the text holds something else than numbers.
     """
-    return _converted(np.fromstring(string, dtype, count, sep=sep), dtype)
+    with _naming("fromstring"):
+        found = np.fromstring(string, dtype, count, sep=sep)
+    return _converted(found, dtype)
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Give errors of NumPy, which reads what a user passes, the function's name."""
+    try:
+        yield
+    except FuncdlError:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ArgumentError(f"{name}: {error}") from None
 
 
 def fromfile(

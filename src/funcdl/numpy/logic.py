@@ -8,6 +8,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.array import Array
+from funcdl.core.options import flag
 from funcdl.core.primitive import Primitive
 from funcdl.errors import LeafTypeError, ShapeError
 from funcdl.numpy.promotion import ArrayLike, array, broadcast, convert, promote
@@ -232,6 +233,7 @@ def isclose(
       LeafTypeError: an operand is no array or scalar.
       ShapeError: the shapes do not broadcast.
     """
+    equal_nan = flag("isclose: equal_nan", equal_nan)
     a, b = promote("isclose", a, b)
     same = comparison.eq(a, b)
     dtype = a.aval.dtype
@@ -271,6 +273,7 @@ def array_equal(a1: ArrayLike, a2: ArrayLike, equal_nan: bool = False) -> Any:
     False if `a1` or `a2` is no array or scalar. With `equal_nan`, NaN equals NaN. See
     `numpy.array_equal`.
     """
+    equal_nan = flag("array_equal: equal_nan", equal_nan)
     try:
         a1, a2 = array("array_equal", a1), array("array_equal", a2)
     except LeafTypeError:

@@ -87,7 +87,7 @@ def tril(m: ArrayLike, k: int = 0) -> Any:
       ShapeError: `m` has fewer than two dimensions.
     """
     m = array("tril", m)
-    return select_n(_lower("tril", m, k), full_like(m, 0), m)
+    return select_n(_lower("tril", m, integer("tril: k", k)), full_like(m, 0), m)
 
 
 def triu(m: ArrayLike, k: int = 0) -> Any:

@@ -110,7 +110,7 @@ def _clip(self: Any, min: Any = None, max: Any = None) -> Any:
 
 def _round(self: Any, decimals: int | None = None) -> Any:
     """`funcdl.numpy.round`."""
-    return arithmetic.round(self, decimals or 0)
+    return arithmetic.round(self, 0 if decimals is None else decimals)
 
 
 def _copy(self: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from funcdl.control import scan
 from funcdl.core import dtypes
 from funcdl.core.integers import integer
+from funcdl.core.options import flag
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.creation import arange, asarray, ones, zeros
 from funcdl.numpy.functions import sqrt
@@ -105,6 +106,7 @@ def polymul(a1: ArrayLike, a2: ArrayLike, *, trim_leading_zeros: bool = False) -
     Raises:
       ConcretizationError: zeros are left out, and the operands traced.
     """
+    trim_leading_zeros = flag("polymul: trim_leading_zeros", trim_leading_zeros)
     first, second = (atleast_1d(z) for z in promote_dtypes("polymul", a1, a2))
     if trim_leading_zeros:
         first, second = (_trimmed("polymul", z) for z in (first, second))
@@ -133,6 +135,7 @@ def polydiv(u: ArrayLike, v: ArrayLike, *, trim_leading_zeros: bool = False) -> 
     Raises:
       ConcretizationError: zeros are left out, and the operands traced.
     """
+    trim_leading_zeros = flag("polydiv: trim_leading_zeros", trim_leading_zeros)
     u, v = (atleast_1d(z) for z in promote_inexact("polydiv", u, v))
     size = v.aval.shape[0]
     steps = max(u.aval.shape[0] - size + 1, 1)
@@ -149,6 +152,13 @@ def polydiv(u: ArrayLike, v: ArrayLike, *, trim_leading_zeros: bool = False) -> 
     return stack(quotient), rest
 
 
+def _check_vector(name: str, p: Any) -> None:
+    if p.aval.ndim == 0:
+        raise ShapeError(
+            f"{name}: p must be a vector of coefficients, the highest power first, got {p.aval}"
+        )
+
+
 def polyder(p: ArrayLike, m: int = 1) -> Any:
     """The m-th derivative of a polynomial (see `numpy.polyder`).
 
@@ -157,9 +167,11 @@ def polyder(p: ArrayLike, m: int = 1) -> Any:
 
     Raises:
       ArgumentError: `m` is negative.
+      ShapeError: `p` is a scalar.
     """
     (p,) = promote_inexact("polyder", p)
-    m = integer("m", m)
+    _check_vector("polyder", p)
+    m = integer("polyder: m", m)
     if m < 0:
         raise ArgumentError(f"polyder: m must not be negative, got {m}")
     if m == 0:
@@ -189,11 +201,13 @@ def polyint(p: ArrayLike, m: int = 1, k: ArrayLike | None = None) -> Any:
 
     Raises:
       ArgumentError: `m` is negative, or `k` has another number of constants.
+      ShapeError: `p` is a scalar.
     """
-    m = integer("m", m)
+    m = integer("polyint: m", m)
     if m < 0:
         raise ArgumentError(f"polyint: m must not be negative, got {m}")
     p, constants = promote_inexact("polyint", p, 0 if k is None else asarray(k))
+    _check_vector("polyint", p)
     constants = atleast_1d(constants)
     if constants.aval.shape not in ((1,), (m,)):
         raise ArgumentError(f"polyint: k must have one constant, or m = {m}, got {constants.aval}")
@@ -241,6 +255,7 @@ def roots(p: ArrayLike, *, strip_zeros: bool = True) -> Any:
       ConcretizationError: `p` is traced, and `strip_zeros` true.
       ShapeError: `p` is no vector.
     """
+    strip_zeros = flag("roots: strip_zeros", strip_zeros)
     from funcdl.numpy import linalg
 
     (p,) = promote_inexact("roots", p)
@@ -277,6 +292,7 @@ def vander(x: ArrayLike, N: int | None = None, increasing: bool = False) -> Any:
       ShapeError: `x` is no vector.
       ArgumentError: `N` is negative.
     """
+    increasing = flag("vander: increasing", increasing)
     x = array("vander", x)
     if x.aval.ndim != 1:
         raise ShapeError(f"vander: x must be a vector, got {x.aval}")
@@ -312,6 +328,7 @@ def polyfit(
       ShapeError: the arrays do not fit.
       ArgumentError: `deg` is negative.
     """
+    full = flag("polyfit: full", full)
     from funcdl.numpy import linalg
 
     deg = integer("polyfit: deg", deg)

@@ -196,7 +196,7 @@ def nanmedian(
 
 
 def _refuse(name: str, out: Any, overwrite_input: bool) -> None:
-    if out is not None or overwrite_input:
+    if out is not None or flag(f"{name}: overwrite_input", overwrite_input):
         raise ArgumentError(
             f"{name}: out must be None and overwrite_input false, since arrays are immutable"
         )

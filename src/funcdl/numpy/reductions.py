@@ -113,7 +113,7 @@ def sum_dtype(dtype: np.dtype[Any], dtype_argument: DTypeLike, promote: bool) ->
     if dtype_argument is not None:
         return canonical(dtype_argument)
     kind = dtypes.kind(dtype)
-    if not promote or kind not in ("b", "i", "u"):
+    if kind not in ("b", "i", "u") or not flag("promote_integers", promote):
         return dtype
     default = dtypes.default_dtype("u" if kind == "u" else "i")
     return default if default.itemsize > dtype.itemsize else dtype
@@ -364,6 +364,8 @@ def _find(
     a = array(name, a)
     shape = a.aval.shape
     axes = normalize_axes(name, axis, len(shape))
+    if axis is not None and len(axes) != 1:
+        raise ArgumentError(f"{name}: axis must be one integer or None, got {axis!r}")
     if axis is None:
         a = reshape(a, new_sizes=(a.aval.size,))
     number = axes[0] if axis is not None else 0
@@ -454,7 +456,7 @@ def _cumulative(
         raise ArgumentError(f"{name}: axis is needed for an array of {x.aval.ndim} dimensions")
     axis = normalize_axis(name, 0 if axis is None else axis, x.aval.ndim)
     out = accumulate(x, axis, sum_dtype(x.aval.dtype, dtype, True))
-    if not include_initial:
+    if not flag(f"{name}: include_initial", include_initial):
         return out
     config = tuple((int(d == axis), 0, 0) for d in range(out.aval.ndim))
     return pad(out, Array(np.array(identity, out.aval.dtype)), padding_config=config)

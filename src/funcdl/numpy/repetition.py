@@ -9,7 +9,8 @@ import numpy as np
 
 from funcdl.core.array import shortened
 from funcdl.core.compound import by_parts
-from funcdl.core.integers import integers
+from funcdl.core.integers import integer, integers
+from funcdl.core.options import host_values
 from funcdl.errors import ArgumentError
 from funcdl.numpy.indexing import take
 from funcdl.numpy.promotion import ArrayLike, array
@@ -68,7 +69,7 @@ def repeat(
         a, axis = ravel(a), 0
     axis = normalize_axis("repeat", axis, a.ndim)
     size = a.aval.shape[axis]
-    times = np.asarray(repeats)
+    times = host_values("repeat: repeats", repeats)
     if times.dtype.kind not in "iub":
         raise ArgumentError(f"repeat: repeats must be integers, got {shortened(repeats)}")
     if times.ndim > 1 or (times.ndim == 1 and times.size not in (1, size)) or (times < 0).any():
@@ -77,7 +78,10 @@ def repeat(
             f"axis {axis}, got {repeats!r}"
         )
     length = int(times.sum()) if times.size == size else int(times.reshape(())) * size
-    if total_repeat_length not in (None, length):
+    if (
+        total_repeat_length is not None
+        and integer("repeat: total_repeat_length", total_repeat_length) != length
+    ):
         raise ArgumentError(
             f"repeat: total_repeat_length={total_repeat_length} differs from the {length} elements "
             "that repeats makes"

@@ -273,7 +273,7 @@ def searchsorted(
         "compare_all": every value with every element.
 
     Raises:
-      ShapeError: `a` is no vector.
+      ShapeError: `a` or `sorter` is no vector.
       ArgumentError: an unknown side or method.
     """
     if not is_option(side, ("left", "right")):
@@ -286,7 +286,10 @@ def searchsorted(
     if a.aval.ndim != 1:
         raise ShapeError(f"searchsorted: a must be a vector, got {a.aval}")
     if sorter is not None:
-        a = a[array("searchsorted", sorter)]
+        order = array("searchsorted", sorter)
+        if order.aval.ndim != 1:
+            raise ShapeError(f"searchsorted: sorter must be a vector, got {order.aval}")
+        a = a[order]
     if a.aval.shape[0] == 0 or v.aval.size == 0:
         return full(v.aval.shape, 0, dtypes.default_dtype("i"))
     return _METHODS[method](a, v, side)

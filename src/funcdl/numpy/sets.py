@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcdl.core import dtypes
+from funcdl.core.options import flag, is_option
 from funcdl.errors import ArgumentError
 from funcdl.numpy.joining import concatenate
 from funcdl.numpy.logic import isnan
@@ -243,7 +244,8 @@ def isin(
     Raises:
       ArgumentError: an unknown method.
     """
-    if method not in ("auto", "compare_all", "binary_search", "sort"):
+    invert = flag("isin: invert", invert)
+    if not is_option(method, ("auto", "compare_all", "binary_search", "sort")):
         raise ArgumentError(
             f"isin: method must be 'auto', 'compare_all', 'binary_search' or 'sort', got {method!r}"
         )
@@ -296,6 +298,7 @@ def intersect1d(
     Raises:
       ConcretizationError: an array is traced, and there is no `size`.
     """
+    return_indices = flag("intersect1d: return_indices", return_indices)
     x, y = _flat_pair("intersect1d", ar1, ar2)
     order = argsort(x)
     ordered = x[order]
@@ -336,6 +339,7 @@ def setdiff1d(
     Raises:
       ConcretizationError: an array is traced, and there is no `size`.
     """
+    assume_unique = flag("setdiff1d: assume_unique", assume_unique)
     x, y = _flat_pair("setdiff1d", ar1, ar2)
     if not assume_unique:
         x = sort(x)

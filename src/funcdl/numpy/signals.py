@@ -9,7 +9,7 @@ from typing import Any
 
 from funcdl.core import dtypes
 from funcdl.core.integers import integer
-from funcdl.core.options import number
+from funcdl.core.options import is_option, number
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.numpy.arithmetic import abs, clip
 from funcdl.numpy.creation import DTypeLike, canonical
@@ -102,7 +102,7 @@ def trapezoid(y: ArrayLike, x: ArrayLike | None = None, dx: ArrayLike = 1.0, axi
     """
     if x is None:
         (y,) = promote_inexact("trapezoid", y)
-        width: Any = dx
+        width: Any = array("trapezoid", dx)
         y = moveaxis(y, axis, -1)
     else:
         y, x = promote_inexact("trapezoid", y, x)
@@ -132,7 +132,7 @@ def gradient(
     Raises:
       ArgumentError: `varargs` do not fit, an axis has less than two points, or `edge_order` is 2.
     """
-    if edge_order not in (None, 1):
+    if edge_order is not None and integer("gradient: edge_order", edge_order) != 1:
         raise ArgumentError(f"gradient: edge_order must be None or 1, got {edge_order}")
     f, *distances = promote_inexact("gradient", f, *varargs)
     if axis is None or isinstance(axis, tuple | list):
@@ -329,7 +329,7 @@ def correlate(
 
 
 def _vectors(name: str, a: ArrayLike, v: ArrayLike, mode: str) -> tuple[Any, Any]:
-    if mode not in ("full", "same", "valid"):
+    if not is_option(mode, ("full", "same", "valid")):
         raise ArgumentError(f"{name}: mode must be 'full', 'same' or 'valid', got {mode!r}")
     x, y = promote_inexact(name, a, v)
     if x.aval.ndim != 1 or y.aval.ndim != 1 or 0 in (x.aval.size, y.aval.size):

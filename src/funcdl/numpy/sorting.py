@@ -7,6 +7,7 @@ from typing import Any
 
 from funcdl.core import dtypes
 from funcdl.core.integers import integer
+from funcdl.core.options import flag
 from funcdl.errors import ArgumentError
 from funcdl.numpy.creation import DTypeLike, canonical
 from funcdl.numpy.promotion import ArrayLike, array, convert
@@ -42,6 +43,7 @@ def sort(
     Raises:
       ArgumentError: there is no such axis, or `kind` or `order` is given.
     """
+    descending = flag("sort: descending", descending)
     x, axis = _operand("sort", a, axis, kind, order)
     (out,) = ordering.sort(x, dimension=axis, is_stable=stable, num_keys=1)
     return rev(out, dimensions=(axis,)) if descending else out
@@ -61,6 +63,7 @@ def argsort(
 
     `dtype` is that of the places, by default the default integer type.
     """
+    descending = flag("argsort: descending", descending)
     x, axis = _operand("argsort", a, axis, kind, order)
     if descending:
         # From the end, so that equal elements keep their order in the reversed result.

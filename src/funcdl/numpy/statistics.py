@@ -10,6 +10,7 @@ import numpy as np
 from funcdl.core import dtypes
 from funcdl.core.array import aval_of
 from funcdl.core.avals import Shape
+from funcdl.core.options import flag, number
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.numpy.arithmetic import clip
 from funcdl.numpy.creation import DTypeLike, canonical
@@ -17,6 +18,7 @@ from funcdl.numpy.joining import concatenate
 from funcdl.numpy.logic import isfinite, truth
 from funcdl.numpy.promotion import ArrayLike, array, broadcast, convert, promote_inexact, strong
 from funcdl.numpy.reductions import Axis, max, min, normalize_axes, sum
+from funcdl.numpy.shaping import atleast_1d
 from funcdl.ops.arithmetic import add, div, mul, square, sub
 from funcdl.ops.comparison import gt
 from funcdl.ops.complex_parts import complex_, conj, imag, real
@@ -100,6 +102,7 @@ def average(
       ShapeError: the weights do not fit.
       ArgumentError: there is no such axis.
     """
+    returned = flag("average: returned", returned)
     if weights is None:
         out = mean(a, axis, keepdims=keepdims)
         axes = normalize_axes("average", axis, aval_of(a).ndim)
@@ -221,6 +224,8 @@ def cov(
       ShapeError: an array has too many dimensions, or sizes do not fit.
       DtypeError: `fweights` are no integers.
     """
+    bias = flag("cov: bias", bias)
+    rowvar = flag("cov: rowvar", rowvar)
     parts = promote_inexact("cov", *([m] if y is None else [m, y]))
     if any(x.aval.ndim > 2 for x in parts):
         raise ShapeError(
@@ -228,7 +233,7 @@ def cov(
         )
     if dtype is not None:
         parts = [convert(x, canonical(dtype)) for x in parts]
-    parts = [x.T if not rowvar and x.aval.ndim == 2 else x for x in parts]
+    parts = [x.T if not rowvar and x.aval.ndim == 2 else x for x in map(atleast_1d, parts)]
     # Columns of a single variable are one observation each, as in NumPy.
     x = concatenate([z if z.aval.ndim == 2 else z[None] for z in map(strong, parts)])
     count = x.aval.shape[1]
@@ -244,7 +249,7 @@ def cov(
         raise ShapeError(
             f"cov: one weight is needed for each of {count} observations, got {w.aval}"
         )
-    ddof = (0 if bias else 1) if ddof is None else ddof
+    ddof = (0 if bias else 1) if ddof is None else number("cov: ddof", ddof)
     if w is None:
         freedom: Any = count - ddof
         centered = x - mean(x, 1, keepdims=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from funcdl.core import dtypes, lattice
 from funcdl.core.array import Array, ArrayOperators, aval_of
+from funcdl.core.options import flag
 from funcdl.core.primitive import Primitive
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, DtypeError, ImmutableArrayError, ShapeError
@@ -188,7 +189,7 @@ class IndexUpdateRef:
         check_function("apply", func)
         shape, index = with_axes_for_bools(x.aval.shape, self._index)
         plan = plan_index(shape, index, wrap_negative_indices)
-        if unique_indices or _are_distinct(plan):
+        if flag("at[...].apply: unique_indices", unique_indices) or _are_distinct(plan):
             old = read(reshape_to(x, shape), plan, mode="clip")
             return self.set(
                 self._converted("apply", func(old)),

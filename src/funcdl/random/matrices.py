@@ -9,6 +9,7 @@ import numpy as np
 import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.core import dtypes
+from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.numpy.creation import DTypeLike, ShapeLike, canonical, shape_of
 from funcdl.numpy.promotion import ArrayLike, array, broadcast_shapes, convert, strong
@@ -49,7 +50,7 @@ def multivariate_normal(
       DtypeError: `dtype` is no floating type.
     """
     name = "multivariate_normal"
-    if method not in _METHODS:
+    if not is_option(method, _METHODS):
         raise ArgumentError(f"{name}: method must be one of {', '.join(_METHODS)}; got {method!r}")
     data, target = single_key(name, key), float_dtype(name, dtype)
     mean, cov = real(name, "mean", mean, target), real(name, "cov", cov, target)
@@ -112,8 +113,7 @@ def orthogonal(
     target = dtypes.default_dtype("f") if dtype is None else canonical(dtype)
     if not dtypes.is_inexact(target):
         raise DtypeError(f"orthogonal: dtype must be a floating or complex type, got {target.name}")
-    (rows,) = shape_of(n, "n")
-    (columns,) = (rows,) if m is None else shape_of(m, "m")
+    rows, columns = shape_of((n, n if m is None else m), "orthogonal: (n, m)")
     size = (*shape_of(shape), max(rows, columns), min(rows, columns))
     z = normal(data, size, target)
     wide = convert(z, np.dtype(np.float32)) if target.itemsize == 2 else z

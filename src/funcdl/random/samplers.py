@@ -9,6 +9,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.avals import Shape
+from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError, DtypeError
 from funcdl.numpy import arithmetic, logic
 from funcdl.numpy.creation import DTypeLike, ShapeLike, canonical, shape_of
@@ -188,7 +189,7 @@ def bernoulli(key: Any, p: ArrayLike = 0.5, shape: ShapeLike = None, mode: str =
       ShapeError: `p` does not broadcast to `shape`.
     """
     data = single_key("bernoulli", key)
-    if mode not in ("low", "high"):
+    if not is_option(mode, ("low", "high")):
         raise ArgumentError(f"bernoulli: mode must be 'low' or 'high', got {mode!r}")
     p = array("bernoulli", p)
     if not dtypes.is_float(p.aval.dtype):
@@ -312,7 +313,7 @@ def gumbel(
     """
     data = single_key("gumbel", key)
     sizes, target = shape_of(shape), float_dtype("gumbel", dtype)
-    if mode not in (None, "low", "high", "highest"):
+    if not is_option(mode, (None, "low", "high", "highest")):
         raise ArgumentError(f"gumbel: mode must be 'low', 'high', 'highest' or None, got {mode!r}")
     info = dtypes.finfo(target)
     if mode in (None, "low"):

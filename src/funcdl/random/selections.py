@@ -11,6 +11,7 @@ import numpy as np
 
 import funcdl.numpy as fnp
 from funcdl.core import dtypes
+from funcdl.core.options import flag
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.lax.sorting import sort_key_val
 from funcdl.numpy.creation import ShapeLike, shape_of
@@ -52,6 +53,7 @@ def permutation(key: Any, x: int | ArrayLike, axis: int = 0, independent: bool =
       DtypeError: `x` is a scalar that is no integer.
       ArgumentError: `axis` is out of range.
     """
+    independent = flag("permutation: independent", independent)
     data = single_key("permutation", key)
     values = _population("permutation", "x", x)
     if type(values) is int:
@@ -101,6 +103,7 @@ def choice(
       ShapeError: `p` has another shape.
       DtypeError: `a` is a scalar that is no integer.
     """
+    replace = flag("choice: replace", replace)
     data = single_key("choice", key)
     if not isinstance(shape, Sequence):
         raise ShapeError(f"choice: shape must be a sequence of integers, got {shape!r}")
@@ -180,6 +183,7 @@ def categorical(
       ShapeError: `shape` does not fit.
       DtypeError: `logits` are no floats.
     """
+    replace = flag("categorical: replace", replace)
     data = single_key("categorical", key)
     logits = array("categorical", logits)
     if not dtypes.is_float(logits.aval.dtype):

@@ -146,7 +146,7 @@ def detrend(
     """
     if overwrite_data is not None:
         raise ArgumentError("detrend: overwrite_data must be None, since arrays are immutable")
-    if type not in ("linear", "constant"):
+    if not is_option(type, ("linear", "constant")):
         raise ArgumentError(f"detrend: type must be 'linear' or 'constant', got {type!r}")
     (x,) = promote_inexact("detrend", data)
     rows = fnp.moveaxis(x, normalize_axis("detrend", axis, x.ndim), -1)
@@ -220,7 +220,7 @@ def _kept(first: int, second: int, mode: str, later: bool = False) -> tuple[int,
 def _convolve(
     name: str, in1: Any, in2: Any, mode: str, method: str, precision: Any, later: bool = False
 ) -> Any:
-    if method not in ("auto", "direct", "fft"):
+    if not is_option(method, ("auto", "direct", "fft")):
         raise ArgumentError(f"{name}: method must be 'auto', 'direct' or 'fft', got {method!r}")
     x, y = _operands(name, in1, in2, mode)
     _check_inside(name, x, y, mode, range(x.ndim))

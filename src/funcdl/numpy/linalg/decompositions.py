@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, overload
 
+from funcdl.core.options import flag, is_option
 from funcdl.errors import ArgumentError
 from funcdl.lax import linalg as factorizations
 from funcdl.numpy.arithmetic import sign
@@ -73,6 +74,8 @@ def cholesky(a: ArrayLike, *, upper: bool = False, symmetrize_input: bool = True
       ShapeError: the matrices are not square.
       DtypeError: half precision.
     """
+    symmetrize_input = flag("cholesky: symmetrize_input", symmetrize_input)
+    upper = flag("cholesky: upper", upper)
     (a,) = promote_inexact("cholesky", a)
     if upper and not symmetrize_input:
         common.check_matrix("cholesky", a.aval, square=True)
@@ -136,7 +139,7 @@ def eigh(a: ArrayLike, UPLO: str | None = None, symmetrize_input: bool = True) -
       DtypeError: half precision.
       ArgumentError: `UPLO` is neither.
     """
-    if UPLO not in (None, "L", "U"):
+    if not is_option(UPLO, (None, "L", "U")):
         raise ArgumentError(f"eigh: UPLO must be 'L', 'U' or None, got {UPLO!r}")
     vectors, values = factorizations.eigh(a, lower=UPLO != "U", symmetrize_input=symmetrize_input)
     return EighResult(values, vectors)
@@ -164,7 +167,7 @@ def qr(a: ArrayLike, mode: str = "reduced") -> Any:
       DtypeError: half precision.
       ArgumentError: `mode` is none of these.
     """
-    if mode not in ("reduced", "complete", "full", "r", "raw"):
+    if not is_option(mode, ("reduced", "complete", "full", "r", "raw")):
         raise ArgumentError(f"qr: mode must be 'reduced', 'complete', 'r' or 'raw', got {mode!r}")
     if mode == "raw":
         packed, taus = ops.geqrf(*promote_inexact("qr", a))
@@ -218,6 +221,8 @@ def svd(
       DtypeError: half precision.
       ArgumentError: `subset_by_index` does not fit.
     """
+    hermitian = flag("svd: hermitian", hermitian)
+    compute_uv = flag("svd: compute_uv", compute_uv)
     if not hermitian:
         found = factorizations.svd(
             a, full_matrices=full_matrices, compute_uv=compute_uv, subset_by_index=subset_by_index

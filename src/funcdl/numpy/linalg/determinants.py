@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from funcdl.core import dtypes
+from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError
 from funcdl.numpy.arithmetic import sign
 from funcdl.numpy.functions import log
@@ -161,7 +162,7 @@ def slogdet(a: ArrayLike, *, method: str | None = None) -> SlogdetResult:
       DtypeError: half precision.
       ArgumentError: another `method`.
     """
-    if method not in (None, "lu"):
+    if not is_option(method, (None, "lu")):
         raise ArgumentError(f"slogdet: method must be 'lu' or None, got {method!r}")
     a = square_matrices("slogdet", a)
     return SlogdetResult(*_slogdet(strong(a)))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
+from funcdl.core.options import flag
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.functions import sqrt
 from funcdl.numpy.indexing import getitem, where
@@ -55,6 +56,7 @@ def norm(
       ShapeError: `axis` has neither one nor two axes.
       DtypeError: norms of singular values in half precision.
     """
+    keepdims = flag("norm: keepdims", keepdims)
     (x,) = promote_inexact("norm", x)
     if axis is None and ord is None:
         return _length(x, None, keepdims)

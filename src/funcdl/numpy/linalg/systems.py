@@ -9,6 +9,7 @@ from typing import Any
 
 from funcdl.core import dtypes
 from funcdl.core.integers import integer
+from funcdl.core.options import flag
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.linalg.decompositions import svd
 from funcdl.numpy.linalg.operands import square_matrices
@@ -185,6 +186,7 @@ def pinv(
       DtypeError: half precision.
       ArgumentError: both `rtol` and `rcond` are given.
     """
+    hermitian = flag("pinv: hermitian", hermitian)
     if rtol is not None and rcond is not None:
         raise ArgumentError("pinv: rcond is the former name of rtol; give one of them")
     (a,) = promote_inexact("pinv", a)
@@ -218,6 +220,7 @@ def lstsq(
       ShapeError: `a` is no matrix, or `b` does not fit.
       DtypeError: half precision.
     """
+    numpy_resid = flag("lstsq: numpy_resid", numpy_resid)
     a, b = promote_inexact("lstsq", a, b)
     common.check_dtype("lstsq", a.aval)
     if a.ndim != 2 or b.ndim not in (1, 2) or a.aval.shape[0] != b.aval.shape[0]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from funcdl.core import dtypes
+from funcdl.core.options import flag, is_option
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax import linalg as factorizations
 from funcdl.numpy import linalg as matrices
@@ -55,6 +56,7 @@ def cholesky(
       ShapeError: the matrices are not square.
       DtypeError: half precision.
     """
+    lower = flag("cholesky: lower", lower)
     return matrices.cholesky(a, upper=not lower, symmetrize_input=False)
 
 
@@ -65,6 +67,7 @@ def cho_factor(
 
     Arguments, shapes, dtypes and errors are those of `cholesky`. See `jax.scipy.linalg.cho_factor`.
     """
+    lower = flag("cho_factor: lower", lower)
     return cholesky(a, lower), bool(lower)
 
 
@@ -119,6 +122,7 @@ def svd(
     `overwrite_a`, `check_finite` and `lapack_driver` have no effect; shapes, dtypes and errors are
     the same. See `jax.scipy.linalg.svd`.
     """
+    compute_uv = flag("svd: compute_uv", compute_uv)
     found = matrices.svd(a, full_matrices, compute_uv)
     return tuple(found) if compute_uv else found
 
@@ -154,6 +158,7 @@ def eigh(
       ShapeError: the matrices are not square.
       ArgumentError: `eigvals` or another `type` is given.
     """
+    eigvals_only = flag("eigh: eigvals_only", eigvals_only)
     if eigvals is not None or type != 1:
         raise ArgumentError("eigh: leave eigvals and type out; slice the results instead")
     (a,) = promote_inexact("eigh", a)
@@ -190,6 +195,7 @@ def hessenberg(
       ShapeError: the matrices are not square.
       NotDifferentiableError: a derivative is asked for.
     """
+    calc_q = flag("hessenberg: calc_q", calc_q)
     packed, taus = factorizations.hessenberg(a)
     form = common.upper(packed, -1)
     if not calc_q:
@@ -219,6 +225,7 @@ def lu(
     Raises:
       ShapeError: there are no matrices.
     """
+    permute_l = flag("lu: permute_l", permute_l)
     factors, _, permutation = factorizations.lu(a)
     m, n = factors.aval.shape[-2:]
     k = min(m, n)
@@ -322,7 +329,7 @@ def qr(
       ShapeError: there are no matrices.
       ArgumentError: `mode` is none of these.
     """
-    if mode not in ("full", "economic", "r"):
+    if not is_option(mode, ("full", "economic", "r")):
         raise ArgumentError(f"qr: mode must be 'full', 'economic' or 'r', got {mode!r}")
     found = factorizations.qr(a, pivoting=pivoting, full_matrices=mode != "economic")
     return found[1:] if mode == "r" else found
@@ -344,7 +351,7 @@ def schur(a: ArrayLike, output: str = "real") -> tuple[Any, Any]:
       ArgumentError: `output` is neither.
       NotDifferentiableError: a derivative is asked for.
     """
-    if output not in ("real", "complex"):
+    if not is_option(output, ("real", "complex")):
         raise ArgumentError(f"schur: output must be 'real' or 'complex', got {output!r}")
     (a,) = promote_inexact("schur", a)
     if output == "complex":
@@ -378,7 +385,7 @@ def solve(
       ShapeError: the shapes do not fit.
       ArgumentError: `assume_a` is none of these.
     """
-    if assume_a not in ("gen", "sym", "her", "pos"):
+    if not is_option(assume_a, ("gen", "sym", "her", "pos")):
         raise ArgumentError(
             f"solve: assume_a must be 'gen', 'sym', 'her' or 'pos', got {assume_a!r}"
         )
@@ -418,7 +425,7 @@ def solve_triangular(
       ShapeError: the shapes do not fit.
       ArgumentError: `trans` is none of these.
     """
-    if trans not in _TRANSPOSED:
+    if not is_option(trans, _TRANSPOSED):
         raise ArgumentError(
             f"solve_triangular: trans must be 0, 1, 2, 'N', 'T' or 'C', got {trans!r}"
         )

@@ -9,6 +9,7 @@ import numpy as np
 
 from funcdl.control import cond, fori_loop, scan
 from funcdl.core import dtypes
+from funcdl.core.options import flag, is_option
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax import linalg as factorizations
 from funcdl.lax.linalg.operands import symmetrized
@@ -143,6 +144,7 @@ def expm_frechet(
     Raises:
       ShapeError: the shapes differ, or the matrices are not square.
     """
+    compute_expm = flag("expm_frechet: compute_expm", compute_expm)
     a, e = promote_inexact("expm_frechet", A, E)
     common.check_matrix("expm_frechet", a.aval, square=True)
     if a.aval.shape != e.aval.shape:
@@ -224,7 +226,7 @@ def polar(
       ShapeError: `a` is no matrix.
       ArgumentError: `side` or `method` is none of these.
     """
-    if side not in ("right", "left") or method not in ("svd", "qdwh"):
+    if not is_option(side, ("right", "left")) or not is_option(method, ("svd", "qdwh")):
         raise ArgumentError(
             "polar: side must be 'right' or 'left' and method 'svd' or 'qdwh', got "
             f"{side!r} and {method!r}"

@@ -12,6 +12,7 @@ from funcdl import lax
 from funcdl.core import dtypes
 from funcdl.core.forks import held_off
 from funcdl.core.integers import integer
+from funcdl.core.options import flag
 from funcdl.errors import ArgumentError
 from funcdl.scipy.special.elementwise import elementwise
 
@@ -61,6 +62,7 @@ def factorial(n: Any, exact: bool = False) -> Any:
     Raises:
       ArgumentError: `exact` is true; use `math.factorial` for that.
     """
+    exact = flag("factorial: exact", exact)
     if exact:
         raise ArgumentError("factorial: exact=True is not supported; use math.factorial")
     return _factorial(n)
@@ -126,6 +128,7 @@ def comb(N: Any, k: Any, *, repetition: bool = False) -> Any:
     Raises:
       DtypeError: an operand is complex.
     """
+    repetition = flag("comb: repetition", repetition)
     if not repetition:
         return _binomial(N, k)
     n, k = fnp.asarray(N), fnp.asarray(k)

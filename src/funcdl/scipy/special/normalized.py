@@ -13,6 +13,7 @@ import numpy as np
 
 import funcdl.numpy as fnp
 from funcdl import lax
+from funcdl.core.options import flag
 from funcdl.numpy.promotion import promote_inexact
 
 Axis = int | tuple[int, ...] | None
@@ -67,6 +68,8 @@ def logsumexp(
         negative sum is NaN.
       where: which entries take part.
     """
+    return_sign = flag("logsumexp: return_sign", return_sign)
+    keepdims = flag("logsumexp: keepdims", keepdims)
     if b is not None:
         a, b = fnp.broadcast_arrays(*promote_inexact("logsumexp", a, b))
         a = fnp.where(b == 0, -np.inf, a)

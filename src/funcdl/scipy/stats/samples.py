@@ -87,7 +87,7 @@ def rankdata(
       ArgumentError: an unknown `method`, or another `nan_policy`.
     """
     _check_policy("rankdata", nan_policy)
-    if method not in _METHODS:
+    if not is_option(method, _METHODS):
         raise ArgumentError(f"rankdata: method must be one of {_METHODS}, got {method!r}")
     x = array("rankdata", a)
     if axis is None or x.ndim == 0:
