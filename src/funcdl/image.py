@@ -16,7 +16,9 @@ import numpy as np
 import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.core import lattice
+from funcdl.core.array import shortened
 from funcdl.core.integers import integers
+from funcdl.core.options import flag
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.promotion import promote_inexact
 from funcdl.numpy.reductions import normalize_axis
@@ -84,7 +86,8 @@ def resize(
     """
     x = fnp.asarray(image)
     sizes = _sizes("resize", x, shape)
-    kind = ResizeMethod.from_string(method) if isinstance(method, str) else method
+    kind = _method("resize", method)
+    antialias = flag("resize: antialias", antialias)
     dims = [d for d in range(x.ndim) if x.shape[d] != sizes[d]]
     if kind is ResizeMethod.NEAREST:
         for d in dims:
@@ -123,12 +126,18 @@ def scale_and_translate(
     """
     x = fnp.asarray(image)
     sizes = _sizes("scale_and_translate", x, shape)
-    kind = ResizeMethod.from_string(method) if isinstance(method, str) else method
+    kind = _method("scale_and_translate", method)
+    antialias = flag("scale_and_translate: antialias", antialias)
     if kind is ResizeMethod.NEAREST:
         raise ArgumentError(
             "scale_and_translate has no method 'nearest'; resize has, and 'linear' is near"
         )
-    dims = [normalize_axis("scale_and_translate", d, x.ndim) for d in spatial_dims]
+    dims = [
+        normalize_axis("scale_and_translate", d, x.ndim)
+        for d in integers("scale_and_translate: spatial_dims", spatial_dims)
+    ]
+    if len(set(dims)) < len(dims):
+        raise ArgumentError(f"scale_and_translate: spatial_dims has one twice: {spatial_dims}")
     for d in range(x.ndim):
         if d not in dims and sizes[d] != x.shape[d]:
             raise ShapeError(
@@ -144,6 +153,17 @@ def scale_and_translate(
     pairs = [(scales[i], shifts[i]) for i in range(len(dims))]
     return _resampled(
         x, sizes, dims, [s for s, _ in pairs], [t for _, t in pairs], kind, antialias, precision
+    )
+
+
+def _method(name: str, method: Any) -> ResizeMethod:
+    if isinstance(method, ResizeMethod):
+        return method
+    if isinstance(method, str):
+        return ResizeMethod.from_string(method)
+    raise ArgumentError(
+        f"{name}: method must be a name, such as 'linear', or a ResizeMethod, got "
+        f"{shortened(method)}"
     )
 
 

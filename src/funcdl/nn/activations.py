@@ -15,10 +15,11 @@ from typing import Any
 
 import funcdl.numpy as fnp
 from funcdl import lax
+from funcdl.core.options import flag
 from funcdl.errors import ShapeError
 from funcdl.nn.piecewise import relu
 from funcdl.numpy import tanh
-from funcdl.numpy.promotion import promote_inexact
+from funcdl.numpy.promotion import operand, promote_inexact
 from funcdl.numpy.reductions import normalize_axis
 from funcdl.scipy.special import logarithms
 
@@ -106,6 +107,7 @@ def gelu(x: Any, approximate: bool = True) -> Any:
       approximate: use ``0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))`` in place of
         the error function.
     """
+    approximate = flag("gelu: approximate", approximate)
     (x,) = promote_inexact("gelu", x)
     return _tanh_gelu(x) if approximate else _with_limits(_exact_gelu, x)
 
@@ -144,6 +146,7 @@ def elu(x: Any, alpha: Any = 1.0) -> Any:
       alpha: minus the limit for small `x`, a scalar or an array that broadcasts.
     """
     x, _ = promote_inexact("elu", x, 0.0)
+    alpha = operand("elu", alpha, 1)
     positive = x > 0
     # The inner choice keeps the branch that is not taken, and so its derivative, finite.
     return fnp.where(positive, x, alpha * fnp.expm1(fnp.where(positive, 0, x)))
@@ -159,6 +162,7 @@ def celu(x: Any, alpha: Any = 1.0) -> Any:
       alpha: minus the limit for small `x`, a scalar or an array that broadcasts.
     """
     x, _ = promote_inexact("celu", x, 0.0)
+    alpha = operand("celu", alpha, 1)
     positive = x > 0
     return fnp.where(positive, x, alpha * fnp.expm1(fnp.where(positive, 0, x) / alpha))
 

@@ -12,8 +12,9 @@ import numpy as np
 import funcdl.numpy as fnp
 from funcdl import lax, random
 from funcdl.core import dtypes
+from funcdl.core.options import flag, is_option
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
-from funcdl.numpy.promotion import array
+from funcdl.numpy.promotion import array, operand
 from funcdl.ops.attention import attention
 from funcdl.ops.attention_formula import dropout
 from funcdl.random.keys import single_key
@@ -83,7 +84,8 @@ def dot_product_attention(
       ArgumentError: another implementation, a window that is none, a rate that is none, or no key
         for one above 0.
     """
-    if implementation not in (None, "xla"):
+    return_residual = flag("dot_product_attention: return_residual", return_residual)
+    if not is_option(implementation, (None, "xla")):
         raise ArgumentError(
             f"{_NAME}: implementation must be None or 'xla', got {implementation!r}"
         )
@@ -102,7 +104,10 @@ def dot_product_attention(
     window = _window(local_window_size)
     rate = _rate(dropout_rate)
     drops = None if not rate else _dropout_keys(rate, dropout_rng, batch, heads)
-    if scale is None:
+    is_causal = flag("dot_product_attention: is_causal", is_causal)
+    if scale is not None:
+        scale = operand("dot_product_attention: scale", scale)
+    else:
         scale = 1 / math.sqrt(max(size, 1))
     if _is_long(query.shape, key.shape) and isinstance(scale, int | float):
         given = {

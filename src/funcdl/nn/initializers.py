@@ -21,7 +21,9 @@ from typing import Any, Protocol
 import funcdl.numpy as fnp
 from funcdl import random
 from funcdl.core import dtypes
+from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError, DtypeError
+from funcdl.numpy.creation import shape_of
 
 __all__ = [
     "Initializer",
@@ -192,15 +194,15 @@ def variance_scaling(
       ArgumentError: an unknown mode or distribution; when called, an array without these axes.
       DtypeError: when called, another dtype than a float.
     """
-    if mode not in _MODES:
+    if not is_option(mode, _MODES):
         raise ArgumentError(f"mode must be one of {', '.join(_MODES)}; got {mode!r}")
-    if distribution not in _DISTRIBUTIONS:
+    if not is_option(distribution, _DISTRIBUTIONS):
         allowed = ", ".join(_DISTRIBUTIONS)
         raise ArgumentError(f"distribution must be one of {allowed}; got {distribution!r}")
     own_dtype = dtype
 
     def init(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:
-        shape = tuple(shape)
+        shape = shape_of(shape, "variance_scaling: shape")
         dtype = _float("variance_scaling", dtype, own_dtype)
         fan_in, fan_out = _fans(shape, in_axis, out_axis, batch_axis)
         fan = {

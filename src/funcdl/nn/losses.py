@@ -14,6 +14,7 @@ from funcdl.core import dtypes
 from funcdl.errors import DtypeError, ShapeError
 from funcdl.nn.one_hot import is_class
 from funcdl.numpy.promotion import promote_inexact
+from funcdl.numpy.reductions import normalize_axis
 from funcdl.scipy.special.normalized import log_softmax
 
 
@@ -31,8 +32,10 @@ def softmax_cross_entropy(logits: Any, labels: Any, axis: int = -1) -> Any:
 
     Raises:
       ShapeError: the numbers of classes or dimensions differ.
+      ArgumentError: there is no such axis.
     """
     logits, labels = promote_inexact("softmax_cross_entropy", logits, labels)
+    normalize_axis("softmax_cross_entropy", axis, logits.ndim)
     if logits.ndim != labels.ndim or logits.shape[axis] != labels.shape[axis]:
         raise ShapeError(
             f"softmax_cross_entropy requires labels like logits {logits.aval}, with one "
@@ -60,6 +63,7 @@ def softmax_cross_entropy_with_integer_labels(logits: Any, labels: Any, axis: in
     Raises:
       DtypeError: `labels` are no integers.
       ShapeError: they have another shape.
+      ArgumentError: there is no such axis.
     """
     name = "softmax_cross_entropy_with_integer_labels"
     (logits,) = promote_inexact(name, logits)
@@ -70,6 +74,7 @@ def softmax_cross_entropy_with_integer_labels(logits: Any, labels: Any, axis: in
             "softmax_cross_entropy"
         )
     wanted = list(logits.shape)
+    axis = normalize_axis(name, axis, logits.ndim)
     num_classes = wanted.pop(axis)
     if labels.shape != tuple(wanted):
         raise ShapeError(

@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcdl import random
+from funcdl.core.options import sequence
 from funcdl.errors import ArgumentError
 from funcdl.nn import initializers
 from funcdl.nn.initializers import Initializer
 from funcdl.nn.linear import LinearParams, linear_apply, linear_init
 from funcdl.nn.piecewise import relu
+from funcdl.numpy.creation import shape_of
+from funcdl.transforms.arguments import check_function
 
 
 def mlp_init(
@@ -37,6 +40,7 @@ def mlp_init(
     Raises:
       ArgumentError: there are fewer than two sizes.
     """
+    sizes = shape_of(sizes, "mlp_init: sizes")
     if len(sizes) < 2:
         raise ArgumentError(
             "mlp_init requires sizes of at least the input and the output, such as [64, 10]; got "
@@ -66,7 +70,11 @@ def mlp_apply(
     Raises:
       ShapeError: `x` has another last size.
     """
-    *hidden, last = params
+    layers = sequence("mlp_apply: params", params)
+    if not layers:
+        raise ArgumentError("mlp_apply: params must have one entry for each layer, got none")
+    check_function("mlp_apply", activation, "activation")
+    *hidden, last = layers
     for layer in hidden:
         x = activation(linear_apply(layer, x))
     return linear_apply(last, x)

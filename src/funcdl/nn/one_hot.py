@@ -6,6 +6,7 @@ from typing import Any
 
 import funcdl.numpy as fnp
 from funcdl.core import dtypes
+from funcdl.core.integers import integer
 from funcdl.errors import ArgumentError
 
 
@@ -26,6 +27,7 @@ def one_hot(x: Any, num_classes: int, *, dtype: Any = None, axis: int = -1) -> A
     """
     if isinstance(num_classes, bool) or not hasattr(num_classes, "__index__"):
         raise ArgumentError(f"one_hot requires num_classes to be an int, got {num_classes!r}")
+    num_classes = integer("one_hot: num_classes", num_classes)
     if num_classes < 0:
         raise ArgumentError(f"one_hot requires num_classes >= 0, got {num_classes}")
     dtype = dtypes.default_dtype("f") if dtype is None else dtypes.as_dtype(dtype)
@@ -37,4 +39,4 @@ def is_class(x: Any, num_classes: int, axis: int) -> Any:
     x = fnp.expand_dims(x, axis)
     shape = [1] * x.ndim
     shape[axis] = num_classes
-    return x == fnp.arange(num_classes).reshape(shape)
+    return fnp.equal(x, fnp.arange(num_classes).reshape(shape))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import funcdl.numpy as fnp
-from funcdl.numpy.promotion import promote_inexact
+from funcdl.numpy.promotion import operand, promote_inexact
 
 
 def identity(x: Any) -> Any:
@@ -46,7 +46,7 @@ def leaky_relu(x: Any, negative_slope: Any = 0.01) -> Any:
     The shape stays; integers and bools become floats. See `jax.nn.leaky_relu`.
     """
     x, _ = promote_inexact("leaky_relu", x, 0.0)
-    return fnp.where(x >= 0, x, negative_slope * x)
+    return fnp.where(x >= 0, x, operand("leaky_relu", negative_slope, 1) * x)
 
 
 def hard_tanh(x: Any) -> Any:

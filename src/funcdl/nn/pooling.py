@@ -12,6 +12,8 @@ from typing import Any
 
 import funcdl.numpy as fnp
 from funcdl import lax
+from funcdl.core.integers import integers
+from funcdl.core.options import flag, sequence
 from funcdl.errors import ArgumentError
 from funcdl.lax.convolution import PaddingLike
 from funcdl.ops.reduction import extreme_identity
@@ -40,8 +42,8 @@ def pool(
         input too few dimensions.
     """
     inputs = fnp.asarray(inputs)
-    window = tuple(window_shape)
-    steps = (1,) * len(window) if strides is None else tuple(strides)
+    window = integers("window_shape", window_shape)
+    steps = (1,) * len(window) if strides is None else integers("strides", strides)
     batch = inputs.ndim - len(window) - 1
     if batch < 0:
         raise ArgumentError(
@@ -50,12 +52,13 @@ def pool(
         )
     if len(steps) != len(window):
         raise ArgumentError(
-            f"pooling: strides must have one entry for each of window_shape={window}, got {steps}"
+            f"strides must have one entry for each of window_shape={window}, got {steps}"
         )
     if not isinstance(padding, str):
+        padding = tuple(sequence("padding", padding))
         if len(padding) != len(window):
             raise ArgumentError(
-                f"pooling: padding must be 'SAME', 'VALID' or one pair for each of "
+                "padding must be 'SAME', 'VALID' or one pair for each of "
                 f"window_shape={window}, got {padding!r}"
             )
         padding = (*((0, 0),) * batch, *padding, (0, 0))
@@ -113,6 +116,7 @@ def avg_pool(
     Args:
       count_include_pad: whether zeros of the padding take part in the mean.
     """
+    count_include_pad = flag("avg_pool: count_include_pad", count_include_pad)
     inputs = fnp.asarray(inputs)
     sums = pool(inputs, 0, lax.add, window_shape, strides, padding)
     if count_include_pad:

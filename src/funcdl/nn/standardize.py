@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import funcdl.numpy as fnp
+from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError
 from funcdl.numpy.promotion import promote_inexact
 from funcdl.scipy.special.normalized import Axis
@@ -38,7 +39,7 @@ def standardize(
     Raises:
       ArgumentError: there is no such algorithm.
     """
-    if algorithm not in ("fast", "stable"):
+    if not is_option(algorithm, ("fast", "stable")):
         raise ArgumentError(f"standardize: algorithm must be 'fast' or 'stable', got {algorithm!r}")
     (x,) = promote_inexact("standardize", x)
     dtype = x.dtype

@@ -14,6 +14,7 @@ from funcdl.optim.base import (
     Updates,
     chain,
     check_state,
+    part_of_state,
     zeros_like,
 )
 from funcdl.optim.learning_rate import LearningRate, next_count, scale_by_learning_rate
@@ -61,10 +62,12 @@ def scale_by_adam(
     def update(
         updates: Updates, state: ScaleByAdamState, params: Params = None
     ) -> tuple[Updates, ScaleByAdamState]:
-        check_state("update", updates, state.mu)
-        mu = tree.map(lambda g, m: b1 * m + (1 - b1) * g, updates, state.mu)
-        nu = tree.map(lambda g, v: b2 * v + (1 - b2) * fnp.square(g), updates, state.nu)
-        count = next_count(state.count)
+        means, squares = (part_of_state("update", state, field) for field in ("mu", "nu"))
+        check_state("update", updates, means)
+        check_state("update", updates, squares)
+        mu = tree.map(lambda g, m: b1 * m + (1 - b1) * g, updates, means)
+        nu = tree.map(lambda g, v: b2 * v + (1 - b2) * fnp.square(g), updates, squares)
+        count = next_count(part_of_state("update", state, "count"))
         weights = {
             dtype: (_weight(b1, count, dtype), _weight(b2, count, dtype))
             for dtype in {m.dtype for m in tree.leaves(mu)}

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import funcdl.numpy as fnp
 from funcdl.core import tree
-from funcdl.errors import ArgumentError, ShapeError, TreeError
+from funcdl.core.array import ArrayOperators, aval_of
+from funcdl.errors import ArgumentError, LeafTypeError, ShapeError, TreeError
+from funcdl.transforms.arguments import describe
 
 Params = Any
 """A pytree of floating-point arrays."""
@@ -125,7 +127,10 @@ def check_structure(caller: str, updates: Updates, params: Params) -> None:
 
     Raises:
       TreeError: they do not.
+      LeafTypeError: a leaf is no array.
     """
+    check_arrays(caller, "updates", updates)
+    check_arrays(caller, "params", params)
     found, wanted = tree.structure(updates), tree.structure(params)
     if found != wanted:
         raise TreeError(
@@ -134,12 +139,43 @@ def check_structure(caller: str, updates: Updates, params: Params) -> None:
         )
 
 
+def check_arrays(caller: str, what: str, values: Any) -> None:
+    """Check that every leaf of a pytree is an array or a scalar.
+
+    Raises:
+      LeafTypeError: one is neither.
+    """
+    for i, leaf in enumerate(tree.leaves(values)):
+        if isinstance(leaf, ArrayOperators):
+            continue
+        try:
+            aval_of(leaf)
+        except LeafTypeError as error:
+            path = tree.format_path(tree.paths(tree.structure(values))[i])
+            raise LeafTypeError(f"{caller}: {what}{path}: {error.reason}") from None
+
+
+def part_of_state(caller: str, state: Any, field: str) -> Any:
+    """A field of a transformation's state.
+
+    Raises:
+      ArgumentError: the state is that of another transformation, or none.
+    """
+    if not hasattr(state, field):
+        raise ArgumentError(
+            f"{caller}: the state has no {field!r}, got {describe(state)}; pass the state that "
+            "this optimiser's init(params) or the last update returned"
+        )
+    return getattr(state, field)
+
+
 def check_state(caller: str, updates: Updates, remembered: Updates) -> None:
     """Check that what a state remembers of earlier updates has their structure and shapes.
 
     Raises:
       TreeError, ShapeError: it does not.
     """
+    check_arrays(caller, "updates", updates)
     found, wanted = tree.structure(remembered), tree.structure(updates)
     advice = "pass the state that init(params) or the last update of these parameters returned"
     if found != wanted:
@@ -164,6 +200,8 @@ def zeros_like(params: Params, dtype: Any = None) -> Params:
     Were they weakly typed, the next state would differ in type, and a jitted step would be
     compiled a second time.
     """
+
+    check_arrays("init", "params", params)
 
     def zeros(param: Any) -> Any:
         param = fnp.asarray(param)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from funcdl.core import tree
+from funcdl.core.options import flag
 from funcdl.optim.base import (
     GradientTransformation,
     Params,
@@ -12,6 +13,7 @@ from funcdl.optim.base import (
     chain,
     check_state,
     identity,
+    part_of_state,
     zeros_like,
 )
 from funcdl.optim.learning_rate import LearningRate, scale_by_learning_rate
@@ -36,14 +38,17 @@ def trace(decay: float, nesterov: bool = False) -> GradientTransformation:
       A transformation that keeps shapes and dtypes; its state is a `TraceState`.
     """
 
+    nesterov = flag("trace: nesterov", nesterov)
+
     def add_decayed(updates: Updates, sums: Any) -> Any:
         return tree.map(lambda g, m: g + decay * m, updates, sums)
 
     def update(
         updates: Updates, state: TraceState, params: Params = None
     ) -> tuple[Updates, TraceState]:
-        check_state("update", updates, state.trace)
-        sums = add_decayed(updates, state.trace)
+        remembered = part_of_state("update", state, "trace")
+        check_state("update", updates, remembered)
+        sums = add_decayed(updates, remembered)
         return (add_decayed(updates, sums) if nesterov else sums), TraceState(sums)
 
     return GradientTransformation(lambda params: TraceState(zeros_like(params)), update)
