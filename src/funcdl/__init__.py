@@ -123,8 +123,8 @@ def _cpu_memory_stats(device: Device) -> dict[str, int]:
 
 _SUBMODULES = frozenset(
     {
-        *("custom_batching", "custom_derivatives", "debug", "dlpack", "dtypes", "flatten_util"),
-        *("image", "lax"),
+        *("custom_batching", "custom_derivatives", "debug", "distributed", "dlpack", "dtypes"),
+        *("flatten_util", "image", "lax"),
         *("nn", "optim", "random", "scipy", "tree_util", "typing"),
     }
 )

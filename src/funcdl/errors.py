@@ -180,6 +180,18 @@ class CudaError(FuncdlError, RuntimeError):
     """A call of the CUDA driver that failed."""
 
 
+class DistributedError(FuncdlError, RuntimeError):
+    """Processes that do not fit together, or the use of a group of them that there is not."""
+
+
+class PeerError(DistributedError):
+    """Another process of the group that ended, failed, or broke its connection."""
+
+
+class DistributedTimeoutError(DistributedError, TimeoutError):
+    """Another process of the group that lets this one wait for too long."""
+
+
 class MissingRuleError(FuncdlError, NotImplementedError):
     """A primitive without the rule that a transform needs."""
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from tests.docs import coverage
 
-OWN = ("funcdl.optim", "funcdl.profiling", "funcdl.test_util")
+OWN = ("funcdl.distributed", "funcdl.optim", "funcdl.profiling", "funcdl.test_util")
 
 # Names without a counterpart elsewhere, or whose facts cannot be of this kind.
 NO_SOURCE = {
@@ -35,6 +35,7 @@ NO_TYPES = {
     "effects_barrier": "neither takes nor returns anything",
     "ensure_compile_time_eval": "takes nothing, and its context has no value",
     "live_arrays": "the arrays that there are, of any type",
+    "shutdown": "neither takes nor returns anything",
 }
 
 SOURCE = re.compile(

@@ -21,7 +21,8 @@ TABLE = tomllib.loads(coverage.NOTES.read_text())
 OTHERS = {place: names for place, names in TABLE.items() if place.startswith("funcdl")}
 
 MESSAGES = {
-    "pmap": ", unlike JAX: one device: vmap with an axis name has the same collectives",
+    "pmap": ", unlike JAX: one device: vmap with an axis name has the same collectives; "
+    "funcdl.distributed has those of several processes",
     "export": ", unlike JAX: Lowered.write_library writes a C library; nothing is serialised as "
     "StableHLO, or read back",
     "tree_map": ": use tree.map",
@@ -29,7 +30,7 @@ MESSAGES = {
     "numpy.float8_e4m3fn": ", unlike JAX: there are no dtypes of 8 bits or fewer",
     "numpy.trapz": ": use trapezoid",
     "numpy.softmax": ": use funcdl.nn.softmax",
-    "lax.psend": ", unlike JAX: one device: no other process to send to",
+    "lax.psend": ", unlike JAX: use funcdl.distributed.send, between processes",
     "lax.einsum": ": use funcdl.numpy.einsum",
     "nn.Linear": ": layers are functions of their parameters: linear_init and linear_apply",
     "random.shuffle": ": use permutation",
