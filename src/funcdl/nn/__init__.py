@@ -7,6 +7,10 @@ parameters as a pytree of arrays, ``<layer>_apply(params, x)`` computes it:
     logits = nn.mlp_apply(params, x)
     loss = nn.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
+What a layer remembers is an argument and a result, too: the averages of `batch_norm_apply`, the
+state of `lstm_apply`, the cache of `multi_head_attention_apply`. Sizes are read from the shapes of
+the parameters, which hold arrays only.
+
 Names and formulas of initialisers and activations are those of `jax.nn`, of losses those of optax.
 There is no rule for derivatives here: functions are written so that the derivative of what is
 written is cheap and finite (`where` around what may overflow, `stop_gradient` around a maximum that
@@ -46,7 +50,26 @@ from funcdl.nn.activations import (
     tanh,
 )
 from funcdl.nn.attention import dot_product_attention
+from funcdl.nn.batch_normalization import (
+    batch_norm_apply,
+    batch_norm_fold,
+    batch_norm_init,
+)
 from funcdl.nn.block_scaling import BlockScaleConfig, get_scaled_dot_general_config
+from funcdl.nn.convolution import (
+    conv_apply,
+    conv_init,
+    conv_transpose_apply,
+    conv_transpose_init,
+)
+from funcdl.nn.dropout import (
+    dropout,
+)
+from funcdl.nn.embeddings import (
+    embedding_apply,
+    embedding_attend,
+    embedding_init,
+)
 from funcdl.nn.linear import linear_apply, linear_init
 from funcdl.nn.losses import (
     mse,
@@ -54,6 +77,21 @@ from funcdl.nn.losses import (
     softmax_cross_entropy_with_integer_labels,
 )
 from funcdl.nn.mlp import mlp_apply, mlp_init
+from funcdl.nn.multi_head_attention import (
+    multi_head_attention_apply,
+    multi_head_attention_cache,
+    multi_head_attention_init,
+)
+from funcdl.nn.normalization import (
+    group_norm_apply,
+    group_norm_init,
+    instance_norm_apply,
+    instance_norm_init,
+    layer_norm_apply,
+    layer_norm_init,
+    rms_norm_apply,
+    rms_norm_init,
+)
 from funcdl.nn.one_hot import one_hot
 from funcdl.nn.piecewise import (
     hard_sigmoid,
@@ -68,9 +106,33 @@ from funcdl.nn.piecewise import (
     sparse_sigmoid,
 )
 from funcdl.nn.pooling import avg_pool, max_pool, min_pool, pool
+from funcdl.nn.positions import (
+    rotary_embedding,
+    sinusoidal_positions,
+)
+from funcdl.nn.recurrent import (
+    gru_apply,
+    gru_init,
+    lstm_apply,
+    lstm_init,
+    rnn_apply,
+    rnn_init,
+)
+from funcdl.nn.recurrent_cells import (
+    gru_cell_apply,
+    gru_cell_init,
+    lstm_cell_apply,
+    lstm_cell_init,
+    rnn_cell_apply,
+    rnn_cell_init,
+)
 from funcdl.nn.scaled_dot_general import scaled_dot_general
 from funcdl.nn.scaled_matmul import scaled_matmul
 from funcdl.nn.standardize import standardize
+from funcdl.nn.transformer_block import (
+    transformer_block_apply,
+    transformer_block_init,
+)
 from funcdl.scipy.special.normalized import log_softmax, logmeanexp, logsumexp, softmax
 
 __getattr__ = getter(__name__)
@@ -78,18 +140,39 @@ __getattr__ = getter(__name__)
 __all__ = [
     "BlockScaleConfig",
     "avg_pool",
+    "batch_norm_apply",
+    "batch_norm_fold",
+    "batch_norm_init",
     "celu",
+    "conv_apply",
+    "conv_init",
+    "conv_transpose_apply",
+    "conv_transpose_init",
     "dot_product_attention",
+    "dropout",
     "elu",
+    "embedding_apply",
+    "embedding_attend",
+    "embedding_init",
     "gelu",
     "get_scaled_dot_general_config",
     "glu",
+    "group_norm_apply",
+    "group_norm_init",
+    "gru_apply",
+    "gru_cell_apply",
+    "gru_cell_init",
+    "gru_init",
     "hard_sigmoid",
     "hard_silu",
     "hard_swish",
     "hard_tanh",
     "identity",
     "initializers",
+    "instance_norm_apply",
+    "instance_norm_init",
+    "layer_norm_apply",
+    "layer_norm_init",
     "leaky_relu",
     "linear_apply",
     "linear_init",
@@ -98,21 +181,36 @@ __all__ = [
     "log_softmax",
     "logmeanexp",
     "logsumexp",
+    "lstm_apply",
+    "lstm_cell_apply",
+    "lstm_cell_init",
+    "lstm_init",
     "max_pool",
     "min_pool",
     "mish",
     "mlp_apply",
     "mlp_init",
     "mse",
+    "multi_head_attention_apply",
+    "multi_head_attention_cache",
+    "multi_head_attention_init",
     "one_hot",
     "pool",
     "relu",
     "relu6",
+    "rms_norm_apply",
+    "rms_norm_init",
+    "rnn_apply",
+    "rnn_cell_apply",
+    "rnn_cell_init",
+    "rnn_init",
+    "rotary_embedding",
     "scaled_dot_general",
     "scaled_matmul",
     "selu",
     "sigmoid",
     "silu",
+    "sinusoidal_positions",
     "soft_sign",
     "softmax",
     "softmax_cross_entropy",
@@ -124,4 +222,6 @@ __all__ = [
     "standardize",
     "swish",
     "tanh",
+    "transformer_block_apply",
+    "transformer_block_init",
 ]
