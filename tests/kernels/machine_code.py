@@ -108,6 +108,7 @@ def row_of(case: str, kernel: TritonKernel, arch: int) -> Row:
     options = {
         "num_warps": kernel.num_warps,
         "num_stages": kernel.num_stages,
+        "enable_fp_fusion": True,
         "enable_reflect_ftz": not kernel.subnormal,
     }
     compiled: Any = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tests.golden import assert_golden
 from tests.kernels.attention_cases import F32, QUICK, SLOW, problem
+from tests.kernels.machine_code import row_of
 from tests.kernels.resources import SHARED_LIMIT, assert_fits
 from tests.process import answer
 
@@ -29,6 +30,7 @@ MODULES = {
 }
 GOLDEN = Path(__file__).parent / "golden_triton"
 BF16 = np.dtype(ml_dtypes.bfloat16)
+OPERANDS = ("query", "key", "value")
 
 
 def differences(names: list[str]) -> dict[str, str]:
@@ -65,6 +67,25 @@ def check(given: Attention, module: Any, arch: int) -> None:
 def test_kernels_of_a_causal_half_model_compile(kind: str) -> None:
     given = problem(1024, 1024, batch=8, heads=12, groups=12, size=64, dtype=BF16, after=0)
     check(given, MODULES[kind], 90)
+
+
+@pytest.mark.triton
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", MODULES)
+def test_parts_of_one_product_are_moved_as_widely_as_arrays_of_their_own(
+    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    row = 3 * 12 * 64
+    places = {name: (n * row // 3, 1024 * row, row, 64) for n, name in enumerate(OPERANDS)}
+    places |= {f"{name}_gradient": place for name, place in places.items()}
+    shape: dict[str, Any] = {"batch": 8, "heads": 12, "groups": 12, "size": 64, "dtype": BF16}
+    rows = [
+        row_of("", MODULES[kind].kernel(problem(1024, 1024, **shape, after=0, places=found)), 90)
+        for found in ((), tuple(places.items()))
+    ]
+    assert rows[0] == rows[1]
+    assert rows[0]["reads"] == rows[0]["writes"] == 16 and not rows[0]["stack"]
 
 
 @pytest.mark.triton
