@@ -36,6 +36,11 @@ def test_updates_that_meet_run_on_the_stub(method: str, gpu: StubGpu) -> None:
     test_updates.check_same_bits(method, 7, 3000)
 
 
+def test_a_cache_is_filled_in_place_on_the_stub(gpu: StubGpu) -> None:
+    test_updates.check_cache(300, 20)
+    assert gpu.stub.calls["cuGraphInstantiate"] == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), test_training.CASES)
 def test_models_are_trained_on_the_stub(name: str, dtype: str, gpu: StubGpu) -> None:

@@ -27,6 +27,7 @@ from funcdl.core.jaxpr import ClosedJaxpr, Eqn, Literal, Var
 from funcdl.core.profiler import Work
 from funcdl.errors import ArgumentError, CompilerWarning
 from funcdl.kernels.triton.compile import Cubin
+from funcdl.kir.copies import copied_in_place
 from funcdl.kir.interpreter import interpret
 from funcdl.kir.ir import Kernel
 from funcdl.kir.program import Address, Copy
@@ -43,6 +44,8 @@ UnaryCompiler = Callable[[], Cubin]
 
 CALLS_BEFORE_GRAPH = 2
 MAX_GRAPH_LAUNCHES = 4096
+MAX_GRAPHS = 4
+"""Of a program: one for each choice of what callers give up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +147,11 @@ class BoundProgram:
         for command in commands:
             match command:
                 case Launch(kernel, args):
+                    pointers, code = _places(bases, args), self._kernels[kernel]
+                    if isinstance(code, launch.Kernel) and code.is_idle(pointers):
+                        continue
                     with nullcontext() if self._timer is None else self._timer.launch(kernel):
-                        self._kernels[kernel].launch(stream, _places(bases, args))
+                        code.launch(stream, pointers)
                 case Copy(source=origin, target=target, nbytes=nbytes):
                     if nbytes:
                         ends = (_place(bases, target), _place(bases, origin))
@@ -205,7 +211,11 @@ class BoundProgram:
 
 
 class _Replay:
-    """A program's launches as one graph, made at the first call; temporaries keep their place."""
+    """A program's launches as graphs, made at the first call; temporaries keep their place.
+
+    A copy that has nothing to do, since its source was given up, is no node. Which ones these are
+    depends on what the caller gives up, usually the same in all calls: each choice has a graph.
+    """
 
     def __init__(
         self,
@@ -216,15 +226,11 @@ class _Replay:
     ) -> None:
         self._gpu = gpu
         self._launches = launches
+        self._copies = [entry for entry in launches if entry[0].copied is not None]
         self._arena_bytes = arena_bytes
         self._name = name
         self._arena: Allocation | None = None
-        self._graph: LaunchGraph | None = None
-        self._bases: list[int] = []
-        self._readers: dict[int, list[int]] = {}
-        for number, (_, args) in enumerate(launches):
-            for slot in {a.slot for a in args}:
-                self._readers.setdefault(slot, []).append(number)
+        self._graphs: dict[tuple[bool, ...], _Recorded] = {}
 
     @classmethod
     def plan(
@@ -254,17 +260,43 @@ class _Replay:
                 self._arena_bytes, f"temporaries of {self._name}, kept for its graph"
             )
         new = [*bases, self._arena.address]
-        if self._graph is None:
-            launches = [(kernel, _places(new, args)) for kernel, args in self._launches]
-            self._graph = LaunchGraph(self._gpu.stream, launches)
-        else:
-            pairs = enumerate(zip(new, self._bases, strict=True))
-            moved = [slot for slot, (now, before) in pairs if now != before]
-            # Where one launch cannot be changed, all must be looked at in the next call.
-            self._bases = [-1] * len(new)
-            for number in sorted({n for slot in moved for n in self._readers.get(slot, ())}):
-                self._graph.set_pointers(number, _places(new, self._launches[number][1]))
-        self._bases = new
+        idle = tuple(kernel.is_idle(_places(new, args)) for kernel, args in self._copies)
+        graph = self._graphs.get(idle)
+        if graph is None:
+            if len(self._graphs) == MAX_GRAPHS:
+                self._graphs.pop(next(iter(self._graphs)))
+            graph = self._graphs[idle] = _Recorded(self._gpu, self._launches, new)
+        graph.run(new)
+
+
+class _Recorded:
+    """A graph of those launches that have something to do with the first addresses."""
+
+    def __init__(
+        self,
+        gpu: CudaDevice,
+        launches: Sequence[tuple[launch.Kernel, tuple[Address, ...]]],
+        bases: list[int],
+    ) -> None:
+        placed = [(kernel, args, _places(bases, args)) for kernel, args in launches]
+        active = [entry for entry in placed if not entry[0].is_idle(entry[2])]
+        self._args = [args for _, args, _ in active]
+        self._bases = bases
+        self._readers: dict[int, list[int]] = {}
+        for number, args in enumerate(self._args):
+            for slot in {a.slot for a in args}:
+                self._readers.setdefault(slot, []).append(number)
+        self._graph = LaunchGraph(gpu.stream, [(kernel, at) for kernel, _, at in active])
+
+    def run(self, bases: list[int]) -> None:
+        """Replay with these addresses, by which the same launches have something to do."""
+        pairs = enumerate(zip(bases, self._bases, strict=True))
+        moved = [slot for slot, (now, before) in pairs if now != before]
+        # Where one launch cannot be changed, all must be looked at in the next call.
+        self._bases = [-1] * len(bases)
+        for number in sorted({n for slot in moved for n in self._readers.get(slot, ())}):
+            self._graph.set_pointers(number, _places(bases, self._args[number]))
+        self._bases = bases
         self._graph.launch()
 
 
@@ -309,8 +341,10 @@ def _load(gpu: CudaDevice, compiled: CompiledKernel) -> launch.Kernel | HostKern
         return gpu.modules.load(other.data, other.metadata)
 
     function = gpu.modules.load(cubin.data, cubin.metadata)
-    count = len(compiled.kernel.buffers)
-    return launch.Kernel(function, load_unaligned, compiled.programs, count)
+    names = [buffer.name for buffer in compiled.kernel.buffers]
+    ends = copied_in_place(compiled.kernel)
+    copied = None if ends is None else (names.index(ends[0]), names.index(ends[1]))
+    return launch.Kernel(function, load_unaligned, compiled.programs, len(names), copied)
 
 
 def _place(bases: Sequence[int], address: Address) -> int:

@@ -26,6 +26,7 @@ from funcdl.compiler.pipeline import Pipeline
 from funcdl.compiler.program import Program
 from funcdl.compiler.rewrite.fourier_products import products
 from funcdl.compiler.rewrite.split_reductions import split_reductions
+from funcdl.compiler.rewrite.written_slices import written_slices
 from funcdl.compiler.steps import Step
 from funcdl.config import config
 from funcdl.core import profiler
@@ -48,6 +49,10 @@ from funcdl.runtime.cuda.platform import CudaPlatform, installed_platform
 
 OLDEST_CAPABILITY = 80
 """The first compute capability (8.0) with bfloat16 and all instructions that kernels use."""
+
+MIN_WRITTEN_BYTES = 1 << 20
+"""Where an array is not given up, the slice written into its copy takes another launch: as long as
+copying this."""
 
 Renderer = Callable[[Kernel, Schedule], TritonKernel]
 
@@ -315,7 +320,8 @@ def _hand_written(eqn: Eqn, name: str) -> list[LoweredKernel] | None:
 
 
 def _divide(program: ClosedJaxpr) -> ClosedJaxpr:
-    program = read_in_place(make_order_free(fuse_one_per_row(program)))
+    program = fuse_one_per_row(written_slices(program, MIN_WRITTEN_BYTES))
+    program = read_in_place(make_order_free(program))
     return divide_orders(split_reductions(program, even=True, few=False))
 
 

@@ -29,9 +29,14 @@ MIN_BYTES = 4096
 MAX_SHARE = 0.5
 
 
-def written_slices(program: ClosedJaxpr) -> ClosedJaxpr:
-    """Write the small slices of inputs that become results by scatters."""
-    chosen = {id(eqn) for eqn in updates_on_the_way(program.jaxpr) if _is_small_slice(eqn)}
+def written_slices(program: ClosedJaxpr, min_bytes: int | None = None) -> ClosedJaxpr:
+    """Write the small slices of inputs that become results by scatters.
+
+    Args:
+      min_bytes: arrays of fewer bytes are written as a whole; by default `MIN_BYTES`.
+    """
+    least = MIN_BYTES if min_bytes is None else min_bytes
+    chosen = {id(eqn) for eqn in updates_on_the_way(program.jaxpr) if _is_small_slice(eqn, least)}
     if not chosen:
         return program
     eqns: list[Eqn] = []
@@ -40,11 +45,11 @@ def written_slices(program: ClosedJaxpr) -> ClosedJaxpr:
     return ClosedJaxpr(program.jaxpr.replace(eqns=tuple(eqns)), program.consts)
 
 
-def _is_small_slice(eqn: Eqn) -> bool:
+def _is_small_slice(eqn: Eqn, min_bytes: int) -> bool:
     if eqn.primitive is not dynamic_update_slice:
         return False
     operand, update = eqn.invars[0].aval, eqn.invars[1].aval
-    return operand.nbytes >= MIN_BYTES and 0 < update.size <= MAX_SHARE * operand.size
+    return operand.nbytes >= min_bytes and 0 < update.size <= MAX_SHARE * operand.size
 
 
 def _scatter(eqn: Eqn) -> list[Eqn]:

@@ -37,6 +37,7 @@ class Kernel:
       unaligned: loads the one that takes any, when it is first needed.
       programs: how many program instances run; 0 means that there is nothing to do.
       num_pointers: how many pointers it takes.
+      copied: of a kernel that only copies, the numbers of the pointers from where and to where.
     """
 
     def __init__(
@@ -45,13 +46,19 @@ class Kernel:
         unaligned: Callable[[], Function],
         programs: int,
         num_pointers: int,
+        copied: tuple[int, int] | None = None,
     ) -> None:
         self.programs = programs
+        self.copied = copied
         self.num_pointers = num_pointers
         self._aligned = aligned
         self._load_unaligned = unaligned
         self._unaligned: Function | None = None
         self._arguments = Arguments(num_pointers)
+
+    def is_idle(self, pointers: Sequence[int]) -> bool:
+        """Whether there is nothing to do: what would be copied is there already."""
+        return self.copied is not None and pointers[self.copied[0]] == pointers[self.copied[1]]
 
     def function(self, pointers: Sequence[int]) -> Function:
         """The variant for these pointers."""
@@ -76,7 +83,7 @@ class Kernel:
                 f"kernel {self._aligned.name} takes {self.num_pointers} pointers, got "
                 f"{len(pointers)}"
             )
-        if self.programs == 0:
+        if self.programs == 0 or self.is_idle(pointers):
             return
         function = self.function(pointers)
         self._arguments.fill(pointers)
