@@ -125,7 +125,7 @@ _SUBMODULES = frozenset(
     {
         *("custom_batching", "custom_derivatives", "debug", "distributed", "dlpack", "dtypes"),
         *("flatten_util", "image", "lax"),
-        *("nn", "optim", "random", "scipy", "tree_util", "typing"),
+        *("nn", "onnx", "optim", "random", "scipy", "tree_util", "typing"),
     }
 )
 _OF_PROFILING = frozenset({"memory_stats", "profile"})
