@@ -276,6 +276,11 @@ def index_take(src: ArrayLike, idxs: Sequence[ArrayLike], axes: Sequence[int]) -
     x = array("index_take", src)
     places = [array("index_take", index) for index in sequence("index_take: idxs", idxs)]
     wanted = integers("index_take: axes", axes)
+    if not places or len(wanted) != len(places):
+        raise ArgumentError(
+            f"index_take: idxs must have one vector of places for each of axes={wanted}, got "
+            f"{len(places)}"
+        )
     found = tuple(normalize_axis("index_take", axis, x.ndim) for axis in wanted)
     wrapped = [place % x.shape[axis] for place, axis in zip(places, found, strict=True)]
     columns = [
@@ -313,7 +318,13 @@ def gather(
     Raises:
       ShapeError: the dimension numbers do not fit.
       DtypeError: the indices are no integers.
+      ArgumentError: `dimension_numbers` are something else.
     """
+    if not isinstance(dimension_numbers, GatherDimensionNumbers):
+        raise ArgumentError(
+            "gather: dimension_numbers must be a funcdl.lax.GatherDimensionNumbers, got "
+            f"{shortened(dimension_numbers)}"
+        )
     return gathering.gather(
         array("gather", operand),
         array("gather", start_indices),
@@ -343,8 +354,8 @@ def _scatter(name: str, primitive: Primitive, text: str) -> Any:
             array(name, scatter_indices),
             convert_scalar(name, updates, x),
             dimension_numbers=dimension_numbers,
-            indices_are_sorted=flag(f"{name}: indices_are_sorted", indices_are_sorted),
-            unique_indices=flag(f"{name}: unique_indices", unique_indices),
+            indices_are_sorted=flag("indices_are_sorted", indices_are_sorted),
+            unique_indices=flag("unique_indices", unique_indices),
             mode=GatherScatterMode.from_any(mode),
         )
 

@@ -35,9 +35,7 @@ def fit(name: str, *xs: ArrayLike) -> list[Any]:
         return promote_dtypes(name, *values)
     aval = model.aval
     return [
-        x
-        if isinstance(x, ArrayOperators)
-        else broadcast_to(like(name, i, x, aval), aval.shape)
+        x if isinstance(x, ArrayOperators) else broadcast_to(like(name, i, x, aval), aval.shape)
         for i, x in enumerate(values)
     ]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from funcdl.core.avals import Shape
 from funcdl.core.integers import integer, integers
+from funcdl.core.options import sequence
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax.convolution import PaddingLike, pads_of
 from funcdl.lax.operands import ArrayLike
@@ -62,6 +63,8 @@ def conv_general_dilated_patches(
             f"{name}: filter_shape={window} requires an operand with {len(window) + 2} dimensions, "
             f"got {x.aval}"
         )
+    if any(size < 1 for size in window):
+        raise ArgumentError(f"{name}: filter_shape must be positive, got {window}")
     numbers = conv_dimension_numbers(x.shape, x.shape, dimension_numbers)
     x = transpose(x, permutation=numbers.lhs_spec)
     batch, features, *sizes = x.shape
@@ -235,29 +238,42 @@ def conv_transpose_shape_tuple(
 
     The smallest one, where strides leave a choice; arguments as for `conv_general_shape_tuple`.
 
+    Raises:
+      ArgumentError: `window_strides` or `padding` has not one entry for each spatial dimension.
+
     See `jax.lax.conv_transpose_shape_tuple`.
     """
+    name = "conv_transpose_shape_tuple"
     numbers = conv_dimension_numbers(lhs_shape, rhs_shape, dimension_numbers)
     lhs = [lhs_shape[d] for d in numbers.lhs_spec]
     rhs = [rhs_shape[d] for d in numbers.rhs_spec]
     sizes, window = lhs[2:], rhs[2:]
+    strides = integers("window_strides", window_strides)
+    if len(strides) != len(sizes):
+        raise ArgumentError(
+            f"{name}: window_strides must have one entry for each of {len(sizes)} spatial "
+            f"dimensions, got {strides}"
+        )
     if isinstance(padding, str):
         mode = padding.upper()
         if mode not in ("SAME", "VALID"):
             raise ArgumentError(
-                f"conv_transpose_shape_tuple: padding must be 'SAME', 'VALID' or pairs, got "
-                f"{padding!r}"
+                f"{name}: padding must be 'SAME', 'VALID' or pairs, got {padding!r}"
             )
         spatial = [
             size * stride + (max(width - stride, 0) if mode == "VALID" else 0)
-            for size, width, stride in zip(sizes, window, window_strides, strict=True)
+            for size, width, stride in zip(sizes, window, strides, strict=True)
         ]
     else:
+        pairs = [integers("each entry of padding", pair) for pair in sequence("padding", padding)]
+        if len(pairs) != len(sizes) or any(len(pair) != 2 for pair in pairs):
+            raise ArgumentError(
+                f"{name}: padding must be 'SAME', 'VALID' or one pair for each of {len(sizes)} "
+                f"spatial dimensions, got {padding!r}"
+            )
         spatial = [
             (size - 1) * stride + width - low - high
-            for size, width, stride, (low, high) in zip(
-                sizes, window, window_strides, padding, strict=True
-            )
+            for size, width, stride, (low, high) in zip(sizes, window, strides, pairs, strict=True)
         ]
     out = (lhs[0], rhs[0], *spatial)
     return tuple(out[d] for d in inverse_permutation(numbers.out_spec))

@@ -129,6 +129,10 @@ def ragged_dot_general(
             f"{group}"
         )
     count = sizes.shape[0]
+    if is_free and not 0 <= group[0] < y.ndim:
+        raise ArgumentError(
+            f"{name}: rhs_group_dimensions must hold a dimension of rhs {y.aval}, got {group}"
+        )
     if is_free and y.shape[group[0]] != count:
         raise ShapeError(
             f"{name}: rhs {y.aval} must have size {count} along dimension {group[0]}, one for each "

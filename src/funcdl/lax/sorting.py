@@ -7,7 +7,7 @@ from typing import Any
 
 from funcdl.core import dtypes
 from funcdl.core.integers import integer
-from funcdl.core.options import number
+from funcdl.core.options import flag, number
 from funcdl.errors import ArgumentError, DtypeError
 from funcdl.lax.operands import ArrayLike
 from funcdl.lax.shaping import slice_in_dim
@@ -143,7 +143,7 @@ def _approximate(
         raise ArgumentError(
             f"{name}: recall_target must be above 0 and at most 1, got {recall_target}"
         )
-    if not aggregate:
+    if not flag(f"{name}: aggregate_to_topk", aggregate):
         raise ArgumentError(
             f"{name}: aggregate_to_topk must be True; there are no candidates besides the {k} found"
         )

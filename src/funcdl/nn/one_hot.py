@@ -36,6 +36,7 @@ def one_hot(x: Any, num_classes: int, *, dtype: Any = None, axis: int = -1) -> A
 
 def is_class(x: Any, num_classes: int, axis: int) -> Any:
     """Whether each entry of `x` is each class: bools, with the classes along a new axis."""
+    axis = integer("axis", axis)
     x = fnp.expand_dims(x, axis)
     shape = [1] * x.ndim
     shape[axis] = num_classes

@@ -180,8 +180,11 @@ def trim_zeros(filt: ArrayLike, trim: str = "fb", axis: int | Sequence[int] | No
     Raises:
       ConcretizationError: the array is traced: its values decide the size of the result.
       ArgumentError: `trim` is something else.
+      ShapeError: `filt` is a scalar.
     """
     x = as_operand("trim_zeros", filt)
+    if x.aval.ndim == 0:
+        raise ShapeError(f"trim_zeros: filt must have at least one dimension, got {x.aval}")
     given: Any = trim
     if not isinstance(given, str) or not given or set(trim.lower()) - {"f", "b"}:
         raise ArgumentError(f"trim_zeros: trim must be 'f', 'b' or 'fb', got {trim!r}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from funcdl.core import dtypes
 from funcdl.core.integers import integers
-from funcdl.core.options import sequence
+from funcdl.core.options import is_option, sequence
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeError
 from funcdl.numpy.arithmetic import clip
@@ -158,6 +158,8 @@ def choose(a: ArrayLike, choices: Any, out: None = None, mode: str = "raise") ->
       DtypeError: they are no integers.
     """
     refuse_out("choose", out)
+    if not is_option(mode, ("raise", "clip", "wrap")):
+        raise ArgumentError(f"choose: mode must be 'raise', 'clip' or 'wrap', got {mode!r}")
     index = array("choose", a)
     if not dtypes.is_integer(index.aval.dtype):
         raise DtypeError(f"choose: a must hold integers, got {index.aval}")
@@ -176,9 +178,7 @@ def choose(a: ArrayLike, choices: Any, out: None = None, mode: str = "raise") ->
             raise ArgumentError(f"choose: an index is not in 0 to {count - 1}")
     elif mode == "clip":
         index = clip(index, 0, count - 1)
-    elif mode == "wrap":
-        index = index % count
     else:
-        raise ArgumentError(f"choose: mode must be 'raise', 'clip' or 'wrap', got {mode!r}")
+        index = index % count
     index, *parts = broadcast_arrays(index, *parts)
     return take_along_axis(stack(parts), index[None], 0)[0]

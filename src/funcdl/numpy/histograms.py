@@ -102,6 +102,7 @@ def digitize(
       ShapeError: `bins` is no vector.
     """
     right = flag("digitize: right", right)
+    method = "scan" if method is None else method
     x, bins = promote_dtypes("digitize", x, bins)
     if bins.aval.ndim != 1:
         raise ShapeError(f"digitize: bins must be a vector, got {bins.aval}")
@@ -110,7 +111,7 @@ def digitize(
         return full(x.aval.shape, 0, dtypes.default_dtype("i"))
     rises = bins[-1] >= bins[0]
     rising = where(rises, bins, bins[::-1])
-    places = searchsorted(rising, x, "left" if right else "right", method=method or "scan")
+    places = searchsorted(rising, x, "left" if right else "right", method=method)
     return where(rises, places, count - places)
 
 

@@ -329,6 +329,7 @@ def polyfit(
       ArgumentError: `deg` is negative.
     """
     full = flag("polyfit: full", full)
+    cov = cov if isinstance(cov, str) else flag("polyfit: cov", cov)
     from funcdl.numpy import linalg
 
     deg = integer("polyfit: deg", deg)

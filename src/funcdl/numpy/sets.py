@@ -97,11 +97,11 @@ def unique(
         ar,
         size,
         fill_value,
-        index=return_index,
-        inverse=return_inverse,
-        counts=return_counts,
+        index=flag("unique: return_index", return_index),
+        inverse=flag("unique: return_inverse", return_inverse),
+        counts=flag("unique: return_counts", return_counts),
         axis=axis,
-        equal_nan=equal_nan,
+        equal_nan=flag("unique: equal_nan", equal_nan),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from funcdl.core.array import shortened
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.promotion import array
 from funcdl.ops.shape import reshape
@@ -50,7 +51,13 @@ def vectorize(
       ShapeError (when called): an array has too few dimensions or other sizes than the signature
         says, leading dimensions do not broadcast, or `pyfunc` returns something else.
     """
-    chosen: frozenset[Any] = frozenset(excluded)
+    try:
+        chosen: frozenset[Any] = frozenset(excluded)
+    except TypeError:
+        raise ArgumentError(
+            "vectorize: excluded must be a set of positions and names of arguments, got "
+            f"{shortened(excluded)}"
+        ) from None
     for item in chosen:
         is_position = isinstance(item, int) and not isinstance(item, bool) and item >= 0
         if not is_position and not isinstance(item, str):
