@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from tests.examples.script import number, numbers, output
 
@@ -20,3 +22,19 @@ def test_several_processes_train_as_one(processes: int, steps: int, wanted: floa
     assert order.index("send") < len(order) - 1 - order[::-1].index(".")
     assert order[-1] == "wait" and "." not in order[order.index("wait") :]
     assert number(r"buckets:\n.*\n.*\n.*\n  median step: (\S+) ms", text) > 0
+
+
+@pytest.mark.parametrize(
+    ("stages", "steps", "wanted"),
+    [(2, 20, 0.0), pytest.param(3, 400, 0.98, marks=pytest.mark.slow)],
+)
+def test_stages_train_as_one_model(stages: int, steps: int, wanted: float) -> None:
+    text = output("pipeline.py", "--stages", stages, "--steps", steps)
+    first, alone = numbers(r"(\d\.\d{4}) in (?:stages|one process)", text.split("last tenth")[0])
+    assert first == pytest.approx(alone, rel=1e-4)
+    assert number(r"first tenth: (\S+)", text) < 1e-4
+    rows = re.findall(r"^ +\d+ +(\d+) +(\S+) +(\d+)$", text, re.MULTILINE)
+    assert len(rows) == stages and sum(int(row[0]) for row in rows) == 20
+    costs = [float(row[1]) for row in rows]
+    assert max(costs) < 1.3 * sum(costs) / stages
+    assert number(r"sequences: (\S+)", text) >= wanted

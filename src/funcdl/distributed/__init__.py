@@ -24,12 +24,16 @@ from funcdl.distributed.operations import (
     send,
     shard,
 )
+from funcdl.distributed.partition import Partition, Stage, partition
+from funcdl.distributed.pipeline import pipeline
 
 __getattr__ = getter(__name__)
 
 __all__ = [
+    "Partition",
     "Pending",
     "ProcessGroup",
+    "Stage",
     "all_gather",
     "all_reduce",
     "all_reduce_start",
@@ -39,6 +43,8 @@ __all__ = [
     "initialize",
     "is_initialized",
     "launch",
+    "partition",
+    "pipeline",
     "recv",
     "reduce_scatter",
     "send",

@@ -9,17 +9,17 @@ from typing import Any
 from funcdl.core import tree
 from funcdl.core.array import aval_of
 from funcdl.core.integers import integer
-from funcdl.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var
+from funcdl.core.jaxpr import Atom, Jaxpr, Literal, Var
 from funcdl.core.pruning import prune_jaxpr
 from funcdl.core.records import record
 from funcdl.core.source import place
 from funcdl.core.staging import trace_to_jaxpr
 from funcdl.distributed.initialization import current_group
 from funcdl.distributed.operations import Pending, all_reduce, all_reduce_start
+from funcdl.distributed.programs import inlined
 from funcdl.errors import ArgumentError, LeafTypeError
 from funcdl.transforms.arguments import as_arrays, function_name
 from funcdl.transforms.gradient import value_and_grad as of_one_process
-from funcdl.transforms.jit_primitive import jit_call
 
 # Enough that a message's own cost does not count, and little enough that several are on their way
 # before the last gradient is computed.
@@ -103,7 +103,8 @@ def _overlapped(
         return [*shared, *own]
 
     jaxpr, consts = prune_jaxpr(*trace_to_jaxpr(flat, [x.aval for x in xs], name=name))
-    program, values = _inlined(jaxpr, consts, xs)
+    program, values, inputs = inlined(jaxpr, consts)
+    values.update(zip(inputs, xs, strict=True))
     results = _run(program, values, _buckets(program, count, bucket_bytes), count)
     value, gradient = structures[0].unflatten(results[:count])
     return ((value, structures[1].unflatten(results[count:])) if has_aux else value), gradient
@@ -171,37 +172,3 @@ def _run(jaxpr: Jaxpr, values: dict[Var, Any], buckets: Sequence[_Bucket], count
         for i, result in zip(bucket.outputs, pending.wait(), strict=True):
             results[i] = result
     return results
-
-
-def _inlined(
-    jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]
-) -> tuple[Jaxpr, dict[Var, Any]]:
-    """The program without calls of jitted functions, which would hide when a value is computed.
-
-    Returns it with the values of its constants and inputs.
-    """
-    eqns: list[Eqn] = []
-    values: dict[Var, Any] = {}
-
-    def held(variables: Sequence[Var], given: Sequence[Any]) -> list[Atom]:
-        new = [Var(var.aval) for var in variables]
-        values.update(zip(new, given, strict=True))
-        return list(new)
-
-    def add(part: Jaxpr, constants: Sequence[Atom], inputs: Sequence[Atom]) -> list[Atom]:
-        atoms: dict[Var, Atom] = dict(zip(part.constvars, constants, strict=True))
-        atoms.update(zip(part.invars, inputs, strict=True))
-        for eqn in part.eqns:
-            read = [a if isinstance(a, Literal) else atoms[a] for a in eqn.invars]
-            if eqn.primitive is jit_call:
-                inner: ClosedJaxpr = eqn.params["jaxpr"]
-                outs = add(inner.jaxpr, held(inner.jaxpr.constvars, inner.consts), read)
-            else:
-                new = [Var(var.aval) for var in eqn.outvars]
-                eqns.append(eqn.replace(invars=read, outvars=new))
-                outs = list(new)
-            atoms.update(zip(eqn.outvars, outs, strict=True))
-        return [a if isinstance(a, Literal) else atoms[a] for a in part.outvars]
-
-    outs = add(jaxpr, held(jaxpr.constvars, consts), held(jaxpr.invars, args))
-    return Jaxpr((), (), outs, eqns), values
