@@ -16,7 +16,7 @@ from tests.linalg.factors import DTYPES, adjoint, near, normal, orthonormal, pos
 import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl import lax
-from funcdl.compiler.lapack import NAMES
+from funcdl.compiler.lapack import LONGEST, NAMES
 from funcdl.config import config
 from funcdl.core import dtypes
 from funcdl.errors import ArgumentError
@@ -196,6 +196,48 @@ def test_matrices_that_are_not_finite_have_nan_as_results(name: str, dtype: str)
         np.testing.assert_array_equal(found[[0, 3, 5]], want[[0, 3, 5]])
 
 
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("lower", [True, False])
+def test_a_triangle_that_is_not_read_may_hold_anything(
+    lower: bool, dtype: str, backend: str
+) -> None:
+    x = normal(np.random.default_rng(0), (3, 5, 5), dtype)
+    sound = (x + adjoint(x)).astype(dtype)
+    unread = np.triu(np.ones((5, 5), bool), 1)
+    given = np.where(unread if lower else unread.T, np.asarray(np.nan, dtype), sound)
+    read = ~(unread if lower else unread.T)
+    for name, params in [
+        ("tridiagonal", {"lower": lower}),
+        ("eigh", {"lower": lower, "sort_eigenvalues": True}),
+    ]:
+        f = bind(name, params)
+        found, wanted = (
+            compiled(f, a) if backend == "cpu" else list(map(np.asarray, f(a)))
+            for a in (given, sound)
+        )
+        if name == "tridiagonal":
+            found[0], wanted[0] = (packed[:, read] for packed in (found[0], wanted[0]))
+        for got, want in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_exchanges_stay_in_range_whatever_the_numbers(value: float, dtype: str) -> None:
+    """A search for the largest of numbers that are none finds some row or column, too."""
+    rng = np.random.default_rng(0)
+    for m, n in [(1, 1), (2, 2), (3, 7), (7, 3), (33, 33), (70, 65)]:
+        a = normal(rng, (5, m, n), dtype)
+        a[0], a[1, :, 0], a[2, 0], a[3, m // 2, n // 2], a[4, m - 1, n - 1] = (value,) * 5
+        _, pivots, order = compiled(bind("lu", {}), a, threads=2)
+        assert (pivots >= np.arange(min(m, n))).all() and (pivots < m).all()
+        np.testing.assert_array_equal(np.sort(order), np.broadcast_to(np.arange(m), (5, m)))
+        params = {"full_matrices": False, "pivoting": True}
+        *_, order = compiled(bind("qr", params), a, threads=2)
+        np.testing.assert_array_equal(np.sort(order), np.broadcast_to(np.arange(n), (5, n)))
+
+
 @pytest.mark.parametrize("name", ["cholesky", "lu", "qr", "tridiagonal_solve", "triangular_solve"])
 def test_nan_passes_through_what_does_not_iterate(name: str) -> None:
     sample = next(s for s in samples(name, "complex64") if s.args[0].size)
@@ -222,6 +264,36 @@ def test_large_matrices(n: int) -> None:
         near(spd @ x, b, 5000)
         (factor,) = compiled(fnp.linalg.cholesky, spd, threads=threads)
         near(factor @ factor.T, spd, 2000)
+
+
+BATCHED: dict[str, dict[str, Any]] = SCREENED | {
+    "cholesky": {},
+    "geqrf": {},
+    "lu": {},
+    "qr": {"full_matrices": True, "pivoting": True},
+}
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_the_same_bits_on_any_number_of_threads(name: str) -> None:
+    rng = np.random.default_rng(0)
+    for count, n in [(50, 5), (7, 33), (3, 70), (1, 130)]:
+        x = normal(rng, (count, n, n), np.float32)
+        a = positive(x) if name in ("cholesky", "eigh", "tridiagonal") else x
+        bits = [
+            [result.tobytes() for result in compiled(bind(name, BATCHED[name]), a, threads=threads)]
+            for threads in (1, 2, 4)
+        ]
+        assert bits[0] == bits[1] == bits[2]
+
+
+def test_views_of_arrays() -> None:
+    views = normal(np.random.default_rng(0), (6, 9, 14), np.float64)[::2, ::-1, 1:13:2]
+    for name in ("qr", "svd", "lu", "geqrf"):
+        params = {"qr": BATCHED["qr"], "svd": SCREENED["svd"]}.get(name, {})
+        found, wanted = (compiled(bind(name, params), a) for a in (views, views.copy()))
+        for got, want in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(got, want)
 
 
 def shampoo(gradients: Any) -> Any:
@@ -289,6 +361,10 @@ def test_gradients_of_loops_around_it_are_native(program: Callable[..., Any]) ->
 def test_what_the_host_still_does() -> None:
     empty = np.zeros((0, 3), np.float32)
     assert on_host(lambda x: fnp.linalg.svd(x, full_matrices=True), empty)
+    # LAPACK could not say how much room it needs for blocks of so many columns.
+    wide = fd.ShapeDtypeStruct((2, LONGEST + 1), np.float32)
+    assert on_host(fnp.linalg.qr, wide)
+    assert not on_host(fnp.linalg.qr, fd.ShapeDtypeStruct((2, LONGEST), np.float32))
     # There is nothing to compute where there is no result.
     assert not on_host(fnp.linalg.eigh, np.zeros((0, 3, 3), np.float32))
 

@@ -11,6 +11,7 @@ import pytest
 import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl import lax
+from funcdl.control import programs
 from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.runtime.toolchain import find_compiler
 from funcdl.transforms.weak_cache import cached_on_first
@@ -18,9 +19,14 @@ from funcdl.transforms.weak_cache import cached_on_first
 BACKENDS = ["reference", *(["cpu"] if find_compiler() else [])]
 
 
-def living() -> set[int]:
+def living() -> int:
+    """How many programs there are that were made in this test, but for the latest of eager loops.
+
+    Those that others have left behind may go at any time.
+    """
+    programs._wrapped.clear()
     gc.collect()
-    return {id(x) for x in gc.get_objects() if type(x) is ClosedJaxpr}
+    return sum(type(x) is ClosedJaxpr for x in gc.get_objects())
 
 
 def use_everything() -> None:
@@ -44,12 +50,39 @@ def test_programs_are_freed_with_their_functions(backend: str) -> None:
         counts = []
         for _ in range(3):
             use_everything()
-            counts.append(len(living()))
-    if backend == "reference":
-        assert counts[0] == counts[1] == counts[2]
-    else:
-        # Eager loops keep their latest programs, a bounded number of them.
-        assert counts[2] - counts[1] <= counts[1]
+            counts.append(living())
+    assert counts[0] == counts[1] == counts[2]
+
+
+def loop(count: int) -> list[weakref.ref[ClosedJaxpr]]:
+    """Run an eager loop; the programs that are kept of it."""
+    before = set(map(id, programs._wrapped.values()))
+    lax.fori_loop(0, 3, lambda i, x: x + count, fnp.zeros(count))
+    entries = programs._wrapped.values()
+    return [weakref.ref(entry[0]) for entry in entries if id(entry) not in before]
+
+
+@pytest.mark.skipif("cpu" not in BACKENDS, reason="no C compiler")
+@pytest.mark.usefixtures("short_search")
+def test_eager_loops_keep_their_latest_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "_wrapped", {})
+    monkeypatch.setattr(programs, "_MAX_WRAPPED", 3)
+    with fd.config.override(backend="cpu"):
+        made = [ref for count in range(1, 6) for ref in loop(count)]
+    assert len(made) == 5
+    gc.collect()
+    assert [ref() is not None for ref in made] == [False, False, True, True, True]
+
+
+@pytest.mark.skipif("cpu" not in BACKENDS, reason="no C compiler")
+@pytest.mark.usefixtures("short_search")
+def test_cleared_caches_keep_no_program_of_an_eager_loop() -> None:
+    with fd.config.override(backend="cpu"):
+        made = loop(6)
+    assert made
+    fd.clear_caches()
+    gc.collect()
+    assert [ref() for ref in made] == [None] * len(made)
 
 
 @pytest.mark.usefixtures("short_search")

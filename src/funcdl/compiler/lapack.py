@@ -22,6 +22,8 @@ from funcdl.kir.program import Address, LibraryCall, Pointer, Value
 HEADER = "fd_lapack.h"
 LARGEST = 1 << 28
 """The most elements of a matrix: LAPACK counts its workspaces, several times that, in 32 bits."""
+LONGEST = 1 << 24
+"""The most rows or columns: it has room for up to 64 times that, where it takes blocks of them."""
 NAMES = frozenset(
     {
         "cholesky",
@@ -52,6 +54,8 @@ def lapack_step(eqn: Eqn, name: str) -> LoopStep | None:
         return None
     avals = [atom.aval for atom in (*eqn.invars, *eqn.outvars)]
     if max(math.prod(aval.shape[-2:]) for aval in avals) > LARGEST:
+        return None
+    if max(max(aval.shape[-2:], default=0) for aval in avals) > LONGEST:
         return None
     if all(var.aval.size == 0 for var in eqn.outvars):
         return LoopStep(eqn, (), {}, library=_no_call)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from funcdl.config import config
+from funcdl.control.programs import _wrapped as control_flow
 from funcdl.core import eager_device
 from funcdl.transforms.jit import _caches as compiled
 from funcdl.transforms.programs import _traced as bodies
@@ -19,6 +20,7 @@ def clear_caches() -> None:
             entries.clear()
             staged.clear()
     bodies.clear()
+    control_flow.clear()
     eager_device.forget()
 
 

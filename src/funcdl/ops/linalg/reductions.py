@@ -21,9 +21,15 @@ NDArray = np.ndarray[Any, Any]
 _REASON = "its derivative has no rule here, nor in JAX"
 
 
-def _finite(compute: Callable[[NDArray], Any]) -> Callable[[NDArray], Any]:
-    """LAPACK may never return from matrices with infinities and NaN; these are failures."""
-    return lambda x: compute(x) if np.isfinite(x).all() else None
+def _finite(
+    compute: Callable[[NDArray], Any], read: Callable[[NDArray], NDArray] = np.asarray
+) -> Callable[[NDArray], Any]:
+    """LAPACK may never return from matrices with infinities and NaN; these are failures.
+
+    Args:
+        read: what of a matrix LAPACK reads, and zeros.
+    """
+    return lambda x: compute(x) if np.isfinite(read(x)).all() else None
 
 
 def _define(
@@ -128,7 +134,8 @@ def _tridiagonal(a: NDArray, *, lower: bool) -> list[NDArray]:
         (x.shape[len(x.shape) - rank :], x.dtype)
         for x, rank in zip(outs, (2, 1, 1, 1), strict=True)
     ]
-    return common.each_matrix(_finite(lambda x: reduce(x, lower=lower)[:4]), [(a, 2)], results)
+    one = _finite(lambda x: reduce(x, lower=lower)[:4], np.tril if lower else np.triu)
+    return common.each_matrix(one, [(a, 2)], results)
 
 
 def _tridiagonal_samples(rng: np.random.Generator, dtype: np.dtype[Any]) -> Iterator[Sample]:

@@ -328,7 +328,7 @@ FD_LAPACK_UNUSED void FD_NAME(fd_lapack_tridiagonal_one)(const fd_lapack_job *jo
   FD_T *const taus = (FD_T *)job->out[3] + at * (n - 1);
   FD_T *const turned = fd_lapack_cut(&memory, n * n * (int64_t)sizeof(FD_T));
   int info = 1;
-  if (FD_NAME(fd_lapack_finite)(a, n * n)) {
+  if (FD_NAME(fd_lapack_finite_triangle)(a, n, job->lower)) {
     FD_TURN(turned, a, n, n);
     FD_NAME(fd_lapack_of)
     (job)->sytrd(job->lower ? "L" : "U", &job->n, turned, &job->n, main, beside, taus,
