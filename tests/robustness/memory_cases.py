@@ -57,8 +57,13 @@ def in_branch(x: Any, y: Any) -> Any:
     return lax.cond(x[0, 0] > -100, lambda: product(x, y), lambda: fnp.zeros((len(x), len(y))))
 
 
+def eigenvalues_of_all(xs: Any) -> Any:
+    return lax.scan(lambda c, x: (c + 1, fnp.linalg.eigh(x + x.T + c)), 0.0, xs)[1]
+
+
 SQUARE = normal(260, 260), normal(260, 260)
 IMAGE = normal(1, 6, 6, 128), normal(3, 3, 128, 128)
+TILES = normal(2, 10, 8, 64), normal(3, 3, 64, 72)
 LARGE = normal(800, 800)  # from the pool's huge pages, of which Python code has a twin
 QUERIES = normal(1, 70, 2, 16), normal(1, 4000, 2, 16)
 CASES: dict[str, tuple[Callable[..., Any], tuple[NDArray, ...]]] = {
@@ -69,6 +74,11 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[NDArray, ...]]] = {
                             (normal(9, 40, 260), normal(9, 260, 260))),
     "convolution": (conv, IMAGE),
     "gradients of a convolution": (fd.grad(lambda x, k: (conv(x, k) ** 2).sum(), (0, 1)), IMAGE),
+    "convolution in tiles": (conv, TILES),
+    "gradients of a convolution in tiles": (
+        fd.grad(lambda x, k: (conv(x, k) ** 2).sum(), (0, 1)), TILES),
+    "singular values": (lambda x: fnp.linalg.svd(x, compute_uv=False), (normal(5, 70, 70),)),
+    "eigenvalues in a loop": (eigenvalues_of_all, (normal(3, 66, 66),)),
     "sort": (lambda x: (fnp.sort(x), fnp.argsort(-x)), (normal(4, 5001),)),
     "sort by two keys": (lambda x, y: fnp.lexsort((x, y)), (normal(9001), normal(9001).round(1))),
     "attention": (attention, QUERIES),

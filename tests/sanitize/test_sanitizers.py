@@ -17,7 +17,11 @@ COMPILED += ["tests/kernels/test_cpu_c_render.py", "tests/robustness/test_values
 COMPILED += ["tests/compiler/cpu/test_loop_parts.py", "tests/compiler/cpu/test_thin_products.py"]
 COMPILED += ["tests/compiler/cpu/test_short_rows.py", "tests/compiler/test_matrices.py"]
 COMPILED += ["tests/compiler/test_in_place.py", "tests/kernels/test_parted.py"]
-COMPILED += ["tests/kernels/test_flat_rows.py"]
+COMPILED += ["tests/kernels/test_flat_rows.py", "tests/compiler/cpu/test_winograd.py"]
+COMPILED += ["tests/compiler/test_in_place_branches.py"]
+LAPACK = ["tests/compiler/test_lapack.py", "tests/runtime/test_lapack_table.py"]
+# Shared among threads, no loop is small.
+SMALL_LOOPS = ["tests/compiler/cpu/test_small_loops.py"]
 PRODUCTS = ["tests/compiler/test_integer_products.py", "tests/compiler/test_found.py"]
 PRODUCTS += ["tests/compiler/test_batch_sizes.py::test_every_size_computes_its_own"]
 THREADS = ["tests/runtime/test_thread_pool.py", "tests/runtime/test_shared_object.py"]
@@ -38,7 +42,8 @@ SUITES: dict[str, tuple[str, str, list[str]]] = {
                                 ["tests/ops/test_jit.py", *FAST, "-k", "c_agrees"]),
     "programs": ("address", "small address", ["tests/sanitize/programs.py"]),
     "kernels": ("address", "small address", [*COMPILED, *FAST]),
-    "kernels as scheduled": ("address", "address", [*COMPILED, *FAST]),
+    "kernels as scheduled": ("address", "address", [*COMPILED, *SMALL_LOOPS, *FAST]),
+    "LAPACK": ("address", "small address", [*LAPACK, *FAST]),
     "products and models": ("address", "small address", [*PRODUCTS, *FAST]),
     "headers": ("address", "address",
                 ["tests/kernels/test_c_headers.py", "tests/kernels/test_c_math.py", *FAST]),
@@ -49,6 +54,7 @@ SUITES: dict[str, tuple[str, str, list[str]]] = {
                             ["tests/ops/test_jit.py", *FAST, "-k", "c_agrees"]),
     "programs, threads": ("thread", "small strict", ["tests/sanitize/programs.py"]),
     "kernels, threads": ("thread", "small strict", [*COMPILED, *FAST]),
+    "LAPACK, threads": ("thread", "small strict", [*LAPACK, *FAST]),
     "extension, threads": ("thread", "native", [*EXTENSION[1:], *FAST]),
     "the pool": ("thread", "", [*THREADS, "tests/compiler/test_running.py", *FAST]),
 }  # fmt: skip

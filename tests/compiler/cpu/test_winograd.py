@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.compiler.convolutions import TABLE, Case, same
-from tests.compiler.cpu.test_convolutions import all_three, arguments, needs_compiler
+from tests.compiler.cpu.test_convolutions import all_three, arguments, check, needs_compiler
 
 import funcdl as fd
 from funcdl import lax
+from funcdl.compiler.cpu import program_cache, winograd
 from funcdl.config import config
 from funcdl.core.array import Array
 from funcdl.transforms import jit
@@ -143,3 +145,94 @@ def test_the_error_is_that_of_direct_sums() -> None:
         )
     for tiles, direct in zip(*errors, strict=True):
         assert tiles <= 1.5 * direct
+
+
+@pytest.fixture(params=[1, 3])
+def small_tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever has 3x3 places is in tiles, few at a time: odd ends in all directions."""
+    monkeypatch.setattr(winograd, "FEWEST_FEATURES", 1)
+    monkeypatch.setattr(winograd, "GAIN", float("inf"))
+    monkeypatch.setattr(winograd, "SUM_BYTES", 1)
+    for name in ("TILES", "GRADIENT_TILES", "MANY_BLOCKS"):
+        monkeypatch.setattr(winograd, name, request.param)
+    # On the disk may be a program with tiles of another size.
+    monkeypatch.setattr(program_cache, "program_key", lambda *_: None)
+
+
+def random_tiles(seed: int, *dtypes: str) -> list[Case]:
+    """Convolutions with 3x3 places of any sizes, padding, groups and order of dimensions."""
+    rng = np.random.default_rng(seed)
+    cases = []
+    for number in range(6):
+        sizes = tuple(map(int, rng.integers(1, 12, 2)))
+        padding = []
+        for size in sizes:
+            low = int(rng.integers(-min(size - 1, 2), 4))
+            padding.append((low, int(rng.integers(max(3 - size - low, -2), 5))))
+        groups = [int(rng.choice([2, 3])), 1] if rng.random() < 0.5 else [1, 1]
+        feature_groups, batch_groups = map(int, rng.permutation(groups))
+        images, features = rng.integers(1, 5), rng.choice([1, 3, 8, 17, 65])
+        outputs = rng.choice([1, 5, 16, 64, 67, 130])
+        case = Case(int(images), int(features), int(outputs), sizes, (3, 3), padding=tuple(padding))
+        cases.append(
+            replace(
+                case,
+                feature_groups=feature_groups,
+                batch_groups=batch_groups,
+                layout=number,
+                dtype=str(rng.choice(dtypes)),
+            )
+        )
+    return cases
+
+
+def run(cases: list[Case], operands: list[Any], precision: str = "default") -> list[Any]:
+    """All three of each case, by one program."""
+
+    def program(operands: Any) -> Any:
+        return [all_three(case, *xs) for case, xs in zip(cases, operands, strict=True)]
+
+    with config.override(backend="cpu", x64="on", default_matmul_precision=precision):
+        f = jit(program)
+        assert ("fd_winograd" in f.lower(operands).as_text("c")) is (precision == "default")
+        results: list[Any] = f(operands)
+    return results
+
+
+@needs_compiler
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("seed", [0, 1])
+def test_random_tiles(seed: int) -> None:
+    cases = random_tiles(seed, "float32", "float32", "float64")
+    args = [arguments(case, seed) for case in cases]
+    found = run(cases, [tuple(map(Array, each)) for each in args])
+    for case, each, results in zip(cases, args, found, strict=True):
+        check(case, each, results)
+
+
+# What an infinity makes of zeros that are padding differs between algorithms: results that it meets
+# there as the other factor are not compared.
+@needs_compiler
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize(
+    ("which", "padded", "others"), [(0, [0, 1, 2], []), (1, [2], [0]), (2, [0, 1], [2])]
+)
+def test_special_values_in_random_tiles(which: int, padded: list[int], others: list[int]) -> None:
+    """In images, kernels and cotangents."""
+    rng = np.random.default_rng(which)
+    cases = random_tiles(2, "float32")
+    operands = []
+    for case in cases:
+        xs = arguments(case)
+        x = xs[which]
+        x.flat[rng.integers(0, x.size, 2)] = rng.choice([np.nan, np.inf, -np.inf], 2)
+        operands.append(tuple(map(Array, xs)))
+    tiles, direct = (run(cases, operands, precision) for precision in ("default", "highest"))
+    for case, found, wanted in zip(cases, tiles, direct, strict=True):
+        without = all(amount <= 0 for pair in case.padding for amount in pair)
+        for result in padded + others * without:
+            x, y = (np.asarray(each[result].value) for each in (found, wanted))
+            for kind in (np.isnan, np.isposinf, np.isneginf):
+                np.testing.assert_array_equal(kind(x), kind(y))
+            finite = np.isfinite(x)
+            np.testing.assert_allclose(x[finite], y[finite], rtol=1e-3, atol=1e-3)
