@@ -2,9 +2,9 @@
 
 The text is "one two three ... ninety-nine one two ...". It is cut into short pieces; the gradient
 stops at the start of a piece, but what the LSTM remembers is carried on into the next one:
-truncated back-propagation through time. The layer is a pure function of its parameters, its state
-and its input, so that a sequence is one `scan`, and truncation needs no more than that the state is
-an argument of the training step. From the root of the repository:
+truncated back-propagation through time. The layer is a pure function of its parameters, its input
+and its state, so that truncation needs no more than that the state is an argument of the training
+step. From the root of the repository:
 
     python examples/characters.py
 
@@ -50,42 +50,25 @@ def decode(codes: Any) -> str:
     return "".join(ALPHABET[i] for i in np.asarray(codes))
 
 
-def lstm_init(key: Any, inputs: int, units: int) -> dict[str, Any]:
-    """Weights of one layer; the gates input, forget, candidate, output lie side by side."""
-    layer = nn.linear_init(key, inputs + units, 4 * units)
-    # Open forget gates: what is remembered stays until the layer learns to forget.
-    layer["b"] = layer["b"].at[units : 2 * units].set(1.0)
-    return layer
-
-
-def lstm_step(params: Any, state: Any, x: Any) -> tuple[Any, Any]:
-    """One moment: the next state (h, c) and the output, for the batch of inputs `x`."""
-    h, c = state
-    gates = nn.linear_apply(params, fnp.concatenate([x, h], axis=-1))
-    i, f, g, o = fnp.split(gates, 4, axis=-1)
-    c = nn.sigmoid(f) * c + nn.sigmoid(i) * fnp.tanh(g)
-    h = nn.sigmoid(o) * fnp.tanh(c)
-    return (h, c), h
-
-
 def init(key: Any) -> dict[str, Any]:
     """Parameters of the model."""
     lstm_key, out_key = random.split(key)
     return {
-        "lstm": lstm_init(lstm_key, len(ALPHABET), UNITS),
+        "lstm": nn.lstm_init(lstm_key, len(ALPHABET), UNITS),
         "out": nn.linear_init(out_key, UNITS, len(ALPHABET)),
     }
 
 
 def zero_state(batch_size: int) -> Any:
     """Nothing remembered."""
-    return fnp.zeros((batch_size, UNITS)), fnp.zeros((batch_size, UNITS))
+    zero = fnp.zeros((batch_size, UNITS))
+    return [(zero, zero)]
 
 
 def apply(params: Any, state: Any, codes: Any) -> tuple[Any, Any]:
     """The state after the characters i32[time, batch], and logits of the one after each."""
     inputs = nn.one_hot(codes, len(ALPHABET))
-    state, hidden = lax.scan(functools.partial(lstm_step, params["lstm"]), state, inputs)
+    state, hidden = nn.lstm_apply(params["lstm"], inputs, state)
     return state, nn.linear_apply(params["out"], hidden)
 
 
@@ -152,7 +135,7 @@ def main() -> None:
     for name, memory in (("carried on", state), ("empty", zero_state(BATCH_SIZE))):
         print(f"with a state {name}: {loss(params, memory, last[:-1], last[1:])[0]:.4f} nats")
 
-    prompt = "eighty-eight eighty-nine "
+    prompt = ROUND[ROUND.index("eighty-four") : ROUND.index("ninety")]
     truth = ROUND[ROUND.index(prompt) + len(prompt) :] + ROUND
     text = decode(continue_text(params, encode(prompt), 400))
     right = next((i for i, (a, b) in enumerate(zip(text, truth, strict=False)) if a != b), 400)

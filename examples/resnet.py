@@ -35,9 +35,8 @@ except ImportError:
 
 BATCH_SIZE = 64
 NUM_TEST = 360
+HE_NORMAL = nn.initializers.he_normal()
 WIDTHS = (16, 32)  # of the two stages; the second has half the height and width
-MEMORY = 0.9  # how much of the averages stays at each step
-EPSILON = 1e-5
 
 
 def load_data() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -46,35 +45,6 @@ def load_data() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     order = np.random.default_rng(0).permutation(len(digits.target))
     images = (digits.images / 8 - 1).astype(np.float32)[..., None]
     return images[order], digits.target.astype(np.int32)[order]
-
-
-def conv_init(key: Any, size: int, channels: int, features: int) -> tuple[Any, Any]:
-    """Parameters and averages of a convolution with batch norm."""
-    params = {
-        "kernel": nn.initializers.he_normal()(key, (size, size, channels, features)),
-        "scale": fnp.ones(features),
-        "shift": fnp.zeros(features),
-    }
-    return params, {"mean": fnp.zeros(features), "variance": fnp.ones(features)}
-
-
-def conv_norm(params: Any, averages: Any, x: Any, training: bool, stride: int = 1) -> Any:
-    """The convolution, normalised, and the averages after it."""
-    x = convolve(x, params["kernel"], stride)
-    if training:
-        seen = {"mean": x.mean(axis=(0, 1, 2)), "variance": x.var(axis=(0, 1, 2))}
-        averages = fd.tree.map(lambda a, s: MEMORY * a + (1 - MEMORY) * s, averages, seen)
-    else:
-        seen = averages
-    factor = params["scale"] / fnp.sqrt(seen["variance"] + EPSILON)
-    return (x - seen["mean"]) * factor + params["shift"], averages
-
-
-def convolve(x: Any, kernel: Any, stride: int) -> Any:
-    """NHWC images with an HWIO kernel."""
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
 
 
 LAYERS = {  # name: size of the kernel, channels, features, stride
@@ -90,13 +60,15 @@ LAYERS = {  # name: size of the kernel, channels, features, stride
 def init(key: Any) -> tuple[Any, Any]:
     """Parameters, which gradients move, and averages, which they do not."""
     *keys, head_key = random.split(key, len(LAYERS) + 1)
-    layers = {
-        name: conv_init(k, *sizes[:3])
-        for k, (name, sizes) in zip(keys, LAYERS.items(), strict=True)
-    }
-    params = {name: layer[0] for name, layer in layers.items()}
-    averages = {name: layer[1] for name, layer in layers.items()}
-    return params | {"head": nn.linear_init(head_key, WIDTHS[1], 10)}, averages
+    params: dict[str, Any] = {"head": nn.linear_init(head_key, WIDTHS[1], 10)}
+    averages = {}
+    for layer_key, (name, (size, channels, features, _)) in zip(keys, LAYERS.items(), strict=True):
+        norm, averages[name] = nn.batch_norm_init(None, features)
+        conv = nn.conv_init(
+            layer_key, channels, features, (size, size), w_init=HE_NORMAL, b_init=None
+        )
+        params[name] = {"conv": conv, "norm": norm}
+    return params, averages
 
 
 def apply(params: Any, averages: Any, images: Any, training: bool) -> tuple[Any, Any]:
@@ -104,10 +76,10 @@ def apply(params: Any, averages: Any, images: Any, training: bool) -> tuple[Any,
     new = {}
 
     def layer(name: str, x: Any) -> Any:
-        stride = LAYERS[name][3]
-        if name not in averages:  # folded
-            return convolve(x, params[name]["kernel"], stride) + params[name]["shift"]
-        x, new[name] = conv_norm(params[name], averages[name], x, training, stride)
+        x = nn.conv_apply(params[name]["conv"], x, strides=LAYERS[name][3])
+        if name in averages:  # not folded
+            norm = params[name]["norm"]
+            x, new[name] = nn.batch_norm_apply(norm, averages[name], x, train=training)
         return x
 
     x = nn.relu(layer("stem", images))
@@ -120,10 +92,8 @@ def fold(params: Any, averages: Any) -> Any:
     """Parameters of the same network without norms: convolutions are linear, and so is a norm."""
     folded = dict(params)
     for name, seen in averages.items():
-        old = params[name]
-        factor = old["scale"] / fnp.sqrt(seen["variance"] + EPSILON)
-        shift = old["shift"] - seen["mean"] * factor
-        folded[name] = {"kernel": old["kernel"] * factor, "shift": shift}
+        layer = params[name]
+        folded[name] = {"conv": nn.batch_norm_fold(layer["norm"], seen, layer["conv"])}
     return folded
 
 

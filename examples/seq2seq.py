@@ -2,8 +2,8 @@
 
 The encoder reads a word of 3 to 8 letters and hands its state to the decoder, which writes letter
 by letter: while it learns, after the right letters (teacher forcing); afterwards, after its own.
-Words are padded to one length, and a mask keeps the state where a word is over. Each of the three
-is a `scan`. From the root of the repository:
+Words are padded to one length; the layer is told their own, and keeps the state where a word is
+over. The decoder is one cell, and each of the three is a `scan`. From the root of the repository:
 
     python examples/seq2seq.py
 
@@ -50,48 +50,28 @@ def spell(codes: Any) -> str:
     return "".join(LETTERS[i] if i < END else " " for i in np.asarray(codes)).split(" ")[0]
 
 
-def lstm_init(key: Any, inputs: int, units: int) -> dict[str, Any]:
-    """Weights of one layer; the gates input, forget, candidate, output lie side by side."""
-    return nn.linear_init(key, inputs + units, 4 * units)
-
-
-def lstm_step(params: Any, state: Any, x: Any) -> Any:
-    """The next state (h, c) of a batch."""
-    h, c = state
-    gates = nn.linear_apply(params, fnp.concatenate([x, h], axis=-1))
-    i, f, g, o = fnp.split(gates, 4, axis=-1)
-    # The forget gate begins open.
-    c = nn.sigmoid(f + 1) * c + nn.sigmoid(i) * fnp.tanh(g)
-    return nn.sigmoid(o) * fnp.tanh(c), c
-
-
 def init(key: Any) -> dict[str, Any]:
     """Parameters of the model."""
     encoder_key, decoder_key, out_key = random.split(key, 3)
     return {
-        "encoder": lstm_init(encoder_key, SYMBOLS, UNITS),
-        "decoder": lstm_init(decoder_key, SYMBOLS, UNITS),
+        "encoder": nn.lstm_init(encoder_key, SYMBOLS, UNITS),
+        "decoder": nn.lstm_cell_init(decoder_key, SYMBOLS, UNITS),
         "out": nn.linear_init(out_key, UNITS, SYMBOLS),
     }
 
 
 def encode(params: Any, words: Any) -> Any:
     """The state after reading words i32[time, batch]."""
-
-    def read(state: Any, letters: Any) -> tuple[Any, None]:
-        new = lstm_step(params["encoder"], state, nn.one_hot(letters, SYMBOLS))
-        is_letter = (letters != END)[:, None]
-        return fd.tree.map(lambda a, b: fnp.where(is_letter, a, b), new, state), None
-
-    zero = fnp.zeros((words.shape[1], UNITS))
-    state, _ = lax.scan(read, (zero, zero), words)
+    lengths = fnp.sum(words != END, axis=0)
+    (state,), _ = nn.lstm_apply(params["encoder"], nn.one_hot(words, SYMBOLS), lengths=lengths)
     return state
 
 
 def decode_step(params: Any, state: Any, letters: Any) -> tuple[Any, Any]:
     """The next state, and logits of what follows `letters`."""
-    state = lstm_step(params["decoder"], state, nn.one_hot(letters, SYMBOLS))
-    return state, nn.linear_apply(params["out"], state[0])
+    inputs = nn.one_hot(letters, SYMBOLS)
+    state, hidden = nn.lstm_cell_apply(params["decoder"], state, inputs)
+    return state, nn.linear_apply(params["out"], hidden)
 
 
 def loss(params: Any, words: Any, backwards: Any) -> Any:

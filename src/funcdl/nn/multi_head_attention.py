@@ -65,7 +65,7 @@ def multi_head_attention_init(
       memory_features: the size of what cross attention reads; None: that of the inputs, or self
         attention.
       w_init: an initialiser of matrices, called with the shapes above flattened to two dimensions;
-        None means `initializers.glorot_uniform`, as PyTorch's.
+        None means `initializers.lecun_normal`, as Flax's.
       b_init: an initialiser; None means no biases.
       dtype: of the parameters; None means the default float.
 
@@ -86,7 +86,7 @@ def multi_head_attention_init(
         )
     size = _count(function, "head_size", features // heads if head_size is None else head_size)
     check_initializers(_NAME, w_init=w_init, b_init=b_init)
-    draw = initializers.glorot_uniform() if w_init is None else w_init
+    draw = initializers.lecun_normal() if w_init is None else w_init
 
     def affine(key: Any, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> dict[str, Any]:
         matrix = draw(key, (math.prod(inputs), math.prod(outputs)), dtype)
