@@ -38,3 +38,20 @@ def test_stages_train_as_one_model(stages: int, steps: int, wanted: float) -> No
     costs = [float(row[1]) for row in rows]
     assert max(costs) < 1.3 * sum(costs) / stages
     assert number(r"sequences: (\S+)", text) >= wanted
+
+
+@pytest.mark.parametrize(
+    ("workers", "steps", "wanted"),
+    [(2, 30, 0.7), pytest.param(3, 200, 0.88, marks=pytest.mark.slow)],
+)
+def test_a_server_is_one_process_or_stays_in_bounds(
+    workers: int, steps: int, wanted: float
+) -> None:
+    pytest.importorskip("sklearn")
+    text = output("parameter_server.py", "--workers", workers, "--steps", steps)
+    alone, rounds, stale = numbers(r"(\S+%) of 360 right", text)
+    assert alone > wanted and rounds == alone and stale > wanted - 0.05
+    assert number(r"one process's parameters: (\S+)", text) < 1e-5
+    assert numbers(r"(\d+) updates, of", text) == [steps, workers * steps]
+    fresh, old = numbers(r"at most (\d+) updates old", text)
+    assert fresh == 0 and old <= (2 * 3 + 1) * (workers - 1)

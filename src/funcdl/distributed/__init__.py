@@ -24,6 +24,7 @@ from funcdl.distributed.operations import (
     send,
     shard,
 )
+from funcdl.distributed.parameter_server import Served, Worker, serve
 from funcdl.distributed.partition import Partition, Stage, partition
 from funcdl.distributed.pipeline import pipeline
 
@@ -33,7 +34,9 @@ __all__ = [
     "Partition",
     "Pending",
     "ProcessGroup",
+    "Served",
     "Stage",
+    "Worker",
     "all_gather",
     "all_reduce",
     "all_reduce_start",
@@ -48,6 +51,7 @@ __all__ = [
     "recv",
     "reduce_scatter",
     "send",
+    "serve",
     "shard",
     "shutdown",
     "value_and_grad",
