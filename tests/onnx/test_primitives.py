@@ -88,11 +88,12 @@ def results(name: str, calls: Sequence[Sample]) -> list[tuple[Sample, list[Any],
     """For each call what onnxruntime and what the reference computes."""
     program, operands = program_of(name, calls)
     found = iter(run(checked(export(program, operands)), operands))
-    pairs = []
+    triples = []
     for sample in calls:
-        wanted = map(np.asarray, outputs(OPS[name].primitive.impl(*sample.args, **sample.params)))
-        pairs.append((sample, *zip(*((next(found), y) for y in wanted), strict=True)))
-    return pairs  # type: ignore[return-value]
+        outs = outputs(OPS[name].primitive.impl(*sample.args, **sample.params))
+        wanted = [np.asarray(y) for y in outs]
+        triples.append((sample, [next(found) for _ in wanted], wanted))
+    return triples
 
 
 def defined(name: str, calls: Sequence[Sample]) -> list[Sample]:

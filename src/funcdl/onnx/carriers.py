@@ -28,6 +28,8 @@ PAIRED: Kinds = ANY - {"i16", "u16"}
 """Extremes of two arrays, see `Graph.extreme`."""
 MOVED: Kinds = FLOATS | {"bool", "i8", "i32", "i64", "u8", "u32", "u64"}
 """What is copied, not computed with."""
+SELECTED: Kinds = MOVED - {"bool", "u64"}
+"""What a condition chooses from."""
 
 _CARRIERS = {
     "bool": ("u8", "i32"),

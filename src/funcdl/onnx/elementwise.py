@@ -16,7 +16,7 @@ from funcdl.ops.arithmetic import by_squaring
 
 _SIGNED: Kinds = FLOATS | {"i8", "i16", "i32", "i64"}
 
-# Operators that mean what the primitives mean: (name in ONNX, dtypes, attributes).
+# Operators that mean what the primitives mean, and the dtypes for which they can be had.
 _SAME: dict[str, tuple[str, Kinds]] = {
     "add": ("Add", ANY),
     "sub": ("Sub", ANY),

@@ -5,6 +5,7 @@ Nothing here needs the package `onnx`; `onnx.model` turns a finished graph into 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from funcdl.core.avals import Shape
 from funcdl.core.records import record
-from funcdl.onnx.carriers import ANY, MOVED, PAIRED, Kinds, carrier, flips_sign
+from funcdl.onnx.carriers import ANY, MOVED, PAIRED, SELECTED, Kinds, carrier, flips_sign
 
 NDArray = np.ndarray[Any, Any]
 DType = np.dtype[Any]
@@ -92,7 +93,8 @@ class Graph:
         Constants that are only rearranged, as the kernels of convolutions are, are so here.
         """
         array = np.asarray(value, dtype, order="C")
-        key = (array.dtype, array.shape, array.tobytes())
+        digest = hashlib.blake2b(array.reshape(-1).view(np.uint8).data).digest()
+        key = (array.dtype, array.shape, digest)
         name = self._known.get(key)
         if name is None:
             name = self._known[key] = self.fresh("constant")
@@ -307,7 +309,7 @@ class Graph:
     def where(self, condition: Value, x: Value, y: Value) -> Value:
         """``x if condition else y``, element by element."""
         narrow = x.dtype
-        x, y = (self.carried(v, MOVED & _SELECTED, exact=False) for v in (x, y))
+        x, y = (self.carried(v, SELECTED, exact=False) for v in (x, y))
         shape = np.broadcast_shapes(condition.shape, x.shape, y.shape)
         own = np.broadcast_shapes(condition.own, x.own, y.own)
         out = self.node("Where", condition, x, y, shape=own, dtype=x.dtype)
@@ -316,5 +318,3 @@ class Graph:
 
 _FOLDED = 64
 """The size of constants that are converted here rather than by the model."""
-
-_SELECTED = frozenset({"i8", "i32", "i64", "u8", "u32", "f16", "f32", "f64"})

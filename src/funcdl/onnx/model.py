@@ -16,7 +16,7 @@ from funcdl.onnx import bits, elementwise, indexing, pooling, products, reductio
 from funcdl.onnx.graph import Graph
 from funcdl.onnx.messages import model_proto, require_onnx
 from funcdl.onnx.translate import Translator, has_type
-from funcdl.transforms.jit import jit
+from funcdl.transforms.jit import JitFunction, jit
 from funcdl.transforms.programs import without_unused
 
 RULES = (bits, elementwise, indexing, pooling, products, reductions, shapes, sorting)
@@ -57,7 +57,7 @@ def export(
       ImportError: the package `onnx` is not installed.
     """
     onnx = require_onnx()
-    jitted = fun if hasattr(fun, "trace") else jit(fun)
+    jitted = fun if isinstance(fun, JitFunction) else jit(fun)
     traced = jitted.trace(*args)
     title = program_name(traced.fun_name) if name is None else name
     program: ClosedJaxpr = traced.jaxpr

@@ -11,7 +11,6 @@ from typing import Any
 
 from funcdl.core.jaxpr import Eqn
 from funcdl.core.records import record
-from funcdl.onnx.graph import Graph, Value
 
 Rule = Callable[..., Any]
 
@@ -48,14 +47,6 @@ def find(name: str) -> Entry | None:
     return _table.get(name)
 
 
-def names() -> frozenset[str]:
-    """The primitives that have rules."""
-    return frozenset(_table)
-
-
 def aval(eqn: Eqn, output: int = 0) -> Any:
     """The type of a result."""
     return eqn.outvars[output].aval
-
-
-__all__ = ["Graph", "Rule", "Unsupported", "Value", "aval", "find", "names", "rule"]

@@ -17,7 +17,7 @@ def _broadcast(g: Graph, eqn: Eqn, x: Value) -> Value:
     # Dimensions in front come by themselves.
     first = min((d for d, size in enumerate(own) if size != 1), default=len(own))
     if tuple(own[first:]) == _stripped(x.own):
-        return Value(x.name, x.dtype, shape, x.own if len(x.own) <= len(shape) else ())
+        return Value(x.name, x.dtype, shape, x.own)
     return Value(g.reshape(tight, own).name, x.dtype, shape, tuple(own))
 
 
