@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 from funcdl.kernels.cpu_c.loops import Loop, Nest
+from funcdl.kernels.cpu_c.whole_vectors import in_whole_vectors
 from funcdl.kir.decide import changes, decide, decided
 from funcdl.kir.ir import Const, Effect, Kernel, Store, operands
 
@@ -74,7 +75,8 @@ def write_parts(nest: Nest, loops: Sequence[Loop], axes: Collection[str]) -> Non
     parted = [loop.whole and loop.axis in axes and changes(kernel, loop.axis) for loop in loops]
     if not any(parted):
         stores = [i for i in kernel.body if isinstance(i, Store)]
-        nest.write(loops, nest.needed(_roots(kernel)), [nest.effect(store) for store in stores])
+        effects = [nest.effect(store) for store in stores]
+        nest.write(in_whole_vectors(kernel, loops), nest.needed(_roots(kernel)), effects)
         return
     at = next(n for n, starts in enumerate(parted) if starts)
     if at == len(loops) - 1:

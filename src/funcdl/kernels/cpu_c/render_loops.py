@@ -22,6 +22,7 @@ from funcdl.kernels.cpu_c.parted import ends_short, parted_axes, write_parts
 from funcdl.kernels.cpu_c.passes import Passes
 from funcdl.kernels.cpu_c.reductions import ARG_OPS, Accumulator
 from funcdl.kernels.cpu_c.text import Writer
+from funcdl.kernels.cpu_c.whole_vectors import in_whole_vectors
 from funcdl.kir.identity import identity
 from funcdl.kir.ir import Const, Effect, Kernel, Reduce, Select, Store
 from funcdl.kir.schedule import Schedule
@@ -95,8 +96,9 @@ class _LoopsRenderer(Passes):
             for id, instruction in enumerate(self.kernel.body)
             if self.is_scalar(id) and not self.phase[id] and not isinstance(instruction, Const)
         ]
+        outer = self.outer if self.num_passes else in_whole_vectors(self.kernel, self.outer)
         self.nest.write(
-            self.outer,
+            outer,
             [id for id in scalars if id not in self.effects],
             [self.nest.effect(self.effects[id]) for id in scalars if id in self.effects],
             inside=self.passes,
