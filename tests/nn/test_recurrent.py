@@ -249,7 +249,7 @@ MISTAKES: list[tuple[Any, type[Exception], str]] = [
     (lambda: layers.lstm_apply(LSTM, X[0, 0]), ShapeError, r"\(time, batch, features\), or"),
     (lambda: layers.lstm_apply(LSTM, X, [(H, H)] * 2), TreeError, "one entry for each of 1 layers"),
     (lambda: layers.lstm_apply(LSTM, X, [H]), TreeError, "lstm_apply: state must be a pair"),
-    (lambda: layers.gru_apply(BOTH, X, [H]), TreeError, "'forward' and 'backward', got ndarray"),
+    (lambda: layers.gru_apply(BOTH, X, [H]), TreeError, "'forward' and 'backward', got a ndarray"),
     (lambda: layers.gru_apply([{"forward": 1}], X), TreeError, "with 'x', 'h', 'b' and 'c'"),
     (lambda: layers.lstm_apply(LSTM, X, lengths=H[0]), ArgumentError, r"of shape \(3,\), one for"),
     (

@@ -265,9 +265,10 @@ def _operands(
     groups = groups_of(function, groups, w.shape[-1])
     if x.shape[axis] != w.shape[-2] * groups:
         times = f" times groups={groups}" if groups > 1 else ""
+        fix = "; for NCHW give channel_axis=1" if x.shape[1] == w.shape[-2] * groups else ""
         raise ShapeError(
             f"{function}: x must have {w.shape[-2]}{times} channels along channel_axis="
-            f"{channel_axis}, as w {w.aval} has, got x {given}"
+            f"{channel_axis}, as w {w.aval} has, got x {given}{fix}"
         )
     return x, w, axis, batched
 

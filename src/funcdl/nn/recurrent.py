@@ -33,6 +33,7 @@ from funcdl.nn.recurrent_cells import (
 )
 from funcdl.numpy import tanh
 from funcdl.numpy.promotion import array
+from funcdl.transforms.arguments import describe
 
 RecurrentParams = list[dict[str, Any]]
 _DIRECTIONS = ("forward", "backward")
@@ -238,7 +239,7 @@ def _apply(cell: Cell, params: Any, xs: Any, state: Any, lengths: Any) -> tuple[
         if first is not None and not (isinstance(first, Mapping) and {*_DIRECTIONS} <= {*first}):
             raise TreeError(
                 f"{function}: the state of a layer with both directions must be a dict with "
-                f"'forward' and 'backward', got {type(first).__name__}"
+                f"'forward' and 'backward', got {describe(first)}"
             )
         ends, outs = {}, []
         for name in _DIRECTIONS:

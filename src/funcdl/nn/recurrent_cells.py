@@ -25,7 +25,7 @@ from funcdl.nn.parameters import check_initializers, checked
 from funcdl.numpy import tanh
 from funcdl.numpy.creation import shape_of
 from funcdl.numpy.promotion import array, promote_inexact
-from funcdl.transforms.arguments import check_function
+from funcdl.transforms.arguments import check_function, describe
 
 CellParams = dict[str, Any]
 """``{"x": (in_features, gates * units), "h": (units, gates * units), "b": (gates * units,)}``;
@@ -277,7 +277,7 @@ def check_state(function: str, cell: Cell, state: Any, shape: tuple[int, ...], d
     if cell.states == 2 and not (isinstance(state, tuple | list) and len(state) == 2):
         raise TreeError(
             f"{function}: state must be a pair (h, c) of arrays of shape {shape}, got "
-            f"{type(state).__name__}"
+            f"{describe(state)}"
         )
     arrays = [array(function, part) for part in (state if cell.states == 2 else [state])]
     if any(part.shape != shape for part in arrays):

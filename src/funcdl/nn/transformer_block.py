@@ -140,11 +140,15 @@ def transformer_block_apply(
     given = checked("transformer_block", params, "norm1", "attention", "norm2", "mlp")
     for which, value in (("norm_apply", norm_apply), ("activation", activation)):
         check_function(function, value, which)
-    if (memory is None) == ("cross" in given):
+    if memory is None and "cross" in given:
         raise ArgumentError(
-            f"{function}: a memory needs params made with memory_features, and these a memory; got "
-            f"{'no memory' if memory is None else 'a memory'}, and params with "
-            f"{', '.join(map(repr, given))}"
+            f"{function}: params with 'cross', made with memory_features, need a memory to look "
+            "into, the argument after x"
+        )
+    if memory is not None and "cross" not in given:
+        raise ArgumentError(
+            f"{function}: a memory needs params with 'cross': pass memory_features to "
+            "transformer_block_init"
         )
     norm_first = flag(f"{function}: norm_first", norm_first)
     train = flag(f"{function}: train", train)
