@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import struct
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -164,6 +165,25 @@ def test_processes_meet_in_any_number() -> None:
         assert [sorted(sockets) for sockets in found] == [
             [other for other in range(size) if other != rank] for rank in range(size)
         ]
+
+
+def test_the_coordinator_may_come_last_and_opens_its_own_port() -> None:
+    with open_port() as (_, address):
+        pass  # free again
+    waiting = threading.Event()
+
+    def later(rank: int) -> Any:
+        if rank == 0:
+            waiting.wait()
+        else:
+            waiting.set()
+        return meet(address, rank, 3, 20.0)
+
+    found = in_parallel([lambda r=rank: later(r) for rank in range(3)])
+    assert [sorted(sockets) for sockets in found] == [[1, 2], [0, 2], [0, 1]]
+    for sockets in found:
+        for sock in sockets.values():
+            sock.close()
 
 
 def test_two_of_one_number_are_refused() -> None:
