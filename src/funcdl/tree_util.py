@@ -10,8 +10,8 @@ import optree
 
 from funcdl import tree
 from funcdl.absent import getter
-from funcdl.core.options import sequence
-from funcdl.core.tree import NAMESPACE, LeafTest, TreeDef, check_structure
+from funcdl.core.array import shortened
+from funcdl.core.tree import NAMESPACE, LeafTest, TreeDef, check_is_leaf, check_structure
 from funcdl.core.tree_keys import (
     DictKey,
     FlattenedIndexKey,
@@ -107,9 +107,21 @@ def all_leaves(iterable: Iterable[Any], is_leaf: LeafTest | None = None) -> bool
     """Whether no element is a container (see `jax.tree_util.all_leaves`).
 
     `is_leaf` says which containers to take for leaves.
+
+    Raises:
+      ArgumentError: `iterable` is none, or `is_leaf` no function that returns True or False.
     """
-    elements = sequence("all_leaves: iterable", iterable)
-    return optree.all_leaves(elements, is_leaf, namespace=NAMESPACE)
+    try:
+        elements = list(iterable)
+    except TypeError:
+        raise ArgumentError(
+            f"all_leaves: iterable must be an iterable of nodes, got {shortened(iterable)}"
+        ) from None
+    try:
+        return optree.all_leaves(elements, is_leaf, namespace=NAMESPACE)
+    except (RuntimeError, TypeError) as error:
+        check_is_leaf("all_leaves", is_leaf, error)
+        raise
 
 
 def is_tree_node(typ: type) -> bool:

@@ -265,7 +265,7 @@ class Array(ArrayOperators):
             self._refuse("item()", _ELEMENT)
         try:
             return value.item(*places)
-        except (IndexError, ValueError):
+        except (IndexError, ValueError, OverflowError):
             raise IndexingError(
                 f"item: {places} is no index of one element of an array of shape {value.shape}"
             ) from None

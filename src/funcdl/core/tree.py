@@ -47,7 +47,7 @@ def flatten(tree: PyTree, is_leaf: LeafTest | None = None) -> tuple[list[Any], T
     try:
         return optree.tree_flatten(tree, is_leaf=is_leaf, namespace=NAMESPACE)
     except (RuntimeError, TypeError) as error:
-        _check_is_leaf("tree.flatten", is_leaf, error)
+        check_is_leaf("tree.flatten", is_leaf, error)
         raise
 
 
@@ -91,7 +91,7 @@ def check_called(what: str, argument: str, function: Any) -> None:
         ) from None
 
 
-def _check_is_leaf(what: str, is_leaf: Any, error: Exception) -> None:
+def check_is_leaf(what: str, is_leaf: Any, error: Exception) -> None:
     """Raise `ArgumentError` where a failure came of `is_leaf`, which flattening calls."""
     if is_leaf is not None:
         check_called(what, "is_leaf", is_leaf)
@@ -111,7 +111,7 @@ def leaves(tree: PyTree, is_leaf: LeafTest | None = None) -> list[Any]:
     try:
         return optree.tree_leaves(tree, is_leaf=is_leaf, namespace=NAMESPACE)
     except (RuntimeError, TypeError) as error:
-        _check_is_leaf("tree.leaves", is_leaf, error)
+        check_is_leaf("tree.leaves", is_leaf, error)
         raise
 
 
@@ -127,7 +127,7 @@ def structure(tree: PyTree, is_leaf: LeafTest | None = None) -> TreeDef:
     try:
         return optree.tree_structure(tree, is_leaf=is_leaf, namespace=NAMESPACE)
     except (RuntimeError, TypeError) as error:
-        _check_is_leaf("tree.structure", is_leaf, error)
+        check_is_leaf("tree.structure", is_leaf, error)
         raise
 
 
@@ -152,7 +152,7 @@ def map(
     try:
         return optree.tree_map(f, tree, *rest, is_leaf=is_leaf, namespace=NAMESPACE)
     except (RuntimeError, TypeError) as error:
-        _check_is_leaf("tree.map", is_leaf, error)
+        check_is_leaf("tree.map", is_leaf, error)
         check_called("tree.map", "f", f)
         raise
     except ValueError:
@@ -363,7 +363,7 @@ def broadcast_prefix(prefix: PyTree, tree: PyTree, is_leaf: LeafTest | None = No
     try:
         return optree.broadcast_prefix(prefix, tree, is_leaf=is_leaf, namespace=NAMESPACE)
     except (RuntimeError, TypeError) as error:
-        _check_is_leaf("tree.broadcast", is_leaf, error)
+        check_is_leaf("tree.broadcast", is_leaf, error)
         raise
     except ValueError as error:
         raise TreeError(

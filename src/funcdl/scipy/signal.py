@@ -12,7 +12,7 @@ import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.absent import getter
 from funcdl.core import dtypes
-from funcdl.core.options import is_option, number
+from funcdl.core.options import host_values, is_option, number
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.promotion import promote_inexact
 from funcdl.numpy.reductions import normalize_axis
@@ -153,7 +153,10 @@ def detrend(
     size = rows.shape[-1]
     if type == "constant":
         return fnp.moveaxis(rows - fnp.mean(rows, axis=-1, keepdims=True), -1, axis)
-    breaks = sorted({0, size, *np.atleast_1d(bp).tolist()})
+    points = host_values("detrend: bp", bp).ravel()
+    if points.size and points.dtype.kind not in "iu":
+        raise ArgumentError(f"detrend: bp must be one or several integers, got {bp!r}")
+    breaks = sorted({0, size, *points.tolist()})
     if breaks[0] < 0 or breaks[-1] > size:
         raise ArgumentError(f"detrend: bp must be from 0 to {size}, got {bp}")
     parts = []

@@ -334,7 +334,7 @@ def make_jaxpr(
     return_shape = flag("make_jaxpr: return_shape", return_shape)
     check_function("make_jaxpr", fun)
     axes = []
-    for pair in sequence("make_jaxpr: axis_env", axis_env or ()):
+    for pair in sequence("make_jaxpr: axis_env", () if axis_env is None else axis_env):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise ArgumentError(
                 "make_jaxpr: axis_env must be a sequence of pairs of a name and a size, got "

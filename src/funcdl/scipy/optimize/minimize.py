@@ -17,6 +17,7 @@ from funcdl.numpy.promotion import promote_inexact, strong
 from funcdl.ops.shape import zeros
 from funcdl.scipy.optimize.bfgs import CONVERGED, minimize_bfgs
 from funcdl.transforms import custom_jvp, grad, jacfwd, jvp
+from funcdl.transforms.arguments import check_function
 from funcdl.transforms.programs import trace_body
 
 __all__ = ["OptimizeResults", "minimize"]
@@ -80,6 +81,7 @@ def minimize(
       ArgumentError: another method, or an unknown option.
       ShapeError: `x0` is no vector, or `fun` returns no scalar.
     """
+    check_function("minimize", fun, "fun")
     given_method: Any = method
     if not isinstance(given_method, str) or method.lower() != "bfgs":
         raise ArgumentError(f"minimize: method must be 'BFGS', got {method!r}")

@@ -13,6 +13,20 @@ from funcdl.numpy.promotion import broadcast, convert, promote_inexact
 from funcdl.ops.lowering import compute_dtype
 
 
+def bind(
+    name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> inspect.BoundArguments:
+    """The arguments by the parameters of a function, which errors name as Python does.
+
+    Raises:
+      TypeError: they do not fit.
+    """
+    try:
+        return signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{name}() {error}") from None
+
+
 def elementwise(function: Callable[..., Any], *, takes_complex: bool = False) -> Callable[..., Any]:
     """Give a function of arrays operands of one float dtype and one shape.
 
@@ -30,10 +44,8 @@ def elementwise(function: Callable[..., Any], *, takes_complex: bool = False) ->
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        if kwargs:
-            args = signature.bind(*args, **kwargs).args
-        elif len(args) != len(signature.parameters):
-            signature.bind(*args)
+        if kwargs or len(args) != len(signature.parameters):
+            args = bind(name, signature, args, kwargs).args
         xs = broadcast(name, *promote_inexact(name, *args))
         dtype = xs[0].aval.dtype
         if dtypes.is_complex(dtype) and not takes_complex:

@@ -17,6 +17,7 @@ from funcdl.errors import DtypeError
 from funcdl.numpy.promotion import broadcast_shapes, convert, promote_inexact, strong
 from funcdl.ops.lowering import compute_dtype
 from funcdl.scipy.special import betaln
+from funcdl.scipy.special.elementwise import bind
 
 LOG_2 = math.log(2)
 LOG_PI = math.log(math.pi)
@@ -41,7 +42,7 @@ def statistic(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
-            bound = signature.bind(*args, **kwargs)
+            bound = bind(name, signature, args, kwargs)
             bound.apply_defaults()
             args = bound.args
         xs = promote_inexact(name, *args)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.core import dtypes
-from funcdl.core.options import is_option
+from funcdl.core.options import flag, is_option
 from funcdl.errors import ArgumentError
 from funcdl.numpy.promotion import array, promote_inexact
 from funcdl.numpy.reductions import normalize_axis
@@ -147,6 +147,7 @@ def sem(
 
 def _rows(name: str, x: Any, axis: int | None, keepdims: bool) -> tuple[Any, tuple[int, ...]]:
     """The samples along the last dimension, and the shape of what is found of each."""
+    keepdims = flag(f"{name}: keepdims", keepdims)
     if axis is None or x.ndim == 0:
         return fnp.ravel(x), (1,) * x.ndim if keepdims else ()
     axis = normalize_axis(name, axis, x.ndim)
