@@ -119,8 +119,10 @@ def alone() -> Any:
 
 
 def together() -> Any:
-    found = {m: train(micro_batches=m) for m in (1, 4)}
-    return found, written(), mistakes()
+    found = {4: train(micro_batches=4)}
+    with fd.config.override(backend="reference"):  # the rest need not be compiled
+        found[1] = train(micro_batches=1)
+        return found, written(), mistakes()
 
 
 def tokens_only(params: Any, words: Any) -> Any:

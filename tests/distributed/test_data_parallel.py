@@ -16,7 +16,7 @@ from funcdl import distributed
 from funcdl.errors import ArgumentError, DistributedError
 from funcdl.runtime.toolchain import find_compiler
 
-WAYS = [f"{name} {size}" for name, size in training.WAYS]
+WAYS = [f"{name} {size}" for name, size, _ in training.WAYS]
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,7 @@ def test_losses_and_parameters_are_those_of_one_process(
 
 
 def test_bits_do_not_depend_on_buckets(answers: list[dict[str, Any]]) -> None:
-    first, *others = (answers[0][f"loss {size}"][1] for size in (1, 700, 1 << 20))
-    assert all(same_bits(first, other) for other in others)
+    assert same_bits(answers[0]["loss 1"][1], answers[0][f"loss {1 << 20}"][1])
 
 
 def test_what_is_no_gradient_stays_each_processs_own(answers: list[dict[str, Any]]) -> None:

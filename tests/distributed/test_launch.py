@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 from tests.distributed import training
+from tests.distributed.threads import open_port
 
 from funcdl import distributed
 from funcdl.errors import ArgumentError, DistributedError, DistributedTimeoutError
@@ -57,3 +60,30 @@ def test_arguments_that_are_none(
 def test_functions_that_cannot_be_imported() -> None:
     with pytest.raises(ArgumentError, match="launch requires a function at the top level"):
         distributed.launch(lambda: None, 2)
+
+
+SCRIPT = """
+import sys
+import funcdl.numpy as fnp
+from funcdl import distributed
+
+distributed.initialize(sys.argv[1], 2, int(sys.argv[2]), timeout=60)
+print(distributed.all_reduce(fnp.ones(2)), flush=True)
+if sys.argv[2] == "1":
+    raise ValueError("no such file")
+distributed.barrier()
+"""
+
+
+def test_scripts_that_find_each_other_and_one_that_fails() -> None:
+    with open_port() as (_, (host, port)):
+        pass  # free again
+    command = [sys.executable, "-c", SCRIPT, f"{host}:{port}"]
+    members = [
+        subprocess.Popen([*command, str(rank)], stdout=-1, stderr=-1, encoding="utf-8")
+        for rank in range(2)
+    ]
+    found = [member.communicate(timeout=120) for member in members]
+    assert [out for out, _ in found] == ["[2. 2.]\n"] * 2
+    assert "PeerError: barrier: process 1 failed: ValueError: no such file" in found[0][1]
+    assert [member.returncode for member in members] == [1, 1]

@@ -21,7 +21,7 @@ REDUCE = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minim
 
 @pytest.fixture(scope="module")
 def answers() -> Iterator[Answers]:
-    yield distributed.launch(operations.all_steps, SIZE, ("auto",), timeout=60, limit=300)
+    yield distributed.launch(operations.all_steps, SIZE, timeout=60, limit=300)
 
 
 def everyone(dtype: str = "float32", shape: tuple[int, ...] = (2, 3), seed: int = 0) -> list[Any]:
