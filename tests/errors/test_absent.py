@@ -23,8 +23,8 @@ OTHERS = {place: names for place, names in TABLE.items() if place.startswith("fu
 MESSAGES = {
     "pmap": ", unlike JAX: one device: vmap with an axis name has the same collectives; "
     "funcdl.distributed has those of several processes",
-    "export": ", unlike JAX: Lowered.write_library writes a C library; nothing is serialised as "
-    "StableHLO, or read back",
+    "export": ", unlike JAX: Lowered.write_library writes a C library, funcdl.onnx.export an ONNX "
+    "model; nothing is serialised as StableHLO, or read back",
     "tree_map": ": use tree.map",
     "stop_gradient": ": use funcdl.lax.stop_gradient",
     "numpy.float8_e4m3fn": ", unlike JAX: there are no dtypes of 8 bits or fewer",
