@@ -28,6 +28,8 @@ SOURCE = """
 #define EXPORT __attribute__((visibility("default")))
 EXPORT int begin(void *table, int threads) { return fd_lapack_begin(table, threads); }
 EXPORT void end(void *table, int limits) { fd_lapack_end(table, limits); }
+EXPORT void enter(void *table) { fd_lapack_enter(table); }
+EXPORT void leave(void *table) { fd_lapack_leave(table); }
 EXPORT size_t words(void) { return sizeof(fd_lapack_table) / 8; }
 """
 
@@ -147,10 +149,55 @@ def test_without_the_functions_there_is_no_table(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_forked_child_forgets_the_calls_of_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = (ctypes.c_uint64 * 8)(1, 2, 1, 3, 8, 6, 7, 8)
+    table = (ctypes.c_uint64 * 10)(1, 2, 1, 3, 8, 1, 4, 6, 7, 8)
     monkeypatch.setattr(lapack, "_tables", [table])
     lapack._after_fork()
-    assert list(table) == [1, 2, 0, 0, 0, 6, 7, 8]
+    assert list(table) == [1, 2, 0, 0, 0, 0, 0, 6, 7, 8]
+
+
+@needs_compiler
+def test_forks_wait_for_who_is_inside_and_keep_others_out(
+    library: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = (ctypes.c_uint64 * 64)()
+    monkeypatch.setattr(lapack, "_tables", [table])
+    enter, leave = library.function("enter"), library.function("leave")
+    enter(table)
+    began, ended = threading.Event(), threading.Event()
+
+    def fork() -> None:
+        began.set()
+        lapack._before_fork()
+        ended.set()
+        lapack._after_fork_in_parent()
+
+    def call() -> None:
+        enter(table)
+        leave(table)
+
+    forking = threading.Thread(target=fork)
+    forking.start()
+    began.wait()
+    while not table[lapack._FORKING]:
+        pass
+    other = threading.Thread(target=call)
+    other.start()
+    assert not ended.wait(0.1) and other.is_alive()
+    leave(table)
+    forking.join()
+    other.join()
+    assert ended.is_set() and not any(table)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_fork_does_not_wait_forever(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = (ctypes.c_uint64 * 64)()
+    table[lapack._INSIDE] = 1
+    monkeypatch.setattr(lapack, "_tables", [table])
+    monkeypatch.setattr(lapack, "PATIENCE", 0.01)
+    lapack._before_fork()
+    lapack._after_fork_in_parent()
+    assert not table[lapack._FORKING]
 
 
 @needs_compiler

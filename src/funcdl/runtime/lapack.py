@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
+import time
 from functools import cache
 from typing import Any
 
-from funcdl.core.forks import held_off
+from funcdl.core.forks import PATIENCE, held_off
 
 ROUTINES = (
     "geev",
@@ -30,8 +32,10 @@ ROUTINES = (
 )
 """The fields of fd_lapack_routines.h, by the names for real matrices."""
 _COMPLEX_NAMES = {"syevd": "heevd", "sytrd": "hetrd", "orgqr": "ungqr"}
-# `get_threads` and `set_threads` of fd_lapack_table; then `lock`, `limited` and `threads_before`.
-_THREAD_WORDS, _SHARED_WORDS = 2, 3
+# `get_threads` and `set_threads` of fd_lapack_table; then `lock`, `limited`, `threads_before`,
+# `forking` and `inside`.
+_THREAD_WORDS, _SHARED_WORDS = 2, 5
+_FORKING, _INSIDE = 5, 6
 # What OpenBLAS calls the functions that ask for its number of threads and change it, where it is
 # SciPy's own and where it is the system's.
 _THREADS = ("scipy_openblas_{}_num_threads", "openblas_{}_num_threads")
@@ -62,13 +66,46 @@ def lapack_table() -> int | None:
 _tables: list[Any] = []
 
 
+class _Fork(threading.local):
+    waited = False
+
+
+_fork = _Fork()
+_one_fork = threading.Lock()
+
+
+def _before_fork() -> None:
+    """Wait until no thread is inside of LAPACK, and keep them out."""
+    if not _tables:
+        return
+    deadline = time.monotonic() + PATIENCE
+    _fork.waited = _one_fork.acquire(timeout=PATIENCE)
+    for table in _tables:
+        table[_FORKING] = 1
+    time.sleep(0)  # a barrier: who does not see that is seen
+    while any(table[_INSIDE] for table in _tables) and time.monotonic() < deadline:
+        time.sleep(1e-4)
+
+
+def _after_fork_in_parent() -> None:
+    for table in _tables:
+        table[_FORKING] = 0
+    if _fork.waited:
+        _fork.waited = False
+        _one_fork.release()
+
+
 def _after_fork() -> None:
     """Forget the calls of threads that a forked child does not have."""
+    global _one_fork
+    _one_fork, _fork.waited = threading.Lock(), False
     for table in _tables:
         table[_THREAD_WORDS : _THREAD_WORDS + _SHARED_WORDS] = [0] * _SHARED_WORDS
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork
+)
 
 
 def _address(capsule: object) -> int:

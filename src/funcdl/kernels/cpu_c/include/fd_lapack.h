@@ -12,6 +12,7 @@
 #define FD_LAPACK_H
 
 #include <math.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
@@ -34,6 +35,8 @@ typedef struct {
    * only touched by who has made `lock` 1. */
   _Atomic int64_t lock;
   int64_t limited, threads_before;
+  /* Whether a thread is about to fork, and how many are inside of LAPACK. */
+  _Atomic int64_t forking, inside;
   fd_lapack_routines_f32 of_f32;
   fd_lapack_routines_f64 of_f64;
   fd_lapack_routines_c64 of_c64;
@@ -58,25 +61,42 @@ FD_INLINE void fd_lapack_lock(fd_lapack_table *table) {
   }
 }
 
+/* Around what LAPACK does for a matrix: it has locks of its own, which a forked child would find as
+ * they are at that moment, so forks wait until no thread is inside. */
+FD_LAPACK_UNUSED void fd_lapack_enter(fd_lapack_table *table) {
+  for (;;) {
+    atomic_fetch_add(&table->inside, 1);
+    if (atomic_load(&table->forking) == 0) return;
+    atomic_fetch_sub(&table->inside, 1);
+    while (atomic_load(&table->forking) != 0) sched_yield();
+  }
+}
+
+FD_INLINE void fd_lapack_leave(fd_lapack_table *table) { atomic_fetch_sub(&table->inside, 1); }
+
 /* Let LAPACK use at most so many threads until the matching end, which takes what this returns.
  * Calls of several threads may overlap: the first notes the process's number, which the last one
  * restores. */
 FD_LAPACK_UNUSED int fd_lapack_begin(fd_lapack_table *table, int threads) {
   if (table->get_threads == NULL) return 0;
+  fd_lapack_enter(table);
   fd_lapack_lock(table);
   const int current = table->get_threads();
   const int limits = current > threads || table->limited > 0;
   if (limits && table->limited++ == 0) table->threads_before = current;
   if (current > threads) table->set_threads(threads);
   atomic_store(&table->lock, 0);
+  fd_lapack_leave(table);
   return limits;
 }
 
 FD_LAPACK_UNUSED void fd_lapack_end(fd_lapack_table *table, int limits) {
   if (!limits) return;
+  fd_lapack_enter(table);
   fd_lapack_lock(table);
   if (--table->limited == 0) table->set_threads((int)table->threads_before);
   atomic_store(&table->lock, 0);
+  fd_lapack_leave(table);
 }
 
 /* What the matrices of a batch have in common: sizes that LAPACK takes by address, and those of its
@@ -106,7 +126,11 @@ FD_LAPACK_UNUSED void fd_lapack_each(fd_lapack_one *one, const fd_lapack_job *jo
     char *const memory = fd_take(bytes, missing);
     if (memory == NULL) continue;
     const int64_t end = count * (part + 1) / parts;
-    for (int64_t at = count * part / parts; at < end; at++) one(job, memory, at);
+    for (int64_t at = count * part / parts; at < end; at++) {
+      fd_lapack_enter(job->table);
+      one(job, memory, at);
+      fd_lapack_leave(job->table);
+    }
     free(memory);
   }
   fd_lapack_end(job->table, limits);
