@@ -130,6 +130,18 @@ def test_negative_places_that_do_not_wrap_are_out_of_range() -> None:
     )
 
 
+@pytest.mark.parametrize("shape", [(0,), (0, 2), (2, 0), (0, 0), (0, 3, 2)])
+@pytest.mark.parametrize("update", ["set", "add", "multiply", "max"])
+def test_no_places_of_an_empty_array(update: str, shape: tuple[int, ...]) -> None:
+    def f(x: Any) -> Any:
+        return getattr(x.at[fnp.arange(0)], update)(1.0)
+
+    x = fnp.ones(shape)
+    assert f(x).shape == fd.jit(f)(x).shape == shape
+    assert fd.grad(lambda x: f(x).sum())(x).shape == shape
+    assert fd.vmap(f)(fnp.ones((3, *shape))).shape == (3, *shape)
+
+
 @pytest.mark.parametrize("shift", [-9, -1, 0, 2, 7])
 def test_rolling_by_a_traced_number(shift: int) -> None:
     x = numbers((3, 4))

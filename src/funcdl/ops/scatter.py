@@ -84,9 +84,10 @@ def _windows(
             f"and update_window_dims={numbers.update_window_dims}, got shape {updates}"
         )
     window = iter(updates[d] for d in numbers.update_window_dims)
-    left_out = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
+    inserted, batching = numbers.inserted_window_dims, numbers.operand_batching_dims
     sizes = tuple(
-        min(operand[d], 1) if d in left_out else next(window, 0) for d in range(len(operand))
+        1 if d in inserted else min(size, 1) if d in batching else next(window, 0)
+        for d, size in enumerate(operand)
     )
     windows = find_windows(name, operand, indices, GatherDimensionNumbers(*numbers), sizes)
     if windows.shape != updates:
