@@ -244,6 +244,7 @@ GOLDEN_KERNELS: dict[str, Kernel] = {
     "softmax_rows": softmax("softmax_rows", 512, 1000, "j")[0],
     "softmax_columns": softmax("softmax_columns", 512, 1000, "i")[0],
     "column_sum": reduction("column_sum", "sum", (10_000, 1000), "i").build(),
+    "column_argmax": reduction("column_argmax", "argmax", (100, 1000), "i").build(),
     "transpose": transpose("transpose", 512, 2, 512)[0],
     "dot_epilogue": dot("dot_epilogue", 128, 512, 784, epilogue=True),
     "dot_prologue": dot("dot_prologue", 512, 100, 512, prologue="xy", transposed=(True, False)),

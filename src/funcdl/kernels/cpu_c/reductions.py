@@ -159,7 +159,9 @@ class Accumulator:
             return [f"{acc} = {better} ? {value} : {acc};"]
         wins = better
         if dtypes.is_float(self._source):
-            wins = f"{better} || ({value} != {value} && {acc} == {acc})"
+            # Better than it, or a NaN beside what is none: two comparisons, and no branch.
+            worse = f"{value} {'<=' if sign == '>' else '>='} {acc}"
+            wins = f"!({worse}) & ({acc} == {acc})"
         take, position = f"take{self.id}", self._name("at")
         return [
             f"const int {take} = {wins};",
