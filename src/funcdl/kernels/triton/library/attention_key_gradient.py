@@ -238,7 +238,7 @@ def candidates(problem: Attention) -> list[Tiles]:
     # A bias and a mask need registers of their own.
     extra = problem.bias is not None or problem.mask is not None
     if problem.dropout:  # whose random bits need more than all else
-        found = [(32, 32, 8, 2), (32, 32, 8, 1), (16, 32, 8, 2)]
+        found = [(32, 32, 8, 2), (32, 32, 8, 1), (16, 32, 8, 2), (16, 16, 8, 1)]
     elif extra and problem.dtype.itemsize == 4:
         found = [(32, 32, 8, 1), (32, 32, 8, 2), (16, 32, 4, 1), (32, 32, 4, 1)]
     elif extra and size <= 64:
@@ -254,9 +254,9 @@ def candidates(problem: Attention) -> list[Tiles]:
         if problem.heads == problem.groups:  # no loop over heads, whose bounds need registers
             found = [found[1], found[0], *found[2:]]
     elif size <= 128:
-        found = [(32, 64, 8, 2), (64, 64, 8, 2), (32, 64, 4, 2), (32, 128, 8, 2)]
+        found = [(32, 64, 8, 2), (64, 64, 8, 2), (32, 64, 4, 2), (32, 128, 8, 2), (32, 32, 8, 2)]
         if problem.heads == problem.groups:
-            found = [found[2], found[1], found[0], found[3]]
+            found = [found[2], found[1], found[0], *found[3:]]
     else:
         found = [(32, 32, 8, 2), (32, 32, 8, 1), (32, 64, 8, 1)]
     return [tiles(warps, stages, BT=t, BS=s, BH=size) for t, s, warps, stages in found]
