@@ -3,8 +3,8 @@
 Batch norm is the one layer whose result depends on more than its input: it learns by the batch's
 statistics, and works by averages of those that it has seen. Here these averages are an argument and
 a result of the network, as everything is, and `value_and_grad(..., has_aux=True)` hands them on.
-Training images are shifted at random by a function for one image, mapped over the batch. From the
-root of the repository:
+Training images are shifted at random within the jitted step, and come in a new order in each epoch,
+prepared by a thread. From the root of the repository:
 
     python examples/resnet.py
 
@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 from typing import Any
 
 import numpy as np
 
 import funcdl as fd
 import funcdl.numpy as fnp
-from funcdl import lax, nn, optim, random
+from funcdl import data, nn, optim, random
 
 try:
     from sklearn.datasets import load_digits
@@ -97,13 +98,6 @@ def fold(params: Any, averages: Any) -> Any:
     return folded
 
 
-def shift_image(image: Any, key: Any) -> Any:
-    """One image f32[8, 8, 1], moved by up to one pixel."""
-    corner = random.randint(key, (2,), 0, 3)
-    around = fnp.pad(image, ((1, 1), (1, 1), (0, 0)), constant_values=-1)
-    return lax.dynamic_slice(around, (corner[0], corner[1], 0), image.shape)
-
-
 def loss(params: Any, averages: Any, images: Any, digits: Any) -> tuple[Any, Any]:
     """The surprise by the right digits, and the averages to go on with."""
     logits, averages = apply(params, averages, images, training=True)
@@ -127,7 +121,7 @@ def main() -> None:
 
     @functools.partial(fd.jit, donate_argnums=(0, 1, 2))
     def step(params: Any, averages: Any, state: Any, key: Any, images: Any, digits: Any) -> Any:
-        images = fd.vmap(shift_image)(images, random.split(key, len(images)))
+        images = data.random_crop(key, images, 1, fill=-1)  # moved by up to one pixel
         (value, averages), slope = fd.value_and_grad(loss, has_aux=True)(
             params, averages, images, digits
         )
@@ -144,15 +138,15 @@ def main() -> None:
     def accuracy(params: Any, averages: Any) -> float:
         return float((predict(params, averages, test_images).argmax(axis=-1) == test_digits).mean())
 
-    params, averages = init(random.key(args.seed))
+    init_key, order_key, shift_key = random.split(random.key(args.seed), 3)
+    params, averages = init(init_key)
     state = optimizer.init(params)
-    rng = np.random.default_rng(args.seed)
-    for i in range(args.steps):
-        chosen = rng.integers(NUM_TEST, len(images), BATCH_SIZE)
-        key = random.key(args.seed + i + 1)
-        params, averages, state, value = step(
-            params, averages, state, key, images[chosen], digits[chosen]
-        )
+    train = images[NUM_TEST:], digits[NUM_TEST:]
+    epochs = (data.batches(train, BATCH_SIZE, key=order_key, epoch=e) for e in itertools.count())
+    batches = itertools.islice(itertools.chain.from_iterable(epochs), args.steps)
+    for i, batch in enumerate(data.prefetch(batches)):
+        key = random.fold_in(shift_key, i)
+        params, averages, state, value = step(params, averages, state, key, *batch)
         if (i + 1) % max(1, args.steps // 5) == 0:
             print(f"step {i + 1:5}  loss {value:.4f}  accuracy {accuracy(params, averages):.2%}")
 

@@ -337,7 +337,7 @@ def test_every_name_is_there_and_documented() -> None:
     for name in fd.__all__:
         value = getattr(fd, name)
         assert callable(value) is False or value.__doc__, name
-    for module in (tree, tree_util, dtypes, dlpack, fd.typing):
+    for module in (tree, tree_util, dtypes, dlpack, fd.typing, fd.data):
         for name in module.__all__:
             assert getattr(module, name) is not None
 

@@ -124,7 +124,7 @@ def _cpu_memory_stats(device: Device) -> dict[str, int]:
 _SUBMODULES = frozenset(
     {
         *("custom_batching", "custom_derivatives", "debug", "distributed", "dlpack", "dtypes"),
-        *("flatten_util", "image", "lax"),
+        *("data", "flatten_util", "image", "lax"),
         *("nn", "onnx", "optim", "random", "scipy", "tree_util", "typing"),
     }
 )

@@ -13,7 +13,7 @@ import types
 
 _PACKAGE = __name__.partition(".")[0]
 # Where functions are that call others of the same kind, which then name themselves.
-_NAMESPACES = ("control", "image", "lax", "nn", "numpy", "ops", "optim", "random", "scipy")
+_NAMESPACES = ("control", "data", "image", "lax", "nn", "numpy", "ops", "optim", "random", "scipy")
 # Packages that the library calls, and that call it back.
 _HELPERS = frozenset({"contextlib", "functools", "ml_dtypes", "numpy", "opt_einsum", "optree"})
 

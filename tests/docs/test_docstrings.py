@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from tests.docs import coverage
 
-OWN = ("funcdl.distributed", "funcdl.optim", "funcdl.profiling", "funcdl.test_util")
+OWN = tuple(f"funcdl.{name}" for name in ("data", "distributed", "optim", "profiling", "test_util"))
 
 # Names without a counterpart elsewhere, or whose facts cannot be of this kind.
 NO_SOURCE = {

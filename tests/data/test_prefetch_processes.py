@@ -1,0 +1,46 @@
+"""Processes that end, or fork, while a thread prepares values."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from funcdl import data
+from funcdl.errors import ArgumentError
+
+WAITS = "import threading\nfrom funcdl import data\n"
+ENDS = {
+    "full": WAITS + "values = data.prefetch(iter(int, 1)); next(values); print('end')",
+    "source that waits": WAITS
+    + "def source():\n  yield 1\n  threading.Event().wait()\n"
+    + "values = data.prefetch(source()); next(values); print('end')",
+}
+
+
+@pytest.mark.parametrize("code", ENDS.values(), ids=list(ENDS))
+def test_the_interpreter_ends(code: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "end\n", "")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_is_told_to_make_its_own() -> None:
+    with data.prefetch(iter(int, 1)) as values:
+        next(values)
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                next(values)
+            except ArgumentError as error:
+                values.close()
+                status = 0 if "this is a fork of that" in str(error) else 2
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+        assert next(values) == 0
