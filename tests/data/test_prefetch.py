@@ -159,8 +159,8 @@ def test_an_interrupt_loses_no_value() -> None:
     assert next(values) == 1
     main = threading.main_thread().ident
     assert main is not None
-    threading.Timer(0.05, signal.pthread_kill, [main, signal.SIGINT]).start()
     with pytest.raises(KeyboardInterrupt):
+        threading.Timer(0.05, signal.pthread_kill, [main, signal.SIGINT]).start()
         next(values)
     go_on.set()
     assert list(values) == [2, 3]
