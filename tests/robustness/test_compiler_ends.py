@@ -40,6 +40,8 @@ import funcdl.numpy as fnp
 from funcdl.core import backend
 from funcdl.errors import CompilerWarning
 
+# What a shell starts in the background ignores interrupts, and so does what that starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 fd.config.backend = "cpu"
 pids, go, cache = map(pathlib.Path, sys.argv[1:])
 
