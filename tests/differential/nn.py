@@ -52,6 +52,19 @@ CALLS: list[Call] = [
 
 REASONS: Mapping[str, str] = {
     "linear_init linear_apply mlp_init mlp_apply mse": "layers of its own; tests/nn/test_layers.py",
+    "conv_init conv_apply conv_transpose_init conv_transpose_apply": "layers of its own; "
+    "tests/nn/test_convolution_layers.py",
+    "layer_norm_init layer_norm_apply rms_norm_init rms_norm_apply group_norm_init "
+    "group_norm_apply instance_norm_init instance_norm_apply batch_norm_init batch_norm_apply "
+    "batch_norm_fold": "layers of its own; tests/nn/test_normalization.py",
+    "dropout embedding_init embedding_apply embedding_attend sinusoidal_positions "
+    "rotary_embedding": "layers of its own; tests/nn/test_embeddings.py",
+    "rnn_init rnn_apply rnn_cell_init rnn_cell_apply lstm_init lstm_apply lstm_cell_init "
+    "lstm_cell_apply gru_init gru_apply gru_cell_init gru_cell_apply": "layers of its own; "
+    "tests/nn/test_recurrent.py",
+    "multi_head_attention_init multi_head_attention_apply multi_head_attention_cache "
+    "transformer_block_init transformer_block_apply": "layers of its own; "
+    "tests/nn/test_transformer.py",
     "softmax_cross_entropy softmax_cross_entropy_with_integer_labels": "tests/nn/test_losses.py",
     "pool avg_pool max_pool min_pool": "flax.linen's; tests/nn/test_pooling.py",
     "scaled_matmul": "JAX has it on GPUs only; tests/nn/test_scaled_matmul.py",
