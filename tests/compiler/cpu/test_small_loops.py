@@ -193,6 +193,11 @@ SMALL: dict[str, Program] = {
     "row sums": (lambda x: row_sums(x, 5), (normal(7, 13),), 1),
     "bubbles": (bubbles, (normal(6),), 1),
     "steps of steps": (steps_of_steps, (np.float32(0.3), np.int32(1)), 1),
+    "no kernels": (
+        lambda x, y: lax.scan(lambda x, y: (x, x), x, y),
+        (normal(0), np.ones((2, 0), np.uint32)),
+        1,
+    ),
     "choices": (choices, (normal(3), np.array([3, 1, 9, -5, 0, 2], np.int32)), 1),
 }
 for dtype in ("int8", "uint16", "int32", "float16", "bfloat16", "float32", "complex64"):

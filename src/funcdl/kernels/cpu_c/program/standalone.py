@@ -41,8 +41,7 @@ def standalone_loop(loop: SmallLoop, name: str) -> str:
     names = {function.kernel.name: f"{name}_{at}" for at, function in enumerate(loop.kernels)}
     texts = [_anonymous(f, names[f.kernel.name], storage(f)) for f in loop.kernels]
     text = loop.declared(f"{name}_loop")
-    pattern = re.compile(rf"\b(?:{'|'.join(names)})\b")
-    texts.append(pattern.sub(lambda match: names[match[0]], text))
+    texts.append(re.sub(r"\w+", lambda match: names.get(match[0], match[0]), text))
     writer = Writer()
     with _exported(name, writer):
         arguments = [f"({kind})pointers[{at}]" for at, kind in enumerate(loop.types)]
