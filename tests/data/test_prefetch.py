@@ -24,7 +24,7 @@ def ours() -> list[threading.Thread]:
 
 
 def wait_for(condition: Any) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it takes too long"
         time.sleep(0.001)
@@ -113,6 +113,32 @@ def test_values_that_nobody_takes_are_freed() -> None:
     next(values)
     values.close()
     assert made and all(ref() is None for ref in made)
+
+
+@pytest.mark.usefixtures("short_search")
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_made_while_it_closes_is_freed(fails: bool) -> None:
+    alive: list[Any] = []
+    making, closing = threading.Event(), threading.Event()
+
+    def source() -> Iterator[Any]:
+        yield None
+        making.set()
+        closing.wait()
+        wait_for(lambda: values._buffer.stopped)
+        value = Unusual() if fails else np.zeros(1)
+        alive.append(weakref.ref(value))
+        if isinstance(value, Unusual):
+            raise value
+        yield value
+
+    values = data.prefetch(source())
+    next(values)
+    making.wait()
+    closing.set()
+    values.close()
+    gc.collect()  # an exception refers to the frame that has it
+    assert alive[0]() is None
 
 
 def test_an_error_keeps_nothing_alive_once_it_is_handled() -> None:

@@ -21,8 +21,9 @@ def prefetch(iterator: Iterable[Any], size: int = 2) -> Prefetch:
     It pays where making a value leaves Python's lock alone: copies of rows, reading of files,
     compiled functions. An exception of `iterator` is raised by the `next` that would have returned
     its value, and the iteration is over then. The thread ends with `iterator`, with `close`, at the
-    end of a ``with`` block, and when the result is no longer referred to; a generator is closed by
-    it. An interrupt (control-C) of a waiting `next` loses nothing: the next one goes on.
+    end of a ``with`` block, and when the result is no longer referred to. It calls the `close` of
+    what has one, as generators and files have. An interrupt (control-C) of a waiting `next` loses
+    nothing: the next one goes on.
 
     Args:
       iterator: an iterable, such as `batches` or ``map(funcdl.device_put, batches(...))``, which
@@ -62,15 +63,16 @@ class _Buffer:
             while self._has_room():
                 value = next(self.source)
                 with self.changed:
-                    self.values.append(value)
-                    self.changed.notify_all()
+                    if not self.stopped:
+                        self.values.append(value)
+                        self.changed.notify_all()
                 del value
         except StopIteration:
             pass
         except BaseException as raised:  # the consumer's to judge, whatever it is
             error = raised
         with self.changed:
-            self.error, self.ended = error, True
+            self.error, self.ended = None if self.stopped else error, True
             self.changed.notify_all()
         del error  # its traceback refers to this frame
         close = getattr(self.source, "close", None)
