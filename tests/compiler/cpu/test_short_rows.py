@@ -66,3 +66,21 @@ def test_a_tile_of_two_axes_is_not_lanes() -> None:
 def test_rows_of_nothing_that_varies() -> None:
     f = fd.jit(lambda x: fnp.zeros((40, 5)).sum(axis=1) + fnp.ones((40, 5)).max(axis=1) * x)
     np.testing.assert_array_equal(f(np.float32(3)), np.full(40, 3, np.float32))
+
+
+OF_NOTHING: dict[str, Callable[[Any], Any]] = {
+    "sum": lambda x: x.sum(axis=-1),
+    "product": lambda x: x.prod(axis=-1),
+    "truth": lambda x: (x > 0).all(axis=-1) ^ (x > 0).any(axis=-1),
+    "log of a sum": lambda x: nn.logsumexp(x, axis=-1),
+    "norm": lambda x: fnp.linalg.norm(x, axis=-1),
+    "products": lambda x: x @ fnp.ones((x.shape[-1], 3)),
+    "columns": lambda x: fnp.exp(x.T).sum(axis=0),
+}
+
+
+@pytest.mark.parametrize("shape", [(40, 0), (3, 0), (3, 40, 0), (0, 40, 0), (40, 0, 0), (0, 0)])
+@pytest.mark.parametrize("name", OF_NOTHING)
+def test_rows_of_no_elements(name: str, shape: tuple[int, ...]) -> None:
+    f, x = OF_NOTHING[name], np.zeros(shape, np.float32)
+    np.testing.assert_array_equal(fd.jit(f)(x), f(fnp.asarray(x)))

@@ -446,7 +446,7 @@ def _axis_across_short_rows(kernel: Kernel, reduced: set[str]) -> str | None:
 
     All that is computed, of the elements and of the results, is computed in full vectors.
     """
-    if prod(kernel.axis(axis).extent for axis in reduced) > SHORT_ROW:
+    if not 0 < prod(kernel.axis(axis).extent for axis in reduced) <= SHORT_ROW:
         return None
     across = [axis for axis in kernel.axes if axis.name not in reduced and axis.extent != 1]
     return across[-1].name if across and across[-1].extent >= MANY_ROWS else None
