@@ -11,7 +11,7 @@ import pytest
 import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl import nn, random
-from funcdl.errors import ArgumentError, ShapeError, TreeError
+from funcdl.errors import ArgumentError, AxisNameError, ShapeError, TreeError
 from funcdl.test_util import check_grads
 
 RNG = np.random.default_rng(0)
@@ -175,6 +175,12 @@ def test_statistics_of_a_named_axis_are_those_of_the_whole_batch() -> None:
         for name in state:
             expected = np.broadcast_to(after[name], (3, 3))
             np.testing.assert_allclose(each[name], expected, rtol=1e-5, atol=1e-6)
+    # In inference the axis need not be there.
+    alone = nn.batch_norm_apply(params, after, x, train=False, axis_name="parts")[0]
+    expected = nn.batch_norm_apply(params, after, x, train=False)[0]
+    np.testing.assert_array_equal(alone, expected)
+    with pytest.raises(AxisNameError, match="no axis named 'parts'"):
+        part(x[:0])
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["no_bias", "bias"])
@@ -205,6 +211,10 @@ def test_empty_batches() -> None:
     )
     assert out.shape == (0, 2, 3)
     fd.tree.map(np.testing.assert_array_equal, after, state)
+    gradient = fd.grad(
+        lambda p: nn.batch_norm_apply(p, state, fnp.zeros((0, 2, 3)), train=True)[0].sum()
+    )(params)
+    assert not any(np.asarray(g).any() for g in fd.tree.leaves(gradient)), "neither NaN"
     single, after = nn.batch_norm_apply(params, state, fnp.full((1, 3), 2.0), train=True)
     assert np.isfinite(np.asarray(single)).all()
     np.testing.assert_allclose(after["variance"], 0.9)

@@ -94,17 +94,19 @@ def batch_norm_apply(
     axis = channel_axis_of(function, channel_axis, x.ndim)
     others = tuple(d for d in range(x.ndim) if d != axis)
     ones = (1,) * (x.ndim - 1 - axis)
-    if not train:
-        mean, variance = (averages[name].reshape((-1, *ones)) for name in ("mean", "variance"))
-    else:
-        mean, variance, count = _statistics(x, others, axis_name)
+    count = math.prod(x.shape[d] for d in others) if train else 0
+    if train and axis_name is not None:
+        count *= lax.axis_size(axis_name)
+    if count:  # statistics of nothing would be NaN, and the gradient of the scale with them
+        mean, variance = _statistics(x, others, axis_name)
         seen = (mean, variance * (count / max(count - 1, 1)))
-        mean, variance = (part.reshape((-1, *ones)) for part in (mean, variance))
-        if count:
-            state = {
-                name: _moved(averages[name], new, momentum)
-                for name, new in zip(("mean", "variance"), seen, strict=True)
-            }
+        state = {
+            name: _moved(averages[name], new, momentum)
+            for name, new in zip(("mean", "variance"), seen, strict=True)
+        }
+    else:
+        mean, variance = averages["mean"], averages["variance"]
+    mean, variance = (part.reshape((-1, *ones)) for part in (mean, variance))
     factor = scale / fnp.sqrt(variance + epsilon)
     out = (x - mean) * factor
     return (out if shift is None else out + shift).astype(dtype), state
@@ -152,15 +154,13 @@ def batch_norm_fold(
     return {"w": (w * factor).astype(w.dtype), "b": b.astype(w.dtype)}
 
 
-def _statistics(x: Any, axes: tuple[int, ...], axis_name: Any) -> tuple[Any, Any, int]:
-    """Mean and variance of each channel, and of how many numbers."""
-    count = math.prod(x.shape[d] for d in axes)
+def _statistics(x: Any, axes: tuple[int, ...], axis_name: Any) -> tuple[Any, Any]:
+    """Mean and variance of each channel."""
     if axis_name is None:
-        return fnp.mean(x, axis=axes), fnp.var(x, axis=axes), count
-    count *= lax.axis_size(axis_name)
+        return fnp.mean(x, axis=axes), fnp.var(x, axis=axes)
     mean = lax.pmean(fnp.mean(x, axis=axes), axis_name)
     about = x - fnp.expand_dims(mean, axes)
-    return mean, lax.pmean(fnp.mean(fnp.square(about), axis=axes), axis_name), count
+    return mean, lax.pmean(fnp.mean(fnp.square(about), axis=axes), axis_name)
 
 
 def _moved(average: Any, new: Any, momentum: Any) -> Any:
