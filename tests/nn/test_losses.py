@@ -96,6 +96,15 @@ def test_any_integer_serves_as_a_label(dtype: Any) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize(("dtype", "classes"), [(np.int8, 128), (np.uint8, 256), (np.int8, 300)])
+def test_labels_of_more_classes_than_their_dtype_can_count(dtype: Any, classes: int) -> None:
+    logits = RNG.standard_normal((4, classes))
+    labels = np.array([0, 127, 100, np.iinfo(dtype).min], dtype)
+    expected = -(logits - np.log(np.exp(logits).sum(-1, keepdims=True)))[np.arange(4), labels]
+    found = nn.softmax_cross_entropy_with_integer_labels(logits, labels)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 def test_cross_entropy_fuses_without_gather_or_scatter() -> None:
     def loss(logits: Any) -> Any:
         return nn.softmax_cross_entropy_with_integer_labels(logits, LABELS).mean()

@@ -81,6 +81,8 @@ def softmax_cross_entropy_with_integer_labels(logits: Any, labels: Any, axis: in
             f"{name} requires one label for each example of logits {logits.aval}, so labels of "
             f"shape {tuple(wanted)}; got {labels.aval}"
         )
+    if np.iinfo(labels.dtype).max < num_classes:
+        labels = labels.astype(np.int32)  # bytes can say which of 256 classes, but not how many
     valid = labels < num_classes
     if labels.dtype.kind == "i":
         # Asked of the labels as they came, this is cheap enough to be asked again by the gradient,
