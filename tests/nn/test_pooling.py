@@ -78,6 +78,17 @@ def test_padding_never_is_the_extreme(dtype: str) -> None:
     assert (top.ravel().tolist(), low.ravel().tolist()) == ([3, 3, 2], [1, 1, 1])
 
 
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int32", "bfloat16", "float16"])
+@pytest.mark.parametrize("count_include_pad", [False, True])
+def test_sums_of_means_fit(dtype: str, count_include_pad: bool) -> None:
+    """Those of bytes, beyond the largest half, and counts of elements that no half can hold."""
+    value = {"bool": 1, "int8": 100, "uint8": 200, "bfloat16": 3}.get(dtype, 30_000)
+    x = fnp.full((2, 18, 19, 1), value, dtype)
+    found = nn.avg_pool(x, (17, 17), padding="VALID", count_include_pad=count_include_pad)
+    assert found.dtype.name == (dtype if dtype.endswith("float16") else "float32")
+    np.testing.assert_array_equal(np.asarray(found, np.float32), np.full((2, 2, 3, 1), value))
+
+
 def test_derivatives() -> None:
     x = fnp.asarray([[1.0], [4.0], [4.0], [2.0]])
     weights = fnp.asarray([[1.0], [10.0]])

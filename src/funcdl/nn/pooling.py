@@ -16,6 +16,8 @@ from funcdl.core.integers import integers
 from funcdl.core.options import flag, sequence
 from funcdl.errors import ArgumentError
 from funcdl.lax.convolution import PaddingLike
+from funcdl.nn.parameters import wide
+from funcdl.numpy.promotion import promote_inexact
 from funcdl.ops.reduction import extreme_identity
 
 
@@ -111,15 +113,18 @@ def avg_pool(
 ) -> Any:
     """The mean of each window.
 
-    The arguments are those of `pool`, and:
+    The arguments are those of `pool`, and one more. Integers and bools become floats; half types
+    are added up in float32, and the result has their dtype.
 
     Args:
       count_include_pad: whether zeros of the padding take part in the mean.
     """
     count_include_pad = flag("avg_pool: count_include_pad", count_include_pad)
-    inputs = fnp.asarray(inputs)
+    (inputs,) = promote_inexact("avg_pool", inputs)
+    dtype = inputs.dtype
+    inputs = inputs.astype(wide(dtype))  # sums of bytes wrap around, and those of halves overflow
     sums = pool(inputs, 0, lax.add, window_shape, strides, padding)
     if count_include_pad:
-        return sums / math.prod(window_shape)
+        return (sums / math.prod(window_shape)).astype(dtype)
     one = fnp.ones(inputs.shape, sums.dtype)
-    return sums / pool(one, 0, lax.add, window_shape, strides, padding)
+    return (sums / pool(one, 0, lax.add, window_shape, strides, padding)).astype(dtype)
