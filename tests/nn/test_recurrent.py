@@ -171,7 +171,7 @@ def test_lengths_are_those_of_single_sequences(kind: str, bidirectional: bool) -
     xs = RNG.normal(size=(T, B, IN)).astype(np.float32)
     lengths = np.array([T, 0, 3])
     for t, length in enumerate(lengths):
-        xs[length:, t] = 1e3  # must not be seen
+        xs[length:, t] = np.nan  # must not be seen
     last, out = apply(params, xs, lengths=lengths)
     for b, length in enumerate(lengths):
         alone, expected = apply(params, xs[:length, b])
@@ -179,6 +179,27 @@ def test_lengths_are_those_of_single_sequences(kind: str, bidirectional: bool) -
         assert not np.asarray(out[length:, b]).any()
         for whole, one in zip(fd.tree.leaves(last), fd.tree.leaves(alone), strict=True):
             np.testing.assert_allclose(whole[b], one, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_see_nothing_behind_the_end(kind: str) -> None:
+    init, apply = (getattr(layers, f"{kind}_{name}") for name in ("init", "apply"))
+    params = drawn(init(KEY, IN, UNITS, bidirectional=True))
+    xs = RNG.normal(size=(T, 1, IN)).astype(np.float32)
+    xs[3:] = np.nan
+
+    def loss(params: Any, xs: Any, lengths: Any) -> Any:
+        state, out = apply(params, xs, lengths=lengths)
+        return (out**2).sum() + sum(part.sum() for part in fd.tree.leaves(state))
+
+    gradient = fd.grad(loss, (0, 1))
+    by_params, by_xs = gradient(params, xs, np.array([3]))
+    expected, by_start = gradient(params, xs[:3], None)
+    fd.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), by_params, expected
+    )
+    np.testing.assert_allclose(by_xs[:3], by_start, rtol=1e-4, atol=1e-5)
+    assert not np.asarray(by_xs[3:]).any()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -205,9 +226,18 @@ def test_derivatives_and_transforms(kind: str) -> None:
         state, out = apply(params, xs, lengths=lengths)
         return (out**2).sum() + sum(part.sum() for part in fd.tree.leaves(state))
 
-    check_grads(loss, (params, xs), order=2)
-    eager, jitted = fd.grad(loss)(params, xs), fd.jit(fd.grad(fd.jit(loss)))(params, xs)
-    fd.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8), eager, jitted)
+    def curvature(params: Any, xs: Any) -> Any:
+        """The gradient, and how it changes in one direction."""
+        return fd.jvp(fd.grad(fd.jit(loss)), (params, xs), (params, xs))
+
+    # In Python in all modes, since every one is several programs; compiled forward over reverse.
+    with fd.disable_jit():
+        check_grads(loss, (params, xs), order=2)
+        expected = curvature(params, xs)
+    found = fd.jit(curvature)(params, xs)
+    fd.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8), found, expected)
+    eager = fd.grad(loss)(params, xs)
+    fd.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8), eager, expected[0])
     mapped = fd.vmap(lambda x: apply(params, x)[1], in_axes=1, out_axes=1)(xs)
     np.testing.assert_allclose(mapped, apply(params, xs)[1], rtol=1e-10)
 

@@ -224,6 +224,8 @@ def _apply(cell: Cell, params: Any, xs: Any, state: Any, lengths: Any) -> tuple[
             f"{xs.aval}"
         )
     alive = None if lengths is None else _alive(function, lengths, xs)
+    if alive is not None:  # what does not count may be NaN, and weights must not learn by it
+        xs = fnp.where(alive, xs, 0)
     states = [None] * len(layers) if state is None else sequence(f"{function}: state", state)
     if len(states) != len(layers):
         raise TreeError(
