@@ -10,7 +10,7 @@ import pytest
 import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl import lax, nn, random
-from funcdl.errors import ArgumentError, ShapeError, TreeError
+from funcdl.errors import ArgumentError, DtypeError, ShapeError, TreeError
 from funcdl.test_util import check_grads
 
 KEY = random.key(0)
@@ -263,6 +263,11 @@ MISTAKES: list[tuple[Any, type[Exception], str]] = [
     (lambda: attend(CROSS, X, Y, rotary_base=1.0), ArgumentError, "memory goes neither with"),
     (lambda: attend(SELF, X, cache={}), TreeError, "'key', 'value' and 'index', as"),
     (lambda: attend(SELF, X, cache=CACHE), ShapeError, r"\(2, length, 2, 4\) .* at least 6, got"),
+    (
+        lambda: attend(SELF, X[:, :2], mask=np.zeros((2, 4)), cache=CACHE),
+        DtypeError,
+        r"mask must be bool, got f64\[2,4\]; write mask != 0, or add a bias",
+    ),
     (lambda: attend(SELF, X, is_causal=[]), ArgumentError, "is_causal must be True or False"),
     (lambda: layers.multi_head_attention_cache(CROSS, 4), TreeError, "without memory_features"),
     (lambda: layers.multi_head_attention_init(KEY, 6, 4), ShapeError, "must divide features=6"),

@@ -66,7 +66,7 @@ def multi_head_attention_init(
         attention.
       w_init: an initialiser of matrices, called with the shapes above flattened to two dimensions;
         None means `initializers.lecun_normal`, as Flax's.
-      b_init: an initialiser; None means no biases.
+      b_init: an initialiser, called with the key of the weights beside; None means no biases.
       dtype: of the parameters; None means the default float.
 
     Raises:
@@ -174,7 +174,8 @@ def multi_head_attention_apply(
         cache = _extended(cache, key, value)
         key, value = (cache[name].astype(query.dtype) for name in ("key", "value"))
         seen = fnp.arange(key.shape[-3]) <= start + fnp.arange(x.shape[-2])[:, None]
-        mask = seen if mask is None else fnp.logical_and(mask, seen)
+        # Of the mask's own dtype: attention refuses others than bool.
+        mask = seen if mask is None else fnp.where(seen, mask, False)
         is_causal = False  # `seen` says it, for positions in the whole sequence
     mixed = dot_product_attention(
         query,
