@@ -102,7 +102,7 @@ def test_transposed_convolutions_are_those_of_pytorch(case: str, channel_axis: i
     np.testing.assert_allclose(found, np.moveaxis(expected, 1, channel_axis), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [1, 4, 5, 6, 9])
+@pytest.mark.parametrize("size", [0, 1, 4, 5, 6, 9])
 @pytest.mark.parametrize("window", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])

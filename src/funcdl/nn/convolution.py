@@ -200,11 +200,17 @@ def conv_transpose_apply(
         )
     if isinstance(pads, str):
         pads = tuple(_turned(pads, n, s) for n, s in zip(window, steps, strict=True))
+    # Spread out, n elements are (n - 1) * stride + 1, but `lax` makes 0 of none.
+    sizes = (x.shape[d] for d in range(1, x.ndim) if d != axis)
+    missing = [0 if size else step - 1 for size, step in zip(sizes, steps, strict=True)]
     out = lax.conv_general_dilated(
         x,
         w,
         (1,) * spatial,
-        tuple((n - 1 - low, n - 1 - high) for n, (low, high) in zip(window, pads, strict=True)),
+        tuple(
+            (n - 1 - low, n - 1 - high - less)
+            for n, (low, high), less in zip(window, pads, missing, strict=True)
+        ),
         lhs_dilation=steps,
         rhs_dilation=spread,
         dimension_numbers=_layout(x.ndim, axis),
