@@ -1,3 +1,5 @@
+"""Affine maps and perceptrons beside their formulas and gradients by hand."""
+
 from __future__ import annotations
 
 import numpy as np

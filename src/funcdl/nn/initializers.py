@@ -128,8 +128,6 @@ def truncated_normal(
 
     See `jax.nn.initializers.truncated_normal`.
 
-    See `jax.nn.initializers.truncated_normal`.
-
     Args:
       stddev: the deviation of the normal distribution.
       dtype: the default dtype of the result, a float.
@@ -176,8 +174,6 @@ def variance_scaling(
 
     Axes in none of the three groups below are a receptive field, such as the spatial axes of a
     convolution, and count towards both fans.
-
-    See `jax.nn.initializers.variance_scaling`.
 
     See `jax.nn.initializers.variance_scaling`.
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import funcdl.numpy as fnp
-from funcdl.errors import TreeError
 from funcdl.nn import initializers
 from funcdl.nn.initializers import Initializer
+from funcdl.nn.parameters import check_initializers, checked
 from funcdl.numpy.creation import shape_of
-from funcdl.transforms.arguments import check_function, describe
 
 LinearParams = dict[str, Any]
 """``{"w": (in_features, out_features), "b": (out_features,)}``; ``"b"`` may be absent."""
@@ -44,9 +42,7 @@ def linear_init(
     in_features, out_features = shape_of(
         (in_features, out_features), "linear_init: (in_features, out_features)"
     )
-    for which, initializer in (("w_init", w_init), ("b_init", b_init)):
-        if initializer is not None:
-            check_function("linear_init", initializer, which)
+    check_initializers("linear", w_init=w_init, b_init=b_init)
     if w_init is None:
         w_init = initializers.lecun_normal()
     params = {"w": w_init(key, (in_features, out_features), dtype)}
@@ -69,11 +65,5 @@ def linear_apply(params: LinearParams, x: Any) -> Any:
       TreeError: `params` has no "w".
       ShapeError: `x` has another last size.
     """
-    given: Any = params
-    if not isinstance(given, Mapping) or "w" not in given:
-        raise TreeError(
-            "linear_apply: params must be a dict with 'w' and maybe 'b', as linear_init makes it, "
-            f"got {describe(given)}"
-        )
-    out = fnp.matmul(x, params["w"])
+    out = fnp.matmul(x, checked("linear", params, "w", optional="b")["w"])
     return fnp.add(out, params["b"]) if "b" in params else out

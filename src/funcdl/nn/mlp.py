@@ -38,7 +38,8 @@ def mlp_init(
       dtype: of the parameters; None means the default float.
 
     Raises:
-      ArgumentError: there are fewer than two sizes.
+      ShapeError: a size is no integer, or negative.
+      ArgumentError: there are fewer than two sizes, or an initialiser is no function.
     """
     sizes = shape_of(sizes, "mlp_init: sizes")
     if len(sizes) < 2:
@@ -68,7 +69,9 @@ def mlp_apply(
       activation: applied after every layer but the last.
 
     Raises:
+      TreeError: an entry of `params` has no "w".
       ShapeError: `x` has another last size.
+      ArgumentError: `params` is no sequence or empty, or `activation` is no function.
     """
     layers = sequence("mlp_apply: params", params)
     if not layers:

@@ -127,7 +127,7 @@ def rnn_cell_apply(
       activation: a function of arrays.
 
     Returns:
-      The next state and the output, of the dtype to which all promote.
+      The next state and the output, of the dtype to which `x` and the parameters promote.
 
     Raises:
       TreeError: an entry of `params` is missing.
