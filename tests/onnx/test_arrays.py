@@ -95,6 +95,28 @@ def test_windows(padding: Any, strides: tuple[int, int]) -> None:
     compare(run, X)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_windows_that_step_over_all_there_is(size: int, stride: int) -> None:
+    """Their largest element is minus infinity, not the lowest finite number."""
+
+    def run(x: Any) -> Any:
+        return [
+            lax.reduce_window(
+                x,
+                -np.inf,
+                lax.max,
+                (1, window, 1),
+                (1, stride, 1),
+                ((0, 0), pads, (0, 0)),
+                window_dilation=(1, 3, 1),
+            )
+            for window, pads in ((2, (1, 1)), (3, (1, 2)), (3, (2, 2)))
+        ]
+
+    compare(run, np.repeat(X[:, :1, :2], size, axis=1) - 9)
+
+
 def test_gradients_of_pooling_by_averages() -> None:
     def total(x: Any) -> Any:
         out = lax.reduce_window(x, 0.0, lax.add, (1, 3, 2), (1, 2, 1), "SAME")

@@ -135,6 +135,17 @@ def test_complex_numbers_are_refused() -> None:
         export(lambda z: z, X.astype(np.complex64))
 
 
+def test_models_without_a_name_or_results_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="name must be a string that is not empty, got ''"):
+        export(lambda x: x, X, name="")
+    with pytest.raises(ArgumentError, match=r"forgetful returns no array, .* return what it comp"):
+
+        def forgetful(x: Any) -> None:
+            x.sum()
+
+        export(forgetful, X)
+
+
 def test_callbacks_are_refused() -> None:
     def f(x: Any) -> Any:
         fd.debug.print("{}", x)

@@ -53,16 +53,26 @@ def export(
       MissingRuleError: ONNX has no form for some primitives; the message lists them with the lines
         that they come from.
       ArgumentError: the function was called while a transform traced it, and closes over values of
-        that transform.
+        that transform; it returns no array; or `name` is no name.
       ImportError: the package `onnx` is not installed.
     """
     onnx = require_onnx()
     jitted = fun if isinstance(fun, JitFunction) else jit(fun)
     traced = jitted.trace(*args)
-    title = program_name(traced.fun_name) if name is None else name
+    title: Any = program_name(traced.fun_name) if name is None else name
+    if not isinstance(title, str) or not title:
+        raise ArgumentError(
+            f"onnx.export: name must be a string that is not empty, got {name!r}; leave it out for "
+            "the function's own"
+        )
     program: ClosedJaxpr = traced.jaxpr
     names = program.jaxpr.names
     assert names is not None
+    if not program.out_avals:
+        raise ArgumentError(
+            f"onnx.export: {title} returns no array, and runtimes load no model without outputs; "
+            "return what it computes"
+        )
     if traced._staged.captured:
         raise ArgumentError(
             f"onnx.export: {title} was called inside of a transform and closes over values that it "
