@@ -35,22 +35,30 @@ _BY_NUMPY = 64
 
 def _compute(a: NDArray) -> NDArray:
     size = a.shape[-1]
+    failure = np.tril(np.full((size, size), np.nan, a.dtype))
     if size <= _BY_NUMPY:
         (out,) = common.by_numpy(lambda x: [np.linalg.cholesky(x)], a, [((size, size), a.dtype)])
         # Failures are NaN above the diagonal, too.
-        return np.tril(out)
+        out = np.tril(out)
+        if size:
+            out[_is_lost(out)] = failure
+        return out
     factor = common.lapack("potrf", a.dtype)
 
     def one(matrix: NDArray) -> list[NDArray]:
         # A row of `matrix` is a column to LAPACK: the transposed matrix is U* U, and `matrix` so
         # Uᵀ times its adjoint.
         found, info = factor(matrix.T, lower=0, clean=1)
-        # LAPACK may take NaN for a positive pivot; all that follow are NaN, then.
-        failed = info or np.isnan(found[-1, -1])
-        return [np.tril(np.full_like(matrix, np.nan)) if failed else found.T]
+        return [failure if info or _is_lost(found) else found.T]
 
     (out,) = common.each_matrix(one, [(a, 2)], [((size, size), a.dtype)])
     return out
+
+
+def _is_lost(factors: NDArray) -> NDArray:
+    """Where LAPACK has taken NaN for a positive pivot: all pivots that follow are NaN, then."""
+    lost: NDArray = np.isnan(factors[..., -1, -1])
+    return lost
 
 
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:

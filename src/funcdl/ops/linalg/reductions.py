@@ -128,7 +128,7 @@ def _tridiagonal(a: NDArray, *, lower: bool) -> list[NDArray]:
         return [np.zeros(x.shape, x.dtype) for x in outs]
     if a.shape[-1] == 1:
         empty = [np.zeros(x.shape, x.dtype) for x in outs[2:]]
-        return [a.copy(), a[..., 0].real.copy(), *empty]
+        return [a.real.astype(a.dtype), a[..., 0].real.copy(), *empty]
     reduce = common.lapack("hetrd" if np.iscomplexobj(a) else "sytrd", a.dtype)
     results = [
         (x.shape[len(x.shape) - rank :], x.dtype)
