@@ -252,6 +252,17 @@ def test_the_diagonal_of_a_hermitian_matrix_is_real(size: int, dtype: str) -> No
             assert not np.diagonal(found, axis1=1, axis2=2).imag.any()
 
 
+@pytest.mark.parametrize("name", ["eigh", "hessenberg", "schur", "tridiagonal"])
+@pytest.mark.parametrize("size", [1, 2])
+def test_forms_of_what_is_not_finite_are_nan(size: int, name: str) -> None:
+    call = getattr(linalg, name)
+    for dtype in DTYPES:
+        a = np.full((2, size, size), np.inf, dtype)
+        for found, compiled in zip(call(a), fd.jit(call)(a), strict=True):
+            assert np.isnan(found).all()
+            assert np.isnan(compiled).all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_reflections(dtype: str) -> None:
     a = normal(np.random.default_rng(0), (4, 3), dtype)

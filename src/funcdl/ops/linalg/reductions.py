@@ -32,6 +32,11 @@ def _finite(
     return lambda x: compute(x) if np.isfinite(read(x)).all() else None
 
 
+def _only_element(a: NDArray) -> NDArray:
+    """The form of matrices of one element: that, or NaN where it is not finite."""
+    return np.where(np.isfinite(a), a, np.asarray(np.nan, a.dtype))
+
+
 def _define(
     name: str,
     shape: Callable[..., Any],
@@ -94,7 +99,7 @@ def _hessenberg_shape(a: ShapedArray) -> list[ShapedArray]:
 def _hessenberg(a: NDArray) -> list[NDArray]:
     size = a.shape[-1]
     if a.size == 0 or size == 1:
-        return [a.copy(), np.zeros((*a.shape[:-2], max(size - 1, 0)), a.dtype)]
+        return [_only_element(a), np.zeros((*a.shape[:-2], max(size - 1, 0)), a.dtype)]
     reduce = common.lapack("gehrd", a.dtype)
     results = [(a.shape[-2:], a.dtype), ((size - 1,), a.dtype)]
     return common.each_matrix(_finite(lambda x: reduce(x)[:2]), [(a, 2)], results)
@@ -128,7 +133,8 @@ def _tridiagonal(a: NDArray, *, lower: bool) -> list[NDArray]:
         return [np.zeros(x.shape, x.dtype) for x in outs]
     if a.shape[-1] == 1:
         empty = [np.zeros(x.shape, x.dtype) for x in outs[2:]]
-        return [a.real.astype(a.dtype), a[..., 0].real.copy(), *empty]
+        single = _only_element(a).real
+        return [single.astype(a.dtype), single[..., 0].copy(), *empty]
     reduce = common.lapack("hetrd" if np.iscomplexobj(a) else "sytrd", a.dtype)
     results = [
         (x.shape[len(x.shape) - rank :], x.dtype)
