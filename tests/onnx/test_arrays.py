@@ -64,6 +64,29 @@ def test_convolutions(dtype: str, seed: int) -> None:
     compare(run, [args for _, args in cases], **NO_CHANGE)
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_transposed_convolutions_with_more_at_the_end(stride: int) -> None:
+    """Padding behind the last window, more and less than strides and spread windows reach."""
+
+    def run(x: Any, w: Any) -> Any:
+        return [
+            lax.conv_general_dilated(
+                x,
+                w,
+                (1, 1),
+                ((1, 1), (1, spread + more)),
+                lhs_dilation=(2, stride),
+                rhs_dilation=(1, spread),
+            )
+            for spread in (1, 2, 3)
+            for more in range(4)
+        ]
+
+    rng = np.random.default_rng(0)
+    args = [rng.integers(-3, 4, shape).astype(np.float32) for shape in ((1, 2, 4, 5), (3, 2, 2, 2))]
+    compare(run, *args, **NO_CHANGE)
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "float16", "bfloat16"])
 def test_products_with_wider_sums(dtype: str) -> None:
     wide = np.int32 if dtype == "int8" else np.uint32 if dtype == "uint8" else np.float32

@@ -130,7 +130,8 @@ def _transposed(
     ):
         reach = dilated_size(window, spread) - 1
         before, after = reach - low, reach - high
-        if before < 0 or after <= -max(dilation, spread):
+        # What is added at the end must be less than the stride, which the input is spread by.
+        if before < 0 or after <= -dilation:
             return None
         pads[0].append(before)
         pads[1].append(max(after, 0))
