@@ -108,6 +108,7 @@ class ProcessGroup:
         self.check_open(what)
         ticket = Ticket(what)
         with self._lock:  # its number is its place in the queue
+            self.check_open(what)  # nothing runs behind the queue's end
             call = collectives.Call(
                 self._transport, self.rank, self.size, next(self._numbers), what, self.timeout
             )
@@ -181,9 +182,10 @@ class ProcessGroup:
         """Leave the group; `failure` is why this process can no longer take part."""
         if self._closed or self._process != os.getpid():
             return
-        self._closed = True
+        with self._lock:
+            self._closed = True
+            self._work.put(None)
         atexit.unregister(self._at_exit)
-        self._work.put(None)
         if failure is None and threading.current_thread() is not self._thread:
             self._thread.join(self.timeout)  # what was begun is to end
         self._transport.close(failure)

@@ -188,7 +188,11 @@ def _connect(address: tuple[str, int], end: float, timeout: float) -> socket.soc
     """A connection to one that may not listen yet."""
     while True:
         try:
-            return socket.create_connection(address, max(end - time.monotonic(), 1e-3))
+            sock = socket.create_connection(address, max(end - time.monotonic(), 1e-3))
+            if not _is_of_itself(sock):
+                return sock
+            sock.close()
+            raise ConnectionRefusedError("no other process is there")
         except socket.gaierror as error:
             raise DistributedError(
                 f"initialize: there is no host {address[0]!r} ({error})"
@@ -200,6 +204,14 @@ def _connect(address: tuple[str, int], end: float, timeout: float) -> socket.soc
                     f"{timeout:g} s ({error}); that is to be the address of process 0"
                 ) from None
             time.sleep(_AGAIN)
+
+
+def _is_of_itself(sock: socket.socket) -> bool:
+    """Whether both ends are one: TCP does that where the port is also the one this end is given."""
+    try:
+        return bool(sock.getsockname() == sock.getpeername())
+    except OSError:
+        return False  # over already, as whoever uses it will see
 
 
 def _tell_all(found: dict[int, socket.socket], value: dict[str, Any]) -> None:

@@ -8,11 +8,13 @@ both. Headers are text and payloads are bytes of arrays: nothing is unpickled.
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import socket
 import struct
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -28,7 +30,7 @@ NDArray = np.ndarray[Any, Any]
 _PREFIX = struct.Struct("!4sBIIQ")
 _MARK = b"fdl1"
 _DATA, _LEFT, _FAILED = range(3)
-_MAX_TEXT = 1 << 20  # longer tags and headers come from no process of ours
+_MAX_TEXT = 1 << 26  # longer tags and headers come from no process of ours
 _AT_ONCE = 16  # reads of one connection before the others have their turn
 _SMALL = 1 << 16  # payloads up to this size are sent together with their header
 _LAST_WORDS = 2.0  # seconds that a process which ends gives its last messages
@@ -100,6 +102,7 @@ class Transport:
             self._selector.register(peer.sock, selectors.EVENT_READ, peer)
         self._thread = threading.Thread(target=self._run, name="funcdl-transport", daemon=True)
         self._thread.start()
+        _open.add(self)
 
     # Called by any thread.
 
@@ -113,12 +116,16 @@ class Transport:
 
     def flush(self, sent: Sequence[Sent], timeout: float, what: str) -> None:
         """Wait until messages are sent; raises as `collect` does."""
-        self._wait(
-            lambda: [message.rank for message in sent if not message.done],
-            timeout,
-            what,
-            "took nothing",
-        )
+        try:
+            self._wait(
+                lambda: [message.rank for message in sent if not message.done],
+                timeout,
+                what,
+                "took nothing",
+            )
+        except BaseException:
+            self._copy_unsent()
+            raise
 
     def collect(
         self, ranks: Sequence[int], tag: str, timeout: float, what: str
@@ -146,7 +153,7 @@ class Transport:
         """The first message with this tag of any of some processes.
 
         Raises:
-          PeerError: one of them crashed, or all have left.
+          PeerError: one of them ended before.
           DistributedTimeoutError: time is up.
         """
 
@@ -154,7 +161,7 @@ class Transport:
             found = any((rank, tag) in self._inbox for rank in ranks)
             return [] if found else list(ranks)
 
-        self._wait(missing, timeout, what, "sent nothing", crashes_of=ranks, any_will_do=True)
+        self._wait(missing, timeout, what, "sent nothing")
         with self._changed:
             rank = next(rank for rank in ranks if (rank, tag) in self._inbox)
             return rank, self._take((rank, tag))
@@ -212,16 +219,14 @@ class Transport:
         what: str,
         fault: str,
         crashes_of: Iterable[int] = (),
-        any_will_do: bool = False,
     ) -> None:
-        """Wait until `missing` names no process, as long as that can come about."""
+        """Wait until `missing` names no process; raises once one that it names has ended."""
         end = time.monotonic() + timeout
         with self._changed:
             while waited_for := missing():
                 self._check_open(what)
-                gone = [rank for rank in waited_for if self._peers[rank].ended is not None]
-                if len(gone) >= (len(waited_for) if any_will_do else 1):
-                    self._check_peer(gone[0], what)
+                for rank in waited_for:
+                    self._check_peer(rank, what)
                 for rank in crashes_of:
                     if self._peers[rank].crashed:
                         self._check_peer(rank, what)
@@ -231,6 +236,14 @@ class Transport:
                         "that stalls, or does something else, keeps all others waiting; where "
                         "one may take longer, raise `timeout`"
                     )
+
+    def _copy_unsent(self) -> None:
+        """Let go of buffers: who no longer waits for a message to be sent may change them."""
+        with self._changed:
+            for peer in self._peers.values():
+                for i in range(len(peer.outgoing)):
+                    view, sent = peer.outgoing[i]
+                    peer.outgoing[i] = memoryview(view.tobytes()), sent
 
     def _check_open(self, what: str) -> None:
         if self._closed:
@@ -267,6 +280,9 @@ class Transport:
                         self._write(key.data)
                 except (OSError, MemoryError, ValueError) as error:
                     self._end(key.data, f"broke its connection ({error})", crashed=True)
+        self._release()
+
+    def _release(self) -> None:
         for peer in self._peers.values():
             peer.sock.close()
         self._selector.close()
@@ -277,37 +293,46 @@ class Transport:
         for _ in range(_AT_ONCE):
             if not peer.outgoing:
                 return
-            view, sent = peer.outgoing[0]
             try:
-                count = peer.sock.send(view)
+                with self._changed:  # others may replace what is to be sent
+                    view, sent = peer.outgoing[0]
+                    count = peer.sock.send(view)
+                    if count < view.nbytes:
+                        peer.outgoing[0] = view[count:], sent
+                        continue
+                    peer.outgoing.popleft()
+                    if sent is not None:
+                        sent.done = True
+                        self._changed.notify_all()
             except BlockingIOError:
                 return
-            if count < view.nbytes:
-                peer.outgoing[0] = view[count:], sent
-                continue
-            with self._changed:
-                peer.outgoing.popleft()
-                if sent is not None:
-                    sent.done = True
-                    self._changed.notify_all()
+            except OSError:
+                # What it sent before its end, and why it ended, can be read still.
+                while self._read(peer):
+                    pass
+                if peer.ended is None:
+                    raise
+                return
 
-    def _read(self, peer: _Peer) -> None:
+    def _read(self, peer: _Peer) -> bool:
+        """Take what has arrived, for a while; whether more may be there."""
         for _ in range(_AT_ONCE):
             if peer.missing.nbytes:
                 try:
                     count = peer.sock.recv_into(peer.missing)
                 except BlockingIOError:
-                    return
+                    return False
                 if not count:
                     self._end(
                         peer,
                         "ended without a word: its connection closed, as where it is killed",
                         crashed=True,
                     )
-                    return
+                    return False
                 peer.missing = peer.missing[count:]
             if not peer.missing.nbytes and not self._advance(peer):
-                return
+                return False
+        return True
 
     def _advance(self, peer: _Peer) -> bool:
         """Go on after a part of a message that is complete; whether more may come."""
@@ -347,6 +372,18 @@ class Transport:
             peer.ended, peer.crashed = how, crashed
             peer.outgoing.clear()
             self._changed.notify_all()
+
+
+_open: weakref.WeakSet[Transport] = weakref.WeakSet()
+
+
+def _release_in_child() -> None:
+    """A fork's copies would keep connections open after this process, whose end others see so."""
+    for transport in _open:
+        transport._release()
+
+
+os.register_at_fork(after_in_child=_release_in_child)
 
 
 def _processes(ranks: Sequence[int]) -> str:
