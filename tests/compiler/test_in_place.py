@@ -42,6 +42,10 @@ def _shifted(i: Any, x: Any) -> Any:
     return lax.dynamic_update_slice(x, x[1:3] + x[:2], (i, 0))
 
 
+def _rounded(i: Any, x: Any) -> Any:
+    return x.astype(fnp.float16).astype(x.dtype).at[i].set(0)
+
+
 def _nested(i: Any, x: Any) -> Any:
     return lax.fori_loop(0, 3, lambda j, y: y.at[i, j].add(y[j, i]), x)
 
@@ -58,6 +62,7 @@ BODIES: dict[str, Callable[[Any, Any], Any]] = {
     "whole first": _whole_first,
     "own positions": _at_own_positions,
     "shifted": _shifted,
+    "rounded": _rounded,
     "nested": _nested,
     "read later": _read_later,
 }

@@ -7,6 +7,8 @@ have given the memory up.
 
 from __future__ import annotations
 
+import numpy as np
+
 from funcdl.kir.ir import Cast, Kernel, Load, Store
 
 
@@ -20,5 +22,8 @@ def copied_in_place(kernel: Kernel) -> tuple[str, str] | None:
         return None
     (load,), (store,) = loads, stores
     source, target = kernel.buffer(load.buffer), kernel.buffer(store.buffer)
+    # Values of a half type are widened and narrowed again, which changes none of them.
+    casts = [i.type.dtype for i in kernel.body if isinstance(i, Cast)]
     same = load.index == store.index and load.mask is None and source.dtype == target.dtype
+    same = same and all(np.can_cast(source.dtype, dtype) for dtype in casts)
     return (target.name, source.name) if same and source.may_alias and target.may_alias else None

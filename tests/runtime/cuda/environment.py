@@ -85,7 +85,8 @@ class StubGpu:
             }
             # A GPU would run the same code with another grid; here it stands for one kernel.
             names = kernel.source, kernel.grid
-            options = *names, kernel.num_warps, kernel.num_stages, arch, aligned
+            aliases = tuple(buffer.may_alias for buffer in self._kernels[names].buffers)
+            options = *names, aliases, kernel.num_warps, kernel.num_stages, arch, aligned
             code = hashlib.sha256(repr(options).encode()).digest()
             run = None if self._run is None else partial(self._run, kernel)
             (programs,) = kernel.grid

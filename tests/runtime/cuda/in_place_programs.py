@@ -30,6 +30,10 @@ def _from_itself(x: Any, i: Any, y: Any) -> Any:
     return lax.dynamic_update_slice(x, x[3:5] + x[:2], (i, 0))
 
 
+def _rounded(x: Any, i: Any, y: Any) -> Any:
+    return x.astype(np.int8).astype(x.dtype).at[i].set(y[0, 0])
+
+
 def _loop(x: Any, i: Any, y: Any) -> Any:
     return lax.fori_loop(0, 4, lambda j, x: lax.dynamic_update_slice(x, y * 2, (i + j, 0)), x)
 
@@ -54,6 +58,7 @@ PROGRAMS = {
     "row": (_row, (ROWS, COLUMNS)),
     "element": (_element, (ROWS, COLUMNS)),
     "from itself": (_from_itself, (ROWS, COLUMNS)),
+    "rounded": (_rounded, (ROWS, COLUMNS)),
     "loop": (_loop, (ROWS, COLUMNS)),
     "while": (_while, (ROWS, COLUMNS)),
     "cache": (_cache, (3, ROWS // 3, COLUMNS)),
