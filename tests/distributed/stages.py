@@ -8,7 +8,8 @@ import numpy as np
 
 import funcdl as fd
 import funcdl.numpy as fnp
-from funcdl import distributed, lax, nn, optim
+from funcdl import distributed, nn, optim
+from funcdl.errors import DistributedTimeoutError, ShapeError
 
 WORDS, WIDTH = 11, 8
 
@@ -113,18 +114,24 @@ def mistakes() -> dict[str, str]:
     return said
 
 
-def alone() -> Any:
-    """In a group of one."""
-    return train(2, 3), mistakes()
+def after_a_failure() -> tuple[str, float, float]:
+    """A pass that fails in the last process, so that the others give it up; then another one."""
+    group = distributed.current_group()
+    both = distributed.pipeline(lambda w, x: x * w, lambda y, t: ((y - t) ** 2).mean(), 2)
+    x, weight, failure = np.ones((4, 3), np.float32), fnp.float32(1), ""
+    patience, group.timeout = group.timeout, 0.5
+    try:
+        both(weight, x, np.ones((3, 3), np.float32))
+    except (ShapeError, DistributedTimeoutError) as error:
+        failure = type(error).__name__
+    group.timeout = patience
+    value, gradient = both(weight, 2 * x, 0 * x)
+    return failure, float(value), float(gradient)
 
 
 def together() -> Any:
     found = {4: train(micro_batches=4)}
     with fd.config.override(backend="reference"):  # the rest need not be compiled
         found[1] = train(micro_batches=1)
-        return found, written(), mistakes()
-
-
-def tokens_only(params: Any, words: Any) -> Any:
-    """One whose only input has no derivative."""
-    return lax.stop_gradient(params["table"])[words].sum(axis=-1)
+        made = found, written(), after_a_failure()
+        return *made, mistakes()  # which one process makes by itself

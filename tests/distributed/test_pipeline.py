@@ -71,9 +71,15 @@ def test_stages_that_are_written(answers: list[Any]) -> None:
 
 
 def test_what_is_said_of_mistakes(answers: list[Any]) -> None:
-    said = answers[0][2]
+    said = answers[0][3]
     assert "inputs to be a multiple of micro_batches, 3; got f32[4,3]" in said["rows"]
     assert "pipeline requires inputs in the first process, got None" in said["nothing"]
+
+
+def test_what_is_left_of_a_pass_that_failed_is_no_part_of_the_next(answers: list[Any]) -> None:
+    late = "DistributedTimeoutError"
+    found = [answer[2] for answer in answers]
+    assert found == [(late, 4.0, 8.0), (late, 4.0, 8.0), ("ShapeError", 4.0, 8.0)]
 
 
 def test_a_pipeline_of_one_process() -> None:

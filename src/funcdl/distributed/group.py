@@ -75,6 +75,7 @@ class ProcessGroup:
         self._work = queue.SimpleQueue()
         self._tickets: dict[int, Ticket] = {}
         self._ticket_numbers = itertools.count(1)
+        self._passes = itertools.count()
         self._lock = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="funcdl-collectives", daemon=True)
@@ -137,6 +138,13 @@ class ProcessGroup:
                 "wait: this collective was waited for before; keep what wait returned"
             )
         return ticket
+
+    def begin_pass(self) -> int:
+        """A number for the tags of a pass through all processes, the same in each of them.
+
+        So what is left of a pass that failed is not taken for a part of the next one.
+        """
+        return next(self._passes)
 
     def post(self, arrays: Sequence[NDArray], rank: int, tag: str, what: str) -> Sent:
         """Begin to send arrays, which must keep their values until that is done."""

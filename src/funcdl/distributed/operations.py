@@ -1,8 +1,8 @@
 """What processes do together, on pytrees of arrays: eagerly, and in programs of every transform.
 
 All processes call the same functions in the same order, with the same structures, shapes and
-dtypes; what does not fit is an error in each of them. All these functions, but for those that move
-values from one process to another by name (`send`, `recv`), are derived and batched.
+dtypes; what does not fit is an error in each of them. `all_reduce`, `all_gather`, `reduce_scatter`,
+`broadcast` and `shard` are differentiated and batched as other functions are.
 
 Raises (all of them):
   DistributedError: this process is in no group, or processes do not agree on what is called.
@@ -80,7 +80,8 @@ def all_reduce_start(x: PyTree, op: str = "sum") -> Pending:
       A `Pending`, whose ``wait()`` returns what `all_reduce` does.
 
     Raises:
-      ArgumentError, DtypeError: as `all_reduce`. This function has no derivative.
+      ArgumentError, DtypeError: as `all_reduce`.
+      NotDifferentiableError, MissingRuleError: under `grad` or `vmap`; `all_reduce` has both rules.
     """
     leaves, treedef, paths, group = _operands("all_reduce_start", x)
     leaves, finish = _prepared("all_reduce_start", leaves, group, op)

@@ -117,6 +117,7 @@ class _Line:
         self.group = group
         self.first, self.last = group.rank == 0, group.rank == group.size - 1
         self.losses: list[Any] = []
+        self._number = group.begin_pass()
         self._sent: list[Sent] = []
 
     def take_values(self) -> list[Any]:
@@ -162,14 +163,17 @@ class _Line:
         return value
 
     def _take(self, rank: int, tag: str) -> list[Any]:
-        what = f"pipeline ({tag})"
-        return [Array(x) for x in self.group.take([rank], f"pipeline {tag}", what)[1]]
+        found = self.group.take([rank], self._tag(tag), f"pipeline ({tag})")[1]
+        return [Array(x) for x in found]
 
     def _send(self, rank: int, tag: str, arrays: Sequence[Any]) -> None:
         # Arrays of this pass, which nobody donates: they keep their values until they are sent.
         values = [np.ascontiguousarray(np.asarray(x)).reshape(x.shape) for x in arrays]
-        what = f"pipeline ({tag})"
-        self._sent.append(self.group.post(values, rank, f"pipeline {tag}", what))
+        sent = self.group.post(values, rank, self._tag(tag), f"pipeline ({tag})")
+        self._sent.append(sent)
+
+    def _tag(self, tag: str) -> str:
+        return f"pipeline {self._number} {tag}"
 
 
 def _outputs(out: Any) -> list[Any]:

@@ -20,7 +20,7 @@ from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.distributed import collectives
 from funcdl.distributed.group import ProcessGroup, Ticket
 from funcdl.errors import DistributedError, NotDifferentiableError, ShapeError
-from funcdl.ops.shape import instantiate, move_to_front
+from funcdl.ops.shape import instantiate, move_to_front, transpose
 
 NDArray = np.ndarray[Any, Any]
 Avals = tuple[ShapedArray, ...]
@@ -194,7 +194,7 @@ def _linear(primitive: Primitive, is_linear: Callable[..., bool] = lambda **_: T
 
 
 def _transposed(primitive: Primitive, backward: Callable[..., Sequence[Any]]) -> None:
-    def transpose(cts: Sequence[Any], *xs: Any, **params: Any) -> list[Any]:
+    def rule(cts: Sequence[Any], *xs: Any, **params: Any) -> list[Any]:
         params["paths"] = None
         moving = [i for i, ct in enumerate(cts) if not is_zero(ct)]
         found: list[Any] = [None] * len(xs)
@@ -205,7 +205,7 @@ def _transposed(primitive: Primitive, backward: Callable[..., Sequence[Any]]) ->
                 found[i] = ct
         return found
 
-    primitive.transpose = transpose
+    primitive.transpose = rule
 
 
 # Rules never ask which process they run in: programs of derivatives must be the same everywhere.
@@ -265,8 +265,6 @@ def _batched(primitive: Primitive, at: int | None) -> None:
 
 def _second(x: Any) -> Any:
     """The array with its first dimension after the second one."""
-    from funcdl.ops.shape import transpose
-
     return transpose(x, permutation=(1, 0, *range(2, x.ndim)))
 
 
