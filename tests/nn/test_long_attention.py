@@ -136,6 +136,19 @@ def test_formula(name: str, groups: int) -> None:
         assert_near(x, y, 2e-6)
 
 
+@pytest.mark.parametrize("scale", [2, 0.25, 1 / np.sqrt(20), np.float16(0.25), np.int8(2), True])
+def test_numbers_of_python_and_numpy_are_scales(scale: Any) -> None:
+    """And none makes logits wider."""
+    arrays = operands()
+    jaxpr = fd.make_jaxpr(attend({"scale": scale}))(*arrays)
+    assert "attention" in {eqn.primitive.name for eqn in jaxpr.jaxpr.eqns}
+    with composition():
+        for given in (scale, np.asarray(scale, np.float64)):
+            jaxpr = fd.make_jaxpr(attend({"scale": given}))(*arrays)
+            assert "f64" not in {str(v.aval)[:3] for e in jaxpr.jaxpr.eqns for v in e.outvars}
+            assert_near(attend({"scale": given})(*arrays), formula(*arrays, scale=scale)[0], 2e-6)
+
+
 @pytest.mark.parametrize("name", some(CASES, "all"))
 def test_gradient_is_that_of_the_composition(name: str) -> None:
     found = fd.jit(gradient(CASES[name]))(*operands())

@@ -14,7 +14,7 @@ from funcdl import lax, random
 from funcdl.core import dtypes
 from funcdl.core.options import flag, is_option
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
-from funcdl.numpy.promotion import array, operand
+from funcdl.numpy.promotion import array
 from funcdl.ops.attention import attention
 from funcdl.ops.attention_formula import dropout
 from funcdl.random.keys import single_key
@@ -59,7 +59,8 @@ def dot_product_attention(
       key, value: shape ``[B, S, K, H]``, of the dtype of `query`.
       bias: added to the logits; broadcasts to ``[B, N, T, S]``.
       mask: bool, broadcasts to ``[B, N, T, S]``; False takes a key away from a query.
-      scale: what the products are multiplied by; None: ``1 / sqrt(H)``.
+      scale: what the products are multiplied by; None: ``1 / sqrt(H)``. With an array, which may be
+        traced, long sequences do not go block by block.
       is_causal: whether to take away from each query the keys at later positions.
       query_seq_lengths: int32, shape ``[B]``: how many queries of each sequence count. The others'
         results are 0.
@@ -105,11 +106,13 @@ def dot_product_attention(
     rate = _rate(dropout_rate)
     drops = None if not rate else _dropout_keys(rate, dropout_rng, batch, heads)
     is_causal = flag("dot_product_attention: is_causal", is_causal)
-    if scale is not None:
-        scale = operand("dot_product_attention: scale", scale)
-    else:
+    if scale is None:
         scale = 1 / math.sqrt(max(size, 1))
-    if _is_long(query.shape, key.shape) and isinstance(scale, int | float):
+    elif isinstance(scale, int | float | np.integer | np.floating):
+        scale = float(scale)
+    else:
+        scale = array("dot_product_attention: scale", scale).astype(_wide(query))
+    if _is_long(query.shape, key.shape) and isinstance(scale, float):
         given = {
             "bias": None if bias is None else _over_pairs("bias", bias, grid).astype(_wide(query)),
             "mask": None if mask is None else _over_pairs("mask", mask, grid),
