@@ -48,7 +48,8 @@ def conv_general_dilated(
         flipped.
       window_strides: n steps from one window to the next.
       padding: ``"SAME"``, ``"SAME_LOWER"``, ``"VALID"``, or n pairs: how many zeros to put before
-        and after. Negative numbers cut off. Pairs only where lhs is dilated.
+        and after. Negative numbers cut off. Pairs only where lhs is dilated. Beside padding alone,
+        infinite and NaN weights give NaN, or nothing where it is skipped (docs/convolution.md).
       lhs_dilation: n steps from one element of lhs to the next, zeros between; None means 1.
       rhs_dilation: n steps from one element of the kernel to the next; None means 1.
       dimension_numbers: the layouts: three strings such as ``("NHWC", "HWIO", "NHWC")``; None

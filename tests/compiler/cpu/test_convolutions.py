@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -66,23 +66,38 @@ def native(lowered: Any) -> bool:
     ]
 
 
+Arguments = tuple[NDArray, NDArray, NDArray]
+
+
 @cache
-def compiled(seed: int | None) -> dict[str, tuple[Case, tuple[NDArray, ...], Any]]:
-    """The table (or random cases by a seed) in one program."""
+def program_of(seed: int | None) -> tuple[dict[str, Case], Callable[..., Any]]:
+    """The table (or random cases by a seed), and one program for all of it."""
     cases = TABLE
     if seed is not None:
         rng = np.random.default_rng(seed)
         cases = {str(number): random_case(rng) for number in range(24)}
-    args = {name: arguments(case) for name, case in cases.items()}
 
     def program(operands: dict[str, tuple[Any, Any, Any]]) -> dict[str, Any]:
         return {name: all_three(cases[name], *given) for name, given in operands.items()}
 
+    return cases, jit(program)
+
+
+def run(seed: int | None, args: dict[str, Arguments]) -> dict[str, Any]:
+    _, f = program_of(seed)
     operands = {name: tuple(map(Array, given)) for name, given in args.items()}
-    f = jit(program)
     with config.override(backend="cpu", x64="on"):
         assert native(f.lower(operands))
-        results = f(operands)
+        results: dict[str, Any] = f(operands)
+    return results
+
+
+@cache
+def compiled(seed: int | None) -> dict[str, tuple[Case, Arguments, Any]]:
+    """All cases with random arguments, and what is found for them."""
+    cases, _ = program_of(seed)
+    args = {name: arguments(case) for name, case in cases.items()}
+    results = run(seed, args)
     return {name: (case, args[name], results[name]) for name, case in cases.items()}
 
 
@@ -97,6 +112,30 @@ def test_c_agrees_with_the_reference(name: str) -> None:
 def test_random_convolutions_in_c(seed: int) -> None:
     for case, args, found in compiled(seed).values():
         check(case, args, found)
+
+
+@needs_compiler
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("which", [1, 2])
+def test_padding_is_zero_or_nothing_beside_what_is_not_finite(which: int, value: float) -> None:
+    """A weight or cotangent spoils what it meets elements for; beside padding alone it may give the
+    NaN that a product with zero is, or count for nothing."""
+    args = {name: arguments(case) for name, case in TABLE.items()}
+    for operands in args.values():
+        operands[which].reshape(-1)[:1] = value
+    results = run(None, args)
+    depend = [0, 1] if which == 1 else [1, 2]
+    for name, case in TABLE.items():
+        there = [np.ones_like(x) for x in args[name]]
+        there[which][...] = ~np.isfinite(args[name][which])
+        meets, expected = wanted(case, there), wanted(case, args[name])
+        for at in depend:
+            found, met = np.asarray(results[name][at].value), meets[at] > 0
+            special = ~np.isfinite(found)
+            assert special[met].all(), name
+            assert np.isnan(expected[at][special & ~met]).all(), name
+            infinite = np.isinf(expected[at])
+            np.testing.assert_array_equal(found[infinite], expected[at][infinite], name)
 
 
 def kernels_of(case: Case, args: Sequence[NDArray]) -> Any:
