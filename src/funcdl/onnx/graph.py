@@ -22,6 +22,9 @@ DType = np.dtype[Any]
 INT64 = np.dtype(np.int64)
 BOOL = np.dtype(bool)
 
+_FOLDED = 64
+"""The size of constants that are converted here rather than by the model."""
+
 
 @record
 class Value:
@@ -314,7 +317,3 @@ class Graph:
         own = np.broadcast_shapes(condition.own, x.own, y.own)
         out = self.node("Where", condition, x, y, shape=own, dtype=x.dtype)
         return self.restored(Value(out.name, x.dtype, shape, own), narrow, exact=False)
-
-
-_FOLDED = 64
-"""The size of constants that are converted here rather than by the model."""

@@ -99,7 +99,6 @@ def _scan(t: Translator, g: Graph, eqn: Eqn, args: list[Value]) -> list[Value]:
         inner.input("step", INT64, ())
         inner.input("going", BOOL, ())
         given = _inputs(inner, carry)
-    if not xs:
         inner.output(inner.fresh("going"), inner.constant(True))
     for out in t.program(inner, body, [*consts, *given]):
         inner.output(inner.fresh("out"), out)
