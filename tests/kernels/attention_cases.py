@@ -64,6 +64,8 @@ QUICK: dict[str, tuple[Attention, int, int]] = {
     "window": (problem(50, 50, batch=1, heads=1, before=9, after=3), 16, 16),
     "extras": (problem(21, 18, groups=2, before=6, after=2, **ALL), 16, 16),
     "lonely": (problem(40, 20, batch=1, heads=1, before=3, after=0, mask=True), 16, 16),
+    "bias": (problem(20, 35, batch=1, bias=True), 16, 16),
+    "bias_causal": (problem(35, 35, batch=1, heads=1, after=0, bias=True), 16, 16),
     "bf16": (problem(20, 33, batch=1, dtype=BF16, after=0), 16, 16),
     "places": (problem(19, 23, heads=4, groups=2, after=0, places=JOINED), 16, 16),
     "dropout": (problem(18, 21, heads=4, groups=2, dropout=0.25), 16, 16),
@@ -96,6 +98,13 @@ SLOW: dict[str, tuple[Attention, int, int]] = {
     "future": (problem(33, 40, batch=1, before=0), 16, 16),
     "far": (problem(33, 40, batch=1, before=100, after=100), 16, 16),
     "lengths": (problem(33, 40, after=0, query_lengths=True, key_lengths=True), 16, 16),
+    "bias_window": (
+        problem(70, 67, heads=4, groups=2, before=20, after=3, bias=True, key_lengths=True),
+        32,
+        16,
+    ),
+    "bias_bf16": (problem(33, 40, dtype=BF16, after=0, bias=True), 16, 16),
+    "dropout_bias": (problem(33, 40, heads=4, groups=2, after=0, bias=True, dropout=0.5), 16, 16),
     "dropout_causal": (problem(33, 33, heads=4, groups=2, after=0, dropout=0.5), 16, 32),
     "dropout_extras": (
         problem(45, 41, heads=4, groups=2, before=4, after=20, dropout=0.9, **ALL),
@@ -114,7 +123,7 @@ def arrays(given: Attention) -> dict[str, Array]:
     found: dict[str, Array] = {
         **{name: rng.normal(size=query).astype(given.dtype) for name in ("query", "cotangent")},
         **{name: rng.normal(size=key).astype(given.dtype) for name in ("key", "value")},
-        "bias": rng.normal(size=(1, given.heads, given.queries, given.keys)).astype(np.float32),
+        "bias": _bias(rng, (1, given.heads, given.queries, given.keys)),
         "mask": rng.random((given.batch, 1, given.queries, given.keys)) < 0.6,
         "query_lengths": rng.integers(0, given.queries + 1, given.batch).astype(np.int32),
         "key_lengths": rng.integers(0, given.keys + 1, given.batch).astype(np.int32),
@@ -125,6 +134,15 @@ def arrays(given: Attention) -> dict[str, Array]:
     rows = (given.batch, given.heads, given.queries)
     statistics = ("largest", "total", "mean", "denominator")
     return found | {name: np.empty(rows, np.float32) for name in statistics}
+
+
+def _bias(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Also as masks are written by numbers: of parts of rows, and of all that a query sees."""
+    bias = rng.normal(size=shape).astype(np.float32)
+    bias[..., 2::5, :17] = -np.inf
+    bias[..., 3::5, :] = np.finfo(np.float32).min
+    bias[..., 4::5, :] = -1e30
+    return bias
 
 
 def run(given: Attention, bt: int, bs: int) -> dict[str, Array]:

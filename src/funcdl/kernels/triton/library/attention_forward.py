@@ -58,7 +58,8 @@ def attention_forward(
 
     Exponentials are of base 2, which is what the hardware has; the scale takes up the factor. So a
     weight relative to the largest has an error that grows with its exponent (docs/accuracy.md): it
-    is small, and counts less. Keys at the edges of the window are masked, those in its middle are
+    is small, and counts less. A bias may be as large as numbers are, and -inf, so that the factor
+    comes after the difference. Keys at the edges of the window are masked, those in its middle are
     not looked at one by one.
     """
     LOG2_E: tl.constexpr = 1.4426950408889634
@@ -141,14 +142,15 @@ def attention_forward(
             key = tl.load(key_ptr + of_key + at_key, mask=key_in, other=0.0)
             logits = tl.dot(query, key, input_precision=PRECISION)
             factor = SCALE * LOG2_E
-            if part != 1 or not PLAIN:
-                logits = logits * factor
-                factor = 1.0
             if BIAS is not None:
                 at_bias = rows.to(OFFSETS)[:, None] * BIAS[2]
                 at_bias += keys.to(OFFSETS)[None, :] * BIAS[3]
                 bias_in = rows_in & keys_in[None, :]
-                logits += tl.load(bias_ptr + of_bias + at_bias, mask=bias_in, other=0.0) * LOG2_E
+                bias = tl.load(bias_ptr + of_bias + at_bias, mask=bias_in, other=0.0)
+                logits = logits * SCALE + bias
+            elif part != 1 or not PLAIN:
+                logits = logits * factor
+                factor = 1.0
             if part != 1:
                 if BEFORE is not None:
                     logits = tl.where(keys[None, :] + BEFORE >= rows[:, None], logits, HIDDEN)
@@ -167,10 +169,16 @@ def attention_forward(
             if part != 1:
                 logits = tl.where(keys_in[None, :], logits, float("-inf"))
 
-            # One instruction scales a logit and subtracts the largest.
-            new = tl.maximum(largest, tl.max(logits, 1) * factor)
-            weights = tl.exp2(logits * factor - new[:, None])
-            shrink = tl.exp2(largest - new)
+            if BIAS is None:
+                # One instruction scales a logit and subtracts the largest.
+                new = tl.maximum(largest, tl.max(logits, 1) * factor)
+                weights = tl.exp2(logits * factor - new[:, None])
+                shrink = tl.exp2(largest - new)
+            else:
+                new = tl.maximum(largest, tl.max(logits, 1))
+                finite = tl.where(new == float("-inf"), 0.0, new)
+                weights = tl.exp2((logits - finite[:, None]) * LOG2_E)
+                shrink = tl.exp2((largest - finite) * LOG2_E)
             total = total * shrink + tl.sum(weights, 1)
             if DROPOUT is not None:
                 kept = kept_weights(random0, random1, rows, start, BS, DROPOUT[0])
@@ -184,15 +192,18 @@ def attention_forward(
             acc = tl.dot(weights.to(value.dtype), value, acc, input_precision=PRECISION)
             largest = new
 
-    lonely = largest <= HIDDEN
-    if LONELY:  # noqa: SIM102 - Triton decides this one, the GPU the next
-        # A query that sees no key averages all values, also those outside of its window.
-        if tl.max(lonely.to(tl.int32), 0) > 0:
+    if LONELY:
+        # No key that a lonely query was compared with weighs more than a hidden one, as all others
+        # are: it averages hidden ones, also those outside of its window.
+        lonely = largest <= HIDDEN
+        others = KEYS - tl.maximum(tl.minimum((end + BS - 1) // BS * BS, KEYS) - begin, 0)
+        if others * tl.max(lonely.to(tl.int32), 0) > 0:
             mean = tl.zeros([1 if DROPOUT is None else BT, BH], tl.float32)
             for start in range(0, KEYS, BS):
                 keys = start + tl.arange(0, BS)
                 at_value = keys[:, None] * VALUE[2] + dims[None, :]
-                value_in = dims_in[None, :] & (keys < KEYS)[:, None]
+                other = (keys < KEYS) & ((start < begin) | (start >= end))
+                value_in = dims_in[None, :] & other[:, None]
                 value = tl.load(value_ptr + of_value + at_value, mask=value_in, other=0.0)
                 if DROPOUT is None:
                     mean += tl.sum(value.to(tl.float32), 0)[None, :]
@@ -200,8 +211,10 @@ def attention_forward(
                     kept = kept_weights(random0, random1, rows, start, BS, DROPOUT[0])
                     weights = kept.to(value.dtype)
                     mean += tl.dot(weights, value, input_precision=PRECISION)
-            acc = tl.where(lonely[:, None], mean, acc)
-            total = tl.where(lonely, KEYS, total)
+            shrink = tl.exp2((largest - HIDDEN) * (1.0 if BIAS is None else LOG2_E))
+            acc = tl.where(lonely[:, None], acc * shrink[:, None] + mean, acc)
+            total = tl.where(lonely, total * shrink + others, total)
+            largest = tl.where(lonely, HIDDEN, largest)
 
     out = acc / total[:, None]
     if DROPOUT is not None:
@@ -210,7 +223,8 @@ def attention_forward(
     at_out = rows[:, None] * (HEADS * SIZE) + dims[None, :]
     tl.store(out_ptr + of_out + at_out, out.to(query.dtype), mask=rows_in & dims_in[None, :])
     at_row = pair.to(tl.int64) * QUERIES + rows
-    largest = tl.where(lonely, HIDDEN, largest / LOG2_E)
+    if BIAS is None:
+        largest = tl.where(largest <= HIDDEN, HIDDEN, largest / LOG2_E)
     tl.store(largest_ptr + at_row, largest, mask=rows < QUERIES)
     tl.store(total_ptr + at_row, total, mask=rows < QUERIES)
 

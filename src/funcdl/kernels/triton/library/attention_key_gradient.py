@@ -148,23 +148,27 @@ def attention_key_gradient(
                     query_in = query_in & rows_in[:, None]
                 query = tl.load(query_ptr + of_query + at_query, mask=query_in, other=0.0)
                 cotangent = tl.load(cotangent_ptr + of_out + at_out, mask=query_in, other=0.0)
+                # Rows out of range get weights of zero.
+                at_row = of_row + rows
                 if part == 1:
-                    mean = tl.load(mean_ptr + of_row + rows)
-                    denominator = tl.load(denominator_ptr + of_row + rows)
+                    mean = tl.load(mean_ptr + at_row)
+                    denominator = tl.load(denominator_ptr + at_row)
                 else:
-                    # Rows out of range get weights of zero.
-                    at_row = of_row + rows
                     mean = tl.load(mean_ptr + at_row, mask=rows_in, other=0.0)
                     denominator = tl.load(denominator_ptr + at_row, mask=rows_in, other=INFINITE)
                 turned = tl.dot(key, tl.trans(query), input_precision=PRECISION)
-                logits = turned * (SCALE * LOG2_E)
-                if BIAS is not None:
+                if BIAS is None:
+                    weights = tl.exp2(turned * (SCALE * LOG2_E) - denominator[None, :])
+                else:
                     at_bias = rows.to(OFFSETS)[None, :] * BIAS[2]
                     at_bias += keys.to(OFFSETS)[:, None] * BIAS[3]
                     bias_in = keys_in & rows_in[None, :]
                     bias = tl.load(bias_ptr + of_bias + at_bias, mask=bias_in, other=0.0)
-                    logits += bias * LOG2_E
-                weights = tl.exp2(logits - denominator[None, :])
+                    largest = tl.load(largest_ptr + at_row, mask=rows_in, other=INFINITE)
+                    share = 1.0 / tl.load(total_ptr + at_row, mask=rows_in, other=1.0)
+                    logits = (turned * SCALE + bias - largest[None, :]) * LOG2_E
+                    logits = tl.minimum(logits, 0.0, propagate_nan=tl.PropagateNan.ALL)
+                    weights = tl.exp2(logits) * share[None, :]
                 if HIDES or (WINDOWED and part != 1):
                     visible = tl.zeros([BS, BT], tl.int32) == 0
                     if BEFORE is not None and part != 1:
@@ -182,11 +186,12 @@ def attention_key_gradient(
                         seen = tl.load(mask_ptr + of_mask + at_mask, mask=mask_in, other=0)
                         visible = visible & (seen != 0)
                     hidden = 0.0
-                    if LONELY or HIDES or BIAS is not None:
-                        # Hidden keys have a weight only where a query sees none at all.
-                        largest = tl.load(largest_ptr + of_row + rows, mask=rows_in, other=0.0)
-                        total = tl.load(total_ptr + of_row + rows, mask=rows_in, other=1.0)
-                        hidden = tl.where(largest <= HIDDEN, 1.0 / total, 0.0)[None, :]
+                    if LONELY or HIDES:
+                        # Hidden keys have a weight only where no key that is seen has more.
+                        if BIAS is None:
+                            largest = tl.load(largest_ptr + at_row, mask=rows_in, other=INFINITE)
+                            share = 1.0 / tl.load(total_ptr + at_row, mask=rows_in, other=1.0)
+                        hidden = tl.where(largest <= HIDDEN, share, 0.0)[None, :]
                     weights = tl.where(visible, weights, hidden)
                 pulled = tl.dot(value, tl.trans(cotangent), input_precision=PRECISION)
                 dropped = weights
@@ -202,23 +207,28 @@ def attention_key_gradient(
                     pulled = tl.where(visible, pulled, 0.0)
                 key_acc = tl.dot(pulled.to(query.dtype), query, key_acc, input_precision=PRECISION)
         if LONELY:
-            # A query that sees no key gives its cotangent to all values alike.
+            # A query that averages hidden keys gives its cotangent to all their values alike.
             for start in range(0, QUERIES, BT):
                 rows = start + tl.arange(0, BT)
                 rows_in = (rows < QUERIES) & ((start < begin) | (start >= end))
                 largest = tl.load(largest_ptr + of_row + rows, mask=rows_in, other=0.0)
+                share = 1.0 / tl.load(total_ptr + of_row + rows, mask=rows_in, other=1.0)
                 lonely = largest <= HIDDEN
                 if tl.max(lonely.to(tl.int32), 0) > 0:
                     at_out = rows[:, None] * (HEADS * SIZE) + dims[None, :]
                     out_in = lonely[:, None] & dims_in[None, :]
                     cotangent = tl.load(cotangent_ptr + of_out + at_out, mask=out_in, other=0.0)
                     if DROPOUT is None:
-                        value_acc += tl.sum(cotangent.to(tl.float32), 0)[None, :] / KEYS
+                        value_acc += tl.sum(cotangent.to(tl.float32) * share[:, None], 0)[None, :]
                     else:
                         kept = kept_weights(random0, random1, rows, first_key, BS, DROPOUT[0])
-                        weights = tl.trans(kept).to(cotangent.dtype)
-                        dropped = tl.dot(weights, cotangent, input_precision=PRECISION)
-                        value_acc += dropped / KEYS
+                        weights = tl.trans(tl.where(kept, share[:, None], 0.0))
+                        value_acc = tl.dot(
+                            weights.to(cotangent.dtype),
+                            cotangent,
+                            value_acc,
+                            input_precision=PRECISION,
+                        )
 
     if DROPOUT is not None:
         value_acc = value_acc * DROPOUT[1]

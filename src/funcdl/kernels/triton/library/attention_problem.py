@@ -146,8 +146,9 @@ class Attention:
             "KEY_LENGTHS": self.key_lengths,
             # The least random word that leaves a weight, and what that is multiplied by.
             "DROPOUT": (least_kept(self.dropout), 1 / (1 - self.dropout)) if self.dropout else None,
-            # Whether a query may see no key at all, and not be compared with all of them.
-            "LONELY": windowed and (hides or outside),
+            # Whether all keys that a query sees may weigh less than those that it is not compared
+            # with, or it sees none.
+            "LONELY": windowed and (hides or outside or self.bias is not None),
             "PRECISION": self.precision,
             # What positions in bias and mask of one head are counted in.
             "OFFSETS": np.dtype(np.int64 if far else np.int32),

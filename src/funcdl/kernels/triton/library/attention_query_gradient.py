@@ -57,7 +57,10 @@ def attention_query_gradient(
     and, through the softmax, dS = P ∘ (dP - mean) where a row's mean is Σ_j P_ij dP_ij. That sum
     over keys is one over a head's elements, Σ_h dO_ih O_ih, so it is known before the first key
     (T. Dao and others, "FlashAttention", 2022, section B.2). Weights are computed again from what
-    the forward kernel has left of each row. Then dQ = scale dS K.
+    the forward kernel has left of each row: from the logarithm of their denominator, or beside a
+    bias, next to which a logarithm may be lost, from the largest logit and the total. Logits that
+    were rounded at such a size may differ from the largest one's, but are not larger. Then
+    dQ = scale dS K.
 
     Memory traffic: as forwards, and the cotangent. Each program stores its rows' means and the
     logarithms (base 2) of their softmax's denominators for the kernel of keys and values, which
@@ -142,14 +145,18 @@ def attention_query_gradient(
                 key_in = key_in & keys_in[None, :]
             key = tl.load(key_ptr + of_key + at_key, mask=key_in, other=0.0)
             value = tl.load(value_ptr + of_value + at_value, mask=key_in, other=0.0)
-            logits = tl.dot(query, key, input_precision=PRECISION) * (SCALE * LOG2_E)
-            if BIAS is not None:
+            logits = tl.dot(query, key, input_precision=PRECISION)
+            # A hidden key has no gradient, whatever its weight is.
+            if BIAS is None:
+                weights = tl.exp2(logits * (SCALE * LOG2_E) - denominator[:, None])
+            else:
                 at_bias = rows.to(OFFSETS)[:, None] * BIAS[2]
                 at_bias += keys.to(OFFSETS)[None, :] * BIAS[3]
                 bias_in = rows_in & keys_in[None, :]
-                logits += tl.load(bias_ptr + of_bias + at_bias, mask=bias_in, other=0.0) * LOG2_E
-            # A hidden key has no gradient, whatever its weight is.
-            weights = tl.exp2(logits - denominator[:, None])
+                bias = tl.load(bias_ptr + of_bias + at_bias, mask=bias_in, other=0.0)
+                logits = (logits * SCALE + bias - largest[:, None]) * LOG2_E
+                logits = tl.minimum(logits, 0.0, propagate_nan=tl.PropagateNan.ALL)
+                weights = tl.exp2(logits)
             if part != 1:
                 weights = tl.where(keys_in[None, :], weights, 0.0)
                 if BEFORE is not None:
@@ -173,6 +180,8 @@ def attention_query_gradient(
             pulled = weights * (pulled - mean[:, None])
             acc = tl.dot(pulled.to(key.dtype), tl.trans(key), acc, input_precision=PRECISION)
 
+    if BIAS is not None:
+        acc = acc / tl.load(total_ptr + at_row, mask=rows < QUERIES, other=1.0)[:, None]
     gradient = (acc * SCALE).to(query.dtype)
     of_gradient = QUERY_GRADIENT[0] + batch * QUERY_GRADIENT[1] + wide_head * QUERY_GRADIENT[3]
     at_gradient = rows[:, None] * QUERY_GRADIENT[2] + dims[None, :]
