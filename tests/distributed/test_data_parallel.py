@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.distributed import training
+from tests.distributed.threads import PATIENCE
 
 import funcdl as fd
 from funcdl import distributed
@@ -21,7 +22,7 @@ WAYS = [f"{name} {size}" for name, size, _ in training.WAYS]
 
 @pytest.fixture(scope="module")
 def answers() -> Iterator[list[dict[str, Any]]]:
-    yield distributed.launch(training.data_parallel, 2, timeout=120, limit=300)
+    yield distributed.launch(training.data_parallel, 2, timeout=PATIENCE, limit=5 * PATIENCE)
 
 
 @pytest.fixture(scope="module")

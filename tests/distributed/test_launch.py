@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from tests.distributed import training
-from tests.distributed.threads import open_port
+from tests.distributed.threads import PATIENCE, free_address
 
 from funcdl import distributed
 from funcdl.errors import ArgumentError, DistributedError, DistributedTimeoutError
@@ -16,7 +16,7 @@ from funcdl.errors import ArgumentError, DistributedError, DistributedTimeoutErr
 
 def test_results_come_in_the_order_of_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FUNCDL_NUM_THREADS", raising=False)
-    found = distributed.launch(training.environment, 2, (7, "word"), limit=120)
+    found = distributed.launch(training.environment, 2, (7, "word"), limit=3 * PATIENCE)
     threads = max((os.cpu_count() or 1) // 2, 1)
     assert [x[:5] for x in found] == [(r, 2, 7, "word", threads) for r in range(2)]
     assert len({os.getpid(), *(x[5] for x in found)}) == 3
@@ -25,12 +25,12 @@ def test_results_come_in_the_order_of_numbers(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_process_that_is_killed() -> None:
     with pytest.raises(DistributedError, match=r"^launch: process 1 failed: .*killed by signal 9"):
-        distributed.launch(training.die, 3, (1,), timeout=60, limit=120)
+        distributed.launch(training.die, 3, (1,), timeout=PATIENCE, limit=3 * PATIENCE)
 
 
 def test_an_error_comes_with_its_traceback() -> None:
     with pytest.raises(DistributedError) as failed:
-        distributed.launch(training.raise_in, 2, (0,), timeout=60, limit=120)
+        distributed.launch(training.raise_in, 2, (0,), timeout=PATIENCE, limit=3 * PATIENCE)
     text = str(failed.value)
     assert text.startswith("launch: process 0 failed: ValueError: no such file\nTraceback")
     assert "training.py" in text
@@ -38,7 +38,7 @@ def test_an_error_comes_with_its_traceback() -> None:
 
 def test_a_limit_ends_processes_that_hang() -> None:
     with pytest.raises(DistributedTimeoutError, match=r"no answer within 3 s of processes 0, 1"):
-        distributed.launch(training.never, 2, timeout=60, limit=3)
+        distributed.launch(training.never, 2, timeout=PATIENCE, limit=3)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ import sys
 import funcdl.numpy as fnp
 from funcdl import distributed
 
-distributed.initialize(sys.argv[1], 2, int(sys.argv[2]), timeout=60)
+distributed.initialize(sys.argv[1], 2, int(sys.argv[2]), timeout=float(sys.argv[3]))
 print(distributed.all_reduce(fnp.ones(2)), flush=True)
 if sys.argv[2] == "1":
     raise ValueError("no such file")
@@ -76,14 +76,18 @@ distributed.barrier()
 
 
 def test_scripts_that_find_each_other_and_one_that_fails() -> None:
-    with open_port() as (_, (host, port)):
-        pass  # free again
+    host, port = free_address()
     command = [sys.executable, "-c", SCRIPT, f"{host}:{port}"]
-    members = [
-        subprocess.Popen([*command, str(rank)], stdout=-1, stderr=-1, encoding="utf-8")
-        for rank in range(2)
-    ]
-    found = [member.communicate(timeout=120) for member in members]
+    members: list[subprocess.Popen[str]] = []
+    try:
+        for rank in range(2):
+            arguments = [*command, str(rank), str(PATIENCE)]
+            members.append(subprocess.Popen(arguments, stdout=-1, stderr=-1, encoding="utf-8"))
+        found = [member.communicate(timeout=3 * PATIENCE) for member in members]
+    finally:
+        for member in members:
+            member.kill()  # nothing, where it has ended
+            member.communicate()
     assert [out for out, _ in found] == ["[2. 2.]\n"] * 2
     assert "PeerError: barrier: process 1 failed: ValueError: no such file" in found[0][1]
     assert [member.returncode for member in members] == [1, 1]

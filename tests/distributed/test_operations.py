@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tests.distributed import operations
 from tests.distributed.operations import DTYPES, SHAPES, SIZE, operand
+from tests.distributed.threads import PATIENCE
 
 import funcdl as fd
 import funcdl.numpy as fnp
@@ -21,7 +22,7 @@ REDUCE = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minim
 
 @pytest.fixture(scope="module")
 def answers() -> Iterator[Answers]:
-    yield distributed.launch(operations.all_steps, SIZE, timeout=60, limit=300)
+    yield distributed.launch(operations.all_steps, SIZE, timeout=PATIENCE, limit=5 * PATIENCE)
 
 
 def everyone(dtype: str = "float32", shape: tuple[int, ...] = (2, 3), seed: int = 0) -> list[Any]:

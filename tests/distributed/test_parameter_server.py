@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.distributed import training, workers
+from tests.distributed.threads import PATIENCE
 from tests.distributed.workers import STEPS
 
 import funcdl as fd
@@ -18,7 +19,7 @@ from funcdl.errors import ArgumentError, DistributedError
 
 @pytest.fixture(scope="module")
 def answers() -> Iterator[list[Any]]:
-    yield distributed.launch(workers.all_ways, 3, timeout=120, limit=300)
+    yield distributed.launch(workers.all_ways, 3, timeout=PATIENCE, limit=5 * PATIENCE)
 
 
 def moved(rounds: list[list[int]]) -> tuple[list[Any], list[float]]:
@@ -98,7 +99,7 @@ def test_mistakes_of_workers(answers: list[Any]) -> None:
 def test_a_worker_with_other_parameters() -> None:
     message = "process 1 sent what is no gradient of the parameters: 1 arrays of other shapes"
     with pytest.raises(DistributedError, match=message):
-        distributed.launch(workers.another_tree, 2, timeout=60, limit=120)
+        distributed.launch(workers.another_tree, 2, timeout=PATIENCE, limit=3 * PATIENCE)
 
 
 def test_it_needs_workers() -> None:

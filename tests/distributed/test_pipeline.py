@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.distributed import stages
+from tests.distributed.threads import PATIENCE
 
 import funcdl as fd
 import funcdl.numpy as fnp
@@ -21,7 +22,7 @@ SIZE = 3
 
 @pytest.fixture(scope="module")
 def answers() -> Iterator[list[Any]]:
-    yield distributed.launch(stages.together, SIZE, timeout=120, limit=300)
+    yield distributed.launch(stages.together, SIZE, timeout=PATIENCE, limit=5 * PATIENCE)
 
 
 @pytest.fixture(scope="module")
