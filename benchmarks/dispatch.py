@@ -1,4 +1,4 @@
-"""What a call costs beside its work: cached jitted functions and eager operators on tiny arrays.
+"""What a call costs beside its work: cached jitted functions and eager operations on tiny arrays.
 
 ``python -m benchmarks.dispatch`` prints microseconds a call: the least of many short rounds, since
 whatever else the machine does only adds to a round. Results are checked first. JAX stands beside,
@@ -24,10 +24,10 @@ Case = tuple[Callable[[], Any], Callable[[], Any]]
 """A call, and what it should return, from NumPy."""
 
 
-def cases(jit: Callable[..., Any], asarray: Callable[[Any], Any]) -> dict[str, Case]:
-    """Calls by name; `asarray` makes a framework's array of a NumPy array."""
+def cases(jit: Callable[..., Any], numpy: Any) -> dict[str, Case]:
+    """Calls by name, of a framework with these NumPy functions."""
     values = [np.arange(10, dtype=np.float32) + i for i in range(100)]
-    arrays = [asarray(value) for value in values]
+    arrays = [numpy.asarray(value) for value in values]
     a, b, c = arrays[:3]
     one = jit(lambda x: x + 1)
     three = jit(lambda x, y, z: x * y + z)
@@ -46,6 +46,11 @@ def cases(jit: Callable[..., Any], asarray: Callable[[Any], Any]) -> dict[str, C
         "eager a * 2.0": (lambda: a * 2.0, lambda: values[0] * np.float32(2)),
         "eager a < b": (lambda: a < b, lambda: values[0] < values[1]),
         "eager -a": (lambda: -a, lambda: -values[0]),
+        "eager tanh(a)": (lambda: numpy.tanh(a), lambda: np.tanh(values[0])),
+        "eager tanh(a * b) + c": (
+            lambda: numpy.tanh(a * b) + c,
+            lambda: np.tanh(values[0] * values[1]) + values[2],
+        ),
     }
 
 
@@ -81,12 +86,12 @@ def measure(framework: str) -> dict[str, float]:
     if framework == "jax":
         import jax
 
-        found = cases(jax.jit, jax.numpy.asarray)
+        found = cases(jax.jit, jax.numpy)
     else:
         import funcdl
 
         funcdl.config.dispatch = "python" if framework == "funcdl, twin" else "auto"
-        found = cases(funcdl.jit, funcdl.numpy.asarray)
+        found = cases(funcdl.jit, funcdl.numpy)
     for name, case in found.items():
         check(name, case)
     return {name: least_microseconds(call) for name, (call, _) in found.items()}

@@ -15,7 +15,8 @@ from tests.dispatch.compare import describe
 import funcdl as fd
 import funcdl.numpy as fnp
 from funcdl.core import quiet
-from funcdl.numpy.operators import _COMPARISONS, _UFUNCS
+from funcdl.core.dispatch import dispatch
+from funcdl.numpy.operators import _EAGER
 
 DTYPES = [
     np.bool_, np.int8, np.uint8, np.int32, np.int64, np.uint32, np.float16, ml_dtypes.bfloat16,
@@ -40,22 +41,22 @@ def arrays() -> list[Any]:
     return found
 
 
-def outcome(function: Any, left: Any, right: Any) -> Any:
+def outcome(function: Any, *operands: Any) -> Any:
     try:
-        result = function(left, right)
+        result = function(*operands)
     except Exception as error:
         return type(error), str(error)
     _ = result is NotImplemented or result.value  # which makes arrays of scalars
     return describe(result)
 
 
-@pytest.fixture(params=_UFUNCS)
-def pair(request: pytest.FixtureRequest, native: ModuleType) -> tuple[Any, Any]:
+@pytest.fixture(params=[name for name, eager in _EAGER.items() if eager.ufunc.nin == 2])
+def pair(request: pytest.FixtureRequest) -> tuple[Any, Any]:
     """The operator of the extension, and its twin."""
     name = request.param
     method = getattr(fd.Array, f"__{name}__")
     twin = getattr(method, "__wrapped__", method)
-    return native.Operator(_UFUNCS[name], twin, name in _COMPARISONS), twin
+    return dispatch.operator(_EAGER[name], twin), twin
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -70,7 +71,7 @@ def test_operators_agree(pair: tuple[Any, Any]) -> None:
 @needs_numpy_2
 def test_equal_arrays_are_served_and_others_are_not(native: ModuleType) -> None:
     asked = []
-    add = native.Operator(np.add, lambda x, y: asked.append((x, y)), False)
+    add = native.Operator(np.add, lambda x, y: asked.append((x, y)), 2, "iufc", False)
     served = [
         (fnp.ones(3), fnp.ones(3)), (fnp.ones(3), 2.0), (fnp.ones(3), 2),
         (fnp.arange(3), fnp.arange(3)), (fnp.ones(()), fnp.ones(())),
@@ -93,7 +94,7 @@ def test_equal_arrays_are_served_and_others_are_not(native: ModuleType) -> None:
 def test_operators_leave_traces_alone(native: ModuleType) -> None:
     method = fd.Array.__mul__
     twin = getattr(method, "__wrapped__", method)
-    multiply = native.Operator(np.multiply, twin, False)
+    multiply = native.Operator(np.multiply, twin, 2, "iufc", False)
     x = fnp.ones(3)
     assert fd.grad(lambda y: multiply(x, y).sum())(x).tolist() == [1, 1, 1]
     jaxpr = fd.make_jaxpr(lambda: multiply(x, x))()
@@ -106,7 +107,9 @@ def test_operators_leave_traces_alone(native: ModuleType) -> None:
 
 def test_operators_as_methods(native: ModuleType) -> None:
     class Holder:
-        plus = native.Operator(operator.add, lambda self, y: (type(self).__name__, y), False)
+        plus = native.Operator(
+            operator.add, lambda self, y: (type(self).__name__, y), 2, "f", False
+        )
 
     assert Holder().plus(3) == ("Holder", 3)
     assert Holder.plus(Holder(), 4) == ("Holder", 4)
@@ -116,7 +119,7 @@ def test_operators_as_methods(native: ModuleType) -> None:
 
 @needs_numpy_2
 def test_errors_of_numpy_stay_the_users(native: ModuleType) -> None:
-    divide = native.Operator(np.true_divide, lambda x, y: None, False)
+    divide = native.Operator(np.true_divide, lambda x, y: None, 2, "iufc", False)
     x, zero = fnp.ones(3), fnp.zeros(3)
     with np.errstate(all="raise"):
         assert np.isinf(divide(x, zero).value).all()
@@ -126,7 +129,7 @@ def test_errors_of_numpy_stay_the_users(native: ModuleType) -> None:
 
 @needs_numpy_2
 def test_operators_in_threads(native: ModuleType) -> None:
-    add = native.Operator(np.add, lambda x, y: None, False)
+    add = native.Operator(np.add, lambda x, y: None, 2, "iufc", False)
     wrong: list[Any] = []
 
     def run(n: int) -> None:

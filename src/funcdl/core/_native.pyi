@@ -21,11 +21,16 @@ def set_mode(mode: Any) -> None: ...
 def forget_nodes() -> None: ...
 
 class Operator:
-    __wrapped__: Callable[[Any, Any], Any]
+    __wrapped__: Callable[..., Any]
     def __init__(
-        self, ufunc: np.ufunc, method: Callable[[Any, Any], Any], compares: bool
+        self,
+        ufunc: np.ufunc,
+        method: Callable[..., Any],
+        num_operands: int,
+        kinds: str,
+        yields_bools: bool,
     ) -> None: ...
-    def __call__(self, left: Any, right: Any, /) -> Any: ...
+    def __call__(self, *operands: Any) -> Any: ...
 
 class Pool:
     max_cached_bytes: int

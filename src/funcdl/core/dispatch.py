@@ -24,9 +24,10 @@ from funcdl.core import quiet, tree
 from funcdl.core.array import Array
 from funcdl.core.backend import Executable, NativeCall
 from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.records import record
 from funcdl.core.trace import EvalTrace, context, eval_trace
 
-INTERFACE = 4
+INTERFACE = 5
 """Of the extension; one that was built from older sources is left alone."""
 
 
@@ -36,6 +37,21 @@ def _find() -> ModuleType | None:
     except ImportError:  # it was not built, or for another Python or NumPy
         return None
     return _native if getattr(_native, "INTERFACE", None) == INTERFACE else None
+
+
+@record
+class Eager:
+    """What an operator does to NumPy arrays of one shape and dtype, weak types apart.
+
+    Attributes:
+      ufunc: computes the result, for all dtypes of these kinds but half precision.
+      kinds: those of NumPy's dtypes.
+      yields_bools: whether results are bools, rather than of the operands' dtype.
+    """
+
+    ufunc: np.ufunc
+    kinds: str
+    yields_bools: bool
 
 
 class Dispatch:
@@ -99,19 +115,18 @@ class Dispatch:
             fail=call.fail,
         )
 
-    def operator(
-        self, ufunc: np.ufunc, method: Callable[[Any, Any], Any], compares: bool
-    ) -> Callable[[Any, Any], Any]:
+    def operator(self, eager: Eager, method: Callable[..., Any]) -> Callable[..., Any]:
         """The method of arrays, or what does the same more quickly for arrays of one type.
 
         Args:
-          ufunc: what the method does to NumPy arrays of one shape and dtype.
-          method: a binary operator of arrays.
-          compares: whether results are bools rather than of the operands' dtype.
+          eager: what the method does to NumPy arrays.
+          method: an operator of one array or two, or a function of one array.
         """
         if self.native is None:
             return method
-        operator: Callable[..., Any] = self.native.Operator(ufunc, method, compares)
+        operator: Callable[..., Any] = self.native.Operator(
+            eager.ufunc, method, eager.ufunc.nin, eager.kinds, eager.yields_bools
+        )
         return operator
 
     def _forget_nodes(self) -> None:

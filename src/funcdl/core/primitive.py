@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from funcdl.core.avals import ShapedArray
 from funcdl.core.trace import context, eval_trace
 
@@ -41,6 +43,8 @@ class Primitive:
 
     * ``impl(*arrays)``: the meaning, on NumPy arrays; also eager evaluation on CPU and the oracle
       of every back end. Operands must not be written to.
+    * ``ufunc``: the function of NumPy's that `impl` applies to all dtypes but half precision; None
+      where there is none.
     * ``shape(*avals)``: checks the operands and returns the output's `ShapedArray` (weak type
       apart), or a list of them.
     * ``weak(flags)``: the output's weak type from the operands' flags.
@@ -78,6 +82,7 @@ class Primitive:
         "shape",
         "stage",
         "transpose",
+        "ufunc",
         "uses_axis",
         "weak",
     )
@@ -86,6 +91,7 @@ class Primitive:
         self.name = name
         self.multiple_results = multiple_results
         self.impl: Callable[..., Any] | None = None
+        self.ufunc: np.ufunc | None = None
         self.eval: Callable[..., Any] | None = None
         self.shape: Callable[..., Any] | None = None
         self.weak: Callable[..., bool] = all_weak

@@ -105,15 +105,12 @@ def truth(name: str, x: ArrayLike) -> Any:
     return convert(array(name, x), _BOOL)
 
 
-def logical_not(x: ArrayLike, /) -> Any:
-    """Whether each element is zero (see `numpy.logical_not`).
-
-    A bool array of the shape of `x`.
-
-    Raises:
-      LeafTypeError: `x` is no array or scalar.
-    """
-    return bits.not_(truth("logical_not", x))
+logical_not = unary(
+    "logical_not",
+    {"b": bits.not_} | kinds("iufc", lambda x: bits.not_(convert(x, _BOOL))),
+    "Whether each element is zero.",
+    "bool",
+)
 
 
 def logical_and(x: ArrayLike, y: ArrayLike, /) -> Any:

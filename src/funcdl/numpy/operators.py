@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core.array import Array, ArrayOperators, install_operators
-from funcdl.core.dispatch import dispatch
+from funcdl.core.dispatch import Eager, dispatch
 from funcdl.numpy import (
     arithmetic,
     functions,
@@ -24,6 +24,7 @@ from funcdl.numpy.creation import astype, canonical
 from funcdl.numpy.indexing import getitem, take
 from funcdl.numpy.matrices import diagonal, trace
 from funcdl.numpy.repetition import repeat
+from funcdl.numpy.ufunc import EAGER
 from funcdl.numpy.updates import IndexUpdateHelper
 from funcdl.ops.convert import bitcast_convert_type
 
@@ -76,17 +77,21 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-_UFUNCS: dict[str, np.ufunc] = {
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "truediv": np.true_divide,
-    "eq": np.equal,
-    "ne": np.not_equal,
-    "lt": np.less,
-    "le": np.less_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
+_EAGER: dict[str, Eager] = {
+    "neg": EAGER["negative"],
+    "abs": EAGER["abs"],
+    "invert": EAGER["invert"],
+    "add": Eager(np.add, "iufc", False),
+    "sub": Eager(np.subtract, "iufc", False),
+    "mul": Eager(np.multiply, "iufc", False),
+    "truediv": Eager(np.true_divide, "iufc", False),
+    # Complex numbers are ordered by other rules than NumPy's.
+    "eq": Eager(np.equal, "iuf", True),
+    "ne": Eager(np.not_equal, "iuf", True),
+    "lt": Eager(np.less, "iuf", True),
+    "le": Eager(np.less_equal, "iuf", True),
+    "gt": Eager(np.greater, "iuf", True),
+    "ge": Eager(np.greater_equal, "iuf", True),
 }
 """What operators do to NumPy arrays of one type."""
 
@@ -214,9 +219,8 @@ def _table() -> dict[str, Any]:
         table[f"__r{name}__"] = _reflected(function)
     for name, function in _COMPARISONS.items():
         table[f"__{name}__"] = _operator(function)
-    for name, ufunc in _UFUNCS.items():
-        method = table[f"__{name}__"]
-        table[f"__{name}__"] = dispatch.operator(ufunc, method, name in _COMPARISONS)
+    for name, eager in _EAGER.items():
+        table[f"__{name}__"] = dispatch.operator(eager, table[f"__{name}__"])
     table |= _METHODS
     table |= {name: property(getter) for name, getter in _PROPERTIES.items()}
     return table

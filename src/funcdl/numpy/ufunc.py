@@ -2,7 +2,8 @@
 
 Eager calls on small arrays should cost little more than NumPy's, so binary functions first look for
 what needs neither promotion nor broadcasting: two arrays of one dtype and shape, or an array and a
-Python scalar that takes its dtype.
+Python scalar that takes its dtype. Functions of one array let the compiled extension serve what
+NumPy does alike.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.array import Array
+from funcdl.core.dispatch import Eager, dispatch
 from funcdl.core.primitive import Primitive
 from funcdl.core.source import name_frames
 from funcdl.core.trace import EvalTrace, context
@@ -48,6 +50,10 @@ _INEXACT = frozenset(filter(dtypes.is_inexact, dtypes.SUPPORTED))
 _SIGNED = frozenset(filter(dtypes.is_signed, dtypes.SUPPORTED))
 
 
+EAGER: dict[str, Eager] = {}
+"""The functions of one array, by name, that the compiled extension can serve."""
+
+
 def kinds(letters: str, rule: Rule) -> dict[str, Rule]:
     """The same rule for several kinds."""
     return dict.fromkeys(letters, rule)
@@ -76,13 +82,33 @@ def numeric(rule: Rule) -> Rule:
 def unary(name: str, rules: Rules, text: str, result: Result = "same") -> Unary:
     """An elementwise function of one array."""
 
-    def function(x: Any, /) -> Any:
+    def compute(x: Any, /) -> Any:
         x = array(name, x)
         rule = rules.get(dtypes.kind(x.aval.dtype))
         return refuse(name, x.aval.dtype, rules) if rule is None else rule(x)
 
+    eager = _eager(rules, result)
+    served = compute
+    if eager is not None:
+        EAGER[name] = eager
+        served = dispatch.operator(eager, compute)
+
+    def function(x: Any, /) -> Any:
+        return served(x)
+
     facts = f"The shape is that of `x`; the dtype is {_RESULTS[result]}."
     return _publish(function, name, text, facts, _errors(rules))
+
+
+def _eager(rules: Rules, result: Result) -> Eager | None:
+    """What a function of one array does to dtypes for which its rule is a ufunc, if to any."""
+    # The magnitude of complex numbers has another dtype, and so no short way.
+    candidates = "biuf" if result == "real" else "biufc"
+    for rule in rules.values():
+        if isinstance(rule, Primitive) and rule.ufunc is not None:
+            served = "".join(kind for kind in candidates if rules.get(kind) is rule)
+            return Eager(rule.ufunc, served, result == "bool")
+    return None
 
 
 def binary(name: str, rules: Rules, text: str, result: Result = "same") -> Binary:

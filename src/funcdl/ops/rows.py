@@ -131,6 +131,7 @@ def elementwise(
     shape = _shape_rule(name, accepts, out, check)
     primitive.shape = shape
     primitive.impl = _reference(numpy, shape, accepts, out, native_half, check is not None)
+    primitive.ufunc = numpy if isinstance(numpy, np.ufunc) and check is None else None
     primitive.weak = never_weak if out == "bool" else all_weak
     primitive.batch = elementwise_batch(primitive)
     _install_derivative(primitive, derivative, arity)

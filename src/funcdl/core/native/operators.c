@@ -1,8 +1,8 @@
 /* Eager operators on small arrays, where Python code costs more than the arithmetic.
 
-   An operator stands for a method such as ``__add__``, and calls that method, its twin, for all
-   that it does not do: other operands than two arrays of one shape and type, or a float array and a
-   number, and results of another type than expected. */
+   An operator stands for a method such as ``__add__`` or a function of one array, and calls that,
+   its twin, for all that it does not do: other operands than one array, two arrays of one shape and
+   type, or a float array and a number, and results of another type than expected. */
 
 #include "native.h"
 
@@ -16,12 +16,16 @@ static PyObject *ignoring_errors;
 static PyArray_Descr *bool_descr;
 static PyTypeObject *plain_trace_type; /* of an evaluating trace that only evaluates */
 
+enum { MAX_OPERANDS = 2, MAX_KINDS = 5 };
+
 typedef struct {
   PyObject_HEAD
   vectorcallfunc vectorcall;
   PyObject *ufunc;
   PyObject *method;
-  bool compares; /* its results are bools, and never weakly typed */
+  int num_operands;
+  char kinds[MAX_KINDS + 1]; /* of NumPy's dtypes, for which the ufunc does what the method does */
+  bool yields_bools;         /* which are never weakly typed */
 } Operator;
 
 bool operators_setup(PyObject *trace_type, PyObject *variable, PyObject *ignoring) {
@@ -36,12 +40,11 @@ bool operators_setup(PyObject *trace_type, PyObject *variable, PyObject *ignorin
   return true;
 }
 
-/* Numbers that are computed in their own type, as half precision is not, and by NumPy's rules, as
-   the order of complex numbers is not. */
-static bool is_served(PyArray_Descr const *descr, bool compares) {
+/* NumPy's own types of these kinds that are computed as they are, as half precision is not. */
+static bool is_served(PyArray_Descr const *descr, char const *kinds) {
   int number = descr->type_num;
-  return PyTypeNum_ISNUMBER(number) && !PyTypeNum_ISBOOL(number) && number != NPY_HALF &&
-         !(compares && PyTypeNum_ISCOMPLEX(number)) && PyArray_ISNBO(descr->byteorder);
+  return (PyTypeNum_ISNUMBER(number) || PyTypeNum_ISBOOL(number)) && number != NPY_HALF &&
+         strchr(kinds, descr->kind) != NULL && PyArray_ISNBO(descr->byteorder);
 }
 
 /* Whether a Python number surely takes a float array's type, without a word of its rounding. */
@@ -68,11 +71,12 @@ static PyObject *second_operand(PyArrayObject *x, PyObject *right) {
 }
 
 /* The ufunc's value with floating-point errors ignored. */
-static PyObject *apply(PyObject *ufunc, PyObject *x, PyObject *y) {
+static PyObject *apply(Operator const *operator, PyObject *x, PyObject *y) {
   PyObject *token = PyContextVar_Set(errors_variable, ignoring_errors);
   if (token == NULL) return NULL;
-  PyObject *operands[] = {NULL, x, y};
-  PyObject *out = PyObject_Vectorcall(ufunc, operands + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+  PyObject *operands[1 + MAX_OPERANDS] = {NULL, x, y};
+  size_t count = (size_t)operator->num_operands | PY_VECTORCALL_ARGUMENTS_OFFSET;
+  PyObject *out = PyObject_Vectorcall(operator->ufunc, operands + 1, count, NULL);
   if (PyContextVar_Reset(errors_variable, token) < 0) Py_CLEAR(out);
   Py_DECREF(token);
   return out;
@@ -84,24 +88,24 @@ static bool is_expected(PyObject *out, PyArray_Descr const *descr) {
   return (PyObject *)Py_TYPE(out) == (PyObject *)descr->typeobj;
 }
 
-/* NULL, without an exception, where the twin must serve. */
-static PyObject *compute(Operator *operator, PyObject *left, PyObject *right) {
+/* NULL, without an exception, where the twin must serve. `right` is NULL for one operand. */
+static PyObject *compute(Operator const *operator, PyObject *left, PyObject *right) {
   if (Py_TYPE(left) != array_type || errors_variable == NULL ||
       !serves_eager_calls(plain_trace_type))
     return NULL;
   PyArrayObject *x = array_value(left);
-  if (x == NULL || !is_served(PyArray_DESCR(x), operator->compares)) return NULL;
-  PyObject *y = second_operand(x, right);
-  if (y == NULL) return NULL;
-  bool weak_type = !operator->compares && array_weak_type(left) == 1 &&
+  if (x == NULL || !is_served(PyArray_DESCR(x), operator->kinds)) return NULL;
+  PyObject *y = NULL;
+  if (right != NULL && (y = second_operand(x, right)) == NULL) return NULL;
+  bool weak_type = !operator->yields_bools && array_weak_type(left) == 1 &&
                    (y == right || array_weak_type(right) == 1);
-  PyArray_Descr *wanted = operator->compares ? bool_descr : PyArray_DESCR(x);
+  PyArray_Descr *wanted = operator->yields_bools ? bool_descr : PyArray_DESCR(x);
   Py_INCREF(x); /* the arrays may be deleted meanwhile */
-  Py_INCREF(y);
-  PyObject *out = apply(operator->ufunc, (PyObject *)x, y);
+  Py_XINCREF(y);
+  PyObject *out = apply(operator, (PyObject *)x, y);
   bool expected = out != NULL && is_expected(out, wanted);
   Py_DECREF(x);
-  Py_DECREF(y);
+  Py_XDECREF(y);
   if (expected) return array_wrap(out, weak_type, NULL);
   Py_XDECREF(out);
   PyErr_Clear();
@@ -111,8 +115,9 @@ static PyObject *compute(Operator *operator, PyObject *left, PyObject *right) {
 static PyObject *operator_call(PyObject *self, PyObject *const *args, size_t flags,
                                PyObject *names) {
   Operator *operator = (Operator *)self;
-  if (PyVectorcall_NARGS(flags) == 2 && names == NULL) {
-    PyObject *result = compute(operator, args[0], args[1]);
+  if (PyVectorcall_NARGS(flags) == operator->num_operands && names == NULL) {
+    PyObject *right = operator->num_operands > 1 ? args[1] : NULL;
+    PyObject *result = compute(operator, args[0], right);
     if (result != NULL || PyErr_Occurred()) return result;
   }
   return PyObject_Vectorcall(operator->method, args, flags, names);
@@ -124,17 +129,24 @@ static PyObject *operator_get(PyObject *self, PyObject *instance, PyObject *Py_U
 }
 
 static PyObject *operator_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"ufunc", "method", "compares", NULL};
+  static char *names[] = {"ufunc", "method", "num_operands", "kinds", "yields_bools", NULL};
   PyObject *ufunc, *method;
-  int compares;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOp:Operator", names, &ufunc, &method, &compares))
+  int num_operands, yields_bools;
+  char const *kinds;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOisp:Operator", names, &ufunc, &method,
+                                   &num_operands, &kinds, &yields_bools))
     return NULL;
+  if (num_operands < 1 || num_operands > MAX_OPERANDS || strlen(kinds) > MAX_KINDS)
+    return PyErr_Format(PyExc_ValueError, "expected 1 to %d operands and up to %d kinds of dtypes",
+                        MAX_OPERANDS, MAX_KINDS);
   Operator *operator = (Operator *)type->tp_alloc(type, 0);
   if (operator == NULL) return NULL;
   operator->vectorcall = operator_call;
   operator->ufunc = Py_NewRef(ufunc);
   operator->method = Py_NewRef(method);
-  operator->compares = compares;
+  operator->num_operands = num_operands;
+  strcpy(operator->kinds, kinds);
+  operator->yields_bools = yields_bools;
   return (PyObject *)operator;
 }
 
