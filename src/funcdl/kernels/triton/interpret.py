@@ -51,7 +51,7 @@ def interpret(kernel: TritonKernel, arrays: Mapping[str, Array]) -> None:
     """Run every program of `kernel` on `arrays`, which it reads and writes in place.
 
     Args:
-        arrays: a C-contiguous array for each buffer, by the buffer's name.
+        arrays: a C-contiguous array for each buffer, by the buffer's name; one may be several.
 
     Raises:
         RuntimeError: Triton was imported as a compiler; or the kernel wrote out of bounds.
@@ -60,7 +60,7 @@ def interpret(kernel: TritonKernel, arrays: Mapping[str, Array]) -> None:
         raise RuntimeError("set TRITON_INTERPRET=1 before Triton is first imported")
     _patch()
 
-    guarded: dict[str, Array] = {}
+    guarded: dict[tuple[int, int], tuple[str, Array, Array]] = {}
     arguments = []
     for parameter, type in kernel.signature.items():
         array = arrays[parameter.removesuffix("_ptr")]
@@ -69,20 +69,23 @@ def interpret(kernel: TritonKernel, arrays: Mapping[str, Array]) -> None:
         if array.nbytes >= GUARDED:
             arguments.append(_pointer(array.ctypes.data, type))
             continue
-        memory = np.full(array.nbytes + 2 * MARGIN, _CANARY, np.uint8)
-        memory[MARGIN : MARGIN + array.nbytes] = array.reshape(-1).view(np.uint8)
-        guarded[parameter] = memory
+        place = array.ctypes.data, array.nbytes
+        if place not in guarded:
+            content = array.reshape(-1).view(np.uint8)
+            memory = np.full(array.nbytes + 2 * MARGIN, _CANARY, np.uint8)
+            memory[MARGIN : MARGIN + array.nbytes] = content
+            guarded[place] = parameter, content, memory
+        *_, memory = guarded[place]
         arguments.append(_pointer(memory.ctypes.data + MARGIN, type))
     function: Any = load_function(kernel)
     function.fn.__globals__["libdevice"] = _Library()
     if all(kernel.grid):
         with np.errstate(all="ignore"):
             function[kernel.grid](*arguments)
-    for parameter, memory in guarded.items():
-        inside = memory[MARGIN:-MARGIN]
+    for parameter, content, memory in guarded.values():
         if (memory[:MARGIN] != _CANARY).any() or (memory[-MARGIN:] != _CANARY).any():
             raise RuntimeError(f"kernel {kernel.name} wrote out of bounds of {parameter}")
-        arrays[parameter.removesuffix("_ptr")].reshape(-1).view(np.uint8)[:] = inside
+        content[:] = memory[MARGIN:-MARGIN]
 
 
 def _pointer(address: int, type: str) -> Any:
