@@ -39,6 +39,19 @@ def extra_attention_gradient(q: Any, k: Any, v: Any, bias: Any) -> Any:
     return fd.grad(loss, argnums=(0, 1, 2))(q, k, v)
 
 
+def hidden_attention(q: Any, k: Any, v: Any, bias: Any) -> Any:
+    """The bias hides the first keys, all that the first queries see."""
+    bias = fnp.where(fnp.arange(LENGTH) < 70, -fnp.inf, bias)
+    return nn.dot_product_attention(q, k, v, bias, is_causal=True)
+
+
+def hidden_attention_gradient(q: Any, k: Any, v: Any, bias: Any) -> Any:
+    def loss(*xs: Any) -> Any:
+        return fnp.sum(hidden_attention(*xs, bias) ** 2)
+
+    return fd.grad(loss, argnums=(0, 1, 2))(q, k, v)
+
+
 def dropped_attention(q: Any, k: Any, v: Any) -> Any:
     """By the keys of heads: the bits must be those of the CPU."""
     options: Any = {"dropout_rate": 0.3, "dropout_rng": fd.random.key(2)}
@@ -93,6 +106,8 @@ CASES: dict[str, tuple[Any, list[np.ndarray[Any, Any]]]] = {
     "attention_gradient": (attention_gradient, HEADS),
     "extra_attention": (extra_attention, HEADS + BIAS),
     "extra_attention_gradient": (extra_attention_gradient, HEADS + BIAS),
+    "hidden_attention": (hidden_attention, HEADS + BIAS),
+    "hidden_attention_gradient": (hidden_attention_gradient, HEADS + BIAS),
     "dropped_attention": (dropped_attention, HEADS),
     "dropped_attention_gradient": (dropped_attention_gradient, HEADS),
     "norm_gradient": (norm_gradient, FEW + WEIGHTS),
