@@ -217,12 +217,12 @@ def test_a_fork_does_not_keep_connections_open() -> None:
         warnings.simplefilter("ignore")
         child = os.fork()
     if child == 0:
-        signal.alarm(60)
+        signal.alarm(int(PATIENCE))
         os.close(end)
         os.read(ends, 1)
         os._exit(0)
     group.close()
-    theirs.settimeout(30)
+    theirs.settimeout(PATIENCE / 2)
     try:
         while theirs.recv(1 << 10):
             pass

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from tests.distributed import training
@@ -39,6 +41,28 @@ def test_an_error_comes_with_its_traceback() -> None:
 def test_a_limit_ends_processes_that_hang() -> None:
     with pytest.raises(DistributedTimeoutError, match=r"no answer within 3 s of processes 0, 1"):
         distributed.launch(training.never, 2, timeout=PATIENCE, limit=3)
+
+
+def test_nothing_is_left_where_a_process_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    context: Any = multiprocessing.get_context("spawn")
+    pipe, start = context.Pipe, context.Process.start
+    ends: list[Any] = []
+
+    def recorded(**options: Any) -> Any:
+        ends.extend(pipe(**options))
+        return ends[-2:]
+
+    def fails_later(process: Any) -> None:
+        if len(ends) > 2:
+            raise OSError("no more processes")
+        start(process)
+
+    monkeypatch.setattr(type(context), "Pipe", staticmethod(recorded))
+    monkeypatch.setattr(context.Process, "start", fails_later)
+    with pytest.raises(OSError, match="no more processes"):
+        distributed.launch(training.never, 3, timeout=PATIENCE, limit=3 * PATIENCE)
+    assert len(ends) == 4 and all(end.closed for end in ends)
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def output(name: str, *arguments: object) -> str:
         [sys.executable, "-X", "utf8", str(EXAMPLES / name), *map(str, arguments)],
         capture_output=True,
         encoding="utf-8",
-        timeout=600,
+        timeout=1800,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout

@@ -75,6 +75,7 @@ def launch(
         try:
             for rank in range(count):
                 ours, theirs = context.Pipe(duplex=False)
+                pipes.append(ours)
                 place = (address, rank, count, wait_for, job, listener if rank == 0 else None)
                 child = context.Process(
                     target=_serve,
@@ -82,10 +83,9 @@ def launch(
                     name=f"funcdl-process-{rank}",
                     daemon=True,
                 )
-                child.start()
-                theirs.close()
+                with theirs:  # the end that only the child is to have
+                    child.start()
                 started.append(child)
-                pipes.append(ours)
             return _results(started, pipes, end, limit)
         finally:
             for child in started:
