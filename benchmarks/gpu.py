@@ -129,6 +129,8 @@ def main(arguments: Sequence[str] | None = None, worker: Worker = start_worker) 
     parser.add_argument("--minutes", type=float, default=7.5)
     parser.add_argument("--json", help="also write the rows to this file")
     options = parser.parse_args(arguments)
+    if options.json and not Path(options.json).parent.is_dir():  # or minutes would be lost
+        parser.error(f"there is no folder {Path(options.json).parent}")
     import funcdl
     from funcdl.errors import DeviceError
 

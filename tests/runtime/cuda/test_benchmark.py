@@ -139,10 +139,19 @@ def test_references_that_take_too_long_are_done_without() -> None:
         gpu_worker.measure(names[1], None, SIZE, False, losses)
 
 
-def test_unknown_frameworks_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--frameworks", "tinygrad"], "invalid choice: 'tinygrad'"),
+        (["--json", "nowhere/gpu.json"], "there is no folder nowhere"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_at_once(
+    arguments: list[str], message: str, gpu: StubGpu, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
-        benchmark.main(["--frameworks", "tinygrad"])
-    assert "invalid choice: 'tinygrad'" in capsys.readouterr().err
+        benchmark.main(arguments, faulty)
+    assert message in capsys.readouterr().err
 
 
 def test_frameworks_that_are_missing_are_said_to_be(tmp_path: Path) -> None:
