@@ -192,6 +192,30 @@ def test_indexing(name: str, dtype: str) -> None:
     compare(lambda x, i: fun(x.astype(dtype), i), X, np.array([2, 0, 1], np.int32), rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_sorts_of_nan(dtype: str, axis: int) -> None:
+    """At the end, behind infinity, and nothing else is out of order; for its places it counts as
+    infinity."""
+    rng = np.random.default_rng(0)
+    x = rng.permutation(60).astype(np.float32).reshape(X.shape)
+    x = np.where(rng.random(X.shape) < 0.3, np.nan, x)
+    infinite = np.where(rng.random(X.shape) < 0.2, np.inf, x)
+
+    def run(x: Any, infinite: Any) -> Any:
+        x, infinite = x.astype(dtype), infinite.astype(dtype)
+        outs = [
+            fnp.sort(infinite, axis),
+            fnp.nanmedian(x, axis),
+            fnp.argsort(x, axis),
+            *lax.top_k(fnp.moveaxis(x, axis, -1), 3),
+            *lax.sort((fnp.round(x / 20), -x, infinite), dimension=axis, num_keys=2),
+        ]
+        return [out if out.dtype.kind in "iu" else out.astype(np.float32) for out in outs]
+
+    compare(run, x, infinite, rtol=1e-6)
+
+
 def test_gradients_of_indexing() -> None:
     def loss(table: Any, i: Any) -> Any:
         return (table[i] ** 2).sum() + (fnp.sort(table[:, 0]) * fnp.arange(3.0)[:, None]).sum()
