@@ -49,18 +49,6 @@ _HEADER_THREADS = """
  * others belong to the library, and sleep between runs. Not to be called during a run. */
 void {name}_set_num_threads(int threads);
 """
-_THREADS = """
-/* How many threads share the work of a run, the caller's among them: 1 until this is called. The
- * others belong to the library, and sleep between runs. Not to be called during a run. */
-void {name}_set_num_threads(int threads);
-"""
-_APART_DEFINITION = """\
-#if defined(__clang__)
-#define FD_APART __attribute__((noinline))
-#else
-#define FD_APART __attribute__((noipa))
-#endif
-"""
 _THREADS = """\
 /* How many threads {name}.c uses. A file of its own, since names of the pool differ there. */
 #include "{name}.h"
