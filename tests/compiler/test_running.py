@@ -231,3 +231,14 @@ def test_the_largest_come_first_of_rows_and_columns(dtype: str) -> None:
         np.testing.assert_array_equal(places, wanted)
         np.testing.assert_array_equal(values, np.take_along_axis(x, wanted, 1))
         np.testing.assert_array_equal(turned[1], wanted.T)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32"])
+@pytest.mark.parametrize("n", [13, 31, 47, 64, 300])
+def test_rows_of_small_integers(n: int, dtype: str) -> None:
+    """Also of lengths for which gcc chooses where a row is on the stack, and its instructions."""
+    x = np.arange(3 * n).reshape(3, n).astype(dtype)
+    with config.override(backend="cpu"):
+        found = fd.jit(lambda x: fnp.cumsum(x, axis=1))(x)
+    np.testing.assert_array_equal(found, np.cumsum(x, axis=1, dtype=dtype))

@@ -6,9 +6,9 @@ static void order_rows(const int32_t *restrict n, const float *restrict y, int32
   #pragma omp parallel for num_threads(fd_num_threads) schedule(static)
   for (int64_t i = 0; i < 6; ++i) {
     /* v1: positions along j in order of v0 */
-    int32_t run1[90];
-    uint64_t space1[180];
-    uint32_t key1_0[90];
+    _Alignas(64) int32_t run1[90];
+    _Alignas(64) uint64_t space1[180];
+    _Alignas(64) uint32_t key1_0[90];
     #pragma omp simd
     for (int64_t j = 0; j < 90; ++j) {
       const int32_t v0 = n[i * 90 + j];

@@ -7,9 +7,9 @@ static void running_rows(const float *restrict x, float *restrict out0, float *r
     float total2 = (-0.0f);
     /* v4: running max of v3 along j */
     float total4 = (-FD_INF_F32);
-    float keep1[37];
-    float run2[37];
-    float run4[37];
+    _Alignas(64) float keep1[37];
+    _Alignas(64) float run2[37];
+    _Alignas(64) float run4[37];
     #pragma omp simd
     for (int64_t j = 0; j < 37; ++j) {
       const float v0 = x[i * 37 + j];

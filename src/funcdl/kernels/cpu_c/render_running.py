@@ -223,7 +223,8 @@ class _Rows(_Running):
             for dtype, name, copies in self._arrays():
                 kind, size = text.type_name(dtype), copies * self.width
                 if self.width * dtype.itemsize <= STACK_BYTES:
-                    self.writer.line(f"{kind} {name}[{size}];")
+                    # Said, since gcc 12 leaves some arrays of 16 bits apart from what it assumes.
+                    self.writer.line(f"_Alignas(64) {kind} {name}[{size}];")
                 else:
                     blocks.enter_context(heap_array(self.writer, kind, name, str(size)))
             self._phases()
