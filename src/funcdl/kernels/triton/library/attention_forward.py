@@ -236,7 +236,7 @@ def candidates(problem: Attention) -> list[Tiles]:
         found = [(32, 32, 8, 2), (64, 32, 8, 2), (32, 32, 8, 1)]
     elif problem.bias is not None or problem.mask is not None:  # which need registers of their own
         if problem.dtype.itemsize == 4:
-            found = [(32, 32, 4, 2), (64, 32, 4, 2)]
+            found = [(32, 32, 4, 2), (64, 32, 4, 2), (32, 32, 8, 2)]
         elif size <= 64:
             found = [(64, 64, 4, 2), (64, 32, 4, 2), (128, 64, 8, 2)]
         else:

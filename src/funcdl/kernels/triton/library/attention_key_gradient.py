@@ -268,7 +268,7 @@ def candidates(problem: Attention) -> list[Tiles]:
         if problem.heads == problem.groups:
             found = [found[2], found[1], found[0], *found[3:]]
     else:
-        found = [(32, 32, 8, 2), (32, 32, 8, 1), (32, 64, 8, 1)]
+        found = [(32, 32, 8, 2), (32, 32, 8, 1), (16, 32, 8, 2), (32, 64, 8, 1)]
     return [tiles(warps, stages, BT=t, BS=s, BH=size) for t, s, warps, stages in found]
 
 

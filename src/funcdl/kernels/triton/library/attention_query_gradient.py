@@ -194,10 +194,10 @@ def candidates(problem: Attention) -> list[Tiles]:
     if problem.dropout:  # whose random bits need more than all else
         found = [(32, 32, 8, 2), (32, 32, 8, 1), (16, 32, 4, 1)]
     elif problem.dtype.itemsize == 4:
-        found = [(32, 32, 4, 2), (64, 32, 4, 2), (64, 32, 8, 2)]
+        found = [(32, 32, 4, 2), (64, 32, 4, 2), (64, 32, 8, 2), (32, 32, 8, 2)]
     elif size <= 64:
         if problem.bias is not None or problem.mask is not None or problem.size < size:
-            found = [(64, 32, 4, 3), (64, 64, 4, 3), (64, 64, 8, 3), (128, 64, 8, 2)]
+            found = [(64, 32, 4, 3), (64, 64, 4, 3), (64, 64, 8, 3), (32, 32, 4, 2)]
         else:
             found = [(64, 64, 4, 2), (64, 32, 4, 3), (64, 64, 8, 3), (128, 64, 8, 2)]
     elif size <= 128:
