@@ -35,13 +35,12 @@ _BY_NUMPY = 64
 
 def _compute(a: NDArray) -> NDArray:
     size = a.shape[-1]
-    failure = np.tril(np.full((size, size), np.nan, a.dtype))
     if size <= _BY_NUMPY:
         (out,) = common.by_numpy(lambda x: [np.linalg.cholesky(x)], a, [((size, size), a.dtype)])
         # Failures are NaN above the diagonal, too.
         out = np.tril(out)
-        if size:
-            out[_is_lost(out)] = failure
+        if size and (lost := _is_lost(out)).any():
+            out[lost] = _failure(size, a.dtype)
         return out
     factor = common.lapack("potrf", a.dtype)
 
@@ -49,10 +48,15 @@ def _compute(a: NDArray) -> NDArray:
         # A row of `matrix` is a column to LAPACK: the transposed matrix is U* U, and `matrix` so
         # Uᵀ times its adjoint.
         found, info = factor(matrix.T, lower=0, clean=1)
-        return [failure if info or _is_lost(found) else found.T]
+        return [_failure(size, a.dtype) if info or _is_lost(found) else found.T]
 
     (out,) = common.each_matrix(one, [(a, 2)], [((size, size), a.dtype)])
     return out
+
+
+def _failure(size: int, dtype: np.dtype[Any]) -> NDArray:
+    """What a matrix has that is not positive definite in place of a factor."""
+    return np.tril(np.full((size, size), np.nan, dtype))
 
 
 def _is_lost(factors: NDArray) -> NDArray:
