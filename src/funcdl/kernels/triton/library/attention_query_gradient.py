@@ -197,7 +197,8 @@ def candidates(problem: Attention) -> list[Tiles]:
         found = [(32, 32, 4, 2), (64, 32, 4, 2), (64, 32, 8, 2), (32, 32, 8, 2)]
     elif size <= 64:
         if problem.bias is not None or problem.mask is not None or problem.size < size:
-            found = [(64, 32, 4, 3), (64, 64, 4, 3), (64, 64, 8, 3), (32, 32, 4, 2)]
+            found = [(64, 32, 4, 3), (64, 64, 4, 3), (64, 64, 8, 3), (128, 64, 8, 2)]
+            found.append((32, 32, 4, 2))  # which spills nothing beside bias and mask
         else:
             found = [(64, 64, 4, 2), (64, 32, 4, 3), (64, 64, 8, 3), (128, 64, 8, 2)]
     elif size <= 128:
