@@ -1,8 +1,9 @@
-"""Builds the C extension `funcdl.core._native` at installation.
+"""Compiles at installation: the C extension `funcdl.core._native`, and parts of the C back end.
 
-It is optional: where there is no C compiler, or no header of Python or NumPy, the installation goes
-on without it and Python code serves instead. For a checkout that is used without being installed,
-``python hatch_build.py`` builds it in place.
+Both are optional. Where there is no C compiler, or no header of Python or NumPy, the installation
+goes on without the extension and Python code serves instead; and what of the back end is not there
+is compiled when it is first wanted. For a checkout that is used without being installed,
+``python hatch_build.py`` builds both in place.
 """
 
 from __future__ import annotations
@@ -24,13 +25,28 @@ except ImportError:  # not run by hatchling
 
 ROOT = Path(__file__).parent
 PACKAGE = Path("src", "funcdl", "core")
+PREBUILT = Path("src", "funcdl", "runtime", "prebuilt")
 FLAGS = ["-O2", "-std=c11", "-D_GNU_SOURCE", "-fPIC", "-shared", "-fvisibility=hidden"]
 # Slots of types that are left out are zero, which is what is meant.
 FLAGS += ["-Wall", "-Wextra", "-Wno-missing-field-initializers"]
 
+# `funcdl` as a package without its __init__, which needs more than a build has installed.
+PREBUILD = """
+import sys, types
+from pathlib import Path
+package = sys.modules["funcdl"] = types.ModuleType("funcdl")
+package.__path__ = [sys.argv[1]]
+from funcdl.kernels.cpu_c import prebuilt
+from funcdl.runtime.toolchain import CompilerError
+try:
+    prebuilt.build(Path(sys.argv[2]))
+except CompilerError as error:
+    sys.exit(str(error))
+"""
+
 
 class BuildError(Exception):
-    """The extension cannot be built here; the message says why."""
+    """Something cannot be built here; the message says why."""
 
 
 def compiler() -> list[str]:
@@ -77,24 +93,54 @@ def build(folder: Path) -> tuple[Path, str]:
     return target, result.stderr
 
 
+def prebuild(folder: Path) -> None:
+    """Compile what programs of the C back end have in common (kernels/cpu_c/prebuilt.py).
+
+    Args:
+      folder: where to put it; it is made.
+
+    Raises:
+      BuildError: there is no compiler, or it failed.
+    """
+    command = [sys.executable, "-c", PREBUILD, str(ROOT / "src" / "funcdl"), str(folder)]
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = {"FUNCDL_CC": shlex.join(compiler()), "FUNCDL_CACHE_DIR": scratch}
+        environment = {**os.environ, **settings}
+        result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if result.returncode != 0:
+        raise BuildError(result.stderr)
+
+
 class NativeBuildHook(BuildHookInterface):
-    """Puts the extension into wheels, or beside its sources for an editable installation."""
+    """Puts what is built into wheels, or beside its sources for an editable installation."""
 
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before it writes a wheel."""
-        in_place = version == "editable"
         self.scratch = tempfile.TemporaryDirectory()
+        if version == "editable":
+            extension, folder = ROOT / PACKAGE, ROOT / PREBUILT
+        else:
+            extension, folder = Path(self.scratch.name), Path(self.scratch.name, "prebuilt")
+        included: dict[str, str] = {}
         try:
-            path, _ = build(ROOT / PACKAGE if in_place else Path(self.scratch.name))
+            path, _ = build(extension)
+            included[str(path)] = f"funcdl/core/{path.name}"
         except BuildError as error:
             self.app.display_warning(f"funcdl is installed without its C extension: {error}")
-            return
-        build_data["pure_python"] = False
-        build_data["infer_tag"] = True
-        if not in_place:
-            build_data["force_include"][str(path)] = f"funcdl/core/{path.name}"
+        try:
+            prebuild(folder)
+            included[str(folder)] = "funcdl/runtime/prebuilt"
+        except BuildError as error:
+            self.app.display_warning(
+                f"parts of funcdl's C back end are left to be compiled by programs: {error}"
+            )
+        if included:
+            build_data["pure_python"] = False
+            build_data["infer_tag"] = True
+        if version != "editable":
+            build_data["force_include"].update(included)
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Called by hatchling after it wrote a wheel."""
@@ -104,6 +150,7 @@ class NativeBuildHook(BuildHookInterface):
 if __name__ == "__main__":
     try:
         path, messages = build(ROOT / PACKAGE)
+        prebuild(ROOT / PREBUILT)
     except BuildError as error:
         sys.exit(f"not built: {error}")
     print(messages, path, sep="", end="\n")

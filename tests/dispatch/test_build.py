@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from tests.dispatch.conftest import ROOT, load
 
+from funcdl.kernels.cpu_c import prebuilt
+from funcdl.runtime.toolchain import find_compiler
+
 CALLS = """
 import funcdl as fd, funcdl.numpy as fnp
 from funcdl.core.dispatch import dispatch
@@ -89,10 +92,14 @@ class App:
 
 @pytest.mark.parametrize("version", ["standard", "editable"])
 @pytest.mark.parametrize(
-    ("command", "reason"), [("/no/such/gcc", "no C compiler found"), ("false", "false -O2")]
+    ("command", "reasons"),
+    [
+        ("/no/such/gcc", ["no C compiler found", "no C compiler found"]),
+        ("false", ["false -O2", "config.cc (FUNCDL_CC) is 'false', which is no working C"]),
+    ],
 )
 def test_installation_goes_on_without_a_compiler(
-    builder: Any, monkeypatch: pytest.MonkeyPatch, version: str, command: str, reason: str
+    builder: Any, monkeypatch: pytest.MonkeyPatch, version: str, command: str, reasons: list[str]
 ) -> None:
     monkeypatch.setenv("CC", command)
     hook = type("Hook", (builder.NativeBuildHook,), {"app": App(), "__init__": lambda self: None})()
@@ -101,8 +108,10 @@ def test_installation_goes_on_without_a_compiler(
     hook.initialize(version, data)
     hook.finalize(version, data, "")
     assert data == {"force_include": {}}
-    assert len(MESSAGES) == 1
-    assert "without its C extension" in MESSAGES[0] and reason in MESSAGES[0]
+    extension, prebuilt = MESSAGES
+    assert "without its C extension" in extension and reasons[0] in extension
+    assert "left to be compiled by programs" in prebuilt and reasons[1] in prebuilt
+    assert "Traceback" not in extension + prebuilt
 
 
 def test_installation_goes_on_without_headers(
@@ -114,13 +123,25 @@ def test_installation_goes_on_without_headers(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wheels_hold_the_extension(builder: Any, built: tuple[Path, str]) -> None:
+def test_wheels_hold_the_extension_and_what_is_prebuilt(
+    builder: Any, built: tuple[Path, str]
+) -> None:
     hook = type("Hook", (builder.NativeBuildHook,), {"app": App(), "__init__": lambda self: None})()
     data: dict[str, Any] = {"force_include": {}}
+    MESSAGES.clear()
     hook.initialize("standard", data)
-    ((path, place),) = data["force_include"].items()
+    assert not MESSAGES
+    (path, place), (folder, inside) = data["force_include"].items()
     assert place == f"funcdl/core/{built[0].name}"
     assert Path(path).stat().st_size > 10_000
+    assert inside == "funcdl/runtime/prebuilt"
+    assert {each.name for each in Path(folder).iterdir()} == prebuilt_names()
     assert (data["pure_python"], data["infer_tag"]) == (False, True)
     hook.finalize("standard", data, "")
     assert not Path(path).exists()
+
+
+def prebuilt_names() -> set[str]:
+    compiler = find_compiler()
+    assert compiler is not None
+    return {compiler.prebuilt_name(*item) for item in prebuilt.units(compiler)}

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
 
 @pytest.fixture
 def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The sources that the compiler meets, by name, with an empty cache."""
+    """The sources that the compiler meets, by name, with an empty cache and nothing prebuilt."""
     sources: list[str] = []
     capture = toolchain._capture
 
@@ -34,6 +34,7 @@ def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[s
         return capture(command, folder)
 
     monkeypatch.setattr(toolchain, "_capture", counted)
+    monkeypatch.setattr(toolchain, "PREBUILT", tmp_path / "prebuilt")
     with fd.config.override(cache_dir=str(tmp_path)):
         yield sources
 
@@ -66,7 +67,7 @@ def test_an_object_defines_its_functions_and_no_others(short: str) -> None:
     units = shared_objects(calls, compile_flags(accepts=compiler.accepts))
     assert {unit.name for unit in units} == {f"{objects._OBJECTS[name]}_{short}" for name in names}
     listing = ""
-    for path in [compiler._build(unit, ".o") for unit in units]:
+    for path in [compiler.build_unit(unit, ".o") for unit in units]:
         listing += toolchain._capture(["nm", str(path)], None).stdout
     assert set(re.findall(r" T (\w+)", listing)) == functions
     assert not re.findall(r" U (fd_\w+)", listing)
@@ -89,8 +90,10 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
 
 @pytest.fixture(scope="module")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with fd.config.override(cache_dir=str(tmp_path_factory.mktemp("cache"))):
-        yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(toolchain, "PREBUILT", Path("nothing"))
+        with fd.config.override(cache_dir=str(tmp_path_factory.mktemp("cache"))):
+            yield
 
 
 @pytest.mark.usefixtures("own_cache")

@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from timeit import repeat
 
 import numpy as np
 import pytest
@@ -167,12 +166,3 @@ def test_a_forked_child_runs_on_one_thread_and_does_not_hang(library: SharedObje
     parent, child, parent_again = map(int, result.stdout.split())
     assert child == 0
     assert parent == parent_again
-
-
-@pytest.mark.slow
-def test_a_call_with_twenty_addresses_takes_less_than_a_microsecond() -> None:
-    assert COMPILER is not None
-    path = COMPILER.build("void nothing(void **p) { (void)p; }\n", flags=["-O2"])
-    entry = load(path, "nothing", 20)
-    addresses = list(range(20))
-    assert min(repeat(lambda: entry(addresses), number=10_000, repeat=20)) / 10_000 < 1e-6

@@ -11,9 +11,10 @@ from functools import cache
 from pathlib import Path
 
 from funcdl.runtime.shared_object import SharedObject
-from funcdl.runtime.toolchain import Compiler
+from funcdl.runtime.toolchain import Compiler, Unit
 
 SOURCE = Path(__file__).with_name("call_table.c")
+_FLAGS = ("-O2", "-std=gnu11", "-fvisibility=hidden")
 Words = list[int]
 Place = tuple[int, int]
 
@@ -21,6 +22,11 @@ _END, _KERNEL, _SCAN, _WHILE, _BRANCH = range(5)
 _ABSENT = (-1, 0)  # no place: a slot that does not exist
 
 Runner = Callable[[bytes, int], int | None]
+
+
+def unit() -> Unit:
+    """What the C compiler makes the function of."""
+    return Unit(SOURCE.read_text(), _FLAGS, "call_table")
 
 
 @cache
@@ -31,9 +37,7 @@ def runner(compiler: Compiler) -> Runner:
     Raises:
         CompilerError: it cannot be built.
     """
-    flags = ("-O2", "-std=gnu11", "-fvisibility=hidden")
-    path = compiler.build(SOURCE.read_text(), flags=flags, name="call_table")
-    function = SharedObject(path).function("fd_run_calls")
+    function = SharedObject(compiler.build_unit(unit())).function("fd_run_calls")
     function.argtypes = (ctypes.c_char_p, ctypes.c_void_p)
     function.restype = ctypes.c_void_p
     run: Runner = function

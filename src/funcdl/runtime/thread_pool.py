@@ -7,9 +7,10 @@ from functools import cache
 from pathlib import Path
 
 from funcdl.core.records import record
-from funcdl.runtime.toolchain import CompilerError, find_compiler
+from funcdl.runtime.toolchain import CompilerError, Unit, find_compiler
 
 SOURCE = Path(__file__).with_name("thread_pool.c")
+_FLAGS = ("-O2", "-std=gnu11", "-fvisibility=hidden", "-pthread")
 
 
 @record
@@ -24,6 +25,11 @@ class ThreadPool:
         self.library.fd_pool_resize(max(threads - 1, 0))
 
 
+def unit() -> Unit:
+    """What the C compiler makes the pool of."""
+    return Unit(SOURCE.read_text(), _FLAGS, "thread_pool")
+
+
 @cache
 def thread_pool() -> ThreadPool | None:
     """The pool, built when first asked for; None where it cannot be built.
@@ -33,10 +39,8 @@ def thread_pool() -> ThreadPool | None:
     compiler = find_compiler()
     if compiler is None:
         return None
-    flags = ("-O2", "-std=gnu11", "-fvisibility=hidden", "-pthread")
     try:
-        path = compiler.build(SOURCE.read_text(), flags=flags, name="thread_pool")
-        library = ctypes.CDLL(str(path))
+        library = ctypes.CDLL(str(compiler.build_unit(unit())))
     except (CompilerError, OSError):
         return None
     run = ctypes.cast(library.fd_pool_run, ctypes.c_void_p).value

@@ -20,6 +20,8 @@ from funcdl.runtime import processes
 from funcdl.runtime.disk_cache import CacheDir, default_cache
 from funcdl.runtime.processes import Result, Work
 
+# What was compiled at installation (kernels/cpu_c/prebuilt.py); absent where nothing was.
+PREBUILT = Path(__file__).with_name("prebuilt")
 _SHOWN_LINES = 12
 _VERSION_SECONDS = 60.0
 # Held while something is compiled, by its place and key.
@@ -91,20 +93,33 @@ class Compiler:
             CompilerError: the compiler refused, and the source file is kept and named; or the
                 folder has no room.
         """
-        return self._build(Unit(source, tuple(flags), name, tuple(include_dirs), extra_key))
+        return self.build_unit(Unit(source, tuple(flags), name, tuple(include_dirs), extra_key))
+
+    def build_unit(self, unit: Unit, suffix: str = ".so") -> Path:
+        """`build`, or with the suffix ".o" an object for linking."""
+        store = default_cache()
+        try:
+            with _lock(store, key := self.key(unit), suffix):
+                return self._build_in(store, unit, key, suffix)
+        except OSError as error:
+            raise CompilerError(
+                f"{unit.name!r} cannot be compiled in {str(store.root)!r}: {error.strerror}. Make "
+                "room there, or set FUNCDL_CACHE_DIR to another folder",
+                self.command,
+            ) from error
 
     def build_all(self, units: Sequence[Unit]) -> list[Path]:
         """Compile several units at the same time, one process per core, and their objects
         meanwhile; paths in order."""
         objects = dict.fromkeys(each for unit in units for each in unit.objects)
         if len(units) + len(objects) < 2:
-            return [self._build(unit) for unit in units]
+            return [self.build_unit(unit) for unit in units]
         with Work() as work:
             for unit in objects:
                 # On a thread of its own, since units wait for it. If it is refused, they ask for it
                 # again, and say so.
-                work.start(partial(self._build, unit, ".o"))
-            return work.map(self._build, units, os.cpu_count() or 1)
+                work.start(partial(self.build_unit, unit, ".o"))
+            return work.map(self.build_unit, units, os.cpu_count() or 1)
 
     def accepts(self, flags: Sequence[str]) -> bool:
         """Return whether an empty unit compiles and links with `flags`; asked once, then cached.
@@ -130,23 +145,14 @@ class Compiler:
                         store.put(key, ".probe", cached)
         return cached == "yes"
 
-    def _build(self, unit: Unit, suffix: str = ".so") -> Path:
-        store = default_cache()
-        try:
-            with _lock(store, key := self.key(unit), suffix):
-                return self._build_in(store, unit, key, suffix)
-        except OSError as error:
-            raise CompilerError(
-                f"{unit.name!r} cannot be compiled in {str(store.root)!r}: {error.strerror}. Make "
-                "room there, or set FUNCDL_CACHE_DIR to another folder",
-                self.command,
-            ) from error
-
     def _build_in(self, store: CacheDir, unit: Unit, key: str, suffix: str) -> Path:
         if config.keep_source:
             store.put(key, ".c", unit.source)
-        if (path := store.get(key, suffix)) is not None:
+        path = PREBUILT / self.prebuilt_name(unit, suffix)
+        if path.exists():
             return path
+        if (found := store.get(key, suffix)) is not None:
+            return found
         with store.scratch() as folder:
             result = self._run(unit, folder, suffix)
             built = folder / f"unit{suffix}"
@@ -179,7 +185,7 @@ class Compiler:
         if suffix == ".o" or result.returncode != 0:
             return result
         # Not before, since other threads compile them meanwhile.
-        objects = [str(self._build(each, ".o")) for each in unit.objects]
+        objects = [str(self.build_unit(each, ".o")) for each in unit.objects]
         return _capture(self._command(unit, ["unit.o", *objects], "unit.so"), folder)
 
     def _command(
@@ -199,6 +205,16 @@ class Compiler:
 
     def key(self, unit: Unit) -> str:
         """What the disk cache knows a unit by: all that its code depends on, but not its name."""
+        return self._digest(unit, self.version)
+
+    def prebuilt_name(self, unit: Unit, suffix: str) -> str:
+        """The name of a file that was compiled at installation.
+
+        Whatever the compiler's version: the machine that a package was made on may have another.
+        """
+        return f"{unit.name}-{self._digest(unit, '')[:16]}{suffix}"
+
+    def _digest(self, unit: Unit, version: str) -> str:
         digest = hashlib.sha256()
         command = self._command(replace(unit, include_dirs=()), ["source"], "output")
         for part in (
@@ -206,8 +222,8 @@ class Compiler:
             "\0".join(command),
             "\0".join(folder_digest(path) for path in unit.include_dirs),
             unit.extra_key,
-            "\0".join(self.key(each) for each in unit.objects),
-            self.version,
+            "\0".join(self._digest(each, version) for each in unit.objects),
+            version,
             platform.machine(),
         ):
             data = part.encode()

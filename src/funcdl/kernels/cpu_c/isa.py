@@ -79,7 +79,7 @@ def choose_isa(cpu_flags: Iterable[str]) -> Isa:
 @cache
 def host_isa() -> Isa:
     """Return the widest ISA that this machine and its operating system serve."""
-    if platform.machine().lower() not in ("x86_64", "amd64"):
+    if not _is_x86(platform.machine()):
         return ISAS["native-generic"]
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -107,6 +107,16 @@ def compile_flags(
     if chosen is None or not chosen.cpu_flags <= host.cpu_flags:
         usable = [name for name, known in ISAS.items() if known.cpu_flags <= host.cpu_flags]
         raise ValueError(f"isa={isa!r} cannot run on this machine; use one of {usable}")
+    return flags_for(chosen, openmp=openmp, accepts=accepts)
+
+
+def isas_of(machine: str) -> list[Isa]:
+    """The ISAs that an architecture's machines may have, by what `platform.machine` calls it."""
+    return [isa for isa in ISAS.values() if (isa.name == "native-generic") != _is_x86(machine)]
+
+
+def flags_for(isa: Isa, *, openmp: bool = True, accepts: Accepts | None = None) -> tuple[str, ...]:
+    """`compile_flags` for an ISA that this machine may lack."""
     # As needed: fd_runtime.h takes the place of gcc's OpenMP library, which is then not loaded.
     threads: tuple[str, ...] = ("-fopenmp", "-Wl,--as-needed")
     own: tuple[str, ...] = _GCC_FLAGS
@@ -115,7 +125,11 @@ def compile_flags(
         openmp = openmp and accepts(threads)
     if not openmp:
         threads = ("-fopenmp-simd",)
-    return (*COMMON_FLAGS, *own, *chosen.flags, *threads, "-lm")
+    return (*COMMON_FLAGS, *own, *isa.flags, *threads, "-lm")
+
+
+def _is_x86(machine: str) -> bool:
+    return machine.lower() in ("x86_64", "amd64")
 
 
 def include_dir() -> Path:

@@ -38,10 +38,11 @@ def shared_objects(texts: Sequence[str], flags: Sequence[str]) -> tuple[Unit, ..
     text = "".join(texts)
     found = {(_OBJECTS[name], short) for name, short in _CALL.findall(text)}
     found |= {("gemm", short) for short in _ATTENTION.findall(text)}
-    return tuple(_products(name, short, flags) for name, short in sorted(found))
+    return tuple(object_unit(name, short, flags) for name, short in sorted(found))
 
 
-def _products(name: str, short: str, flags: Sequence[str]) -> Unit:
+def object_unit(name: str, short: str, flags: Sequence[str]) -> Unit:
+    """One of the objects: "gemm", "dots" or "fft", for an element type such as "f32"."""
     header = "fd_gemm.h" if short.startswith("f") else "fd_gemm_int.h"
     if name == "fft":
         header = "fd_fft_tasks.h"
