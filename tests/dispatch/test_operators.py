@@ -1,8 +1,11 @@
-"""Eager operators of the extension and their twins, on operands of every kind."""
+"""Eager operators and functions of two arrays: the extension's and their twins, on all operands."""
 
 from __future__ import annotations
 
+import gc
+import inspect
 import operator
+import sys
 import threading
 from types import ModuleType
 from typing import Any
@@ -14,9 +17,10 @@ from tests.dispatch.compare import describe
 
 import funcdl as fd
 import funcdl.numpy as fnp
-from funcdl.core import quiet
+from funcdl.core import dtypes, quiet
 from funcdl.core.dispatch import dispatch
-from funcdl.numpy.operators import _EAGER
+from funcdl.numpy.operators import _BINARY, EAGER_METHODS
+from funcdl.numpy.ufunc import EAGER
 
 DTYPES = [
     np.bool_, np.int8, np.uint8, np.int32, np.int64, np.uint32, np.float16, ml_dtypes.bfloat16,
@@ -38,6 +42,8 @@ def arrays() -> list[Any]:
     found += [fnp.asarray(np.array(values, np.float32)) for values in EDGES]
     found += [fnp.asarray(1.5), fnp.asarray(2), fnp.float32(3) * fnp.ones(()), fnp.ones(4).sum()]
     found += [fnp.zeros((0, 3)), fnp.ones((2, 3)), fnp.ones((3, 2)).T, fnp.ones(1)]
+    found += [fnp.full((2, 1), 3.0), fnp.full((3, 2, 1), 3), fnp.full((3, 1, 1), 3)]
+    found += [fnp.arange(4.0)[::2], fnp.arange(6.0).reshape(3, 1, 2).T, fnp.zeros((2, 0, 1))]
     return found
 
 
@@ -50,22 +56,92 @@ def outcome(function: Any, *operands: Any) -> Any:
     return describe(result)
 
 
-@pytest.fixture(params=[name for name, eager in _EAGER.items() if eager.ufunc.nin == 2])
-def pair(request: pytest.FixtureRequest) -> tuple[Any, Any]:
-    """The operator of the extension, and its twin."""
-    name = request.param
-    method = getattr(fd.Array, f"__{name}__")
-    twin = getattr(method, "__wrapped__", method)
-    return dispatch.operator(_EAGER[name], twin), twin
+FUNCTIONS = {function.__name__: function for function in EAGER}
+METHODS = [name for name, eager in EAGER_METHODS.items() if eager.ufunc.nin == 2]
+REFLECTED = [f"r{name}" for name in METHODS if name in _BINARY]
+BINARY = [name for name, function in FUNCTIONS.items() if EAGER[function].ufunc.nin == 2]
+
+
+def twin_of(function: Any) -> Any:
+    """What serves where the extension does not."""
+    if inspect.isfunction(function) and "served" in function.__code__.co_freevars:
+        function = inspect.getclosurevars(function).nonlocals["served"]
+    return getattr(function, "__wrapped__", function)
+
+
+def pair(name: str) -> tuple[Any, Any]:
+    """What the extension makes of a method or function, and its twin."""
+    if name in BINARY:
+        twin = twin_of(FUNCTIONS[name])
+        return dispatch.operator(EAGER[FUNCTIONS[name]], twin), twin
+    twin = twin_of(getattr(fd.Array, f"__{name}__"))
+    eager = EAGER_METHODS[name.removeprefix("r") if name in REFLECTED else name]
+    return dispatch.operator(eager, twin, name in REFLECTED), twin
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_operators_agree(pair: tuple[Any, Any]) -> None:
-    fast, twin = pair
+@pytest.mark.parametrize("name", [*METHODS, *REFLECTED, *BINARY])
+def test_operators_agree(name: str) -> None:
+    fast, twin = pair(name)
     operands = arrays()
     for left in operands:
         for right in [*operands, *SCALARS]:
             assert outcome(fast, left, right) == outcome(twin, left, right), (left, right)
+            if name in BINARY and not isinstance(right, fd.Array):
+                assert outcome(fast, right, left) == outcome(twin, right, left), (right, left)
+    for left, right in [(1, 2), (True, 2.5), (None, 1), (1.0, None), ([1], [2])]:
+        if name in BINARY:
+            assert outcome(fast, left, right) == outcome(twin, left, right), (left, right)
+
+
+@needs_numpy_2
+def test_the_usual_operators_are_served() -> None:
+    usual = "add subtract multiply divide maximum minimum equal less greater_equal arctan2 power"
+    usual += " logical_and logical_or bitwise_and left_shift fmod"
+    assert set(usual.split()) <= set(BINARY)
+    methods = "add sub mul truediv and or xor lshift eq ne lt le gt ge"
+    assert set(methods.split()) <= set(METHODS)
+    # A power to a Python integer is another function than that of two arrays.
+    assert "pow" not in METHODS
+    for name in [*METHODS, *BINARY]:
+        eager = EAGER_METHODS.get(name) or EAGER[FUNCTIONS[name]]
+        asked: list[Any] = []
+        fast = dispatch.operator(eager, lambda x, y, asked=asked: asked.append((x, y)))
+        for dtype in dtypes.SUPPORTED:
+            fast(fnp.ones(3, dtype), fnp.ones(3, dtype))
+            served = dtypes.kind(dtype) in eager.kinds and dtype not in dtypes.HALF
+            assert len(asked) == (not served), (name, dtype)
+            asked.clear()
+
+
+def test_functions_of_two_arrays_stay_functions() -> None:
+    for name in BINARY:
+        function = FUNCTIONS[name]
+        assert inspect.isfunction(function) and function.__module__ == "funcdl.numpy"
+        for wrong in (lambda f: f(1), lambda f: f(1, 2, 3), lambda f: f(x=1, y=2)):
+            with pytest.raises(TypeError, match=rf"^{name}\(\)"):
+                wrong(function)
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_errors_name_the_function(name: str) -> None:
+    function = FUNCTIONS[name]
+    x, y = fnp.ones(3, bool), fnp.ones(4, bool)
+    with pytest.raises((fd.errors.ShapeError, fd.errors.DtypeError), match=f"^{name}"):
+        function(x, y)
+    with pytest.raises(fd.errors.LeafTypeError, match=f"^{name} requires .* argument 1"):
+        function(x, [True])
+
+
+@pytest.mark.parametrize("x64", ["on", "off"])
+def test_modes_of_wide_types_change_nothing(x64: str) -> None:
+    operands = arrays()
+    with fd.config.override(x64=x64):
+        for name in ["add", "maximum", "less", "mul"]:
+            fast, twin = pair(name)
+            for left in operands:
+                for right in [*operands, 2, 2.5, 2**40]:
+                    assert outcome(fast, left, right) == outcome(twin, left, right), (left, right)
 
 
 @needs_numpy_2
@@ -73,8 +149,9 @@ def test_equal_arrays_are_served_and_others_are_not(native: ModuleType) -> None:
     asked = []
     add = native.Operator(np.add, lambda x, y: asked.append((x, y)), 2, "iufc", False)
     served = [
-        (fnp.ones(3), fnp.ones(3)), (fnp.ones(3), 2.0), (fnp.ones(3), 2),
-        (fnp.arange(3), fnp.arange(3)), (fnp.ones(()), fnp.ones(())),
+        (fnp.ones(3), fnp.ones(3)), (fnp.ones(3), 2.0), (fnp.ones(3), 2), (2.0, fnp.ones(3)),
+        (fnp.arange(3), fnp.arange(3)), (fnp.ones(()), fnp.ones(())), (fnp.ones(3), fnp.ones(1)),
+        (fnp.arange(3), 127), (-128, fnp.arange(3)), (fnp.ones((2, 1)), fnp.ones((3, 1, 4))),
     ]  # fmt: skip
     for left, right in served:
         assert type(add(left, right)) is fd.Array
@@ -82,13 +159,64 @@ def test_equal_arrays_are_served_and_others_are_not(native: ModuleType) -> None:
     deleted = fnp.ones(3)
     deleted.delete()
     declined = [
-        (fnp.ones(3), fnp.ones(4)), (fnp.ones(3), fnp.ones(1)), (fnp.ones(3), fnp.arange(3)),
-        (fnp.ones(3), 1e300), (fnp.arange(3), 2), (fnp.ones(3), True), (fnp.ones(3), deleted),
-        (deleted, fnp.ones(3)), (fnp.ones(3), np.ones(3)), (fnp.ones(3), None), (2.0, fnp.ones(3)),
+        (fnp.ones(3), fnp.ones(4)), (fnp.ones((3, 2)).T, fnp.ones(3)), (fnp.ones(3), fnp.arange(3)),
+        (fnp.ones(3), 1e300), (fnp.arange(3), 128), (fnp.ones(3), True), (fnp.ones(3), deleted),
+        (deleted, fnp.ones(3)), (fnp.ones(3), np.ones(3)), (fnp.ones(3), None), (2.0, 2.0),
+        (-129, fnp.arange(3)), (1.0, fnp.arange(3)), (1, fnp.arange(3, dtype=np.uint8)),
+        (2, deleted), (np.float64(2), fnp.ones(3)),
     ]  # fmt: skip
     for left, right in declined:
         add(left, right)
     assert len(asked) == len(declined)
+
+
+@needs_numpy_2
+def test_reflected_operators_swap_their_operands(native: ModuleType) -> None:
+    minus = native.Operator(np.subtract, lambda x, y: None, 2, "iuf", False, True)
+    assert minus(fnp.ones(3), 5.0).value.tolist() == [4, 4, 4]
+    assert minus(5.0, fnp.ones(3)).value.tolist() == [-4, -4, -4]
+    assert minus(fnp.ones(3), fnp.arange(3.0)).value.tolist() == [-1, 0, 1]
+    assert (1 - fnp.arange(3)).value.tolist() == [1, 0, -1]
+
+
+@needs_numpy_2
+def test_operators_leave_nothing_behind(native: ModuleType) -> None:
+    def refuse(x: Any, y: Any) -> None:
+        raise ValueError(x, y)
+
+    def fail(x: Any, y: Any) -> None:
+        raise MemoryError
+
+    fast = native.Operator(np.add, refuse, 2, "iuf", False)
+    back = native.Operator(np.add, refuse, 2, "iuf", False, True)
+    failing = native.Operator(fail, refuse, 2, "f", False)
+    wrong_type = native.Operator(np.less, refuse, 2, "f", False)
+    x, y, wide = fnp.ones(3), fnp.ones((2, 1)), fnp.ones(3, np.float16)
+    number, deleted = 1234.5, fnp.ones(3)
+    deleted.delete()
+    served = [(x, x), (x, y), (x, number), (number, y)]
+    refused = [(x, wide), (deleted, x), (x, deleted), (x, fnp.ones(4)), (number, number), (None, x)]
+
+    def call() -> None:
+        for operands in served:
+            fast(*operands), back(*operands)
+        for operands in refused:
+            for function in (fast, back, failing, wrong_type):
+                with pytest.raises(ValueError):
+                    function(*operands)
+        for function in (failing, wrong_type):
+            with pytest.raises(ValueError):
+                function(x, x)
+
+    watched = [x, x.value, y, y.value, wide, number, deleted, fast, refuse, None, True, False]
+    call()
+    gc.collect()
+    before = [sys.getrefcount(each) for each in watched]
+    for _ in range(300):
+        call()
+    after = [sys.getrefcount(each) for each in watched]
+    # Other tests' garbage may go meanwhile; a leak would add 300.
+    assert all(abs(b - a) < 50 for a, b in zip(before, after, strict=True)), (before, after)
 
 
 def test_operators_leave_traces_alone(native: ModuleType) -> None:

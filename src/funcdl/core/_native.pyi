@@ -29,6 +29,7 @@ class Operator:
         num_operands: int,
         kinds: str,
         yields_bools: bool,
+        is_reflected: bool = False,
     ) -> None: ...
     def __call__(self, *operands: Any) -> Any: ...
 

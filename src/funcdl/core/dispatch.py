@@ -27,7 +27,7 @@ from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.records import record
 from funcdl.core.trace import EvalTrace, context, eval_trace
 
-INTERFACE = 5
+INTERFACE = 6
 """Of the extension; one that was built from older sources is left alone."""
 
 
@@ -41,7 +41,7 @@ def _find() -> ModuleType | None:
 
 @record
 class Eager:
-    """What an operator does to NumPy arrays of one shape and dtype, weak types apart.
+    """What an operator does to NumPy arrays of one dtype, weak types apart.
 
     Attributes:
       ufunc: computes the result, for all dtypes of these kinds but half precision.
@@ -115,17 +115,20 @@ class Dispatch:
             fail=call.fail,
         )
 
-    def operator(self, eager: Eager, method: Callable[..., Any]) -> Callable[..., Any]:
+    def operator(
+        self, eager: Eager, method: Callable[..., Any], is_reflected: bool = False
+    ) -> Callable[..., Any]:
         """The method of arrays, or what does the same more quickly for arrays of one type.
 
         Args:
-          eager: what the method does to NumPy arrays.
-          method: an operator of one array or two, or a function of one array.
+          eager: what the method does to NumPy arrays that broadcast.
+          method: an operator or function of one array or two, either of which may be a number.
+          is_reflected: whether it gets the second operand of `eager` first, as ``__radd__`` does.
         """
         if self.native is None:
             return method
         operator: Callable[..., Any] = self.native.Operator(
-            eager.ufunc, method, eager.ufunc.nin, eager.kinds, eager.yields_bools
+            eager.ufunc, method, eager.ufunc.nin, eager.kinds, eager.yields_bools, is_reflected
         )
         return operator
 

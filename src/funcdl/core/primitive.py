@@ -6,7 +6,7 @@ the transform in question refuses the primitive with an error that says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,8 +43,8 @@ class Primitive:
 
     * ``impl(*arrays)``: the meaning, on NumPy arrays; also eager evaluation on CPU and the oracle
       of every back end. Operands must not be written to.
-    * ``ufunc``: the function of NumPy's that `impl` applies to all dtypes but half precision; None
-      where there is none.
+    * ``ufuncs``: by kind of dtype, the function of NumPy's that `impl` applies to operands of that
+      kind, half precision apart; kinds for which there is none are missing.
     * ``shape(*avals)``: checks the operands and returns the output's `ShapedArray` (weak type
       apart), or a list of them.
     * ``weak(flags)``: the output's weak type from the operands' flags.
@@ -82,7 +82,7 @@ class Primitive:
         "shape",
         "stage",
         "transpose",
-        "ufunc",
+        "ufuncs",
         "uses_axis",
         "weak",
     )
@@ -91,7 +91,7 @@ class Primitive:
         self.name = name
         self.multiple_results = multiple_results
         self.impl: Callable[..., Any] | None = None
-        self.ufunc: np.ufunc | None = None
+        self.ufuncs: Mapping[str, np.ufunc] = {}
         self.eval: Callable[..., Any] | None = None
         self.shape: Callable[..., Any] | None = None
         self.weak: Callable[..., bool] = all_weak

@@ -9,7 +9,7 @@ import numpy as np
 from funcdl.core import dtypes
 from funcdl.core.integers import integer
 from funcdl.errors import ArgumentError
-from funcdl.numpy.promotion import ArrayLike, array, convert, promote_inexact
+from funcdl.numpy.promotion import ArrayLike, array, convert
 from funcdl.numpy.ufunc import Rule, binary, inexact, kinds, numeric, refuse, unary
 from funcdl.ops import arithmetic as ops
 from funcdl.ops import bits, comparison, rounding
@@ -98,16 +98,17 @@ square = unary(
 )
 
 
-def reciprocal(x: ArrayLike, /) -> Any:
-    """One over each element; integers become floats (see `numpy.reciprocal`).
-
-    The shape stays, and so do other dtypes.
-
-    Raises:
-      LeafTypeError: `x` is no array or scalar.
-    """
-    (x,) = promote_inexact("reciprocal", x)
+def _reciprocal(x: Any) -> Any:
     return ops.div(full_like(x, 1), x)
+
+
+reciprocal = unary(
+    "reciprocal",
+    kinds("biu", inexact(_reciprocal)) | kinds("fc", _reciprocal),
+    "One over each element.",
+    "float",
+    {"f": np.reciprocal},
+)
 
 
 def _signs_differ(x: Any, y: Any) -> Any:
@@ -272,13 +273,19 @@ def _to_even_complex(x: Any) -> Any:
 
 floor = unary("floor", kinds("biu", _keep) | {"f": rounding.floor}, "Rounded down.")
 ceil = unary("ceil", kinds("biu", _keep) | {"f": rounding.ceil}, "Rounded up.")
-trunc = unary("trunc", kinds("biu", _keep) | {"f": _truncate}, "Rounded towards zero.")
+trunc = unary(
+    "trunc",
+    kinds("biu", _keep) | {"f": _truncate},
+    "Rounded towards zero.",
+    ufuncs={"f": np.trunc},
+)
 rint = unary(
     "rint",
     kinds("biu", lambda x: convert(x, dtypes.default_dtype("f")))
     | {"f": _to_even, "c": _to_even_complex},
     "Rounded to the nearest integer, halves to the even one; integers become floats.",
     "float",
+    {"f": np.rint},
 )
 
 

@@ -8,11 +8,12 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.array import Array
+from funcdl.core.dispatch import Eager
 from funcdl.core.options import flag
 from funcdl.core.primitive import Primitive
 from funcdl.errors import LeafTypeError, ShapeError
-from funcdl.numpy.promotion import ArrayLike, array, broadcast, convert, promote
-from funcdl.numpy.ufunc import Binary, binary, kinds, numeric, unary
+from funcdl.numpy.promotion import ArrayLike, array, broadcast, convert, operands, promote
+from funcdl.numpy.ufunc import Binary, binary, kinds, numeric, publish, serve, unary
 from funcdl.ops import bits, comparison
 from funcdl.ops.arithmetic import abs_, add, mul, sub
 from funcdl.ops.complex_parts import imag, real
@@ -110,43 +111,31 @@ logical_not = unary(
     {"b": bits.not_} | kinds("iufc", lambda x: bits.not_(convert(x, _BOOL))),
     "Whether each element is zero.",
     "bool",
+    dict.fromkeys("biufc", np.logical_not),
 )
 
 
-def logical_and(x: ArrayLike, y: ArrayLike, /) -> Any:
-    """Whether both elements differ from zero (see `jax.numpy.logical_and`).
+def _logical(name: str, rule: Primitive, ufunc: np.ufunc, text: str) -> Binary:
+    """A function of truth values, whose operands need not have one dtype."""
 
-    A bool array of the shape to which both broadcast.
+    def compute(x: Any, y: Any, /) -> Any:
+        x, y = (truth(name, operand) for operand in operands(name, (x, y)))
+        return rule(*broadcast(name, x, y))
 
-    Raises:
-      LeafTypeError: an operand is no array or scalar.
-      ShapeError: the shapes do not broadcast.
-    """
-    return bitwise_and(truth("logical_and", x), truth("logical_and", y))
-
-
-def logical_or(x: ArrayLike, y: ArrayLike, /) -> Any:
-    """Whether any of two elements differs from zero (see `jax.numpy.logical_or`).
-
-    A bool array of the shape to which both broadcast.
-
-    Raises:
-      LeafTypeError: an operand is no array or scalar.
-      ShapeError: the shapes do not broadcast.
-    """
-    return bitwise_or(truth("logical_or", x), truth("logical_or", y))
+    function = serve(name, Eager(ufunc, "biufc", True), compute)
+    facts = "A bool array of the shape to which both operands broadcast."
+    return publish(function, name, text, facts, "\n  ShapeError: the shapes do not broadcast.")
 
 
-def logical_xor(x: ArrayLike, y: ArrayLike, /) -> Any:
-    """Whether one of two elements alone differs from zero (see `jax.numpy.logical_xor`).
-
-    A bool array of the shape to which both broadcast.
-
-    Raises:
-      LeafTypeError: an operand is no array or scalar.
-      ShapeError: the shapes do not broadcast.
-    """
-    return bitwise_xor(truth("logical_xor", x), truth("logical_xor", y))
+logical_and = _logical(
+    "logical_and", bits.and_, np.logical_and, "Whether both elements differ from zero."
+)
+logical_or = _logical(
+    "logical_or", bits.or_, np.logical_or, "Whether any of two elements differs from zero."
+)
+logical_xor = _logical(
+    "logical_xor", bits.xor, np.logical_xor, "Whether one of two elements alone differs from zero."
+)
 
 
 def _never(x: Any) -> Any:
@@ -175,6 +164,7 @@ isnan = unary(
     kinds("biu", _never) | kinds("fc", lambda x: comparison.ne(x, x)),
     "Whether each element is NaN.",
     "bool",
+    dict.fromkeys("fc", np.isnan),
 )
 isinf = unary(
     "isinf",

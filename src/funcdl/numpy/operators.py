@@ -37,6 +37,10 @@ def _accepts(x: Any) -> bool:
     return type(x) in _FAST or isinstance(x, _OPERANDS) or hasattr(x, "__funcdl_array__")
 
 
+def _unary(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda self: function(self)
+
+
 def _operator(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def method(self: Any, other: Any) -> Any:
         return function(self, other) if _accepts(other) else NotImplemented
@@ -77,23 +81,18 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-_EAGER: dict[str, Eager] = {
-    "neg": EAGER["negative"],
-    "abs": EAGER["abs"],
-    "invert": EAGER["invert"],
-    "add": Eager(np.add, "iufc", False),
-    "sub": Eager(np.subtract, "iufc", False),
-    "mul": Eager(np.multiply, "iufc", False),
-    "truediv": Eager(np.true_divide, "iufc", False),
-    # Complex numbers are ordered by other rules than NumPy's.
-    "eq": Eager(np.equal, "iuf", True),
-    "ne": Eager(np.not_equal, "iuf", True),
-    "lt": Eager(np.less, "iuf", True),
-    "le": Eager(np.less_equal, "iuf", True),
-    "gt": Eager(np.greater, "iuf", True),
-    "ge": Eager(np.greater_equal, "iuf", True),
+_UNARY: dict[str, Callable[[Any], Any]] = {
+    "neg": arithmetic.negative,
+    "pos": arithmetic.positive,
+    "abs": arithmetic.abs,
+    "invert": logic.invert,
 }
-"""What operators do to NumPy arrays of one type."""
+EAGER_METHODS: dict[str, Eager] = {
+    name: EAGER[function]
+    for name, function in (_UNARY | _BINARY | _COMPARISONS).items()
+    if function in EAGER
+}
+"""What operators do to NumPy arrays of one type, where the compiled extension can serve them."""
 
 
 def _reshape(self: Any, *shape: Any, order: str = "C") -> Any:
@@ -208,19 +207,19 @@ def _table() -> dict[str, Any]:
         "__getitem__": getitem,
         "__contains__": _contains,
         "__array_namespace__": _array_namespace,
-        "__neg__": lambda self: arithmetic.negative(self),
-        "__pos__": lambda self: arithmetic.positive(self),
-        "__abs__": lambda self: arithmetic.abs(self),
-        "__invert__": lambda self: logic.invert(self),
         "__round__": _round,
     }
+    for name, unary in _UNARY.items():
+        table[f"__{name}__"] = _unary(unary)
     for name, function in _BINARY.items():
         table[f"__{name}__"] = _operator(function)
         table[f"__r{name}__"] = _reflected(function)
     for name, function in _COMPARISONS.items():
         table[f"__{name}__"] = _operator(function)
-    for name, eager in _EAGER.items():
+    for name, eager in EAGER_METHODS.items():
         table[f"__{name}__"] = dispatch.operator(eager, table[f"__{name}__"])
+        if name in _BINARY:
+            table[f"__r{name}__"] = dispatch.operator(eager, table[f"__r{name}__"], True)
     table |= _METHODS
     table |= {name: property(getter) for name, getter in _PROPERTIES.items()}
     return table

@@ -1,9 +1,8 @@
 """How elementwise functions are made of primitives: promote, broadcast, bind.
 
-Eager calls on small arrays should cost little more than NumPy's, so binary functions first look for
-what needs neither promotion nor broadcasting: two arrays of one dtype and shape, or an array and a
-Python scalar that takes its dtype. Functions of one array let the compiled extension serve what
-NumPy does alike.
+Eager calls on small arrays should cost little more than NumPy's, so functions let the compiled
+extension serve what NumPy does alike. Without it, binary functions still look first for what needs
+no promotion: two arrays of one dtype, or an array and a Python scalar that takes its dtype.
 """
 
 from __future__ import annotations
@@ -26,6 +25,8 @@ Unary = Callable[[Any], Any]
 Binary = Callable[[Any, Any], Any]
 Rule = Callable[..., Any]
 F = TypeVar("F", bound=Callable[..., Any])
+Ufuncs = Mapping[str, np.ufunc]
+"""For kinds of dtypes, half precision apart, the function of NumPy's that a rule is."""
 Rules = Mapping[str, Rule]
 """For each kind of dtype (``"b"``, ``"i"``, ``"u"``, ``"f"``, ``"c"``) what computes the result."""
 
@@ -48,10 +49,11 @@ _KIND_NAMES = {
 }
 _INEXACT = frozenset(filter(dtypes.is_inexact, dtypes.SUPPORTED))
 _SIGNED = frozenset(filter(dtypes.is_signed, dtypes.SUPPORTED))
+_NONE: Ufuncs = {}
 
 
-EAGER: dict[str, Eager] = {}
-"""The functions of one array, by name, that the compiled extension can serve."""
+EAGER: dict[Callable[..., Any], Eager] = {}
+"""What the functions do that the compiled extension can serve."""
 
 
 def kinds(letters: str, rule: Rule) -> dict[str, Rule]:
@@ -79,40 +81,66 @@ def numeric(rule: Rule) -> Rule:
     return converted
 
 
-def unary(name: str, rules: Rules, text: str, result: Result = "same") -> Unary:
-    """An elementwise function of one array."""
+def serve(name: str, eager: Eager | None, compute: F) -> F:
+    """The function of this name; its calls go to the extension first, where it does the same."""
+    if eager is None:
+        return compute
+    served = dispatch.operator(eager, compute)
+    function: Any
+    if eager.ufunc.nin == 1:
+
+        def function(x: Any, /) -> Any:
+            return served(x)
+
+    else:
+
+        def function(x: Any, y: Any, /) -> Any:
+            return served(x, y)
+
+    EAGER[function] = eager
+    published: F = function
+    return published
+
+
+def eagerly(rules: Rules, ufuncs: Ufuncs, result: Result) -> Eager | None:
+    """What a function does to most kinds of dtypes for which its rule is a ufunc, if to any."""
+    served: dict[np.ufunc, str] = {}
+    # The magnitude of complex numbers has another dtype, and so no short way.
+    for kind in "biuf" if result == "real" else "biufc":
+        rule = rules.get(kind)
+        ufunc = ufuncs.get(kind)
+        if ufunc is None and isinstance(rule, Primitive):
+            ufunc = rule.ufuncs.get(kind)
+        if ufunc is not None:
+            served[ufunc] = served.get(ufunc, "") + kind
+    if not served:
+        return None
+    ufunc = max(served, key=lambda each: len(served[each]))
+    return Eager(ufunc, served[ufunc], result == "bool")
+
+
+def unary(
+    name: str, rules: Rules, text: str, result: Result = "same", ufuncs: Ufuncs = _NONE
+) -> Unary:
+    """An elementwise function of one array; `ufuncs` says what rules are that do not say so."""
 
     def compute(x: Any, /) -> Any:
         x = array(name, x)
         rule = rules.get(dtypes.kind(x.aval.dtype))
         return refuse(name, x.aval.dtype, rules) if rule is None else rule(x)
 
-    eager = _eager(rules, result)
-    served = compute
-    if eager is not None:
-        EAGER[name] = eager
-        served = dispatch.operator(eager, compute)
-
-    def function(x: Any, /) -> Any:
-        return served(x)
-
+    function = serve(name, eagerly(rules, ufuncs, result), compute)
     facts = f"The shape is that of `x`; the dtype is {_RESULTS[result]}."
-    return _publish(function, name, text, facts, _errors(rules))
+    return publish(function, name, text, facts, _errors(rules))
 
 
-def _eager(rules: Rules, result: Result) -> Eager | None:
-    """What a function of one array does to dtypes for which its rule is a ufunc, if to any."""
-    # The magnitude of complex numbers has another dtype, and so no short way.
-    candidates = "biuf" if result == "real" else "biufc"
-    for rule in rules.values():
-        if isinstance(rule, Primitive) and rule.ufunc is not None:
-            served = "".join(kind for kind in candidates if rules.get(kind) is rule)
-            return Eager(rule.ufunc, served, result == "bool")
-    return None
+def binary(
+    name: str, rules: Rules, text: str, result: Result = "same", ufuncs: Ufuncs = _NONE
+) -> Binary:
+    """An elementwise function of two arrays; its rules get operands of one dtype and shape.
 
-
-def binary(name: str, rules: Rules, text: str, result: Result = "same") -> Binary:
-    """An elementwise function of two arrays; its rules get operands of one dtype and shape."""
+    `ufuncs` says what rules are that do not say so themselves.
+    """
     # What can be called at once, and whether its output is weakly typed when the operands are.
     eager: dict[np.dtype[Any], tuple[Any, bool]] = {
         dtype: (rule.impl, rule.weak([True, True]))
@@ -120,7 +148,7 @@ def binary(name: str, rules: Rules, text: str, result: Result = "same") -> Binar
         if isinstance(rule := rules.get(dtypes.kind(dtype)), Primitive)
     }
 
-    def function(x: Any, y: Any, /) -> Any:
+    def compute(x: Any, y: Any, /) -> Any:
         if type(context.trace) is EvalTrace:  # and not the one that looks for NaNs
             left, right = type(x), type(y)
             if left is Array and right is Array:
@@ -152,12 +180,13 @@ def binary(name: str, rules: Rules, text: str, result: Result = "same") -> Binar
             x, y = strong(x), strong(y)
         return rule(x, y)
 
+    function = serve(name, eagerly(rules, ufuncs, result), compute)
     facts = (
         "Operands are broadcast to one shape and promoted to one dtype.\n"
         f"The dtype is {_RESULTS[result]}."
     )
     errors = f"\n  ShapeError: the shapes do not broadcast.{_errors(rules)}"
-    return _publish(function, name, text, facts, errors)
+    return publish(function, name, text, facts, errors)
 
 
 def _keeps_dtype(kind: type, scalar: Any, dtype: np.dtype[Any]) -> bool:
@@ -200,7 +229,8 @@ def _errors(rules: Rules) -> str:
     return f"\n  DtypeError: an operand holds {' or '.join(refused)}." if refused else ""
 
 
-def _publish(function: F, name: str, text: str, facts: str, errors: str) -> F:
+def publish(function: F, name: str, text: str, facts: str, errors: str) -> F:
+    """Give a generated function its name and its docstring."""
     function.__name__ = function.__qualname__ = name
     name_frames(function, name)
     function.__module__ = "funcdl.numpy"

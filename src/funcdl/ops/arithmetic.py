@@ -150,6 +150,7 @@ div: Primitive = elementwise(
     triton=_triton_div,
     cost=4,
     domain=((-3.0, 3.0), _DIVISOR),
+    ufuncs=dict.fromkeys("fc", np.divide),
 )
 
 rem = elementwise(
@@ -171,6 +172,7 @@ rem = elementwise(
     ),
     cost=10,
     domain=((-3.0, 3.0), _DIVISOR),
+    ufuncs={"f": np.fmod},
 )
 
 
@@ -200,7 +202,8 @@ def _sign(x: NDArray) -> NDArray:
         return np.where(magnitude == 0, x, x / np.where(magnitude == 0, 1, magnitude)).astype(
             x.dtype
         )
-    return np.where(x == 0, x, np.sign(x))
+    # Zeros keep their signs.
+    return np.copysign(np.sign(x), x) if dtypes.is_float(x.dtype) else np.sign(x)
 
 
 def _sign_tangent(t: Any, out: Any, x: Any) -> Any:
@@ -223,6 +226,7 @@ sign = elementwise(
         iu="tl.where({0} > 0, 1, tl.where({0} == 0, 0, -1)).to({0}.dtype)",
         f="tl.where({0} > 0, 1.0, tl.where({0} < 0, -1.0, {0}))",
     ),
+    ufuncs=dict.fromkeys("iu", np.sign),
 )
 
 
@@ -317,6 +321,7 @@ pow_ = elementwise(
     ),
     cost=30,
     domain=((0.3, 3.0), (-2.0, 2.0)),
+    ufuncs=dict.fromkeys("fc", np.power),
 )
 
 

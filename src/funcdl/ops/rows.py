@@ -6,7 +6,7 @@ almost everywhere) or `NotDifferentiable` (an error that says why).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -101,6 +101,7 @@ def elementwise(
     samples: registry.SampleMaker | None = None,
     check: Callable[..., None] | None = None,
     order: int = 2,
+    ufuncs: Mapping[str, np.ufunc] | None = None,
 ) -> Primitive:
     """Define an elementwise primitive.
 
@@ -126,12 +127,16 @@ def elementwise(
       samples: other test calls than the default ones.
       check: raises an error if the parameters do not fit the operand: ``check(aval, **params)``.
       order: the highest derivative that tests check.
+      ufuncs: the functions of NumPy's that `numpy` is for these kinds of dtypes, all parameters
+        apart; by default `numpy` itself, for all kinds, if it is such a function.
     """
     primitive = Primitive(name)
     shape = _shape_rule(name, accepts, out, check)
     primitive.shape = shape
     primitive.impl = _reference(numpy, shape, accepts, out, native_half, check is not None)
-    primitive.ufunc = numpy if isinstance(numpy, np.ufunc) and check is None else None
+    if ufuncs is None and isinstance(numpy, np.ufunc) and check is None:
+        ufuncs = {dtypes.kind(dtypes.from_short_name(short)): numpy for short in accepts}
+    primitive.ufuncs = ufuncs or {}
     primitive.weak = never_weak if out == "bool" else all_weak
     primitive.batch = elementwise_batch(primitive)
     _install_derivative(primitive, derivative, arity)

@@ -32,7 +32,7 @@ static int execute(PyObject *module) {
   PyTypeObject *types[] = {&operator_type, &pool_type, &program_type, &table_type};
   for (size_t i = 0; i < Py_ARRAY_LENGTH(types); ++i)
     if (PyModule_AddType(module, types[i]) < 0) return -1;
-  if (PyModule_AddIntConstant(module, "INTERFACE", 5) < 0) return -1; /* see dispatch.py */
+  if (PyModule_AddIntConstant(module, "INTERFACE", 6) < 0) return -1; /* see dispatch.py */
   return pool_setup() ? 0 : -1;
 }
 

@@ -1,8 +1,8 @@
 /* Eager operators on small arrays, where Python code costs more than the arithmetic.
 
-   An operator stands for a method such as ``__add__`` or a function of one array, and calls that,
-   its twin, for all that it does not do: other operands than one array, two arrays of one shape and
-   type, or a float array and a number, and results of another type than expected. */
+   An operator stands for a method such as ``__add__`` or a function of one array or two, and calls
+   that, its twin, for all that it does not do: other operands than one array, two arrays of one type,
+   or an array and a number, and results of another type than expected. */
 
 #include "native.h"
 
@@ -26,6 +26,7 @@ typedef struct {
   int num_operands;
   char kinds[MAX_KINDS + 1]; /* of NumPy's dtypes, for which the ufunc does what the method does */
   bool yields_bools;         /* which are never weakly typed */
+  bool is_reflected;         /* the method gets the ufunc's second operand first */
 } Operator;
 
 bool operators_setup(PyObject *trace_type, PyObject *variable, PyObject *ignoring) {
@@ -47,26 +48,31 @@ static bool is_served(PyArray_Descr const *descr, char const *kinds) {
          strchr(kinds, descr->kind) != NULL && PyArray_ISNBO(descr->byteorder);
 }
 
-/* Whether a Python number surely takes a float array's type, without a word of its rounding. */
+/* Whether a Python number surely takes an array's type, without a word of its rounding. */
 static bool is_served_beside(PyObject *number, PyArray_Descr const *descr) {
-  bool is_single = descr->type_num == NPY_FLOAT;
-  if (!is_single && descr->type_num != NPY_DOUBLE) return false;
+  int type = descr->type_num;
+  bool is_float = type == NPY_FLOAT || type == NPY_DOUBLE;
   if (PyFloat_CheckExact(number)) {
     double value = PyFloat_AS_DOUBLE(number);
-    return !is_single || fabs(value) <= FLT_MAX || !isfinite(value);
+    return is_float && (type == NPY_DOUBLE || fabs(value) <= FLT_MAX || !isfinite(value));
   }
   if (!PyLong_CheckExact(number)) return false;
   int overflow;
   long value = PyLong_AsLongAndOverflow(number, &overflow);
-  return overflow == 0 && -(1 << 24) <= value && value <= 1 << 24;
+  if (overflow != 0) return false;
+  return (is_float && -(1 << 24) <= value && value <= 1 << 24) ||
+         (PyTypeNum_ISSIGNED(type) && NPY_MIN_INT8 <= value && value <= NPY_MAX_INT8);
 }
 
-/* What the ufunc gets as its second operand, borrowed; NULL where the twin must serve. */
-static PyObject *second_operand(PyArrayObject *x, PyObject *right) {
-  if (Py_TYPE(right) != array_type)
-    return is_served_beside(right, PyArray_DESCR(x)) ? right : NULL;
-  PyArrayObject *y = array_value(right);
-  if (y == NULL || PyArray_DESCR(x) != PyArray_DESCR(y) || !PyArray_SAMESHAPE(x, y)) return NULL;
+/* What the ufunc gets beside an array, borrowed; NULL where the twin must serve. */
+static PyObject *other_operand(PyArrayObject *x, PyObject *other) {
+  if (Py_TYPE(other) != array_type)
+    return is_served_beside(other, PyArray_DESCR(x)) ? other : NULL;
+  PyArrayObject *y = array_value(other);
+  if (y == NULL || PyArray_DESCR(x) != PyArray_DESCR(y)) return NULL;
+  /* Broadcast, other orders of elements may lead to another order than the twin's. */
+  if (!PyArray_SAMESHAPE(x, y) && !(PyArray_IS_C_CONTIGUOUS(x) && PyArray_IS_C_CONTIGUOUS(y)))
+    return NULL;
   return (PyObject *)y;
 }
 
@@ -88,21 +94,29 @@ static bool is_expected(PyObject *out, PyArray_Descr const *descr) {
   return (PyObject *)Py_TYPE(out) == (PyObject *)descr->typeobj;
 }
 
-/* NULL, without an exception, where the twin must serve. `right` is NULL for one operand. */
-static PyObject *compute(Operator const *operator, PyObject *left, PyObject *right) {
-  if (Py_TYPE(left) != array_type || errors_variable == NULL ||
+/* NULL, without an exception, where the twin must serve. */
+static PyObject *compute(Operator const *operator, PyObject *const *args) {
+  PyObject *left = args[0], *right = NULL;
+  if (operator->num_operands > 1) {
+    left = args[operator->is_reflected];
+    right = args[!operator->is_reflected];
+  }
+  /* The first that is an array gives the type; a number can stand on either side of it. */
+  bool is_first = right == NULL || Py_TYPE(left) == array_type;
+  PyObject *array = is_first ? left : right, *other = is_first ? right : left;
+  if (Py_TYPE(array) != array_type || errors_variable == NULL ||
       !serves_eager_calls(plain_trace_type))
     return NULL;
-  PyArrayObject *x = array_value(left);
+  PyArrayObject *x = array_value(array);
   if (x == NULL || !is_served(PyArray_DESCR(x), operator->kinds)) return NULL;
   PyObject *y = NULL;
-  if (right != NULL && (y = second_operand(x, right)) == NULL) return NULL;
-  bool weak_type = !operator->yields_bools && array_weak_type(left) == 1 &&
-                   (y == right || array_weak_type(right) == 1);
+  if (other != NULL && (y = other_operand(x, other)) == NULL) return NULL;
+  bool weak_type = !operator->yields_bools && array_weak_type(array) == 1 &&
+                   (y == other || array_weak_type(other) == 1);
   PyArray_Descr *wanted = operator->yields_bools ? bool_descr : PyArray_DESCR(x);
   Py_INCREF(x); /* the arrays may be deleted meanwhile */
   Py_XINCREF(y);
-  PyObject *out = apply(operator, (PyObject *)x, y);
+  PyObject *out = is_first ? apply(operator, (PyObject *)x, y) : apply(operator, y, (PyObject *)x);
   bool expected = out != NULL && is_expected(out, wanted);
   Py_DECREF(x);
   Py_XDECREF(y);
@@ -116,8 +130,7 @@ static PyObject *operator_call(PyObject *self, PyObject *const *args, size_t fla
                                PyObject *names) {
   Operator *operator = (Operator *)self;
   if (PyVectorcall_NARGS(flags) == operator->num_operands && names == NULL) {
-    PyObject *right = operator->num_operands > 1 ? args[1] : NULL;
-    PyObject *result = compute(operator, args[0], right);
+    PyObject *result = compute(operator, args);
     if (result != NULL || PyErr_Occurred()) return result;
   }
   return PyObject_Vectorcall(operator->method, args, flags, names);
@@ -129,12 +142,13 @@ static PyObject *operator_get(PyObject *self, PyObject *instance, PyObject *Py_U
 }
 
 static PyObject *operator_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"ufunc", "method", "num_operands", "kinds", "yields_bools", NULL};
+  static char *names[] = {"ufunc", "method", "num_operands", "kinds", "yields_bools",
+                          "is_reflected", NULL};
   PyObject *ufunc, *method;
-  int num_operands, yields_bools;
+  int num_operands, yields_bools, is_reflected = 0;
   char const *kinds;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOisp:Operator", names, &ufunc, &method,
-                                   &num_operands, &kinds, &yields_bools))
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOisp|p:Operator", names, &ufunc, &method,
+                                   &num_operands, &kinds, &yields_bools, &is_reflected))
     return NULL;
   if (num_operands < 1 || num_operands > MAX_OPERANDS || strlen(kinds) > MAX_KINDS)
     return PyErr_Format(PyExc_ValueError, "expected 1 to %d operands and up to %d kinds of dtypes",
@@ -147,6 +161,7 @@ static PyObject *operator_new(PyTypeObject *type, PyObject *args, PyObject *kwar
   operator->num_operands = num_operands;
   strcpy(operator->kinds, kinds);
   operator->yields_bools = yields_bools;
+  operator->is_reflected = is_reflected;
   return (PyObject *)operator;
 }
 
