@@ -16,7 +16,7 @@ import funcdl.numpy as fnp
 from funcdl.kernels.cpu_c import prebuilt
 from funcdl.kernels.cpu_c.isa import compile_flags, flags_for, host_isa, isas_of
 from funcdl.kernels.cpu_c.program.objects import object_unit
-from funcdl.runtime import call_table, toolchain
+from funcdl.runtime import call_table, thread_pool, toolchain
 from funcdl.runtime.toolchain import Compiler, find_compiler
 
 COMPILER = find_compiler()
@@ -108,6 +108,30 @@ def test_another_version_of_the_compiler_takes_it(compiled: list[str], folder: P
     path = newer.build_unit(call_table.unit())
     assert path.parent == folder
     assert not compiled
+
+
+def test_what_cannot_be_loaded_is_compiled(
+    compiled: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As libraries that want a newer C library than this machine has."""
+    monkeypatch.setattr(toolchain, "PREBUILT", tmp_path)
+    for unit in (call_table.unit(), thread_pool.unit()):
+        (tmp_path / compiler().prebuilt_name(unit, ".so")).write_bytes(b"of another machine")
+    runner, pool = call_table.runner.__wrapped__, thread_pool.thread_pool.__wrapped__
+    assert callable(runner(compiler()))
+    assert pool() is not None
+    assert compiled == ["call_table.c", "thread_pool.c"]
+    for path in tmp_path.glob("*.so"):
+        path.unlink()
+    tried: list[Path] = []
+
+    def refuse(path: Path) -> None:
+        tried.append(path)
+        raise OSError("not on this machine")
+
+    with pytest.raises(OSError, match="not on this machine"):
+        compiler().load(call_table.unit(), refuse)
+    assert len(tried) == 1
 
 
 def test_without_a_compiler_nothing_is_built(

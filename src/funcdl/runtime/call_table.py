@@ -37,7 +37,7 @@ def runner(compiler: Compiler) -> Runner:
     Raises:
         CompilerError: it cannot be built.
     """
-    function = SharedObject(compiler.build_unit(unit())).function("fd_run_calls")
+    function = compiler.load(unit(), SharedObject).function("fd_run_calls")
     function.argtypes = (ctypes.c_char_p, ctypes.c_void_p)
     function.restype = ctypes.c_void_p
     run: Runner = function

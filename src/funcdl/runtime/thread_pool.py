@@ -40,7 +40,7 @@ def thread_pool() -> ThreadPool | None:
     if compiler is None:
         return None
     try:
-        library = ctypes.CDLL(str(compiler.build_unit(unit())))
+        library = compiler.load(unit(), lambda path: ctypes.CDLL(str(path)))
     except (CompilerError, OSError):
         return None
     run = ctypes.cast(library.fd_pool_run, ctypes.c_void_p).value

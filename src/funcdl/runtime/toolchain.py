@@ -7,12 +7,13 @@ import os
 import platform
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 
 from funcdl.config import config
 from funcdl.core.records import record
@@ -22,6 +23,7 @@ from funcdl.runtime.processes import Result, Work
 
 # What was compiled at installation (kernels/cpu_c/prebuilt.py); absent where nothing was.
 PREBUILT = Path(__file__).with_name("prebuilt")
+_Loaded = TypeVar("_Loaded")
 _SHOWN_LINES = 12
 _VERSION_SECONDS = 60.0
 # Held while something is compiled, by its place and key.
@@ -95,8 +97,28 @@ class Compiler:
         """
         return self.build_unit(Unit(source, tuple(flags), name, tuple(include_dirs), extra_key))
 
-    def build_unit(self, unit: Unit, suffix: str = ".so") -> Path:
-        """`build`, or with the suffix ".o" an object for linking."""
+    def load(self, unit: Unit, load: Callable[[Path], _Loaded]) -> _Loaded:
+        """Build a unit, and load it by a function that may raise OSError.
+
+        It does where the file was compiled at installation against a newer C library.
+        """
+        path = self.build_unit(unit)
+        try:
+            return load(path)
+        except OSError:
+            if path.parent != PREBUILT:
+                raise
+            return load(self.build_unit(unit, prebuilt=False))
+
+    def build_unit(self, unit: Unit, suffix: str = ".so", *, prebuilt: bool = True) -> Path:
+        """`build`, or with the suffix ".o" an object for linking.
+
+        Args:
+            prebuilt: whether a file that was compiled at installation will do.
+        """
+        path = PREBUILT / self.prebuilt_name(unit, suffix)
+        if prebuilt and path.exists():
+            return path
         store = default_cache()
         try:
             with _lock(store, key := self.key(unit), suffix):
@@ -148,11 +170,8 @@ class Compiler:
     def _build_in(self, store: CacheDir, unit: Unit, key: str, suffix: str) -> Path:
         if config.keep_source:
             store.put(key, ".c", unit.source)
-        path = PREBUILT / self.prebuilt_name(unit, suffix)
-        if path.exists():
+        if (path := store.get(key, suffix)) is not None:
             return path
-        if (found := store.get(key, suffix)) is not None:
-            return found
         with store.scratch() as folder:
             result = self._run(unit, folder, suffix)
             built = folder / f"unit{suffix}"
