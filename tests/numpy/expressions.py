@@ -6,11 +6,17 @@ it too; arrays that many lines share have names.
 
 from __future__ import annotations
 
+from array import array
+from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+# What shows its memory by its interface alone, as images of Pillow do.
+PIXELS = np.arange(6, dtype=np.uint8).reshape(2, 3)
+IMAGE = SimpleNamespace(__array_interface__=PIXELS.__array_interface__)
 FILE = Path(__file__).with_suffix(".txt")
 
 
@@ -23,6 +29,9 @@ def scope(m: Any) -> dict[str, Any]:
         "Y": m.array([[3.0, 4, 1, 7], [2, 5, -1, 0.5], [9, -2, 3, 6]]),
         "V": m.array([1.0, 2, 0.5, -1]),
         "W": m.array([2.0, -1, 3]),
+        "deque": deque,
+        "machine_array": array,
+        "image": IMAGE,
     }
 
 

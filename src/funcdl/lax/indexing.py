@@ -349,10 +349,13 @@ def _scatter(name: str, primitive: Primitive, text: str) -> Any:
         mode: Mode = None,
     ) -> Any:
         x = array(name, operand)
+        updates = convert_scalar(name, updates, x)
+        if not x.aval.size:  # no window has an element, whatever the indices
+            return x
         return primitive(
             x,
             array(name, scatter_indices),
-            convert_scalar(name, updates, x),
+            updates,
             dimension_numbers=dimension_numbers,
             indices_are_sorted=flag("indices_are_sorted", indices_are_sorted),
             unique_indices=flag("unique_indices", unique_indices),
@@ -424,6 +427,9 @@ def scatter_apply(
     """
     unique_indices = flag("scatter_apply: unique_indices", unique_indices)
     x = array("scatter_apply", operand)
+    check_function("scatter_apply", func)
+    if not x.aval.size:
+        return x
     count = scatter_add(
         full_like(x, 0, np.int32),
         scatter_indices,
@@ -434,11 +440,9 @@ def scatter_apply(
         mode=mode,
     )
 
-    check_function("scatter_apply", func)
-
     def applied(step: Any, value: Any) -> Any:
         return where(count > step, func(value), value)
 
-    if unique_indices or not x.size:
+    if unique_indices:
         return applied(0, x)
     return fori_loop(0, count.max(), applied, x)

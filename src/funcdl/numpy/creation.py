@@ -5,6 +5,8 @@ from __future__ import annotations
 import cmath
 import math
 import operator
+from array import array as machine_array
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -96,6 +98,9 @@ def canonical(dtype: DTypeLike) -> np.dtype[Any]:
 def asarray(a: Any, dtype: DTypeLike = None, order: str | None = None, *, copy: Any = None) -> Any:
     """An array of scalars, NumPy arrays, arrays, or nested sequences of them (`jax.numpy.asarray`).
 
+    Sequences are lists, tuples, ranges and deques. What shows its memory as NumPy's arrays do is
+    taken as well: a `memoryview`, an `array.array`, an image of Pillow.
+
     Python scalars become weakly typed arrays, unless `dtype` is given; sequences of them do not.
 
     Args:
@@ -113,14 +118,21 @@ def asarray(a: Any, dtype: DTypeLike = None, order: str | None = None, *, copy: 
     """
     if not is_option(order, (None, "K", "C")):
         raise ArgumentError(f"asarray: order must be None, 'K' or 'C', got {order!r}")
-    if isinstance(a, list | tuple):
+    if isinstance(a, _NESTED):
         return _from_sequence(a, dtype)
+    if isinstance(a, memoryview | machine_array) or (
+        hasattr(a, "__array_interface__") and not hasattr(a, "__array__")
+    ):
+        a = np.asarray(a)
     if dtype is None:
         return as_array(a)
     target = canonical(dtype)
     if isinstance(a, ArrayOperators) or type(a) in (bool, int, float, complex):
         return strong(convert(a, target))
     return as_array(a, target)
+
+
+_NESTED = (list, tuple, range, deque)
 
 
 def _from_sequence(a: Sequence[Any], dtype: DTypeLike) -> Any:
@@ -144,7 +156,7 @@ def _from_sequence(a: Sequence[Any], dtype: DTypeLike) -> Any:
 
 def _uneven(a: Sequence[Any], path: str = "") -> str:
     """Which parts of nested sequences differ in length, or in depth."""
-    lengths = [len(x) if isinstance(x, list | tuple) else None for x in a]
+    lengths = [len(x) if isinstance(x, _NESTED) else None for x in a]
     for i, length in enumerate(lengths):
         if length != lengths[0]:
             first, other = (
@@ -153,14 +165,14 @@ def _uneven(a: Sequence[Any], path: str = "") -> str:
             )
             return f"{first} in a{path}[0] and {other} in a{path}[{i}]"
     for i, x in enumerate(a):
-        if isinstance(x, list | tuple) and (found := _uneven(x, f"{path}[{i}]")):
+        if isinstance(x, _NESTED) and (found := _uneven(x, f"{path}[{i}]")):
             return found
     return ""
 
 
 def _leaves(a: Any) -> Iterator[Any]:
     for x in a:
-        if isinstance(x, list | tuple):
+        if isinstance(x, _NESTED):
             yield from _leaves(x)
         else:
             yield x
@@ -180,7 +192,7 @@ def _representatives(leaves: list[Any]) -> list[Any]:
 
 
 def _stack_nested(a: Any, dtype: np.dtype[Any]) -> Any:
-    if not isinstance(a, list | tuple):
+    if not isinstance(a, _NESTED):
         return convert(operand("array", a), dtype)
     parts = [_stack_nested(x, dtype) for x in a]
     shapes = {part.aval.shape for part in parts}

@@ -229,7 +229,7 @@ def ldexp(x1: ArrayLike, x2: ArrayLike, /) -> Any:
       ShapeError: the shapes do not broadcast.
     """
     x, exponent = _float("ldexp", x1), array("ldexp", x2)
-    if not dtypes.is_integer(exponent.aval.dtype):
+    if dtypes.is_inexact(exponent.aval.dtype):
         raise DtypeError(f"ldexp: x2 must hold integers, got {exponent.aval}")
     x, exponent = broadcast("ldexp", x, exponent.astype("int32"))
     return _scaled(x, exponent)

@@ -473,7 +473,14 @@ def _running(
     refuse_out(name, out)
     a = array(name, a)
     dtype = sum_dtype(a.aval.dtype, dtype, dtypes.is_bool(a.aval.dtype))
-    a = strong(convert(a, dtype))
+    if dtypes.is_bool(dtype):  # whether any, or all, are true up to each one
+        extreme = cumulative.cummax if primitive is cumulative.cumsum else cumulative.cummin
+        bits = convert(convert(a, dtype), np.dtype(np.uint8))
+        return convert(_along(name, extreme, bits, axis), dtype)
+    return _along(name, primitive, strong(convert(a, dtype)), axis)
+
+
+def _along(name: str, primitive: Primitive, a: Any, axis: int | None) -> Any:
     if axis is None:
         a, axis = reshape(a, new_sizes=(a.aval.size,)), 0
     return primitive(a, axis=normalize_axis(name, axis, a.aval.ndim), reverse=False)

@@ -265,11 +265,11 @@ def unwrap(
     period = number("unwrap: period", period)
     discont = None if discont is None else number("unwrap: discont", discont)
     p = moveaxis(p, axis, 0)
-    if p.aval.shape[0] == 0:
-        return moveaxis(p, 0, axis)
     whole = dtypes.is_integer(p.aval.dtype) and isinstance(period, int)
     half: Any = period // 2 if whole else period / 2
     (p,) = [p] if whole else promote_inexact("unwrap", p)
+    if p.aval.shape[0] == 0:
+        return moveaxis(p, 0, axis)
     jump = p[1:] - p[:-1]
     step = (jump + half) % period - half
     # A jump of exactly half a period up stays one up.

@@ -251,7 +251,7 @@ def cov(
         )
     ddof = (0 if bias else 1) if ddof is None else number("cov: ddof", ddof)
     if w is None:
-        freedom: Any = count - ddof
+        freedom: Any = count - ddof if count else 0  # NaN for no observations, as in NumPy
         centered = x - mean(x, 1, keepdims=True)
         product = centered @ _conjugate(centered).T
     else:

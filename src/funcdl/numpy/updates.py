@@ -189,6 +189,8 @@ class IndexUpdateRef:
         check_function("apply", func)
         shape, index = with_axes_for_bools(x.aval.shape, self._index)
         plan = plan_index(shape, index, wrap_negative_indices)
+        if not x.aval.size:
+            return x
         if flag("at[...].apply: unique_indices", unique_indices) or _are_distinct(plan):
             old = read(reshape_to(x, shape), plan, mode="clip")
             return self.set(
@@ -263,9 +265,12 @@ class IndexUpdateRef:
         if not plan.arrays:
             region = tuple(extent.count for extent in plan.region)
             return _write_region(x, plan, reshape(value, new_sizes=region), method)
+        old = read_region(x, plan)
+        if not old.aval.size:  # no element is in any window, whatever the indices
+            return x
         numbers, _ = plan.window_numbers()
         updated = scatter_op(
-            read_region(x, plan),
+            old,
             plan.index_vectors(),
             value,
             dimension_numbers=ScatterDimensionNumbers(*numbers),
