@@ -7,8 +7,8 @@ static void column_argmax(const float *restrict x, int32_t *restrict out0, const
   for (int64_t j_tile = 0; j_tile < 1000; j_tile += 64) {
     const int64_t j_end = j_tile + 64 < 1000 ? j_tile + 64 : 1000;
     /* v1: argmax of v0 over i */
-    float acc1[64];
-    int32_t at1[64];
+    _Alignas(64) float acc1[64];
+    _Alignas(64) int32_t at1[64];
     #pragma omp simd
     for (int64_t j = j_tile; j < j_end; ++j) {
       acc1[j - j_tile] = (-FD_INF_F32);

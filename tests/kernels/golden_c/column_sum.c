@@ -7,8 +7,8 @@ static void column_sum(const float *restrict x, float *restrict out0, const int6
   for (int64_t j_tile = 0; j_tile < 1000; j_tile += 64) {
     const int64_t j_end = j_tile + 64 < 1000 ? j_tile + 64 : 1000;
     /* v7: sum of v6 over i */
-    double sum7[64];
-    float acc7[64];
+    _Alignas(64) double sum7[64];
+    _Alignas(64) float acc7[64];
     #pragma omp simd
     for (int64_t j = j_tile; j < j_end; ++j) {
       sum7[j - j_tile] = 0.0;

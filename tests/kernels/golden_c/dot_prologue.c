@@ -19,7 +19,7 @@ static void dot_prologue(const float *restrict x, const float *restrict y,
       for (int64_t n_tile = 0; n_tile < 100; n_tile += 96) {
         const int64_t k_end = k_tile + chunk_k < n_k ? k_tile + chunk_k : n_k;
         const int64_t n_end = n_tile + 96 < 100 ? n_tile + 96 : 100;
-        float rhs_values[256 * 96];
+        _Alignas(64) float rhs_values[256 * 96];
         for (int64_t k = k_tile; k < k_end; ++k) {
           const int32_t v4 = (int32_t)k % 2;
           const uint8_t v6 = v4 == 0;
@@ -39,7 +39,7 @@ static void dot_prologue(const float *restrict x, const float *restrict y,
       _Alignas(64) float product[64 * tile_columns];
       for (int64_t k_tile = 0; k_tile < n_k; k_tile += chunk_k) {
         const int64_t k_end = k_tile + chunk_k < n_k ? k_tile + chunk_k : n_k;
-        float lhs_values[256 * 64];
+        _Alignas(64) float lhs_values[256 * 64];
         for (int64_t k = k_tile; k < k_end; ++k) {
           #pragma omp simd
           for (int64_t m = m_tile; m < m_tile + 64; ++m) {

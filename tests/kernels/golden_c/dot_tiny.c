@@ -8,7 +8,7 @@ static void dot_tiny(const float *restrict x, const float *restrict y, float *re
   for (int64_t b = 0; b < n_b; ++b) {
     for (int64_t m = 0; m < 4; ++m) {
       /* v3: sum of v2 over k */
-      float acc3[4];
+      _Alignas(64) float acc3[4];
       #pragma omp simd
       for (int64_t n = 0; n < 4; ++n) {
         acc3[n] = 0.0f;

@@ -3,9 +3,9 @@
  *   schedule j:tile(1024) i:loop j:vector */
 static void running_columns(const float *restrict x, float *restrict out0, float *restrict out1) {
   /* v1: running logsumexp of v0 along i */
-  float acc1[40];
+  _Alignas(64) float acc1[40];
   /* v5: running min of v4 along i */
-  float acc5[40];
+  _Alignas(64) float acc5[40];
   for (int64_t j = 0; j < 40; ++j) {
     acc1[j] = (-FD_INF_F32);
     acc5[j] = FD_INF_F32;

@@ -1,6 +1,7 @@
 static void scan2(int32_t *final0, const int32_t *init0, const int32_t *xs0, const int32_t *xs1,
                   const int32_t *const0, const int64_t n_steps) {
-  int32_t even0[8], odd0[8];
+  _Alignas(64) int32_t even0[8];
+  _Alignas(64) int32_t odd0[8];
   const int32_t *carry0 = init0;
   for (int64_t step0 = 0; step0 < n_steps; ++step0) {
     int32_t *const next0 = step0 == n_steps - 1 ? final0 : carry0 == even0 ? odd0 : even0;

@@ -7,7 +7,7 @@ static void softmax_columns(const float *restrict x, float *restrict out0, const
   for (int64_t j_tile = 0; j_tile < 1000; j_tile += 64) {
     const int64_t j_end = j_tile + 64 < 1000 ? j_tile + 64 : 1000;
     /* v1: max of v0 over i */
-    float acc1[64];
+    _Alignas(64) float acc1[64];
     #pragma omp simd
     for (int64_t j = j_tile; j < j_end; ++j) {
       acc1[j - j_tile] = (-FD_INF_F32);
@@ -23,8 +23,8 @@ static void softmax_columns(const float *restrict x, float *restrict out0, const
       }
     }
     /* v4: sum of v3 over i */
-    double sum4[64];
-    float acc4[64];
+    _Alignas(64) double sum4[64];
+    _Alignas(64) float acc4[64];
     #pragma omp simd
     for (int64_t j = j_tile; j < j_end; ++j) {
       sum4[j - j_tile] = 0.0;

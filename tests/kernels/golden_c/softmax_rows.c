@@ -6,8 +6,8 @@ static void softmax_rows(const float *restrict x, float *restrict out0, const in
   #pragma omp parallel for num_threads(fd_num_threads) schedule(static)
   for (int64_t i = 0; i < n_i; ++i) {
     /* v1: max of v0 over j */
-    float part1[32];
-    uint32_t size1[32];
+    _Alignas(64) float part1[32];
+    _Alignas(64) uint32_t size1[32];
     for (int lane = 0; lane < 32; ++lane) part1[lane] = (-FD_INF_F32), size1[lane] = 0;
     #pragma omp simd
     for (int64_t lane = 0; lane < 32; ++lane) {
@@ -32,9 +32,9 @@ static void softmax_rows(const float *restrict x, float *restrict out0, const in
     const int nan1 = fd_nan_in_lanes_f32(size1, 32);
     const float v1 = nan1 ? FD_NAN_F32 : acc1;
     /* v4: sum of v3 over j */
-    float part4[32];
+    _Alignas(64) float part4[32];
     for (int lane = 0; lane < 32; ++lane) part4[lane] = 0.0f;
-    float keep3[1000];
+    _Alignas(64) float keep3[1000];
     #pragma omp simd
     for (int64_t lane = 0; lane < 32; ++lane) {
       const int64_t j = 968 + lane;

@@ -4,7 +4,7 @@
 static void weighted_mean(const float *restrict x, const float *restrict w,
                           const float *restrict offset, float *restrict out0, float *restrict out1,
                           float *restrict out2) {
-  float keep4[21];
+  _Alignas(64) float keep4[21];
   #pragma omp simd
   for (int64_t j = 0; j < 21; ++j) {
     const float v3 = offset[j];
@@ -14,7 +14,7 @@ static void weighted_mean(const float *restrict x, const float *restrict w,
   /* v5: sum of v2 over i */
   float acc5 = 0.0f;
   /* v7: sum of v6 over i */
-  float acc7[21];
+  _Alignas(64) float acc7[21];
   #pragma omp simd
   for (int64_t j = 0; j < 21; ++j) {
     acc7[j] = 0.0f;
@@ -30,7 +30,7 @@ static void weighted_mean(const float *restrict x, const float *restrict w,
       acc7[j] += v6;
     }
   }
-  float keep10[21];
+  _Alignas(64) float keep10[21];
   #pragma omp simd
   for (int64_t j = 0; j < 21; ++j) {
     const float v8 = acc7[j] / acc5;
@@ -38,12 +38,12 @@ static void weighted_mean(const float *restrict x, const float *restrict w,
     keep10[j] = v10;
   }
   /* v13: max of v12 over i */
-  float acc13[21];
+  _Alignas(64) float acc13[21];
   #pragma omp simd
   for (int64_t j = 0; j < 21; ++j) {
     acc13[j] = (-FD_INF_F32);
   }
-  float keep11[630];
+  _Alignas(64) float keep11[630];
   for (int64_t i = 0; i < 30; ++i) {
     #pragma omp simd
     for (int64_t j = 0; j < 21; ++j) {

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.loops import Loop, Nest
+from funcdl.kernels.cpu_c.memory import stack_array
 from funcdl.kernels.cpu_c.spread_rows import write_spread_rows
 from funcdl.kir.flat_rows import FlatRows, flat_rows
 from funcdl.kir.ir import Kernel, Store, operands
@@ -45,7 +46,7 @@ def write_flat_rows(nest: Nest, loops: Sequence[Loop], flat: FlatRows) -> None:
         writer.comment(f"what {flat.rows} rows read, which are one loop")
         for id in flat.repeated:
             kind = text.type_name(kernel.value_type(id).dtype)
-            writer.line(f"{kind} rows{id}[{size}];")
+            writer.line(stack_array(kind, f"rows{id}", size))
         nest.write([replace(row, pragma="")], nest.needed(flat.repeated), keep=keep)
         with writer.block(nest.head(replace(row, begin=row.end, end=str(size)))):
             for id in flat.repeated:

@@ -20,6 +20,19 @@ def takes_memory(body: str) -> bool:
     return "fd_take(" in body
 
 
+def stack_array(kind: str, name: str, size: object) -> str:
+    """The declaration of an array on the stack that loops over vectors read and write.
+
+    It is aligned to the widest vector. Compilers are told so, since gcc 12 stores by aligned
+    vectors to arrays of 16 bits that it leaves unaligned otherwise.
+
+    Args:
+        kind: the C type of its elements.
+        size: how many there are, a number or a C expression.
+    """
+    return f"_Alignas(64) {kind} {name}[{size}];"
+
+
 @contextmanager
 def heap_array(writer: Writer, kind: str, name: str, size: str) -> Iterator[None]:
     """An array on the heap, in a block which does not run where there is no memory.

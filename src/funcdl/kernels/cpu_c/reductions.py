@@ -13,6 +13,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.kernels.cpu_c import text
+from funcdl.kernels.cpu_c.memory import stack_array
 from funcdl.kir.identity import identity
 from funcdl.kir.ir import Reduce
 
@@ -58,7 +59,7 @@ class Accumulator:
         self._spread = spread
         self._beyond = ""
         self._lane = lane
-        self._length = f"[{lanes}]" if lane else ""
+        self._lanes = lanes
         self._op: str = reduce.op
         if dtypes.is_bool(source) and reduce.op in ("max", "min"):
             self._op = "or" if reduce.op == "max" else "and"
@@ -129,10 +130,11 @@ class Accumulator:
 
     def _open_lanes(self) -> list[str]:
         part, size = self._name("part"), self._name("size")
-        lines = [f"{self._work_type} {part}[{self._spread}];"]
+        lines = [stack_array(self._work_type, part, self._spread)]
         sets = f"{part}[lane] = {self._identity};"
         if self._flags_nan:
-            lines.append(f"uint{8 * self._source.itemsize}_t {size}[{self._spread}];")
+            unsigned = f"uint{8 * self._source.itemsize}_t"
+            lines.append(stack_array(unsigned, size, self._spread))
             sets = f"{sets[:-1]}, {size}[lane] = 0;"
         return [*lines, f"for (int lane = 0; lane < {self._spread}; ++lane) {sets}"]
 
@@ -284,5 +286,5 @@ class Accumulator:
 
     def _declaration(self, kind: str, stem: str, value: str) -> str:
         if self.is_array:
-            return f"{kind} {stem}{self.id}{self._length};"
+            return stack_array(kind, f"{stem}{self.id}", self._lanes)
         return f"{kind} {stem}{self.id} = {value};"

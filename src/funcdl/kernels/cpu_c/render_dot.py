@@ -25,7 +25,7 @@ from funcdl.core.integers import round_up
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import PARALLEL, Action, Loop, Nest, share
-from funcdl.kernels.cpu_c.memory import STACK_BYTES, heap_array
+from funcdl.kernels.cpu_c.memory import STACK_BYTES, heap_array, stack_array
 from funcdl.kernels.cpu_c.parameters import Number, Parameters, generic_parameters
 from funcdl.kernels.cpu_c.text import Writer, factor
 from funcdl.kernels.cpu_c.tiled import Tiled
@@ -181,7 +181,7 @@ class _DotRenderer:
             yield from self._generic_panels(size)
             return
         if self.k.extent * columns * self.dot.type.dtype.itemsize <= STACK_BYTES:
-            self.writer.line(f"_Alignas(64) {self.type} rhs_panels[{size}];")
+            self.writer.line(stack_array(self.type, "rhs_panels", size))
             yield
             return
         with heap_array(self.writer, self.type, "rhs_panels", size):
@@ -191,7 +191,7 @@ class _DotRenderer:
         line, kind = self.writer.line, self.type
         line(f"const int64_t rhs_bytes = (int64_t)sizeof({kind}) * {size};")
         line(f"enum {{ rhs_limit = {STACK_BYTES} }};")
-        line(f"_Alignas(64) {kind} rhs_near[rhs_bytes > rhs_limit ? 1 : {size}];")
+        line(stack_array(kind, "rhs_near", f"rhs_bytes > rhs_limit ? 1 : {size}"))
         line(f"{kind} *rhs_panels = rhs_near;")
         line("if (rhs_bytes > rhs_limit) rhs_panels = fd_take(rhs_bytes, missing);")
         with self.writer.block("if (rhs_panels != NULL)"):
@@ -239,7 +239,7 @@ class _DotRenderer:
             self.nest.write(self.k.tiles(), inside=self.multiply)
             return
         size = f"{self.m.most} * tile_columns"
-        self.writer.line(f"_Alignas(64) {self.type} product[{size}];")
+        self.writer.line(stack_array(self.type, "product", size))
         axes = self.dot.type.axes
         row = factor(self.m.inside) if self.m.axis in axes else "0"
         column = self.n.inside if self.n.axis in axes else "0"
@@ -371,7 +371,7 @@ class _DotRenderer:
         outer, inner = rows, columns
         if self.unit_strides(values, rows) > self.unit_strides(values, columns):
             outer, inner = columns, rows
-        self.writer.line(f"{self.type} {name}[{outer.most} * {inner.most}];")
+        self.writer.line(stack_array(self.type, name, f"{outer.most} * {inner.most}"))
         element = f"{name}[{factor(outer.inside)} * {inner.step} + {inner.inside}]"
         self.expressions.vector_axis = inner.axis
         action = Action(

@@ -17,6 +17,7 @@ from dataclasses import replace
 from funcdl.kernels.cpu_c import row_lanes, text
 from funcdl.kernels.cpu_c.flat_rows import rows_in_loops, write_flat_rows
 from funcdl.kernels.cpu_c.loops import Action, Loop, Nest
+from funcdl.kernels.cpu_c.memory import stack_array
 from funcdl.kernels.cpu_c.parameters import Number, Parameters, generic_parameters
 from funcdl.kernels.cpu_c.parted import ends_short, parted_axes, write_parts
 from funcdl.kernels.cpu_c.passes import Passes
@@ -147,7 +148,7 @@ class _LoopsRenderer(Passes):
         for id, first in self.kept.items():
             if first == at:
                 kind = text.type_name(self.kernel.value_type(id).dtype)
-                self.writer.line(f"{kind} keep{id}[{self.kept_size(id)}];")
+                self.writer.line(stack_array(kind, f"keep{id}", self.kept_size(id)))
 
         lane_varies = any(
             self.lane in self.varies[id]
@@ -337,7 +338,7 @@ class _LoopsRenderer(Passes):
             return
         for id in ready:
             kind = text.type_name(self.kernel.value_type(id).dtype)
-            self.writer.line(f"{kind} keep{id}[{self.width}];")
+            self.writer.line(stack_array(kind, f"keep{id}", self.width))
 
         def keep(id: int) -> list[str]:
             return [f"{self.kept_name(id)} = v{id};"] if id in ready else []

@@ -19,7 +19,7 @@ from funcdl.core import dtypes
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import Action, Loop, LoopMaker, Nest
-from funcdl.kernels.cpu_c.memory import heap_array
+from funcdl.kernels.cpu_c.memory import heap_array, stack_array
 from funcdl.kernels.cpu_c.passes import all_steps
 from funcdl.kernels.cpu_c.text import Writer
 from funcdl.kir.elementwise import lookup
@@ -120,7 +120,7 @@ class _Columns(_Running):
             before.append(f"/* {self.describe(id)} */")
             assert isinstance(running, Running)
             if lane is not None and lane in running.type.axes:
-                before.append(f"{kind} {name}[{width}];")
+                before.append(stack_array(kind, name, width))
                 name = f"{name}[{subscript}]"
                 starts.append(f"  {name} = {self.identity(id)};")
             else:
@@ -223,8 +223,7 @@ class _Rows(_Running):
             for dtype, name, copies in self._arrays():
                 kind, size = text.type_name(dtype), copies * self.width
                 if self.width * dtype.itemsize <= STACK_BYTES:
-                    # Said, since gcc 12 leaves some arrays of 16 bits apart from what it assumes.
-                    self.writer.line(f"_Alignas(64) {kind} {name}[{size}];")
+                    self.writer.line(stack_array(kind, name, size))
                 else:
                     blocks.enter_context(heap_array(self.writer, kind, name, str(size)))
             self._phases()

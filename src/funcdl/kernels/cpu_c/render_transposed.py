@@ -11,6 +11,7 @@ from __future__ import annotations
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import LoopMaker, Nest
+from funcdl.kernels.cpu_c.memory import stack_array
 from funcdl.kernels.cpu_c.parameters import Number, Parameters, generic_parameters
 from funcdl.kernels.cpu_c.passes import all_steps
 from funcdl.kernels.cpu_c.text import Writer
@@ -57,7 +58,7 @@ def render_transposed(kernel: Kernel, schedule: Schedule, writer: Writer) -> tup
             if part == 0:
                 kind = text.type_name(load.type.dtype)
                 size = f"{rows} * {columns}" if unit == 1 else f"{unit} * {rows} * {columns}"
-                writer.line(f"_Alignas(64) {kind} {name}[{size}];")
+                writer.line(stack_array(kind, name, size))
                 at = {loop.axis: loop.begin for loop in tile}
                 index = expressions.index(load.index, narrow=False, at=at)
                 source = f"&{expressions.buffer_name(load.buffer)}[{index}]"

@@ -14,6 +14,7 @@ from dataclasses import replace
 from funcdl.core import dtypes
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.loops import Loop, Nest
+from funcdl.kernels.cpu_c.memory import stack_array
 from funcdl.kernels.cpu_c.text import POSITION
 from funcdl.kir.flat_rows import FlatRows
 from funcdl.kir.ir import Store, operands
@@ -58,7 +59,8 @@ def write_spread_rows(nest: Nest, loops: Sequence[Loop], flat: FlatRows) -> None
 
     def begin() -> None:
         nest.writer.comment("the row of each element of a tile")
-        nest.writer.line(f"_Alignas(64) int{8 * flat.itemsize}_t row_of[{lanes} * {flat.length}];")
+        kind = f"int{8 * flat.itemsize}_t"
+        nest.writer.line(stack_array(kind, "row_of", f"{lanes} * {flat.length}"))
         nest.writer.line(f"fd_rows_{flat.itemsize}(row_of, {flat.length});")
         if flat.within:
             nest.write(outer, elsewhere(), inside=run)
@@ -82,7 +84,7 @@ def _repeat(nest: Nest, row: Loop, flat: FlatRows, lanes: str) -> None:
     writer.comment(f"what {lanes} rows read")
     for id in flat.repeated:
         kind = text.type_name(nest.kernel.value_type(id).dtype)
-        writer.line(f"_Alignas(64) {kind} rows{id}[{lanes} * {flat.length}];")
+        writer.line(stack_array(kind, f"rows{id}", f"{lanes} * {flat.length}"))
     nest.write(
         [replace(row, pragma="")],
         nest.needed(flat.repeated),
@@ -98,7 +100,7 @@ def _write_rows(nest: Nest, rows: Loop, flat: FlatRows, lanes: str) -> None:
     """The values of the rows of a tile, as vectors."""
     expressions = nest.expressions
     for id in flat.spread:
-        nest.writer.line(f"_Alignas(64) {_kind(nest, id, flat.itemsize)} row{id}[{lanes}];")
+        nest.writer.line(stack_array(_kind(nest, id, flat.itemsize), f"row{id}", lanes))
     first = f"const {POSITION} {rows.variable} = {rows.variable}_tile + lane;"
     loop = Loop(rows.axis, "vector", "lane", "0", lanes, pragma=_SIMD, first=(first,))
     along, expressions.vector_axis = expressions.vector_axis, rows.axis
@@ -122,7 +124,7 @@ def _write_elements(
     position, vector = row.variable, f"{row.variable}_group"
     spread: list[str] = []
     for id in flat.spread:
-        spread.append(f"_Alignas(64) {_kind(nest, id, flat.itemsize)} of{id}[{lanes}];")
+        spread.append(stack_array(_kind(nest, id, flat.itemsize), f"of{id}", lanes))
         spread.append(f"fd_spread_{flat.itemsize}(of{id}, row{id}, row_of + {vector});")
     vectors = Loop(
         row.axis,

@@ -12,6 +12,7 @@ from funcdl.core.records import record
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import Loop
+from funcdl.kernels.cpu_c.memory import stack_array
 from funcdl.kir.index import AxisAtom, Index
 from funcdl.kir.ir import Kernel, Load, Store
 
@@ -81,7 +82,7 @@ def turned(
     position = text.difference(lanes.variable, lanes.begin)
     return Turned(
         access,
-        f"_Alignas(64) {text.type_name(dtype)} {name}[{length} * {width}];",
+        stack_array(text.type_name(dtype), name, f"{length} * {width}"),
         f"{name}[{place} * {width} + {position}]",
         f"fd_turn_{dtype.itemsize}",
         (name, str(width), *rows, count, str(length)),

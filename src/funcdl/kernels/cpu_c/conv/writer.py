@@ -10,7 +10,7 @@ from funcdl.core.integers import round_up
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.expressions import Expressions
 from funcdl.kernels.cpu_c.loops import Action, Loop, Nest
-from funcdl.kernels.cpu_c.memory import STACK_BYTES, heap_array
+from funcdl.kernels.cpu_c.memory import STACK_BYTES, heap_array, stack_array
 from funcdl.kernels.cpu_c.text import POSITION, Writer, factor
 from funcdl.kernels.cpu_c.tiled import Tiled
 from funcdl.kir.convolution import batch_axes, find_conv
@@ -110,7 +110,7 @@ class ConvWriter(ABC):
     def array(self, name: str, size: str, bytes_: int) -> Iterator[None]:
         """A local array, on the stack or on the heap."""
         if bytes_ <= STACK_BYTES:
-            self.writer.line(f"_Alignas(64) {self.type} {name}[{size}];")
+            self.writer.line(stack_array(self.type, name, size))
             yield
             return
         with heap_array(self.writer, self.type, name, size):

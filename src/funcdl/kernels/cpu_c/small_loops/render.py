@@ -17,6 +17,7 @@ import numpy as np
 
 from funcdl.kernels.cpu_c import text
 from funcdl.kernels.cpu_c.function import Function
+from funcdl.kernels.cpu_c.memory import stack_array
 from funcdl.kernels.cpu_c.parameters import Number
 from funcdl.kernels.cpu_c.small_loops.carried import Carried, carried
 from funcdl.kernels.cpu_c.small_loops.choice import MOST_INSTRUCTIONS, is_small
@@ -244,7 +245,7 @@ class _Loop:
         names = self._names.new("carry", "next", "even", "odd")
         carry, following, even, odd = map(Place, names)
         if array.nbytes <= LOCAL_BYTES:
-            self.before.append(f"{kind} {even.name}[{array.size}], {odd.name}[{array.size}];")
+            self.before += [stack_array(kind, x.name, array.size) for x in (even, odd)]
         else:
             even, odd = (
                 self._outer.place(at, array, "buffer", written=True) for at in write.alternate
