@@ -5,7 +5,6 @@ from __future__ import annotations
 import cmath
 import math
 import operator
-from array import array as machine_array
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -120,9 +119,7 @@ def asarray(a: Any, dtype: DTypeLike = None, order: str | None = None, *, copy: 
         raise ArgumentError(f"asarray: order must be None, 'K' or 'C', got {order!r}")
     if isinstance(a, _NESTED):
         return _from_sequence(a, dtype)
-    if isinstance(a, memoryview | machine_array) or (
-        hasattr(a, "__array_interface__") and not hasattr(a, "__array__")
-    ):
+    if _shows_memory(a):
         a = np.asarray(a)
     if dtype is None:
         return as_array(a)
@@ -130,6 +127,13 @@ def asarray(a: Any, dtype: DTypeLike = None, order: str | None = None, *, copy: 
     if isinstance(a, ArrayOperators) or type(a) in (bool, int, float, complex):
         return strong(convert(a, target))
     return as_array(a, target)
+
+
+def _shows_memory(a: Any) -> bool:
+    # `array.array` by its module, which is imported wherever there is one.
+    if isinstance(a, memoryview) or type(a).__module__ == "array":
+        return True
+    return hasattr(a, "__array_interface__") and not hasattr(a, "__array__")
 
 
 _NESTED = (list, tuple, range, deque)
