@@ -57,9 +57,6 @@ with paused():
         checkpoint_name,
         checkpoint_policies,
         closure_convert,
-        custom_gradient,
-        custom_jvp,
-        custom_vjp,
         debug_infs,
         debug_key_reuse,
         debug_nans,
@@ -68,11 +65,6 @@ with paused():
         explain_cache_misses,
         fwd_and_bwd,
         grad,
-        hessian,
-        io_callback,
-        jacfwd,
-        jacobian,
-        jacrev,
         jit,
         jvp,
         linear_transpose,
@@ -80,7 +72,6 @@ with paused():
         log_compiles,
         make_jaxpr,
         named_scope,
-        pure_callback,
         remat,
         value_and_grad,
         vjp,
@@ -91,6 +82,17 @@ with paused():
 if TYPE_CHECKING:
     from funcdl import debug
     from funcdl.profiling import memory_stats, profile
+    from funcdl.transforms import (
+        custom_gradient,
+        custom_jvp,
+        custom_vjp,
+        hessian,
+        io_callback,
+        jacfwd,
+        jacobian,
+        jacrev,
+        pure_callback,
+    )
 
 
 def _cpu_backend() -> backend.Backend:
@@ -128,22 +130,31 @@ _SUBMODULES = frozenset(
         *("nn", "onnx", "optim", "random", "scipy", "tree_util", "typing"),
     }
 )
-_OF_PROFILING = frozenset({"memory_stats", "profile"})
+_LATER = {
+    "profiling": "memory_stats profile",
+    "transforms": (
+        "custom_gradient custom_jvp custom_vjp hessian io_callback jacfwd jacobian jacrev "
+        "pure_callback"
+    ),
+}
+_MODULES = {name: module for module, names in _LATER.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
-    # The other layers come when they are first named, as in `funcdl.nn.relu`.
+    # Other layers, and what most programs do without, come when they are first named.
     if name in _SUBMODULES:
         with held_off():
             return importlib.import_module(f"funcdl.{name}")
-    if name in _OF_PROFILING:
+    if name in _MODULES:
         with held_off():
-            return getattr(importlib.import_module("funcdl.profiling"), name)
+            module = importlib.import_module(f"funcdl.{_MODULES[name]}")
+            value = globals()[name] = getattr(module, name)
+        return value
     raise absent_name(__name__, name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES, *_OF_PROFILING})
+    return sorted({*globals(), *_SUBMODULES, *_MODULES})
 
 
 backend.register("cpu", _cpu_backend)

@@ -12,8 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 __all__ = ["Config", "Flag", "config"]
 
@@ -101,8 +100,7 @@ def _path(value: Any) -> str:
     return _text(os.fspath(value) if isinstance(value, os.PathLike) else value)
 
 
-@dataclass(frozen=True)
-class Flag:
+class Flag(NamedTuple):
     """One row of the table: ``parse`` returns the stored value or raises ``ValueError``."""
 
     name: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, replace
+from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, is_dataclass, replace
 from inspect import signature
 from typing import Any
 
@@ -81,6 +82,14 @@ def test_what_dataclasses_offers_works() -> None:
     assert changed == Pair(3, [2])
     assert asdict(x) == {"first": 1, "second": [2]}
     assert str(signature(Pair)) == str(signature(DataclassPair))
+    assert is_dataclass(Pair) and is_dataclass(x)
+    assert [f.default for f in fields(Pair)] == [f.default for f in fields(DataclassPair)]
+    assert [f.type for f in fields(Pair)] == [f.type for f in fields(DataclassPair)]
+    assert fields(Empty) == ()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'third'"):
+        replace(x, third=3)
+    if sys.version_info >= (3, 13):
+        assert copy.replace(x, first=3) == changed
     match x:
         case Pair(first, second):
             assert (first, second) == (1, [2])

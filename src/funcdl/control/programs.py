@@ -17,6 +17,7 @@ from funcdl.core.staging import trace_to_jaxpr
 from funcdl.core.trace import Tracer, raise_leaked
 from funcdl.errors import TreeError
 from funcdl.transforms.arguments import function_name, show_tree
+from funcdl.transforms.caches import also_clear
 from funcdl.transforms.jit_primitive import compiled
 from funcdl.transforms.weak_cache import cached_on_first
 
@@ -72,6 +73,7 @@ def _as_program(
 # How many programs are kept, the last ones used: each keeps those in its parameters alive.
 _MAX_WRAPPED = 256
 _wrapped: dict[Any, tuple[ClosedJaxpr, dict[str, Any]]] = {}
+also_clear(_wrapped.clear)
 
 
 def _identity(value: Any) -> Any:

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,6 +16,9 @@ from funcdl.core.jaxpr import ClosedJaxpr
 from funcdl.core.records import record
 from funcdl.core.reference import run_reference
 from funcdl.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NDArray = np.ndarray[Any, Any]
 

@@ -6,7 +6,7 @@ its kind or of a higher one.
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
@@ -61,16 +61,15 @@ _WEAK_NODES = {"b": bool_, "i": int, "u": int, "f": float, "c": complex}
 
 
 def _joins(edges: dict[Any, tuple[Any, ...]]) -> dict[tuple[Any, Any], Any]:
+    @cache
     def above(node: Any) -> set[Any]:
         return {node}.union(*(above(up) for up in edges[node]))
 
-    bounds = {node: above(node) for node in edges}
-    joins = {}
-    for a in edges:
-        for b in edges:
-            common = bounds[a] & bounds[b]
-            (joins[a, b],) = [node for node in common if common <= bounds[node]]
-    return joins
+    def join(a: Any, b: Any) -> Any:
+        # All others among the common bounds are above it, and each of those has fewer above it.
+        return max(above(a) & above(b), key=lambda node: len(above(node)))
+
+    return {(a, b): join(a, b) for a in edges for b in edges}
 
 
 _WIDE_JOINS = _joins(_EDGES)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from funcdl.control import associative_scan, fori_loop, scan
+from funcdl.core.forks import held_off
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ConcretizationError
 from funcdl.numpy import arithmetic, functions, logic, reductions
@@ -31,6 +31,14 @@ from funcdl.numpy.shaping import (
 )
 
 Function = Callable[..., Any]
+
+
+def _control() -> Any:
+    # Imported when first wanted, since most programs call none of these methods.
+    with held_off():
+        from funcdl import control
+
+    return control
 
 
 def _reduce(name: str, f: Function, identity: Any) -> Function:
@@ -72,7 +80,7 @@ def _reduce(name: str, f: Function, identity: Any) -> Function:
             result = f(total, row)
             return (result if counts is None else choose(counts, result, total)), None
 
-        found = scan(step, first, (rest, meant))[0]
+        found = _control().scan(step, first, (rest, meant))[0]
         if not keepdims:
             return found
         places = tuple(range(ndim)) if axis is None else (normalize_axis(label, axis, ndim),)
@@ -115,14 +123,14 @@ def _accumulate(name: str, f: Function, associative: bool) -> Function:
             return x
         x = convert(x, array(label, f(x, x)).aval.dtype)
         if associative:
-            return associative_scan(f, x, axis=axis)
+            return _control().associative_scan(f, x, axis=axis)
         rows = moveaxis(x, axis, 0)
 
         def step(total: Any, row: Any) -> tuple[Any, Any]:
             total = f(total, row)
             return total, total
 
-        rest = scan(step, rows[0], rows[1:])[1]
+        rest = _control().scan(step, rows[0], rows[1:])[1]
         return moveaxis(concatenate([rows[:1], rest]), 0, axis)
 
     return accumulate
@@ -162,7 +170,7 @@ def _at(name: str, f: Function, update: str | None) -> Function:
             index = tuple(i[k] for i in places)
             return x.at[index].set(f(x[index], values[k]))
 
-        return fori_loop(0, values.aval.shape[0], step, x)
+        return _control().fori_loop(0, values.aval.shape[0], step, x)
 
     return at
 

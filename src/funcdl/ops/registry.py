@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.primitive import Primitive
+from funcdl.core.records import record
 
 BOOL = ("bool",)
 INTS = ("i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64")
@@ -19,14 +20,15 @@ COMPLEX = ("c64", "c128")
 REAL = INTS + FLOATS
 NUMBERS = REAL + COMPLEX
 ALL = BOOL + NUMBERS
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sample:
     """One call to test: operands and parameters. `grad` lists the differentiable operands."""
 
     args: tuple[np.ndarray[Any, Any], ...]
-    params: dict[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = _NONE
     grad: tuple[int, ...] = ()
 
 
@@ -34,7 +36,7 @@ class Sample:
 SampleMaker = Callable[["np.random.Generator", np.dtype[Any]], Iterator[Sample]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Op:
     """One primitive's row.
 
@@ -47,7 +49,7 @@ class Op:
     primitive: Primitive
     dtypes: tuple[str, ...]
     samples: SampleMaker
-    missing: dict[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = _NONE
     order: int = 2
 
 

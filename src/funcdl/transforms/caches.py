@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from funcdl.config import config
-from funcdl.control.programs import _wrapped as control_flow
 from funcdl.core import eager_device
 from funcdl.transforms.jit import _caches as compiled
 from funcdl.transforms.programs import _traced as bodies
+
+_others: list[Callable[[], None]] = []
+
+
+def also_clear(clear: Callable[[], None]) -> None:
+    """Have `clear_caches` call a function, which forgets the programs of a module above."""
+    _others.append(clear)
 
 
 def clear_caches() -> None:
@@ -20,8 +28,9 @@ def clear_caches() -> None:
             entries.clear()
             staged.clear()
     bodies.clear()
-    control_flow.clear()
     eager_device.forget()
+    for clear in _others:
+        clear()
 
 
 # Programs differ while keys are looked at, and the flag is no part of what they are cached by.
