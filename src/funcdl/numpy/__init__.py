@@ -23,6 +23,7 @@ from funcdl.numpy import (
     matrices,
     operators,
     products,
+    ranges,
     reductions,
     repetition,
     searching,
@@ -40,6 +41,7 @@ from funcdl.numpy.joining import *
 from funcdl.numpy.logic import *
 from funcdl.numpy.matrices import *
 from funcdl.numpy.products import *
+from funcdl.numpy.ranges import *
 from funcdl.numpy.reductions import *
 from funcdl.numpy.repetition import *
 from funcdl.numpy.searching import *
@@ -113,6 +115,7 @@ __all__ += joining.__all__
 __all__ += logic.__all__
 __all__ += matrices.__all__
 __all__ += products.__all__
+__all__ += ranges.__all__
 __all__ += reductions.__all__
 __all__ += repetition.__all__
 __all__ += searching.__all__

@@ -1,46 +1,25 @@
-"""Make arrays: from data, full of one value, in ranges."""
+"""Make arrays: from data, or full of one value."""
 
 from __future__ import annotations
 
-import cmath
-import math
 import operator
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from funcdl.core import dtypes, lattice
+from funcdl.core import dtypes
 from funcdl.core.array import Array, ArrayOperators, as_array, shortened
 from funcdl.core.avals import Shape
 from funcdl.core.integers import integer
-from funcdl.core.options import flag, is_option
+from funcdl.core.options import is_option
 from funcdl.core.trace import context, eval_trace
-from funcdl.errors import (
-    ArgumentError,
-    ConcretizationError,
-    IntegerRangeError,
-    LeafTypeError,
-    ShapeError,
-)
-from funcdl.numpy.promotion import (
-    ArrayLike,
-    broadcast,
-    convert,
-    operand,
-    promote_inexact,
-    strong,
-)
-from funcdl.ops.arithmetic import add, div, mul, pow_, sub
-from funcdl.ops.exponential import exp, log
-from funcdl.ops.rounding import floor
-from funcdl.ops.shape import broadcast_in_dim, broadcast_to, iota, reshape
-from funcdl.ops.shape import full_like as fill_like
-from funcdl.ops.slicing import concatenate
+from funcdl.errors import ArgumentError, ConcretizationError, ShapeError
+from funcdl.numpy.promotion import ArrayLike, convert, operand, strong
+from funcdl.numpy.sequences import SEQUENCES, array_of_sequence
+from funcdl.ops.shape import broadcast_to, reshape
 
 __all__ = [
-    "arange",
     "array",
     "asarray",
     "astype",
@@ -49,10 +28,6 @@ __all__ = [
     "empty_like",
     "full",
     "full_like",
-    "geomspace",
-    "linspace",
-    "logspace",
-    "meshgrid",
     "ones",
     "ones_like",
     "zeros",
@@ -117,8 +92,8 @@ def asarray(a: Any, dtype: DTypeLike = None, order: str | None = None, *, copy: 
     """
     if not is_option(order, (None, "K", "C")):
         raise ArgumentError(f"asarray: order must be None, 'K' or 'C', got {order!r}")
-    if isinstance(a, _NESTED):
-        return _from_sequence(a, dtype)
+    if isinstance(a, SEQUENCES):
+        return array_of_sequence(a, None if dtype is None else canonical(dtype))
     if _shows_memory(a):
         a = np.asarray(a)
     if dtype is None:
@@ -134,80 +109,6 @@ def _shows_memory(a: Any) -> bool:
     if isinstance(a, memoryview) or type(a).__module__ == "array":
         return True
     return hasattr(a, "__array_interface__") and not hasattr(a, "__array__")
-
-
-_NESTED = (list, tuple, range, deque)
-
-
-def _from_sequence(a: Sequence[Any], dtype: DTypeLike) -> Any:
-    leaves = list(_leaves(a))
-    if dtype is None:
-        target = lattice.result_type(*_representatives(leaves)) if leaves else _default_float()
-    else:
-        target = canonical(dtype)
-    if not any(isinstance(leaf, ArrayOperators) for leaf in leaves):
-        try:
-            return Array(np.array(a, target))
-        except OverflowError as error:
-            raise IntegerRangeError(f"array: an element does not fit: {error}") from None
-        except ValueError:
-            raise ShapeError(
-                f"array: nested sequences must have equal lengths, got {_uneven(a)}; pad them, or "
-                "keep a list of arrays"
-            ) from None
-    return strong(_stack_nested(a, target))
-
-
-def _uneven(a: Sequence[Any], path: str = "") -> str:
-    """Which parts of nested sequences differ in length, or in depth."""
-    lengths = [len(x) if isinstance(x, _NESTED) else None for x in a]
-    for i, length in enumerate(lengths):
-        if length != lengths[0]:
-            first, other = (
-                "a number" if n is None else f"{n} element{'s' * (n != 1)}"
-                for n in (lengths[0], length)
-            )
-            return f"{first} in a{path}[0] and {other} in a{path}[{i}]"
-    for i, x in enumerate(a):
-        if isinstance(x, _NESTED) and (found := _uneven(x, f"{path}[{i}]")):
-            return found
-    return ""
-
-
-def _leaves(a: Any) -> Iterator[Any]:
-    for x in a:
-        if isinstance(x, _NESTED):
-            yield from _leaves(x)
-        else:
-            yield x
-
-
-def _representatives(leaves: list[Any]) -> list[Any]:
-    """One leaf for each type: all that promotion needs, however long the data."""
-    found: dict[Any, Any] = {}
-    for x in leaves:
-        key = (type(x), getattr(x, "dtype", None), getattr(x, "weak_type", None))
-        if key not in found:
-            found[key] = as_array(x) if hasattr(x, "__array__") else x
-    for x in found.values():
-        if isinstance(x, str | type) or x is None:
-            raise LeafTypeError(f"array: elements must be numbers or arrays, got {x!r}")
-    return list(found.values())
-
-
-def _stack_nested(a: Any, dtype: np.dtype[Any]) -> Any:
-    if not isinstance(a, _NESTED):
-        return convert(operand("array", a), dtype)
-    parts = [_stack_nested(x, dtype) for x in a]
-    shapes = {part.aval.shape for part in parts}
-    if len(shapes) != 1:
-        raise ShapeError(
-            "array: nested sequences must have equal lengths, got parts of shapes "
-            + " and ".join(map(str, sorted(shapes)))
-        )
-    (shape,) = shapes
-    rows = [reshape(part, new_sizes=(1, *shape)) for part in parts]
-    return concatenate(*rows, dimension=0)
 
 
 def array(
@@ -361,183 +262,6 @@ def empty_like(prototype: ArrayLike, dtype: DTypeLike = None, shape: ShapeLike =
     Arguments and errors are the same.
     """
     return zeros_like(prototype, dtype, shape)
-
-
-def arange(start: Any, stop: Any = None, step: Any = None, dtype: DTypeLike = None) -> Any:
-    """Numbers from `start` up to but without `stop`, `step` apart (see `numpy.arange`).
-
-    With one argument, that is `stop`. Without `dtype`, the type to which the arguments promote.
-
-    Raises:
-      ConcretizationError: an argument is traced: the size of the result would not be known.
-      ArgumentError: `step` is zero.
-    """
-    if stop is None:
-        start, stop = 0, start
-    bounds = (start, stop, 1 if step is None else step)
-    first, last, width = (_number(x) for x in bounds)
-    if not all(map(cmath.isfinite, (first, last, width))):
-        raise ArgumentError(f"arange: start, stop and step must be finite, got {bounds}")
-    target = lattice.result_type(*bounds) if dtype is None else canonical(dtype)
-    if width == 0:
-        raise ArgumentError("arange: step must not be zero")
-    size = max(0, math.ceil((last - first) / width))
-    if context.trace is eval_trace or not all(isinstance(x, int) for x in (first, width)):
-        return Array(np.asarray(first + np.arange(size) * width).astype(target))
-    out = iota(dtype=target, shape=(size,), dimension=0)
-    if width != 1:
-        out = mul(out, fill_like(out, width))
-    return add(out, fill_like(out, first)) if first else out
-
-
-def _number(x: Any) -> Any:
-    """A Python number out of an argument that must be concrete."""
-    if isinstance(x, int | float):
-        return x
-    try:
-        return x.item() if hasattr(x, "item") else operator.index(x)
-    except ConcretizationError:
-        raise
-    except (TypeError, ValueError):
-        raise ArgumentError(
-            f"arange: start, stop and step must be numbers, got {shortened(x)}"
-        ) from None
-
-
-def linspace(
-    start: ArrayLike,
-    stop: ArrayLike,
-    num: int = 50,
-    endpoint: bool = True,
-    retstep: bool = False,
-    dtype: DTypeLike = None,
-    axis: int = 0,
-) -> Any:
-    """`num` evenly spaced numbers from `start` to `stop` (see `numpy.linspace`).
-
-    Args:
-      start, stop: the ends, arrays that broadcast.
-      num: how many numbers.
-      endpoint: whether `stop` is the last of them.
-      retstep: whether to return ``(numbers, spacing)``.
-      dtype: the element type; integers are rounded down.
-      axis: where the new dimension goes.
-
-    Raises:
-      ArgumentError: `num` is negative.
-    """
-    retstep = flag("linspace: retstep", retstep)
-    endpoint = flag("linspace: endpoint", endpoint)
-    num = integer("num", num)
-    if num < 0:
-        raise ArgumentError(f"linspace: num must not be negative, got {num}")
-    start, stop = broadcast("linspace", *map(strong, promote_inexact("linspace", start, stop)))
-    gaps = num - 1 if endpoint else num
-    shape = start.aval.shape
-    axis = integer("axis", axis) % (len(shape) + 1)
-    sizes = (*shape[:axis], num, *shape[axis:])
-    kept = tuple(d for d in range(len(sizes)) if d != axis)
-    low, high = (broadcast_in_dim(x, shape=sizes, broadcast_dimensions=kept) for x in (start, stop))
-    # Both ends come out exact: each is multiplied by 1 there, and the other by 0.
-    place = iota(dtype=dtypes.real_dtype(start.aval.dtype), shape=(num,), dimension=0)
-    part = convert(div(place, fill_like(place, max(gaps, 1))), start.aval.dtype)
-    part = broadcast_in_dim(part, shape=sizes, broadcast_dimensions=(axis,))
-    out = add(mul(low, sub(fill_like(part, 1), part)), mul(high, part))
-    if dtype is not None:
-        target = canonical(dtype)
-        out = convert(floor(out) if dtypes.is_integer(target) else out, target)
-    if not retstep:
-        return out
-    spacing = div(sub(stop, start), fill_like(start, gaps if gaps > 0 else np.nan))
-    return out, spacing
-
-
-def logspace(
-    start: ArrayLike,
-    stop: ArrayLike,
-    num: int = 50,
-    endpoint: bool = True,
-    base: ArrayLike = 10.0,
-    dtype: DTypeLike = None,
-    axis: int = 0,
-) -> Any:
-    """`base` to the power of `num` evenly spaced numbers (see `numpy.logspace`).
-
-    Args:
-      start, stop, num, endpoint, axis: as for `linspace`, of the exponents.
-      base: the base.
-      dtype: the element type.
-    """
-    exponents = linspace(start, stop, num, endpoint, axis=axis)
-    base, exponents = broadcast("logspace", *promote_inexact("logspace", base, exponents))
-    out = strong(pow_(base, exponents))
-    return out if dtype is None else convert(out, canonical(dtype))
-
-
-def geomspace(
-    start: ArrayLike,
-    stop: ArrayLike,
-    num: int = 50,
-    endpoint: bool = True,
-    dtype: DTypeLike = None,
-    axis: int = 0,
-) -> Any:
-    """`num` numbers from `start` to `stop`, each the same multiple of the one before it.
-
-    Args:
-      start, stop: the ends, of one sign (see `numpy.geomspace`).
-      num, endpoint, axis: as for `linspace`.
-      dtype: the element type.
-    """
-    start, stop = broadcast("geomspace", *map(strong, promote_inexact("geomspace", start, stop)))
-    # Both ends come out exact for negative and complex numbers too: what varies is their ratio.
-    ratio = log(div(stop, start))
-    exponents = linspace(fill_like(ratio, 0), ratio, num, endpoint, axis=axis)
-    place = axis % (start.aval.ndim + 1)
-    kept = tuple(d for d in range(exponents.aval.ndim) if d != place)
-    first = broadcast_in_dim(start, shape=exponents.aval.shape, broadcast_dimensions=kept)
-    out = mul(first, exp(exponents))
-    return out if dtype is None else convert(out, canonical(dtype))
-
-
-def meshgrid(
-    *xi: ArrayLike, copy: bool = True, sparse: bool = False, indexing: str = "xy"
-) -> list[Any]:
-    """Coordinates of the points of a grid (see `numpy.meshgrid`).
-
-    Args:
-      xi: one-dimensional arrays, the coordinates along each axis.
-      copy: must be true, since arrays share no memory that anybody writes.
-      sparse: whether to leave dimensions along which nothing changes at size 1.
-      indexing: "xy": the first array runs along the second dimension; "ij": along the first.
-
-    Raises:
-      ArgumentError: `copy` is false, or `indexing` unknown.
-      ShapeError: an array has two dimensions or more.
-    """
-    sparse = flag("meshgrid: sparse", sparse)
-    if not flag("meshgrid: copy", copy):
-        raise ArgumentError("meshgrid: copy must be true, since arrays are immutable")
-    if not is_option(indexing, ("xy", "ij")):
-        raise ArgumentError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
-    axes = [as_array(operand("meshgrid", x)) for x in xi]
-    axes = [reshape(x, new_sizes=(1,)) if x.aval.shape == () else x for x in axes]
-    for x in axes:
-        if x.ndim != 1:
-            raise ShapeError(f"meshgrid: arguments must be one-dimensional, got {x.aval}")
-    order = list(range(len(axes)))
-    if indexing == "xy" and len(axes) >= 2:
-        order[:2] = [1, 0]
-    sizes = [0] * len(axes)
-    for x, place in zip(axes, order, strict=True):
-        sizes[place] = x.aval.shape[0]
-    shapes = [
-        tuple(n if d == place or not sparse else 1 for d, n in enumerate(sizes)) for place in order
-    ]
-    return [
-        broadcast_in_dim(x, shape=shape, broadcast_dimensions=(place,))
-        for x, shape, place in zip(axes, shapes, order, strict=True)
-    ]
 
 
 def _default_float() -> np.dtype[Any]:

@@ -17,11 +17,12 @@ from funcdl.core.options import flag, host_values, is_option
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeError
 from funcdl.numpy.arithmetic import clip
-from funcdl.numpy.creation import ShapeLike, arange, array, full, shape_of, zeros
+from funcdl.numpy.creation import ShapeLike, array, full, shape_of, zeros
 from funcdl.numpy.indexing import take, where
 from funcdl.numpy.logic import truth
 from funcdl.numpy.promotion import ArrayLike, convert
 from funcdl.numpy.promotion import array as as_operand
+from funcdl.numpy.ranges import arange
 from funcdl.numpy.reductions import cumsum, normalize_axes, normalize_axis
 from funcdl.numpy.repetition import tile
 from funcdl.numpy.searching import mask_of, nonzero

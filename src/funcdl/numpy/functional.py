@@ -11,11 +11,12 @@ from funcdl.core.options import is_option, sequence
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeError
 from funcdl.numpy.arithmetic import clip
-from funcdl.numpy.creation import DTypeLike, arange, asarray, shape_of, zeros_like
+from funcdl.numpy.creation import DTypeLike, asarray, shape_of, zeros_like
 from funcdl.numpy.indexing import take_along_axis, where
 from funcdl.numpy.joining import stack
 from funcdl.numpy.logic import truth
 from funcdl.numpy.promotion import ArrayLike, array, convert, promote, refuse_out
+from funcdl.numpy.ranges import arange
 from funcdl.numpy.reductions import normalize_axis
 from funcdl.numpy.shaping import broadcast_arrays, expand_dims, ndim
 from funcdl.transforms.arguments import check_function

@@ -13,7 +13,7 @@ from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeError
 from funcdl.numpy import reductions
 from funcdl.numpy.arithmetic import clip
-from funcdl.numpy.creation import asarray, linspace
+from funcdl.numpy.creation import asarray
 from funcdl.numpy.indexing import where
 from funcdl.numpy.joining import stack
 from funcdl.numpy.promotion import (
@@ -24,6 +24,7 @@ from funcdl.numpy.promotion import (
     promote_dtypes,
     promote_inexact,
 )
+from funcdl.numpy.ranges import linspace
 from funcdl.numpy.searching import searchsorted
 from funcdl.numpy.shaping import ndim, ravel, reshape
 from funcdl.ops.shape import full, full_like

@@ -16,12 +16,13 @@ from funcdl.core.options import flag, is_option, sequence
 from funcdl.core.trace import Tracer
 from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeError
 from funcdl.numpy.arithmetic import clip
-from funcdl.numpy.creation import DTypeLike, arange, array, canonical, linspace, ones, shape_of
+from funcdl.numpy.creation import DTypeLike, array, canonical, ones, shape_of
 from funcdl.numpy.indexing import where
 from funcdl.numpy.joining import concatenate, stack
 from funcdl.numpy.matrices import diag_indices, tril_indices, triu_indices
 from funcdl.numpy.promotion import ArrayLike, convert, promote_dtypes
 from funcdl.numpy.promotion import array as as_operand
+from funcdl.numpy.ranges import arange, linspace
 from funcdl.numpy.searching import nonzero
 from funcdl.numpy.shaping import broadcast_to, moveaxis, reshape
 from funcdl.transforms.arguments import check_function

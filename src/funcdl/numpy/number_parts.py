@@ -12,7 +12,6 @@ from funcdl.core import dtypes
 from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError, DtypeError
 from funcdl.numpy.arithmetic import abs, clip, trunc
-from funcdl.numpy.creation import arange
 from funcdl.numpy.functions import copysign, imag, nextafter, sin
 from funcdl.numpy.indexing import where
 from funcdl.numpy.logic import isfinite, isinf, truth
@@ -26,6 +25,7 @@ from funcdl.numpy.promotion import (
     promote_inexact,
     refuse_out,
 )
+from funcdl.numpy.ranges import arange
 from funcdl.numpy.reductions import any, normalize_axis, sum
 from funcdl.numpy.shaping import moveaxis, ravel, reshape
 from funcdl.ops.bits import population_count

@@ -11,13 +11,14 @@ from funcdl.core import dtypes
 from funcdl.core.integers import integer
 from funcdl.core.options import flag
 from funcdl.errors import ArgumentError, ShapeError
-from funcdl.numpy.creation import arange, asarray, ones, zeros
+from funcdl.numpy.creation import asarray, ones, zeros
 from funcdl.numpy.functions import sqrt
 from funcdl.numpy.joining import concatenate, stack
 from funcdl.numpy.matrices import diag
 from funcdl.numpy.padding import pad
 from funcdl.numpy.products import dot
 from funcdl.numpy.promotion import ArrayLike, array, promote_dtypes, promote_inexact
+from funcdl.numpy.ranges import arange
 from funcdl.numpy.reductions import sum
 from funcdl.numpy.searching import mask_of, refuse_traced
 from funcdl.numpy.shaping import atleast_1d, broadcast_to

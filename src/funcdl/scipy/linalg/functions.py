@@ -14,12 +14,12 @@ from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax import linalg as factorizations
 from funcdl.lax.linalg.operands import symmetrized
 from funcdl.numpy.arithmetic import ceil
-from funcdl.numpy.creation import arange
 from funcdl.numpy.functions import log2
 from funcdl.numpy.indexing import where
 from funcdl.numpy.linalg import solve
 from funcdl.numpy.linalg.operands import square_matrices
 from funcdl.numpy.promotion import ArrayLike, promote_inexact, strong
+from funcdl.numpy.ranges import arange
 from funcdl.numpy.reductions import any, max, sum
 from funcdl.ops.arithmetic import abs_, add, div, mul, scaled, sub
 from funcdl.ops.convert import cast
