@@ -33,11 +33,15 @@ MODULES = {
 REFUSALS = (TypeError, ValueError, NotImplementedError, OverflowError, AttributeError, KeyError)
 REFUSALS += (IndexError, ZeroDivisionError, AssertionError, FloatingPointError)
 TOLERANCE = {"f16": 1e-2, "bf16": 6e-2, "f32": 2e-5, "f64": 1e-9}
-# Cheap code: the programs are run once.
+# Cheap code: the programs are run once. Fusions are written by the older of two emitters, which is
+# several times as fast.
 QUICK_COMPILER = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
 }
+# Calls in one compiled program of this library: a run of the C compiler costs as much as several.
+TOGETHER = 10
 
 Aspects = tuple[str, ...]
 QUICK: Aspects = ("value", "vjp")
@@ -154,6 +158,18 @@ def types(kind: str) -> Iterator[None]:
         yield
 
 
+@cache
+def quick_compiler() -> dict[str, Any]:
+    """Those of the options for quick compiling that this version of JAX has."""
+    jax = peer("jax").jax
+    taken = {}
+    for name, value in QUICK_COMPILER.items():
+        with contextlib.suppress(RuntimeError):
+            jax.jit(lambda: 0, compiler_options={name: value})()
+            taken[name] = value
+    return taken
+
+
 def theirs(
     namespace: str, calls: Sequence[Call], aspects: Aspects, argss: Sequence[list[Any]]
 ) -> list[dict[str, Seen]]:
@@ -171,7 +187,7 @@ def theirs(
         return [{a: seen.arrays for a, seen in result.items()} for result in results]
 
     try:
-        outs = jax.jit(program, compiler_options=QUICK_COMPILER)(list(argss))
+        outs = jax.jit(program, compiler_options=quick_compiler())(list(argss))
     except REFUSALS as error:
         # What JAX traces and cannot compile: found among the others by halves.
         if len(calls) == 1 and len(aspects) == 1:
@@ -193,31 +209,46 @@ def theirs(
 
 
 def ours(
-    namespace: str, call: Call, aspects: Sequence[str], args: Sequence[Any], backend: str
-) -> dict[str, Seen]:
-    """What this library gives: eagerly for backend "", else jitted, all aspects in one program."""
+    namespace: str,
+    calls: Sequence[Call],
+    aspects: Sequence[Sequence[str]],
+    argss: Sequence[Sequence[Any]],
+    backend: str,
+) -> list[dict[str, Seen]]:
+    """What this library gives for some calls, and for each some aspects.
+
+    Eagerly for backend "", else jitted, all in one program.
+    """
     library = peer("funcdl")
+    results: list[dict[str, Seen]] = []
+
+    def program(argss: Any) -> Any:
+        results.clear()
+        for call, chosen, args in zip(calls, aspects, argss, strict=True):
+            results.append({a: see(library, namespace, call, a, args) for a in chosen})
+        return [{a: seen.arrays for a, seen in result.items()} for result in results]
+
     if not backend:
-        arrays = list(map(fd.numpy.asarray, args))
-        return {aspect: see(library, namespace, call, aspect, arrays) for aspect in aspects}
-    results: dict[str, Seen] = {}
-
-    def program(args: Any) -> Any:
-        for aspect in aspects:
-            results[aspect] = see(library, namespace, call, aspect, args)
-        return {aspect: seen.arrays for aspect, seen in results.items()}
-
+        program([[fd.numpy.asarray(x) for x in args] for args in argss])
+        return results
     try:
         with fd.config.override(backend=backend):
-            outs = fd.jit(program)(list(args))
+            outs = fd.jit(program)([list(args) for args in argss])
     except REFUSALS as error:
-        # Some refusals come when the program is compiled, and are one aspect's own.
-        if len(aspects) == 1:
-            return {aspects[0]: Seen(error=error)}
-        alone = [ours(namespace, call, [aspect], args, backend) for aspect in aspects]
-        return {aspect: seen for one in alone for aspect, seen in one.items()}
-    for aspect, arrays in outs.items():
-        results[aspect].arrays = arrays
+        # Some refusals come when the program is compiled, and are one call's and one aspect's own.
+        if len(calls) > 1:
+            half = len(calls) // 2
+            parts = (slice(None, half), slice(half, None))
+            return [
+                r for p in parts for r in ours(namespace, calls[p], aspects[p], argss[p], backend)
+            ]
+        if len(aspects[0]) == 1:
+            return [{aspects[0][0]: Seen(error=error)}]
+        alone = [ours(namespace, calls, [[aspect]], argss, backend)[0] for aspect in aspects[0]]
+        return [{aspect: seen for one in alone for aspect, seen in one.items()}]
+    for result, out in zip(results, outs, strict=True):
+        for aspect, arrays in out.items():
+            result[aspect].arrays = arrays
     return results
 
 
@@ -282,6 +313,16 @@ class Report:
     used: set[str] = field(default_factory=set)
 
 
+def runs(calls: Sequence[Call], modes: Modes) -> Iterator[tuple[str, Aspects, list[int]]]:
+    """Which calls are made at once: back end, what is compared, places among the calls."""
+    traced = [i for i, call in enumerate(calls) if call.traced]
+    for backend, some in modes.items():
+        for start in range(0, len(traced), TOGETHER):
+            yield backend, some, traced[start : start + TOGETHER]
+    if len(traced) < len(calls):
+        yield "", ALL, [i for i, call in enumerate(calls) if not call.traced]
+
+
 def compare(
     namespace: str,
     calls: Sequence[Call],
@@ -300,21 +341,22 @@ def compare(
     aspects = tuple(a for a in ALL if any(a in some for some in modes.values()))
     with types(kind), np.errstate(all="ignore"):
         argss = [call.operands(kind, sizes) for call in calls]
-        results = theirs(namespace, calls, aspects, argss)
-        for call, args, result in zip(calls, argss, results, strict=True):
-            factor = TOLERANCES.get(f"{namespace}.{call.name}", 1.0)
-            for backend, some in (modes if call.traced else {"": ALL}).items():
-                chosen = [aspect for aspect in result if aspect in some]
-                found = ours(namespace, call, chosen, args, backend)
-                for aspect in chosen:
-                    how = difference(found[aspect], result[aspect], aspect, factor)
+        wanted = theirs(namespace, calls, aspects, argss)
+        for backend, some, at in runs(calls, modes):
+            chosen = [[aspect for aspect in wanted[i] if aspect in some] for i in at]
+            found = ours(namespace, [calls[i] for i in at], chosen, [argss[i] for i in at], backend)
+            for i, result in zip(at, found, strict=True):
+                name = f"{namespace}.{calls[i].name}"
+                factor = TOLERANCES.get(name, 1.0)
+                for aspect, seen in result.items():
+                    how = difference(seen, wanted[i][aspect], aspect, factor)
                     if how is None:
                         continue
-                    where = f"{namespace}.{call.name} {kind} {aspect} {how[0]}"
+                    where = f"{name} {kind} {aspect} {how[0]}"
                     matching = [p for p in KNOWN if fnmatch.fnmatchcase(where, p)]
                     report.used.update(matching)
                     if not matching:
                         report.unknown.append(
-                            f"{where}: {call.text} {dict(sizes)} {backend}: {how[1]}"
+                            f"{where}: {calls[i].text} {dict(sizes)} {backend}: {how[1]}"
                         )
     return report
