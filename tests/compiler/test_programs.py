@@ -86,9 +86,11 @@ def test_batch_sizes_mean_the_same(case: Case) -> None:
     check_batch_sizes(case)
 
 
+# The same examples in each run of continuous integration: more of them are for the exhaustive hunts
+# below.
 @pytest.mark.slow
 @needs_compiler
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(cases())
 def test_many_batch_sizes_mean_the_same(case: Case) -> None:
     check_batch_sizes(case)
@@ -96,7 +98,7 @@ def test_many_batch_sizes_mean_the_same(case: Case) -> None:
 
 @pytest.mark.slow
 @needs_compiler
-@settings(max_examples=600)
+@settings(max_examples=250)
 @given(cases())
 def test_many_compiled_programs_mean_the_same(case: Case) -> None:
     check_compiled(case)
@@ -104,14 +106,14 @@ def test_many_compiled_programs_mean_the_same(case: Case) -> None:
 
 @pytest.mark.slow
 @needs_compiler
-@settings(max_examples=400)
+@settings(max_examples=160)
 @given(cases(LARGE))
 def test_compiled_programs_on_large_arrays_mean_the_same(case: Case) -> None:
     check_compiled(case)
 
 
 @pytest.mark.slow
-@settings(max_examples=2500)
+@settings(max_examples=1000)
 @given(cases())
 def test_passes_keep_the_meaning_of_many(case: Case) -> None:
     check_passes(case)
@@ -125,6 +127,15 @@ def test_passes_keep_the_meaning_of_many(case: Case) -> None:
 @given(cases())
 def test_passes_keep_the_meaning_of_very_many(case: Case) -> None:
     check_passes(case)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+@needs_compiler
+@settings(max_examples=2000)
+@given(cases())
+def test_very_many_compiled_programs_mean_the_same(case: Case) -> None:
+    check_compiled(case)
 
 
 @pytest.mark.exhaustive

@@ -112,9 +112,17 @@ def test_nested_transforms_agree_with_their_definitions(
 
 
 @pytest.mark.slow
-@settings(max_examples=1000)
+@settings(max_examples=400)
 @given(programs, chains, pairs)
 def test_many_nested_transforms(program: Program, chain: list[str], at: Any) -> None:
+    check(program, chain, at)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+@settings(max_examples=3000)
+@given(programs, chains, pairs)
+def test_very_many_nested_transforms(program: Program, chain: list[str], at: Any) -> None:
     check(program, chain, at)
 
 

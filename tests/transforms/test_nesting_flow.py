@@ -271,9 +271,19 @@ def test_derivatives_agree_with_differences(program: tuple[Node, ...], at: Any) 
 
 
 @pytest.mark.slow
-@settings(max_examples=750, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(programs, chains, pairs)
 def test_many_nested_transforms_of_control_flow(
+    program: tuple[Node, ...], chain: list[str], at: Any
+) -> None:
+    check(program, chain, at)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+@settings(max_examples=3000, deadline=None)
+@given(programs, chains, pairs)
+def test_very_many_nested_transforms_of_control_flow(
     program: tuple[Node, ...], chain: list[str], at: Any
 ) -> None:
     check(program, chain, at)
