@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 
 import ml_dtypes
 import numpy as np
@@ -176,11 +177,15 @@ def test_spread_values_give_what_they_do_without_compiling(dtype: type) -> None:
         for size in (sizes if dtype is np.float32 else sizes[:2])
     ]
 
+    def of_all_sizes(f: Callable[..., fd.Array], arrays: list[list[fd.Array]]) -> list[fd.Array]:
+        return [f(*group) for group in arrays]
+
     def all_of_them(arrays: list[list[fd.Array]]) -> list[fd.Array]:
-        return [f(*group) for group in arrays for f in SPREAD.values()]
+        return [x for f in SPREAD.values() for x in of_all_sizes(f, arrays)]
 
     with config.override(backend="cpu", x64="on"):
-        one_by_one = [fd.jit(f)(*group) for group in arrays for f in SPREAD.values()]
+        # Kernels of different sizes are apart in one program, too.
+        one_by_one = [x for f in SPREAD.values() for x in fd.jit(partial(of_all_sizes, f))(arrays)]
         together = fd.jit(all_of_them)(arrays)
         wanted = all_of_them([[fnp.asarray(array) for array in group] for group in arrays])
     for found in (one_by_one, together):
