@@ -16,9 +16,17 @@ def setup(
     classify: Callable[[type[Any]], Any],
     errors_variable: Any,
     ignoring_errors: Any,
+    primitive_type: type[Any],
+    all_weak: Callable[..., bool],
+    never_weak: Callable[..., bool],
 ) -> None: ...
 def set_mode(mode: Any) -> None: ...
 def forget_nodes() -> None: ...
+
+class Binder:
+    __wrapped__: Callable[..., Any]
+    def __init__(self, method: Callable[..., Any]) -> None: ...
+    def __call__(self, primitive: Any, /, *operands: Any, **params: Any) -> Any: ...
 
 class Operator:
     __wrapped__: Callable[..., Any]

@@ -9,6 +9,9 @@ Without the extension, or with ``config.dispatch = "python"``, it serves every c
 What the extension leaves to the twin: traced values and deleted arrays, arrays that are not
 C-contiguous, leaves other than arrays, NumPy arrays and scalars, containers other than
 dicts, lists, tuples, named tuples and registered classes, and programs that run on the host.
+
+Outside of all transforms it serves operators and elementwise functions (`Dispatch.operator`), and
+applies primitives, in place of `Primitive.bind`.
 """
 
 from __future__ import annotations
@@ -24,11 +27,15 @@ from funcdl.core import quiet, tree
 from funcdl.core.array import Array
 from funcdl.core.backend import Executable, NativeCall
 from funcdl.core.jaxpr import ClosedJaxpr
+from funcdl.core.primitive import Primitive, all_weak, never_weak
 from funcdl.core.records import record
 from funcdl.core.trace import EvalTrace, context, eval_trace
 
-INTERFACE = 6
+INTERFACE = 7
 """Of the extension; one that was built from older sources is left alone."""
+
+_BIND: Any = Primitive.bind
+"""How primitives are applied without the extension."""
 
 
 def _find() -> ModuleType | None:
@@ -69,11 +76,18 @@ class Dispatch:
         tree.registration_listeners.append(self._forget_nodes)
 
     def use(self, native: ModuleType | None) -> None:
-        """Let an extension serve the functions that are jitted from now on."""
+        """Let an extension serve primitives, and the functions that are jitted from now on."""
         self.native = native
+        bind = _BIND
         if self.native is not None:
-            self.native.setup(Array, context, eval_trace, EvalTrace, _classify, *quiet.STATE)
+            self.native.setup(
+                Array, context, eval_trace, EvalTrace, _classify, *quiet.STATE,
+                Primitive, all_weak, never_weak,
+            )  # fmt: skip
             self.native.set_mode(self.mode)
+            bind = self.native.Binder(_BIND)
+        for name in ("bind", "__call__"):
+            setattr(Primitive, name, bind)
 
     def set_mode(self, mode: Any) -> None:
         """Serve calls under these flags from now on, or none."""

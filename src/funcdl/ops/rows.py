@@ -33,6 +33,11 @@ Template = str | Callable[[np.dtype[Any]], str] | None
 OutDtype = Literal["same", "bool", "real", "complex"]
 KernelRule = Callable[["KernelBuilder", list[int], list[ShapedArray], dict[str, Any]], int]
 
+_KINDS: dict[str, set[np.dtype[Any]]] = {kind: set() for kind in "biufc"}
+"""The dtypes of each kind, half precision apart."""
+for _dtype in set(dtypes.SUPPORTED) - set(dtypes.HALF):
+    _KINDS[dtypes.kind(_dtype)].add(_dtype)
+
 _OUT_DTYPES: dict[str, Callable[[np.dtype[Any]], np.dtype[Any]]] = {
     "same": lambda dtype: dtype,
     "bool": lambda dtype: np.dtype(bool),
@@ -135,7 +140,8 @@ def elementwise(
     primitive.shape = shape
     primitive.impl = _reference(numpy, shape, accepts, out, native_half, check is not None)
     if ufuncs is None and isinstance(numpy, np.ufunc) and check is None:
-        ufuncs = {dtypes.kind(dtypes.from_short_name(short)): numpy for short in accepts}
+        accepted = frozenset(map(dtypes.from_short_name, accepts))
+        ufuncs = {kind: numpy for kind, known in _KINDS.items() if known <= accepted}
     primitive.ufuncs = ufuncs or {}
     primitive.weak = never_weak if out == "bool" else all_weak
     primitive.batch = elementwise_batch(primitive)

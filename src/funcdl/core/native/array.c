@@ -6,8 +6,7 @@ PyTypeObject *array_type;
 
 static Py_ssize_t value_offset, weak_type_offset, aval_offset;
 
-/* Where a slot of the class lies in its instances; -1 with an exception if there is none. */
-static Py_ssize_t slot_offset(PyObject *type, char const *name) {
+Py_ssize_t slot_offset(PyObject *type, char const *name) {
   PyObject *descriptor = PyObject_GetAttrString(type, name);
   if (descriptor == NULL) return -1;
   Py_ssize_t offset = -1;

@@ -8,12 +8,15 @@
 
 static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs) {
   static char *names[] = {"array_type", "context", "eval_trace", "trace_type",
-                          "classify", "errors_variable", "ignoring_errors", NULL};
+                          "classify", "errors_variable", "ignoring_errors", "primitive_type",
+                          "all_weak", "never_weak", NULL};
   PyObject *type, *context, *eval_trace, *trace_type, *classify, *variable, *ignoring;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOO:setup", names, &type, &context,
-                                   &eval_trace, &trace_type, &classify, &variable, &ignoring) ||
+  PyObject *primitive, *all, *never;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOOOOO:setup", names, &type, &context,
+                                   &eval_trace, &trace_type, &classify, &variable, &ignoring,
+                                   &primitive, &all, &never) ||
       !array_setup(type) || !table_setup(context, eval_trace) || !signature_setup(classify) ||
-      !operators_setup(trace_type, variable, ignoring))
+      !operators_setup(trace_type, variable, ignoring) || !primitives_setup(primitive, all, never))
     return NULL;
   Py_RETURN_NONE;
 }
@@ -29,10 +32,10 @@ static PyMethodDef functions[] = {
 
 static int execute(PyObject *module) {
   import_array1(-1);
-  PyTypeObject *types[] = {&operator_type, &pool_type, &program_type, &table_type};
+  PyTypeObject *types[] = {&binder_type, &operator_type, &pool_type, &program_type, &table_type};
   for (size_t i = 0; i < Py_ARRAY_LENGTH(types); ++i)
     if (PyModule_AddType(module, types[i]) < 0) return -1;
-  if (PyModule_AddIntConstant(module, "INTERFACE", 6) < 0) return -1; /* see dispatch.py */
+  if (PyModule_AddIntConstant(module, "INTERFACE", 7) < 0) return -1; /* see dispatch.py */
   return pool_setup() ? 0 : -1;
 }
 

@@ -27,6 +27,8 @@
 extern PyTypeObject *array_type;
 
 bool array_setup(PyObject *type);
+/* Where a slot of a class lies in its instances; -1 with an exception if there is none. */
+Py_ssize_t slot_offset(PyObject *type, char const *name);
 /* The ndarray of a live array, borrowed; NULL, without an exception, where there is none. */
 PyArrayObject *array_value(PyObject *array);
 /* 0 or 1; -1, without an exception, where the slot holds something else. */
@@ -112,5 +114,19 @@ extern PyTypeObject operator_type;
 /* The evaluating trace's class; NumPy's state, a context variable or None, and its value in which
    floating-point errors are ignored. */
 bool operators_setup(PyObject *trace_type, PyObject *variable, PyObject *ignoring);
+/* Whether what is called is computed at once, by NumPy and without a look for NaNs. */
+bool evaluates_eagerly(void);
+/* NumPy's own types that it computes as they are, as half precision is not. */
+bool is_computed_as_is(PyArray_Descr const *descr);
+/* A ufunc's value with floating-point errors ignored, where operations are evaluated eagerly. The
+   arguments are those of a vectorcall. */
+PyObject *call_ignoring_errors(PyObject *ufunc, PyObject *const *operands, size_t count);
+
+/* primitives.c: eager applications of primitives. */
+
+extern PyTypeObject binder_type;
+
+/* The class Primitive, and two of its rules for weak types: of all operands, and never. */
+bool primitives_setup(PyObject *type, PyObject *all, PyObject *never);
 
 #endif

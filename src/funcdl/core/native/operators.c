@@ -41,11 +41,18 @@ bool operators_setup(PyObject *trace_type, PyObject *variable, PyObject *ignorin
   return true;
 }
 
-/* NumPy's own types of these kinds that are computed as they are, as half precision is not. */
-static bool is_served(PyArray_Descr const *descr, char const *kinds) {
+bool evaluates_eagerly(void) {
+  return errors_variable != NULL && serves_eager_calls(plain_trace_type);
+}
+
+bool is_computed_as_is(PyArray_Descr const *descr) {
   int number = descr->type_num;
   return (PyTypeNum_ISNUMBER(number) || PyTypeNum_ISBOOL(number)) && number != NPY_HALF &&
-         strchr(kinds, descr->kind) != NULL && PyArray_ISNBO(descr->byteorder);
+         PyArray_ISNBO(descr->byteorder);
+}
+
+static bool is_served(PyArray_Descr const *descr, char const *kinds) {
+  return is_computed_as_is(descr) && strchr(kinds, descr->kind) != NULL;
 }
 
 /* Whether a Python number surely takes an array's type, without a word of its rounding. */
@@ -76,16 +83,19 @@ static PyObject *other_operand(PyArrayObject *x, PyObject *other) {
   return (PyObject *)y;
 }
 
-/* The ufunc's value with floating-point errors ignored. */
-static PyObject *apply(Operator const *operator, PyObject *x, PyObject *y) {
+PyObject *call_ignoring_errors(PyObject *ufunc, PyObject *const *operands, size_t count) {
   PyObject *token = PyContextVar_Set(errors_variable, ignoring_errors);
   if (token == NULL) return NULL;
-  PyObject *operands[1 + MAX_OPERANDS] = {NULL, x, y};
-  size_t count = (size_t)operator->num_operands | PY_VECTORCALL_ARGUMENTS_OFFSET;
-  PyObject *out = PyObject_Vectorcall(operator->ufunc, operands + 1, count, NULL);
+  PyObject *out = PyObject_Vectorcall(ufunc, operands, count, NULL);
   if (PyContextVar_Reset(errors_variable, token) < 0) Py_CLEAR(out);
   Py_DECREF(token);
   return out;
+}
+
+static PyObject *apply(Operator const *operator, PyObject *x, PyObject *y) {
+  PyObject *operands[1 + MAX_OPERANDS] = {NULL, x, y};
+  size_t count = (size_t)operator->num_operands | PY_VECTORCALL_ARGUMENTS_OFFSET;
+  return call_ignoring_errors(operator->ufunc, operands + 1, count);
 }
 
 /* Whether a result has the type that the twin's has: an array's, or a scalar's for no dimensions. */
@@ -104,9 +114,7 @@ static PyObject *compute(Operator const *operator, PyObject *const *args) {
   /* The first that is an array gives the type; a number can stand on either side of it. */
   bool is_first = right == NULL || Py_TYPE(left) == array_type;
   PyObject *array = is_first ? left : right, *other = is_first ? right : left;
-  if (Py_TYPE(array) != array_type || errors_variable == NULL ||
-      !serves_eager_calls(plain_trace_type))
-    return NULL;
+  if (Py_TYPE(array) != array_type || !evaluates_eagerly()) return NULL;
   PyArrayObject *x = array_value(array);
   if (x == NULL || !is_served(PyArray_DESCR(x), operator->kinds)) return NULL;
   PyObject *y = NULL;
