@@ -284,3 +284,45 @@ def test_pullbacks_are_pytrees() -> None:
     doubled = fd.tree.map(lambda r: 2 * r, pullback)
     assert_same(doubled(X)[0], 2 * fnp.cos(X) * X)
     assert_same(fd.vmap(lambda ct: pullback(ct)[0])(X[None])[0], fnp.cos(X) * X)
+
+
+NONE_FOR_PARTS = {
+    "an argument": (lambda x, g: None, (0.0, 0.0, 0.0)),
+    "a subtree": (lambda x, g: {"a": None, "b": g * 2}, (0.0, 0.0, 2.0)),
+    "leaves": (lambda x, g: {"a": (None, g * x), "b": None}, (0.0, 1.0, 0.0)),
+    "nothing": (lambda x, g: {"a": (g, g * 3), "b": g * x}, (1.0, 3.0, 1.0)),
+}
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("what", NONE_FOR_PARTS)
+def test_none_stands_for_zero_cotangents_of_parts(what: str, jit: bool) -> None:
+    rule, factors = NONE_FOR_PARTS[what]
+    f = fd.custom_vjp(lambda p: p["a"][0] * p["b"] + p["a"][1])
+    f.defvjp(lambda p: (f(p), p["b"] / p["b"]), lambda one, g: (rule(one, g),))
+    gradient = fd.grad(lambda p: f(p).sum())
+    found = (fd.jit(gradient) if jit else gradient)({"a": (X, X + 1), "b": X})
+    assert_same(found, {"a": (0 * X + factors[0], 0 * X + factors[1]), "b": 0 * X + factors[2]})
+
+
+WRONG_PARTS = [
+    {"a": (None,), "b": None},
+    {"a": [None, None], "b": None},
+    {"a": None},
+    {"a": None, "b": (None,)},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG_PARTS, ids=str)
+def test_none_for_parts_that_are_not_there(wrong: Any) -> None:
+    f = fd.custom_vjp(lambda p: p["a"][0] * p["b"] + p["a"][1])
+    f.defvjp(lambda p: (f(p), None), lambda _, g: (wrong,))
+    with pytest.raises(TreeError, match="structure of argument p"):
+        fd.grad(lambda p: f(p).sum())({"a": (X, X), "b": X})
+
+
+@pytest.mark.parametrize("argnums", [(0, 0), (1, -1), [0, 1, 0]])
+@pytest.mark.parametrize("transform", [fd.grad, fd.value_and_grad, fd.jacfwd, fd.jacrev])
+def test_arguments_to_differentiate_by_are_named_once(transform: Any, argnums: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"names an argument of .* twice"):
+        transform(lambda x, y: (x * y).sum(), argnums=argnums)(X, X)

@@ -43,6 +43,20 @@ def normalize_argnums(
     return tuple(i % count for i in positions)
 
 
+def distinct_argnums(
+    argnums: int | Sequence[int], count: int, what: str = "argnums", name: str = "the function"
+) -> tuple[int, ...]:
+    """As `normalize_argnums`, for arguments to differentiate by, which are named once each.
+
+    Raises:
+      ArgumentError: as there, or an argument is named twice.
+    """
+    positions = normalize_argnums(argnums, count, what, name)
+    if len(set(positions)) != len(positions):
+        raise ArgumentError(f"{what}={argnums!r} names an argument of {name} twice")
+    return positions
+
+
 def at_positions(
     f: Callable[..., Any], positions: Sequence[int], args: Sequence[Any], kwargs: dict[str, Any]
 ) -> tuple[Callable[..., Any], tuple[Any, ...]]:

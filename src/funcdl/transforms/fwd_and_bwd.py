@@ -7,7 +7,7 @@ from typing import Any
 
 from funcdl.core.options import flag
 from funcdl.errors import ArgumentError
-from funcdl.transforms.arguments import function_name, normalize_argnums
+from funcdl.transforms.arguments import distinct_argnums, function_name
 from funcdl.transforms.derivatives import vjp
 from funcdl.transforms.jit import jit
 from funcdl.transforms.linearized import Pullback
@@ -39,7 +39,7 @@ def fwd_and_bwd(
     name = function_name(fun)
 
     def fwd(*args: Any) -> Any:
-        positions = normalize_argnums(argnums, len(args), "argnums", name)
+        positions = distinct_argnums(argnums, len(args), "argnums", name)
 
         def chosen(*values: Any) -> Any:
             full = list(args)

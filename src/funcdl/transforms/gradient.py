@@ -18,9 +18,9 @@ from funcdl.transforms.arguments import (
     as_arrays,
     at_positions,
     check_function,
+    distinct_argnums,
     function_name,
     leaf_names,
-    normalize_argnums,
     show_tree,
 )
 from funcdl.transforms.derivatives import FlatFunction
@@ -61,7 +61,7 @@ def value_and_grad(
     @functools.wraps(fun)
     def value_and_grad_f(*args: Any, **kwargs: Any) -> Any:
         name = function_name(fun)
-        positions = normalize_argnums(argnums, len(args), "grad: argnums", name)
+        positions = distinct_argnums(argnums, len(args), "grad: argnums", name)
         arg_names = argument_names(fun, args)
         for i in positions:
             _check_input(arg_names[i], args[i], holomorphic, allow_int)

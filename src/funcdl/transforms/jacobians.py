@@ -24,6 +24,7 @@ from funcdl.transforms.arguments import (
     as_arrays,
     at_positions,
     check_function,
+    distinct_argnums,
     function_name,
     leaf_names,
     normalize_argnums,
@@ -170,7 +171,7 @@ def _restrict(
     args: Sequence[Any],
     kwargs: dict[str, Any],
 ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    positions = normalize_argnums(argnums, len(args), f"{transform}: argnums", function_name(fun))
+    positions = distinct_argnums(argnums, len(args), f"{transform}: argnums", function_name(fun))
     return at_positions(fun, positions, args, kwargs)
 
 

@@ -53,7 +53,7 @@ class custom_vjp(CustomFunction):
         Args:
           fwd: ``fwd(*args)`` returns ``(output, residuals)``.
           bwd: ``bwd(*nondiff_args, residuals, cotangent)`` returns a tuple with one cotangent (or
-            None, for zero) for each argument with a derivative.
+            None, for zero) for each argument with a derivative; None stands for parts of one, too.
           symbolic_zeros: give `fwd` its differentiable leaves as
             `custom_derivatives.CustomVJPPrimal`, and `bwd` cotangents that are zero as
             `custom_derivatives.SymbolicZero`, which it may also return.
@@ -138,17 +138,51 @@ def _flatten_cotangents(
             flat += [Zero(next(rest).to_tangent()) for _ in range(wanted.num_leaves)]
             continue
         leaves, found_tree = derivative_leaves(who, f"cotangent of {name}", ct)
+        given: list[Any] | None = leaves
         if found_tree != wanted:
+            # Leaves by their places, since None takes the places of whole subtrees.
+            places = found_tree.unflatten(leaves)
+            given = _with_parts_left_out(places, wanted.unflatten([_Leaf()] * wanted.num_leaves))
+        if given is None:
             raise TreeError(
                 f"{who} must return a cotangent with the structure of argument {name}:\n"
                 + describe_trees(found_tree, wanted)
             )
-        paths = [tree.format_path(path) for path in tree.paths(wanted)]
-        flat += [
-            check_derivative(who, f"argument {name}{path}", next(rest), x, any_float=True)
-            for path, x in zip(paths, leaves, strict=True)
-        ]
+        for path, x in zip(tree.paths(wanted), given, strict=True):
+            aval = next(rest)
+            what = f"argument {name}{tree.format_path(path)}"
+            flat.append(
+                Zero(aval.to_tangent())
+                if x is None
+                else check_derivative(who, what, aval, x, any_float=True)
+            )
     return flat
+
+
+class _Leaf:
+    """What stands for a leaf of an argument."""
+
+
+def _with_parts_left_out(ct: Any, argument: Any) -> list[Any] | None:
+    """The leaves of a cotangent, None for each leaf of a part of the argument that None stands for.
+
+    None if the structures differ otherwise.
+    """
+    if ct is None:
+        return [None] * len(tree.leaves(argument))
+    parts, node = tree.flatten(ct, is_leaf=lambda x: x is not ct)
+    wanted, wanted_node = tree.flatten(argument, is_leaf=lambda x: x is not argument)
+    if node != wanted_node:
+        return None
+    if isinstance(argument, _Leaf):
+        return parts
+    found: list[Any] = []
+    for part, of_argument in zip(parts, wanted, strict=True):
+        leaves = _with_parts_left_out(part, of_argument)
+        if leaves is None:
+            return None
+        found += leaves
+    return found
 
 
 def custom_gradient(fun: Callable[..., Any]) -> Callable[..., Any]:
