@@ -6,16 +6,7 @@ TypeError`` keeps working.
 
 from __future__ import annotations
 
-import inspect
-import re
 import sys
-import types
-
-_PACKAGE = __name__.partition(".")[0]
-# Where functions are that call others of the same kind, which then name themselves.
-_NAMESPACES = ("control", "data", "image", "lax", "nn", "numpy", "ops", "optim", "random", "scipy")
-# Packages that the library calls, and that call it back.
-_HELPERS = frozenset({"contextlib", "functools", "ml_dtypes", "numpy", "opt_einsum", "optree"})
 
 
 class FuncdlError(Exception):
@@ -23,7 +14,7 @@ class FuncdlError(Exception):
 
     @property
     def reason(self) -> str:
-        """The message, without the name that `OperandError` puts in front of it."""
+        """The message, without the name that `OperandError` gives it."""
         return str(self)
 
 
@@ -31,61 +22,22 @@ class OperandError(FuncdlError):
     """Base class of errors in what a function was given.
 
     A message that names another function than the user called, because that one is made of others,
-    gets the name of the user's in front: ``hstack: concatenate: shapes must be ...``.
+    gets the name of the user's in its place: ``hstack: shapes must be ...``, of `concatenate`.
     """
 
     def __init__(self, *args: object) -> None:
         """As of any exception; the first argument is the message."""
         self._reason = str(args[0]) if args else ""
         if args and isinstance(args[0], str):
-            name = called_function(sys._getframe(1))
-            if name is not None and not _names(args[0], name):
-                args = (f"{name}: {args[0]}", *args[1:])
+            from funcdl.called import named
+
+            args = (named(args[0], sys._getframe(1)), *args[1:])
         super().__init__(*args)
 
     @property
     def reason(self) -> str:
-        """The message, without the name in front."""
+        """The message as it was made."""
         return self._reason
-
-
-def called_function(frame: types.FrameType | None) -> str | None:
-    """The public function that the user's code called, where the call stack has one.
-
-    A function that the library itself calls for the user, as for an operator, is none.
-    """
-    found = None
-    while frame is not None:
-        module = str(frame.f_globals.get("__name__"))
-        package, _, path = module.partition(".")
-        if package == _PACKAGE and path.partition(".")[0] in _NAMESPACES:
-            name = frame.f_code.co_qualname
-            if name.rpartition(".")[2].startswith("__"):
-                found = None
-            elif is_public(module, frame):
-                found = frame.f_code.co_name
-        elif package != _PACKAGE and package not in _HELPERS:
-            break
-        frame = frame.f_back
-    return found
-
-
-def is_public(module: str, frame: types.FrameType) -> bool:
-    """Whether a call is one of a function that users can name, not of a helper's namesake."""
-    name = frame.f_code.co_name
-    # Functions of lower layers are public through the namespaces of higher ones.
-    higher = (f"{_PACKAGE}.{path}" for path in ("lax", "nn"))
-    for place in map(sys.modules.get, (module, module.rpartition(".")[0], *higher)):
-        if name in getattr(place, "__all__", ()):
-            function = inspect.unwrap(vars(place).get(name, is_public))
-            if getattr(function, "__code__", frame.f_code) is frame.f_code:
-                return True
-    return False
-
-
-def _names(message: str, name: str) -> bool:
-    """Whether a message says that it is about a function."""
-    return re.search(rf"(^|\bof )(funcdl[\w.]*\.)?{re.escape(name)}\b", message) is not None
 
 
 class ShapeError(OperandError, TypeError, ValueError):

@@ -45,7 +45,7 @@ class ResizeMethod(enum.Enum):
           ArgumentError: there is none.
         """
         if s not in _NAMES:
-            raise ArgumentError(f"method must be one of {', '.join(_NAMES)}; got {s!r}")
+            raise ArgumentError(f"method must be one of {', '.join(_NAMES)}; got {shortened(s)}")
         return _NAMES[s]
 
 

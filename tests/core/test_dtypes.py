@@ -360,19 +360,19 @@ def test_lattice_type_of_an_argument(arg: Any, short: str, weak: bool) -> None:
         (lambda: lattice.lattice_join(), "lattice_join needs at least one (dtype, weak) pair"),
         (
             lambda: lattice.result_type(1, None),
-            "cannot find a dtype for None: pass an array, a scalar or a dtype",
+            "result_type: cannot find a dtype for None: pass an array, a scalar or a dtype",
         ),
         (
             lambda: lattice.result_type([1, 2]),
-            "cannot find a dtype for [1, 2]: pass an array, a scalar or a dtype",
+            "result_type: cannot find a dtype for [1, 2]: pass an array, a scalar or a dtype",
         ),
         (
             lambda: lattice.result_type(np.array(["a"])),
-            f"dtype 'str32' is not supported; use one of: {SUPPORTED_NAMES}",
+            f"result_type: dtype 'str32' is not supported; use one of: {SUPPORTED_NAMES}",
         ),
         (
             lambda: lattice.promote_types(np.float32, 1.0),
-            f"dtype 1.0 is not supported; use one of: {SUPPORTED_NAMES}",
+            f"promote_types: dtype 1.0 is not supported; use one of: {SUPPORTED_NAMES}",
         ),
         (
             lambda: lattice.lattice_join((dtypes.float0, False), (D["f32"], False)),

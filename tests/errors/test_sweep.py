@@ -1,8 +1,8 @@
 """Every public function, called with what it does not take.
 
 The calls are those that are compared with JAX, each with one operand replaced, or an argument added
-that is wrong for sure. What is raised is an error of the library, and names the function; or the
-call goes well, since some functions take much.
+that is wrong for sure. What is raised is an error of the library, and starts with the function's
+name, as it was called; or the call goes well, since some functions take much.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,21 @@ from funcdl.core.trace import Tracer
 from funcdl.errors import FuncdlError
 
 NAMESPACES = [t for t in TABLES if t.namespace not in ("", "ops")]
-OPERANDS = {"text": "abc", "nothing": None, "object": object(), "array of text": np.array(["a"])}
+OPERANDS = {
+    "text": "abc",
+    "nothing": None,
+    "object": object(),
+    "array of text": np.array(["a"]),
+    "array of objects": np.array([None, {}], object),
+    "uneven lists": [[1.0], [1.0, 2.0]],
+    "empty tuple": (),
+    "empty array": np.zeros((0,), np.float32),
+    "five dimensions": np.ones((1, 2, 3, 1, 2), np.float32),
+    "complex numbers": np.ones((3, 4), np.complex64),
+    "integers": np.ones((3, 4), np.int32),
+    "large integer": 2**70,
+    "key": fd.random.key(0),
+}
 ARGUMENTS = {
     "axis": (9, "x", (0, 0), (0, 7)),
     "dtype": ("abc", 5),
@@ -50,12 +65,26 @@ ARGUMENTS = {
     "impl": ([],),
 }
 
+# For every other argument.
+ANY = ("abc", (), 2**70, np.ones(2, np.float32), object())
+
+# What else calls as text call a namespace.
+NAMES = {"numpy": ("jnp",), "lax.linalg": ("linalg",), "scipy.linalg": ("scipy_linalg",)}
+
 EXCEPT = {
     "asarray frombuffer fromstring issubdtype": "NumPy reads the dtype or the text",
     "result_type": "one function for all namespaces",
     "cond custom_linear_solve custom_root fori_loop platform_dependent scan switch": (
         "the user's own function fails"
     ),
+}
+
+# What the user's functions in these calls are made of: a mistake is that one's.
+THEIRS = {
+    "associative_scan": "mul",
+    "map": "sin",
+    "mask_indices": "triu",
+    "minimize": "subtract",
 }
 
 
@@ -87,7 +116,9 @@ def calls(table: Table) -> Iterator[tuple[str, Callable[..., Any], Any, dict[str
         if call.name not in seen:
             scope = peer("funcdl").named(table.namespace)
             module = Recorder(scope["m"])
-            scope |= {"m": module, "jnp": module if table.namespace == "numpy" else scope["jnp"]}
+            scope |= dict.fromkeys(("m", *NAMES.get(table.namespace, ())), module)
+            if table.namespace == "numpy.linalg":
+                scope["jnp"] = SimpleNamespace(linalg=module)
             with contextlib.suppress(Exception):
                 call.function(scope, *call.operands("f32", USUAL))
             if module.call is not None and module.call[0] not in seen:
@@ -101,22 +132,29 @@ def wrong(function: Callable[..., Any], args: Any, kwargs: Any) -> Iterator[tupl
             for what, value in OPERANDS.items():
                 yield f"{what} as {i}", (*args[:i], value, *args[i + 1 :]), kwargs
     try:
-        parameters = list(inspect.signature(function).parameters)
+        parameters = inspect.signature(function).parameters
     except ValueError:
         return
-    for name in set(parameters[len(args) :]) & ARGUMENTS.keys() - kwargs.keys():
-        for value in ARGUMENTS[name]:
-            yield f"{name}={value!r}", args, kwargs | {name: value}
+    for name, parameter in list(parameters.items())[len(args) :]:
+        if name not in kwargs and parameter.kind in (_EITHER, inspect.Parameter.KEYWORD_ONLY):
+            for value in (*ARGUMENTS.get(name, ()), *ANY):
+                yield f"{name}={value!r}", args, kwargs | {name: value}
+
+
+_EITHER = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
 def fault(function: Callable[..., Any], name: str, args: Any, kwargs: Any) -> str | None:
     """What is wrong with the error that a call raises, if any."""
+    # The name that the call is written with counts, since some functions have several.
+    space = SimpleNamespace(**{name: function})
+    call = eval(f"lambda args, kwargs: space.{name}(*args, **kwargs)", {"space": space})
     try:
-        function(*args, **kwargs)
+        call(args, kwargs)
     except FuncdlError as error:
-        known = {name, getattr(function, "__name__", name)}
-        text = str(error)
-        return None if any(re.search(rf"\b{n}\b", text) for n in known) else text
+        known = f"{name}|{THEIRS.get(name, name)}"
+        named = re.match(rf"({known})\b(?!: \w+(:| requires| does not accept))", str(error))
+        return None if named else str(error)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return None

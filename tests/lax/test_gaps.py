@@ -369,7 +369,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: lax.dot(F32, F32.T, precision="exact"),
         ArgumentError,
-        "dot: dot_general: precision must be None, a lax.Precision or its name ('default', 'high', "
+        "dot: precision must be None, a lax.Precision or its name ('default', 'high', "
         "'highest'), a pair of these, or a dot algorithm; got 'exact'",
     ),
     (
@@ -398,19 +398,18 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: lax.ragged_dot(ROWS, MATRICES, SIZES[:3]),
         ShapeError,
-        "ragged_dot: ragged_dot_general: rhs f32[4,3,2] must have size 3 along dimension 0, one "
+        "ragged_dot: rhs f32[4,3,2] must have size 3 along dimension 0, one "
         "for each of group_sizes",
     ),
     (
         lambda: lax.ragged_dot(ROWS, MATRICES, ROWS[0]),
         DtypeError,
-        "ragged_dot: ragged_dot_general: group_sizes must be integers, got f32[3]",
+        "ragged_dot: group_sizes must be integers, got f32[3]",
     ),
     (
         lambda: lax.ragged_dot(ROWS, MATRICES, SIZES, group_offset=SIZES[:1]),  # type: ignore[arg-type]
         ArgumentError,
-        "ragged_dot: ragged_dot_general: group_offset must be None; slice rhs and group_sizes "
-        "instead",
+        "ragged_dot: group_offset must be None; slice rhs and group_sizes instead",
     ),
     (
         lambda: lax.rng_bit_generator(np.arange(2, dtype=np.uint32), (3,)),

@@ -206,7 +206,7 @@ MISFITS: list[tuple[Callable[[Any], Any], str]] = [
     (lambda x: lax.slice(x, (-1, 0), (2, 3)), "slice: start_indices=(-1, 0)"),
     (lambda x: lax.slice(x, (0, 0), (2, 9)), "slice: start_indices=(0, 0)"),
     (lambda x: lax.slice(x, (0,), (2,)), "slice: start_indices=(0,)"),
-    (lambda x: lax.slice_in_dim(x, 0, 1, 0), "slice: start_indices=(0, 0)"),
+    (lambda x: lax.slice_in_dim(x, 0, 1, 0), "slice_in_dim: start_indices=(0, 0)"),
     (lambda x: lax.pad(x, 0.0, ((0, 0, 0),)), "pad: padding_config ((0, 0, 0),)"),
     (lambda x: lax.pad(x, 0.0, ((-9, 0, 0), (0, 0, 0))), "pad: padding_config ((-9, 0, 0)"),
     (lambda x: lax.rev(x, (5,)), "rev: dimensions (5,)"),

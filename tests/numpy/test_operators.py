@@ -258,13 +258,13 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: fnp.add([1, 2], 3),
         LeafTypeError,
-        "add requires arrays or scalars, got list as argument 0: [1, 2]; convert it with "
+        "add requires arrays or scalars, got list as argument x: [1, 2]; convert it with "
         "funcdl.numpy.array",
     ),
     (
         lambda: fnp.sin(None),
         LeafTypeError,
-        "sin requires arrays or scalars, got NoneType as argument 0: None; pass those",
+        "sin requires arrays or scalars, got NoneType as argument x: None",
     ),
     (
         lambda: fnp.ones(2, bool) - fnp.ones(2, bool),

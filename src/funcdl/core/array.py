@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NoReturn
 
@@ -419,6 +420,13 @@ def as_array(x: Any, dtype: Any = None) -> Any:
     for base in _SCALARS:
         if isinstance(x, base):  # such as a member of an IntEnum
             return as_array(base(x), dtype)
+    from funcdl.called import given_as
+
+    argument = given_as(x, sys._getframe())
+    if argument:
+        raise LeafTypeError(
+            f"expected an array or a scalar, got {type(x).__name__}{argument}: {shortened(x)}"
+        )
     raise LeafTypeError(
         f"expected an array or a scalar, got {type(x).__name__}: {shortened(x)}.\n"
         "Arrays, NumPy arrays, and Python or NumPy scalars are valid leaves; for other static "
@@ -468,6 +476,13 @@ def aval_of(x: Any) -> ShapedArray:
 
 
 def shortened(x: Any, limit: int = 60) -> str:
-    """The text of a value in a message, cut off where it is long."""
+    """The text of a value in a message: the type of a large array, cut off where it is long."""
     text = repr(x)
+    if len(text) <= limit and "\n" not in text:
+        return text
+    if isinstance(x, ArrayOperators):
+        return f"an array of type {x.aval}"
+    if isinstance(x, np.ndarray):
+        return f"a NumPy array of dtype {x.dtype} and shape {x.shape}"
+    text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"

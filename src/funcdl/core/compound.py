@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from funcdl.core import tree
+from funcdl.core.source import name_frames
 from funcdl.errors import FuncdlError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,6 +46,7 @@ def by_parts(function: F) -> F:
                 raise
         return apply_by_parts(function, found[0], args, kwargs)
 
+    name_frames(wrapper, function.__name__)
     return cast(F, wrapper)
 
 

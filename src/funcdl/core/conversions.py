@@ -14,7 +14,6 @@ from funcdl.errors import (
     ConcretizationError,
     TracerArrayError,
     TracerBoolError,
-    called_function,
 )
 
 if TYPE_CHECKING:
@@ -140,7 +139,12 @@ def _asking_function(frame: FrameType | None) -> str | None:
         frame = frame.f_back
     module = "" if frame is None else str(frame.f_globals.get("__name__"))
     # These call functions of the user's, which may be NumPy's own.
-    return None if module.startswith(_CALLERS) else called_function(frame)
+    if module.startswith(_CALLERS):
+        return None
+    from funcdl.called import find_call
+
+    call = find_call(frame)
+    return None if call is None else call.name
 
 
 _CALLERS = ("funcdl.control.", "funcdl.numpy.functional", "funcdl.numpy.vectorization")

@@ -58,5 +58,7 @@ def integers(argument: str, values: Iterable[Any]) -> tuple[int, ...]:
 
 
 def _shown(value: Any) -> str:
+    from funcdl.core.array import shortened
+
     aval = getattr(value, "aval", None)
-    return repr(value) if aval is None else f"an array of type {aval}"
+    return shortened(value) if aval is None else f"an array of type {aval}"

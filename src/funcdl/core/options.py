@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core.array import shortened
-from funcdl.errors import ArgumentError, FuncdlError
+from funcdl.errors import ArgumentError, FuncdlError, OperandError
 
 
 def is_option(value: Any, options: Collection[Any]) -> bool:
@@ -33,9 +33,11 @@ def flag(argument: str, value: Any) -> bool:
     try:
         if not unclear:
             return bool(value)
+    except OperandError:  # an array of several elements
+        pass
     except FuncdlError:
         raise
-    except Exception:  # an array of several elements of another library
+    except Exception:  # one of another library
         pass
     raise ArgumentError(f"{argument} must be True or False, got {shortened(value)}")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from funcdl.config import config
 from funcdl.core.source import is_internal
-from funcdl.errors import FuncdlError, is_public
+from funcdl.errors import FuncdlError
 
 NOTE = "(internal frames hidden; set FUNCDL_TRACEBACK_FILTERING=0 to show them)"
 
@@ -105,6 +105,8 @@ def call_at_fault(error: BaseException) -> str | None:
     """
     if isinstance(error, FuncdlError) or not isinstance(error, _BARE):
         return None
+    from funcdl.called import is_public
+
     called: FrameType | None = None
     last, tb = None, error.__traceback__
     while tb is not None:

@@ -9,6 +9,7 @@ import numpy as np
 
 import funcdl.numpy as fnp
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.lax.elementwise import bitcast_convert_type
@@ -47,7 +48,8 @@ def rng_bit_generator(
     known = (RandomAlgorithm.RNG_DEFAULT, RandomAlgorithm.RNG_THREE_FRY)
     if not is_option(algorithm, known):
         raise ArgumentError(
-            f"rng_bit_generator: algorithm must be RNG_DEFAULT or RNG_THREE_FRY, got {algorithm!r}"
+            f"rng_bit_generator: algorithm must be RNG_DEFAULT or RNG_THREE_FRY, "
+            f"got {shortened(algorithm)}"
         )
     state = array("rng_bit_generator", key)
     sizes = {np.dtype(np.uint32): (4,), np.dtype(np.uint64): (2,)}

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes, tree
+from funcdl.core.array import shortened
 from funcdl.core.axes import axis_names, size_in_scope
 from funcdl.core.integers import integers
 from funcdl.core.options import flag
@@ -259,7 +260,7 @@ def ppermute(x: PyTree, axis_name: Hashable, perm: Sequence[tuple[int, int]]) ->
     for pair in given:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise ArgumentError(
-                f"ppermute requires perm to have pairs (source, destination), got {pair!r}"
+                f"ppermute requires perm to have pairs (source, destination), got {shortened(pair)}"
             )
         pairs.append((int(pair[0]), int(pair[1])))
     for what, ends in (
@@ -420,7 +421,7 @@ def _group_size(what: str, groups: Any, names: tuple[Hashable, ...], count: int)
     if sorted(i for group in members for i in group) != list(range(count)) or len(sizes) != 1:
         raise ArgumentError(
             f"{what} requires axis_index_groups of equal sizes that have each number from 0 to "
-            f"{count - 1} once, for axis {', '.join(map(repr, names))}; got {groups!r}"
+            f"{count - 1} once, for axis {', '.join(map(repr, names))}; got {shortened(groups)}"
         )
     return sizes.pop()
 
@@ -428,7 +429,7 @@ def _group_size(what: str, groups: Any, names: tuple[Hashable, ...], count: int)
 def _single(what: str, axis_name: Any) -> tuple[Hashable, int]:
     names = axis_names(what, axis_name)
     if len(names) != 1:
-        raise ArgumentError(f"{what} requires one axis name, got {axis_name!r}")
+        raise ArgumentError(f"{what} requires one axis name, got {shortened(axis_name)}")
     return names[0], size_in_scope(what, names[0])
 
 

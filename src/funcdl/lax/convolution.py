@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from funcdl.core.array import shortened
 from funcdl.core.integers import integer, integers
 from funcdl.core.options import flag
 from funcdl.errors import ArgumentError, ShapeError
@@ -266,7 +267,7 @@ def _transpose_padding(window: int, stride: int, padding: str | tuple[int, int])
         return window - 1, stride - 1 + max(window - stride, 0)
     if mode != "SAME":
         raise ArgumentError(
-            f"conv_transpose: padding must be 'SAME', 'VALID' or pairs, got {padding!r}"
+            f"conv_transpose: padding must be 'SAME', 'VALID' or pairs, got {shortened(padding)}"
         )
     total = window + stride - 2
     low = window - 1 if stride >= window else -(-total // 2)

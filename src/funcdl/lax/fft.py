@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from funcdl.core.array import shortened
 from funcdl.core.integers import integers
 from funcdl.errors import ArgumentError
 from funcdl.lax.operands import ArrayLike
@@ -38,6 +39,6 @@ def fft(x: ArrayLike, fft_type: FftType | str | int, fft_lengths: Sequence[int])
         kind = FftType(fft_type)
     else:
         names = ", ".join(FftType.__members__)
-        raise ArgumentError(f"fft: fft_type must be one of {names}, got {fft_type!r}")
+        raise ArgumentError(f"fft: fft_type must be one of {names}, got {shortened(fft_type)}")
     lengths = integers("fft_lengths", fft_lengths)
     return transforms.fft(array("fft", x), fft_type=kind, fft_lengths=lengths)

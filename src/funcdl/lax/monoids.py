@@ -83,7 +83,6 @@ def _recognise(computation: Callable[[Any, Any], Any], dtype: np.dtype[Any]) -> 
         known = None
     if known is not None:
         return known
-    check_function("computation of a reduction", computation)
     scalar = ShapedArray((), dtype)
     jaxpr, _ = trace_to_jaxpr(lambda x, y: [computation(x, y)], [scalar, scalar])
     if len(jaxpr.eqns) != 1:
@@ -200,6 +199,7 @@ def reduce(
       TreeError, ShapeError: structures or shapes differ, or the computation returns other types.
       ArgumentError: there are no operands, or no such dimension.
     """
+    check_function("reduce", computation, "computation")
     xs, treedef = _operands("reduce", operands)
     shape = xs[0].shape
     axes = normalize_axes("reduce", integers("reduce: dimensions", dimensions), len(shape))
@@ -278,6 +278,7 @@ def reduce_window(
       ArgumentError: parameters do not fit the operand.
       TreeError, ShapeError: structures or shapes differ, or the computation returns other types.
     """
+    check_function("reduce_window", computation, "computation")
     xs, treedef = _operands("reduce_window", operand)
     x = xs[0]
     ones = (1,) * x.ndim

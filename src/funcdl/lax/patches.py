@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from funcdl.core.array import shortened
 from funcdl.core.avals import Shape
 from funcdl.core.integers import integer, integers
 from funcdl.core.options import sequence
@@ -258,7 +259,7 @@ def conv_transpose_shape_tuple(
         mode = padding.upper()
         if mode not in ("SAME", "VALID"):
             raise ArgumentError(
-                f"{name}: padding must be 'SAME', 'VALID' or pairs, got {padding!r}"
+                f"{name}: padding must be 'SAME', 'VALID' or pairs, got {shortened(padding)}"
             )
         spatial = [
             size * stride + (max(width - stride, 0) if mode == "VALID" else 0)
@@ -269,7 +270,7 @@ def conv_transpose_shape_tuple(
         if len(pairs) != len(sizes) or any(len(pair) != 2 for pair in pairs):
             raise ArgumentError(
                 f"{name}: padding must be 'SAME', 'VALID' or one pair for each of {len(sizes)} "
-                f"spatial dimensions, got {padding!r}"
+                f"spatial dimensions, got {shortened(padding)}"
             )
         spatial = [
             (size - 1) * stride + width - low - high

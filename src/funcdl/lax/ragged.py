@@ -15,6 +15,7 @@ import numpy as np
 
 import funcdl.numpy as fnp
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.lax.operands import ArrayLike
 from funcdl.lax.reductions import dot_general
@@ -100,7 +101,7 @@ def ragged_dot_general(
     if not isinstance(numbers, RaggedDotDimensionNumbers):
         raise ArgumentError(
             f"{name}: ragged_dot_dimension_numbers must be a "
-            f"funcdl.lax.RaggedDotDimensionNumbers, got {numbers!r}"
+            f"funcdl.lax.RaggedDotDimensionNumbers, got {shortened(numbers)}"
         )
     (lhs_k, rhs_k), (lhs_batch, rhs_batch) = (
         tuple(map(tuple, pair)) for pair in numbers.dot_dimension_numbers

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes, lattice
+from funcdl.core.array import shortened
 from funcdl.core.integers import integers
 from funcdl.core.options import flag
 from funcdl.core.primitive import Primitive
@@ -31,7 +32,7 @@ def dot_numbers(name: str, numbers: Any) -> Any:
     except (TypeError, ValueError):
         raise ArgumentError(
             f"{name}: dimension_numbers must be ((lhs_contract, rhs_contract), (lhs_batch, "
-            f"rhs_batch)), four sequences of integers; got {numbers!r}"
+            f"rhs_batch)), four sequences of integers; got {shortened(numbers)}"
         ) from None
     return contract, batch
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import lattice
+from funcdl.core.array import shortened
 from funcdl.core.avals import Shape
 from funcdl.core.integers import integer, integers
 from funcdl.core.options import flag, sequence
@@ -412,7 +413,7 @@ def pad(
     except (TypeError, ValueError):
         raise ArgumentError(
             "pad: padding_config must have three integers (before, after, between) for each "
-            f"dimension, got {padding_config!r}"
+            f"dimension, got {shortened(padding_config)}"
         ) from None
     return bind_checked(slicing.pad, x, value, padding_config=config)
 

@@ -12,6 +12,7 @@ import numpy as np
 import funcdl.numpy as fnp
 from funcdl import lax, random
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.options import flag, is_option
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.numpy.promotion import array
@@ -88,7 +89,7 @@ def dot_product_attention(
     return_residual = flag("dot_product_attention: return_residual", return_residual)
     if not is_option(implementation, (None, "xla")):
         raise ArgumentError(
-            f"{_NAME}: implementation must be None or 'xla', got {implementation!r}"
+            f"{_NAME}: implementation must be None or 'xla', got {shortened(implementation)}"
         )
     shape = array(_NAME, query).aval.shape
     query, key, value = _operands(query, key, value)
@@ -111,7 +112,7 @@ def dot_product_attention(
     elif isinstance(scale, int | float | np.integer | np.floating):
         scale = float(scale)
     else:
-        scale = array("dot_product_attention: scale", scale).astype(_wide(query))
+        scale = array("scale", scale).astype(_wide(query))
     if _is_long(query.shape, key.shape) and isinstance(scale, float):
         given = {
             "bias": None if bias is None else _over_pairs("bias", bias, grid).astype(_wide(query)),
@@ -313,7 +314,8 @@ def _rate(rate: Any) -> float:
     number = isinstance(rate, int | float | np.number) and not isinstance(rate, bool)
     if not number or not 0 <= rate < 1:
         raise ArgumentError(
-            f"{_NAME}: dropout_rate must be a Python number in [0, 1), got {rate!r}; it is a part "
+            f"{_NAME}: dropout_rate must be a Python number in [0, 1), "
+            f"got {shortened(rate)}; it is a part "
             "of the compiled program: make it a static argument of jit"
         )
     return float(rate)

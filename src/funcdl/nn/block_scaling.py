@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 
 import funcdl.numpy as fnp
+from funcdl.core.array import shortened
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.nn.float_grids import FloatGrid, float_grid, power_of_two_above, round_to_grid
 
@@ -66,7 +67,9 @@ def get_scaled_dot_general_config(mode: str, global_scale: Any = None) -> BlockS
 
 
 def _unknown_mode(what: str, mode: Any) -> str:
-    return f"{what} requires mode to be one of {', '.join(map(repr, _MODES))}; got {mode!r}"
+    return (
+        f"{what} requires mode to be one of {', '.join(map(repr, _MODES))}; got {shortened(mode)}"
+    )
 
 
 def check_config(what: str, config: Any) -> None:
@@ -78,14 +81,14 @@ def check_config(what: str, config: Any) -> None:
     """
     if not isinstance(config, BlockScaleConfig):
         raise ArgumentError(
-            f"{what} requires a BlockScaleConfig, got {config!r}; "
+            f"{what} requires a BlockScaleConfig, got {shortened(config)}; "
             "get_scaled_dot_general_config makes one"
         )
     if config.mode not in _MODES:
         raise ArgumentError(_unknown_mode(what, config.mode))
     size: Any = config.block_size
     if not isinstance(size, int | np.integer) or size < 1:
-        raise ArgumentError(f"{what} requires block_size from 1 on, got {size!r}")
+        raise ArgumentError(f"{what} requires block_size from 1 on, got {shortened(size)}")
     float_grid(f"data_type of {what}", config.data_type)
     wanted = "float8_e4m3fn" if config.mode == "nvfp4" else "float8_e8m0fnu"
     given = config.scale_type
@@ -95,7 +98,7 @@ def check_config(what: str, config: Any) -> None:
     if (config.global_scale is None) == (config.mode == "nvfp4"):
         fix = "a global_scale" if config.mode == "nvfp4" else "None as global_scale"
         raise ArgumentError(
-            f"{what} requires {fix} in mode {config.mode}, got {config.global_scale!r}"
+            f"{what} requires {fix} in mode {config.mode}, got {shortened(config.global_scale)}"
         )
 
 

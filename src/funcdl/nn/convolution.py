@@ -196,7 +196,8 @@ def conv_transpose_apply(
     pads = _pads(function, padding, spatial)
     if pads in ("CAUSAL", "CIRCULAR"):
         raise ArgumentError(
-            f"{function}: padding must be 'SAME', 'VALID', numbers or pairs, got {padding!r}"
+            f"{function}: padding must be 'SAME', 'VALID', numbers or pairs, "
+            f"got {shortened(padding)}"
         )
     if isinstance(pads, str):
         pads = tuple(_turned(pads, n, s) for n, s in zip(window, steps, strict=True))

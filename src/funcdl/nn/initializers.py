@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import funcdl.numpy as fnp
 from funcdl import random
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError, DtypeError
 from funcdl.numpy.creation import shape_of
@@ -191,10 +192,10 @@ def variance_scaling(
       DtypeError: when called, another dtype than a float.
     """
     if not is_option(mode, _MODES):
-        raise ArgumentError(f"mode must be one of {', '.join(_MODES)}; got {mode!r}")
+        raise ArgumentError(f"mode must be one of {', '.join(_MODES)}; got {shortened(mode)}")
     if not is_option(distribution, _DISTRIBUTIONS):
         allowed = ", ".join(_DISTRIBUTIONS)
-        raise ArgumentError(f"distribution must be one of {allowed}; got {distribution!r}")
+        raise ArgumentError(f"distribution must be one of {allowed}; got {shortened(distribution)}")
     own_dtype = dtype
 
     def init(key: Any, shape: Sequence[int], dtype: Any = None) -> Any:

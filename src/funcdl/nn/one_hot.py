@@ -6,6 +6,7 @@ from typing import Any
 
 import funcdl.numpy as fnp
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.integers import integer
 from funcdl.errors import ArgumentError
 
@@ -26,7 +27,9 @@ def one_hot(x: Any, num_classes: int, *, dtype: Any = None, axis: int = -1) -> A
       ArgumentError: `num_classes` is no integer, or negative.
     """
     if isinstance(num_classes, bool) or not hasattr(num_classes, "__index__"):
-        raise ArgumentError(f"one_hot requires num_classes to be an int, got {num_classes!r}")
+        raise ArgumentError(
+            f"one_hot requires num_classes to be an int, got {shortened(num_classes)}"
+        )
     num_classes = integer("one_hot: num_classes", num_classes)
     if num_classes < 0:
         raise ArgumentError(f"one_hot requires num_classes >= 0, got {num_classes}")

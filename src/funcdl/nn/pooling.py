@@ -12,6 +12,7 @@ from typing import Any
 
 import funcdl.numpy as fnp
 from funcdl import lax
+from funcdl.core.array import shortened
 from funcdl.core.integers import integers
 from funcdl.core.options import flag, sequence
 from funcdl.errors import ArgumentError
@@ -61,7 +62,7 @@ def pool(
         if len(padding) != len(window):
             raise ArgumentError(
                 "padding must be 'SAME', 'VALID' or one pair for each of "
-                f"window_shape={window}, got {padding!r}"
+                f"window_shape={window}, got {shortened(padding)}"
             )
         padding = (*((0, 0),) * batch, *padding, (0, 0))
     around = (1,) * batch

@@ -14,6 +14,7 @@ import numpy as np
 import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.nn.block_scaling import BlockScaleConfig, check_config, limit, quantize
 from funcdl.nn.scaled_matmul import scaled_matmul
@@ -92,7 +93,7 @@ def _checked(configs: Sequence[BlockScaleConfig]) -> tuple[BlockScaleConfig, ...
     if not isinstance(configs, list | tuple) or len(configs) != 3:
         raise ArgumentError(
             f"{_NAME} requires configs to be a list of three: for lhs, for rhs and for cotangents; "
-            f"got {configs!r}"
+            f"got {shortened(configs)}"
         )
     for number, config in enumerate(configs):
         check_config(f"configs[{number}] of {_NAME}", config)
@@ -117,7 +118,7 @@ def _dimensions(x: Any, y: Any, numbers: Any) -> tuple[tuple[Dims, Dims], tuple[
     except (TypeError, ValueError):
         raise ArgumentError(
             f"{_NAME} requires dimension_numbers ((lhs_contracting, rhs_contracting), (lhs_batch, "
-            f"rhs_batch)), each a sequence of ints; got {numbers!r}"
+            f"rhs_batch)), each a sequence of ints; got {shortened(numbers)}"
         ) from None
     for a, b in ((x_contract, y_contract), (x_batch, y_batch)):
         fits = len(a) == len(b) and all(
@@ -133,7 +134,7 @@ def _dimensions(x: Any, y: Any, numbers: Any) -> tuple[tuple[Dims, Dims], tuple[
         if len(set(used)) < len(used):
             raise ArgumentError(
                 f"{_NAME} requires each dimension of {name} once in dimension_numbers; "
-                f"got {numbers!r}"
+                f"got {shortened(numbers)}"
             )
     order = sorted(range(len(x_contract)), key=x_contract.__getitem__)
     sorted_x = tuple(x_contract[i] for i in order)

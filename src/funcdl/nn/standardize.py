@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import funcdl.numpy as fnp
+from funcdl.core.array import shortened
 from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError
 from funcdl.numpy.promotion import promote_inexact
@@ -40,7 +41,9 @@ def standardize(
       ArgumentError: there is no such algorithm.
     """
     if not is_option(algorithm, ("fast", "stable")):
-        raise ArgumentError(f"standardize: algorithm must be 'fast' or 'stable', got {algorithm!r}")
+        raise ArgumentError(
+            f"standardize: algorithm must be 'fast' or 'stable', got {shortened(algorithm)}"
+        )
     (x,) = promote_inexact("standardize", x)
     dtype = x.dtype
     x = x.astype(fnp.promote_types(dtype, np.float32))

@@ -117,7 +117,9 @@ def _read(subscripts: Any, operands: Sequence[Any]) -> tuple[list[Any], list[Lab
         arrays = [array("einsum", x) for x in operands]
         sides = subscripts.replace(" ", "").split("->")
         if len(sides) > 2:
-            raise ArgumentError(f"einsum: subscripts must have one '->', got {subscripts!r}")
+            raise ArgumentError(
+                f"einsum: subscripts must have one '->', got {shortened(subscripts)}"
+            )
         written = [_characters(part, subscripts) for part in sides[0].split(",")]
         wanted = _characters(sides[1], subscripts) if len(sides) == 2 else None
     else:
@@ -142,7 +144,8 @@ def _characters(part: str, subscripts: str) -> list[Any]:
     wrong = [c for c in labels if not (c.isalpha() or c == "\N{HORIZONTAL ELLIPSIS}")]
     if wrong:
         raise ArgumentError(
-            f"einsum: subscripts must be made of letters, '...', ',' and '->', got {wrong[0]!r} in "
+            f"einsum: subscripts must be made of letters, '...', ',' and '->', "
+            f"got {shortened(wrong[0])} in "
             f"{subscripts!r}"
         )
     return [Ellipsis if c == "\N{HORIZONTAL ELLIPSIS}" else c for c in labels]
@@ -152,7 +155,7 @@ def _sublist(labels: Any) -> list[Any]:
     if not isinstance(labels, Sequence | np.ndarray):
         raise ArgumentError(
             "einsum: without a string, each array must be followed by a sequence of its labels, "
-            f"got {labels!r}"
+            f"got {shortened(labels)}"
         )
     return [x if x is Ellipsis else integer("a label", x) for x in labels]
 
@@ -283,7 +286,7 @@ def _planned(name: str, terms: list[_Term], output: Labels, method: Any) -> tupl
     except (KeyError, IndexError):
         raise ArgumentError(
             f"{name}: optimize is no path of {len(terms)} operands and no method, such as 'auto', "
-            f"'greedy' or 'optimal', got {method!r}"
+            f"'greedy' or 'optimal', got {shortened(method)}"
         ) from None
     return [tuple(step) for step in path], report
 

@@ -91,7 +91,7 @@ def asarray(a: Any, dtype: DTypeLike = None, order: str | None = None, *, copy: 
       TypeError: there is no such dtype.
     """
     if not is_option(order, (None, "K", "C")):
-        raise ArgumentError(f"asarray: order must be None, 'K' or 'C', got {order!r}")
+        raise ArgumentError(f"asarray: order must be None, 'K' or 'C', got {shortened(order)}")
     if isinstance(a, SEQUENCES):
         return array_of_sequence(a, None if dtype is None else canonical(dtype))
     if _shows_memory(a):

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
-from funcdl.core.array import ArrayOperators
+from funcdl.core.array import ArrayOperators, shortened
 from funcdl.core.options import flag, host_values, is_option
 from funcdl.core.trace import Tracer
-from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, ShapeError
+from funcdl.errors import ArgumentError, ConcretizationError, DtypeError, IndexingError, ShapeError
 from funcdl.numpy.arithmetic import clip
 from funcdl.numpy.creation import ShapeLike, array, full, shape_of, zeros
 from funcdl.numpy.indexing import take, where
@@ -90,7 +90,13 @@ def delete(
             raise DtypeError(f"delete: indices must be integers or bools, got {index.dtype}")
         index = index.astype(int)
     if not isinstance(index, Tracer):
-        kept = np.delete(np.arange(size), np.asarray(index))
+        known = np.asarray(index)
+        beyond = known[(known < -size) | (known >= size)]
+        if beyond.size and not dtypes.is_bool(known.dtype):
+            raise IndexingError(
+                f"delete: index {beyond[0]} is out of range for axis {axis}, of size {size}"
+            )
+        kept = np.delete(np.arange(size), known)
         return take(arr, kept, axis)
     if index.ndim and not assume_unique_indices:
         raise ConcretizationError(
@@ -188,7 +194,7 @@ def trim_zeros(filt: ArrayLike, trim: str = "fb", axis: int | Sequence[int] | No
         raise ShapeError(f"trim_zeros: filt must have at least one dimension, got {x.aval}")
     given: Any = trim
     if not isinstance(given, str) or not given or set(trim.lower()) - {"f", "b"}:
-        raise ArgumentError(f"trim_zeros: trim must be 'f', 'b' or 'fb', got {trim!r}")
+        raise ArgumentError(f"trim_zeros: trim must be 'f', 'b' or 'fb', got {shortened(trim)}")
     mask = mask_of("trim_zeros", x)
     if isinstance(mask, Tracer):
         raise ConcretizationError(
@@ -229,7 +235,7 @@ def put(
     _refuse_inplace("put", inplace)
     a, index, values = (as_operand("put", x) for x in (a, ind, v))
     if not is_option(mode, (None, "clip", "wrap")):
-        raise ArgumentError(f"put: mode must be None, 'clip' or 'wrap', got {mode!r}")
+        raise ArgumentError(f"put: mode must be None, 'clip' or 'wrap', got {shortened(mode)}")
     if 0 in (a.aval.size, index.aval.size, values.aval.size):
         return a
     index = ravel(index)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.integers import integer, integers
 from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
@@ -78,8 +79,10 @@ def _sizes(name: str, kind: FftType, x: Any, s: Axes, axes: tuple[int, ...]) -> 
             sizes[-1] = 2 * (sizes[-1] - 1)
     else:
         sizes = list(integers("s", s))
-    if any(size < 1 for size in sizes):
-        raise ArgumentError(f"{name}: transforms need at least one point, got sizes {sizes}")
+    if any(not 1 <= size < 2**63 for size in sizes):
+        raise ArgumentError(
+            f"{name}: transforms need at least one point, and sizes of 64 bits, got sizes {sizes}"
+        )
     return sizes
 
 
@@ -98,7 +101,9 @@ def _resized(x: Any, axis: int, size: int) -> Any:
 def _scale(name: str, norm: str | None, inverse: bool, points: int) -> float:
     """What to multiply the primitive's result with."""
     if not is_option(norm, (None, "backward", "ortho", "forward")):
-        raise ArgumentError(f"{name}: norm must be 'backward', 'ortho' or 'forward', got {norm!r}")
+        raise ArgumentError(
+            f"{name}: norm must be 'backward', 'ortho' or 'forward', got {shortened(norm)}"
+        )
     if norm == "ortho":
         return math.sqrt(points) if inverse else 1 / math.sqrt(points)
     if norm == "forward":
@@ -158,8 +163,10 @@ def _places(name: str, axes: int | Axes, ndim: int) -> tuple[int, ...]:
     return places
 
 
-def _one(n: int | None) -> Axes:
-    return None if n is None else (n,)
+def _one(name: str, n: int | None, axis: int) -> tuple[Axes, Axes]:
+    """The sizes and the axes of a transform along one axis."""
+    sizes = None if n is None else (integer(f"{name}: n", n),)
+    return sizes, (integer(f"{name}: axis", axis),)
 
 
 def fft(a: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None = None) -> Any:
@@ -177,7 +184,7 @@ def fft(a: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None = N
     Raises:
       ArgumentError: another norm, no such axis, or n is less than 1.
     """
-    return _transform("fft", FftType.FFT, a, _one(n), (axis,), norm)
+    return _transform("fft", FftType.FFT, a, *_one("fft", n, axis), norm)
 
 
 def ifft(a: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None = None) -> Any:
@@ -185,7 +192,7 @@ def ifft(a: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None = 
 
     Arguments, result and errors are those of `fft`.
     """
-    return _transform("ifft", FftType.IFFT, a, _one(n), (axis,), norm)
+    return _transform("ifft", FftType.IFFT, a, *_one("ifft", n, axis), norm)
 
 
 def rfft(a: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None = None) -> Any:
@@ -197,7 +204,7 @@ def rfft(a: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None = 
     Raises:
       DtypeError: `a` is complex, or in half precision.
     """
-    return _transform("rfft", FftType.RFFT, a, _one(n), (axis,), norm)
+    return _transform("rfft", FftType.RFFT, a, *_one("rfft", n, axis), norm)
 
 
 def irfft(a: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None = None) -> Any:
@@ -206,7 +213,7 @@ def irfft(a: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None =
     The result is real and has n elements along the axis. Arguments and errors are those of `fft`.
     See `numpy.fft.irfft`.
     """
-    return _transform("irfft", FftType.IRFFT, a, _one(n), (axis,), norm)
+    return _transform("irfft", FftType.IRFFT, a, *_one("irfft", n, axis), norm)
 
 
 def _swapped(name: str, norm: str | None) -> str:
@@ -222,7 +229,7 @@ def hfft(a: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None = 
     """
     x = _operand("hfft", FftType.FFT, a)
     norm = _swapped("hfft", norm)
-    return _transform("hfft", FftType.IRFFT, conj(x), _one(n), (axis,), norm)
+    return _transform("hfft", FftType.IRFFT, conj(x), *_one("hfft", n, axis), norm)
 
 
 def ihfft(a: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None = None) -> Any:
@@ -232,7 +239,7 @@ def ihfft(a: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None =
     those of `rfft`.
     """
     norm = _swapped("ihfft", norm)
-    return conj(_transform("ihfft", FftType.RFFT, a, _one(n), (axis,), norm))
+    return conj(_transform("ihfft", FftType.RFFT, a, *_one("ihfft", n, axis), norm))
 
 
 def fft2(

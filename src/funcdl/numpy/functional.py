@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.integers import integers
 from funcdl.core.options import is_option, sequence
 from funcdl.core.trace import Tracer
@@ -160,7 +161,9 @@ def choose(a: ArrayLike, choices: Any, out: None = None, mode: str = "raise") ->
     """
     refuse_out("choose", out)
     if not is_option(mode, ("raise", "clip", "wrap")):
-        raise ArgumentError(f"choose: mode must be 'raise', 'clip' or 'wrap', got {mode!r}")
+        raise ArgumentError(
+            f"choose: mode must be 'raise', 'clip' or 'wrap', got {shortened(mode)}"
+        )
     index = array("choose", a)
     if not dtypes.is_integer(index.aval.dtype):
         raise DtypeError(f"choose: a must hold integers, got {index.aval}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.integers import integer
 from funcdl.core.options import flag, sequence
 from funcdl.core.trace import Tracer
@@ -69,6 +70,8 @@ def bincount(
     if minlength < 0:
         raise ArgumentError(f"bincount: minlength must not be negative, got {minlength}")
     length = None if length is None else integer("bincount: length", length)
+    if length is not None and length < 0:
+        raise ArgumentError(f"bincount: length must not be negative, got {length}")
     if length is None:
         if isinstance(x, Tracer):
             raise ConcretizationError(
@@ -142,7 +145,8 @@ def histogram_bin_edges(
 def _edges(name: str, a: ArrayLike, bins: Any, range: Any) -> Any:
     if isinstance(bins, str):
         raise ArgumentError(
-            f"{name}: bins must be a number or an array of edges, got {bins!r}: rules choose a "
+            f"{name}: bins must be a number or an array of edges, "
+            f"got {shortened(bins)}: rules choose a "
             "number by the values, and the result's size cannot depend on these"
         )
     (a,) = promote_inexact(name, a)
@@ -154,7 +158,7 @@ def _edges(name: str, a: ArrayLike, bins: Any, range: Any) -> Any:
         raise ArgumentError(f"{name}: bins must be at least 1, got {count}")
     if range is not None:
         if ndim(_data(range)) != 1 or len(range) != 2:
-            raise ArgumentError(f"{name}: range must be a pair (low, high), got {range!r}")
+            raise ArgumentError(f"{name}: range must be a pair (low, high), got {shortened(range)}")
         low, high = (convert(operand(name, bound), a.aval.dtype) for bound in range)
     elif a.aval.size:
         low, high = reductions.min(a), reductions.max(a)

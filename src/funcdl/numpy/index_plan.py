@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
-from funcdl.core.array import Array, ArrayOperators, as_array, aval_of
+from funcdl.core.array import Array, ArrayOperators, as_array, aval_of, shortened
 from funcdl.core.avals import Shape
 from funcdl.core.records import record
 from funcdl.core.trace import Tracer
@@ -230,7 +230,8 @@ def _checked(entry: Any) -> Any:
         return Array(np.array(entry))
     if isinstance(entry, list):
         raise DtypeError(
-            f"a list cannot be an index, got {entry!r}; convert it: x[funcdl.numpy.array(index)], "
+            f"a list cannot be an index, "
+            f"got {shortened(entry)}; convert it: x[funcdl.numpy.array(index)], "
             "or use a tuple to index several dimensions"
         )
     if isinstance(entry, ArrayOperators | np.ndarray):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.avals import Shape
 from funcdl.core.integers import integer
 from funcdl.core.options import flag, is_option, sequence
@@ -149,7 +150,7 @@ def ravel_multi_index(
     if not is_option(mode, ("raise", "clip", "wrap")) or not is_option(order, ("C", "F")):
         raise ArgumentError(
             "ravel_multi_index: mode must be 'raise', 'clip' or 'wrap', and order 'C' or 'F', got "
-            f"{mode!r} and {order!r}"
+            f"{shortened(mode)} and {shortened(order)}"
         )
     for x in columns:
         if not dtypes.is_integer(x.aval.dtype):

@@ -10,6 +10,7 @@ import numpy as np
 
 from funcdl.core import dtypes
 from funcdl.core.integers import integer
+from funcdl.core.options import flag
 from funcdl.errors import ArgumentError, FuncdlError
 from funcdl.numpy.creation import DTypeLike, asarray, canonical
 
@@ -46,6 +47,10 @@ def _to_show(
     return values, line, None if precision is None else integer(f"{name}: precision", precision)
 
 
+def _suppressed(name: str, value: Any) -> bool | None:
+    return None if value is None else flag(f"{name}: suppress_small", value)
+
+
 def array_repr(
     arr: Any,
     max_line_width: int | None = None,
@@ -61,7 +66,7 @@ def array_repr(
       ArgumentError: `max_line_width` or `precision` is no integer.
     """
     shown, width, digits = _to_show("array_repr", arr, max_line_width, precision)
-    return np.array_repr(shown, width, digits, suppress_small)
+    return np.array_repr(shown, width, digits, _suppressed("array_repr", suppress_small))
 
 
 def array_str(
@@ -79,7 +84,7 @@ def array_str(
       ArgumentError: `max_line_width` or `precision` is no integer.
     """
     shown, width, digits = _to_show("array_str", a, max_line_width, precision)
-    return np.array_str(shown, width, digits, suppress_small)
+    return np.array_str(shown, width, digits, _suppressed("array_str", suppress_small))
 
 
 def save(file: Any, arr: Any, allow_pickle: bool = False) -> None:

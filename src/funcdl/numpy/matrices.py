@@ -75,7 +75,7 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype: DTypeLike = None) -> An
       ShapeError: a size is negative.
     """
     shape = shape_of((N, N if M is None else M), "tri: N, M")
-    return convert(ge(*_places(shape, k)), _float_or(dtype))
+    return convert(ge(*_places(shape, integer("tri: k", k))), _float_or(dtype))
 
 
 def tril(m: ArrayLike, k: int = 0) -> Any:
@@ -160,9 +160,12 @@ def diagonal(a: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> A
     a = moveaxis(a, (first, second), (-2, -1))
     rows, columns = a.aval.shape[-2:]
     offset = integer("diagonal: offset", offset)
-    count = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
+    below, right = max(-offset, 0), max(offset, 0)
+    count = max(0, min(rows - below, columns - right))
+    if count == 0:
+        below = right = 0
     places = np.arange(count, dtype=dtypes.default_dtype("i"))
-    return getitem(a, (..., places + max(-offset, 0), places + max(offset, 0)))
+    return getitem(a, (..., places + below, places + right))
 
 
 def trace(

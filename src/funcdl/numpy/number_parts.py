@@ -9,6 +9,7 @@ import numpy as np
 
 from funcdl.control import while_loop
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError, DtypeError
 from funcdl.numpy.arithmetic import abs, clip, trunc
@@ -177,7 +178,9 @@ def _places(bitorder: str) -> Any:
 
 def _bits_operand(name: str, a: ArrayLike, bitorder: str, kinds: str) -> Any:
     if not is_option(bitorder, ("big", "little")):
-        raise ArgumentError(f"{name}: bitorder must be 'big' or 'little', got {bitorder!r}")
+        raise ArgumentError(
+            f"{name}: bitorder must be 'big' or 'little', got {shortened(bitorder)}"
+        )
     x = array(name, a)
     fits = dtypes.kind(x.aval.dtype) in kinds
     if not fits or (kinds == "u" and x.aval.dtype.itemsize > 1):

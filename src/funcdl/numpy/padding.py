@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from funcdl.core.array import shortened
 from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError
 from funcdl.numpy import promotion
@@ -47,7 +48,7 @@ def pad(
     """
     x = promotion.array("pad", array)
     widths = _widths(pad_width, x.ndim)
-    if mode == "constant":
+    if is_option(mode, ("constant",)):
         values = kwargs.pop("constant_values", 0)
         _no_more(kwargs)
         return _pad_constant(x, widths, values)
@@ -119,10 +120,10 @@ def _widths(pad_width: Any, ndim: int) -> list[tuple[int, int]]:
     except (TypeError, ValueError):
         raise ArgumentError(
             f"pad: pad_width must be an integer, a pair, or a pair for each of {ndim} dimensions, "
-            f"got {pad_width!r}"
+            f"got {shortened(pad_width)}"
         ) from None
     if any(width < 0 for pair in widths for width in pair):
-        raise ArgumentError(f"pad: widths must not be negative, got {pad_width!r}")
+        raise ArgumentError(f"pad: widths must not be negative, got {shortened(pad_width)}")
     return widths
 
 
@@ -137,7 +138,7 @@ def _pad_constant(x: Any, widths: list[tuple[int, int]], values: Any) -> Any:
     except ValueError:
         raise ArgumentError(
             "pad: constant_values must be a number, a pair (before, after), or such a pair for "
-            f"each of the {x.ndim} dimensions; got {values!r}"
+            f"each of the {x.ndim} dimensions; got {shortened(values)}"
         ) from None
     for axis, (low, high) in enumerate(widths):
         for width, side in ((low, 0), (high, 1)):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
-from funcdl.core.array import Array
+from funcdl.core.array import Array, shortened
 from funcdl.core.integers import integer
 from funcdl.core.trace import EvalTrace, context
 from funcdl.errors import ArgumentError, ShapeError
@@ -342,7 +342,9 @@ def tensordot(
     x, y = promote_dtypes("tensordot", a, b)
     if isinstance(axes, Sequence):
         if len(axes) != 2:
-            raise ArgumentError(f"tensordot: axes must be a number or a pair, got {axes!r}")
+            raise ArgumentError(
+                f"tensordot: axes must be a number or a pair, got {shortened(axes)}"
+            )
         first, second = (
             tuple(
                 normalize_axis("tensordot", d, z.ndim)

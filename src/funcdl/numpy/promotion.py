@@ -5,6 +5,7 @@ Dtypes are joined on JAX's promotion lattice, shapes by NumPy's broadcasting rul
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,10 +44,12 @@ def operand(name: str, x: ArrayLike, position: int = 0) -> Any:
     try:
         return as_array(x)
     except LeafTypeError:
-        fix = "convert it with funcdl.numpy.array" if isinstance(x, list | tuple) else "pass those"
+        from funcdl.called import given_as
+
+        given = f"{type(x).__name__}{given_as(x, sys._getframe(), name, position)}"
+        fix = "; convert it with funcdl.numpy.array" if isinstance(x, list | tuple) else ""
         raise LeafTypeError(
-            f"{name} requires arrays or scalars, got {type(x).__name__} as argument "
-            f"{position}: {shortened(x)}; {fix}"
+            f"{name} requires arrays or scalars, got {given}: {shortened(x)}{fix}"
         ) from None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
-from funcdl.core.array import Array
+from funcdl.core.array import Array, shortened
 from funcdl.core.options import flag, is_option
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.arithmetic import ceil, clip, floor, rint
@@ -216,7 +216,8 @@ def _quantile(
 ) -> Any:
     if not is_option(method, _PLACES):
         raise ArgumentError(
-            f"{name}: method must be one of {', '.join(map(repr, _PLACES))}, got {method!r}"
+            f"{name}: method must be one of {', '.join(map(repr, _PLACES))}, "
+            f"got {shortened(method)}"
         )
     fractions = asarray(q)
     (a,) = promote_inexact(name, a)
@@ -226,7 +227,7 @@ def _quantile(
     if type(fractions) is Array and not bool(
         np.all((fractions.value >= 0) & (fractions.value <= whole) | np.isnan(fractions.value))
     ):
-        raise ArgumentError(f"{name}: q must be from 0 to {whole}, got {q!r}")
+        raise ArgumentError(f"{name}: q must be from 0 to {whole}, got {shortened(q)}")
     wide = compute_dtype(dtype)
     shape = a.aval.shape
     axes = normalize_axes(name, axis, len(shape))

@@ -45,6 +45,10 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: DTypeLike = No
     if width == 0:
         raise ArgumentError("arange: step must not be zero")
     size = max(0, math.ceil((last - first) / width))
+    if size >= _LIMIT or any(isinstance(x, int) and not -_LIMIT <= x < _LIMIT for x in bounds):
+        raise ArgumentError(
+            f"arange: numbers and how many they are must fit in 64 bits, got {bounds}"
+        )
     if context.trace is eval_trace or not all(isinstance(x, int) for x in (first, width)):
         return Array(np.asarray(first + np.arange(size) * width).astype(target))
     out = iota(dtype=target, shape=(size,), dimension=0)
@@ -53,18 +57,22 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: DTypeLike = No
     return add(out, fill_like(out, first)) if first else out
 
 
+_LIMIT = 2**63
+
+
 def _number(x: Any) -> Any:
     """A Python number out of an argument that must be concrete."""
     if isinstance(x, int | float):
         return x
     try:
-        return x.item() if hasattr(x, "item") else operator.index(x)
+        known = x.item() if hasattr(x, "item") else operator.index(x)
     except ConcretizationError:
         raise
     except (TypeError, ValueError):
-        raise ArgumentError(
-            f"arange: start, stop and step must be numbers, got {shortened(x)}"
-        ) from None
+        known = None
+    if not isinstance(known, int | float | complex):
+        raise ArgumentError(f"arange: start, stop and step must be numbers, got {shortened(x)}")
+    return known
 
 
 def linspace(
@@ -182,7 +190,7 @@ def meshgrid(
     if not flag("meshgrid: copy", copy):
         raise ArgumentError("meshgrid: copy must be true, since arrays are immutable")
     if not is_option(indexing, ("xy", "ij")):
-        raise ArgumentError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
+        raise ArgumentError(f"meshgrid: indexing must be 'xy' or 'ij', got {shortened(indexing)}")
     axes = [as_array(operand("meshgrid", x)) for x in xi]
     axes = [reshape(x, new_sizes=(1,)) if x.aval.shape == () else x for x in axes]
     for x in axes:

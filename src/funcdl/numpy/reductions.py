@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
-from funcdl.core.array import Array
+from funcdl.core.array import Array, shortened
 from funcdl.core.options import flag
 from funcdl.core.primitive import Primitive
 from funcdl.core.records import record
@@ -54,7 +54,7 @@ def normalize_axis(name: str, axis: Any, ndim: int) -> int:
     try:
         number = operator.index(axis)
     except TypeError:
-        raise ArgumentError(f"{name}: axis must be an integer, got {axis!r}") from None
+        raise ArgumentError(f"{name}: axis must be an integer, got {shortened(axis)}") from None
     if not -ndim <= number < ndim:
         raise ArgumentError(
             f"{name}: axis {number} is out of range for an array of {ndim} "
@@ -365,7 +365,7 @@ def _find(
     shape = a.aval.shape
     axes = normalize_axes(name, axis, len(shape))
     if axis is not None and len(axes) != 1:
-        raise ArgumentError(f"{name}: axis must be one integer or None, got {axis!r}")
+        raise ArgumentError(f"{name}: axis must be one integer or None, got {shortened(axis)}")
     if axis is None:
         a = reshape(a, new_sizes=(a.aval.size,))
     number = axes[0] if axis is not None else 0

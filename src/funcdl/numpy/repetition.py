@@ -9,7 +9,7 @@ import numpy as np
 
 from funcdl.core.array import shortened
 from funcdl.core.compound import by_parts
-from funcdl.core.integers import integer, integers
+from funcdl.core.integers import integer
 from funcdl.core.options import host_values
 from funcdl.errors import ArgumentError
 from funcdl.numpy.indexing import take
@@ -32,7 +32,8 @@ def tile(A: ArrayLike, reps: int | Sequence[int]) -> Any:
       ArgumentError: `reps` are no integers, or negative.
     """
     A = array("tile", A)
-    times = list(integers("tile: reps", reps if isinstance(reps, Sequence) else (reps,)))
+    counts = reps if isinstance(reps, Sequence) else (reps,)
+    times = [integer("tile: reps", n) for n in counts]
     if min(times, default=0) < 0:
         raise ArgumentError(f"tile: reps must have no negative numbers, got {reps}")
     ndim = max(len(times), A.ndim)
@@ -75,7 +76,7 @@ def repeat(
     if times.ndim > 1 or (times.ndim == 1 and times.size not in (1, size)) or (times < 0).any():
         raise ArgumentError(
             f"repeat: repeats must be a number >= 0, or one for each of the {size} elements along "
-            f"axis {axis}, got {repeats!r}"
+            f"axis {axis}, got {shortened(repeats)}"
         )
     length = int(times.sum()) if times.size == size else int(times.reshape(())) * size
     if (

@@ -7,12 +7,13 @@ everything can be traced.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from funcdl.core import dtypes
-from funcdl.core.array import Array
+from funcdl.core.array import Array, shortened
 from funcdl.core.avals import Shape
 from funcdl.core.integers import integer
 from funcdl.core.options import is_option
@@ -147,7 +148,7 @@ def find_nonzero(name: str, a: ArrayLike, size: int | None, fill_value: Any) -> 
     if len(fills) != len(shape):
         raise ArgumentError(
             f"{name}: fill_value must be one number, or one for each of {len(shape)} dimensions, "
-            f"got {fill_value!r}"
+            f"got {shortened(fill_value)}"
         )
     return tuple(
         select_n(valid, _fill(name, fill, index), index)
@@ -190,7 +191,9 @@ def argwhere(a: ArrayLike, *, size: int | None = None, fill_value: ArrayLike | N
     An integer array of shape ``(count, a.ndim)``. See `jax.numpy.argwhere`.
     """
     a = array("argwhere", a)
-    fill = fill_value if fill_value is None or np.ndim(fill_value) == 0 else tuple(fill_value)
+    fill: Any = fill_value
+    if isinstance(fill, Sequence) or np.shape(fill):
+        fill = tuple(fill)
     if a.aval.ndim == 0:
         return stack(find_nonzero("argwhere", a[None], size, fill), axis=1)[:, :0]
     return stack(find_nonzero("argwhere", a, size, fill), axis=1)
@@ -277,10 +280,11 @@ def searchsorted(
       ArgumentError: an unknown side or method.
     """
     if not is_option(side, ("left", "right")):
-        raise ArgumentError(f"searchsorted: side must be 'left' or 'right', got {side!r}")
+        raise ArgumentError(f"searchsorted: side must be 'left' or 'right', got {shortened(side)}")
     if not is_option(method, _METHODS):
         raise ArgumentError(
-            f"searchsorted: method must be one of {', '.join(map(repr, _METHODS))}, got {method!r}"
+            f"searchsorted: method must be one of {', '.join(map(repr, _METHODS))}, "
+            f"got {shortened(method)}"
         )
     a, v = promote_dtypes("searchsorted", a, v)
     if a.aval.ndim != 1:

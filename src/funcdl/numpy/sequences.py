@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes, lattice
-from funcdl.core.array import Array, ArrayOperators, as_array
+from funcdl.core.array import Array, ArrayOperators, as_array, shortened
 from funcdl.errors import IntegerRangeError, LeafTypeError, ShapeError
 from funcdl.numpy.promotion import convert, operand, strong
 from funcdl.ops.shape import reshape
@@ -40,7 +40,11 @@ def array_of_sequence(a: Sequence[Any], dtype: np.dtype[Any] | None) -> Any:
             return Array(np.array(a, target))
         except OverflowError as error:
             raise IntegerRangeError(f"array: an element does not fit: {error}") from None
-        except ValueError:
+        except (TypeError, ValueError):
+            if not _uneven(a):
+                raise LeafTypeError(
+                    f"array: elements must be numbers or arrays, got {shortened(a)}"
+                ) from None
             raise ShapeError(
                 f"array: nested sequences must have equal lengths, got {_uneven(a)}; pad them, or "
                 "keep a list of arrays"
@@ -81,7 +85,7 @@ def _representatives(leaves: list[Any]) -> list[Any]:
             found[key] = as_array(x) if hasattr(x, "__array__") else x
     for x in found.values():
         if isinstance(x, str | type) or x is None:
-            raise LeafTypeError(f"array: elements must be numbers or arrays, got {x!r}")
+            raise LeafTypeError(f"array: elements must be numbers or arrays, got {shortened(x)}")
     return list(found.values())
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.options import flag, is_option
 from funcdl.errors import ArgumentError
 from funcdl.numpy.joining import concatenate
@@ -247,7 +248,8 @@ def isin(
     invert = flag("isin: invert", invert)
     if not is_option(method, ("auto", "compare_all", "binary_search", "sort")):
         raise ArgumentError(
-            f"isin: method must be 'auto', 'compare_all', 'binary_search' or 'sort', got {method!r}"
+            f"isin: method must be 'auto', 'compare_all', 'binary_search' or 'sort', "
+            f"got {shortened(method)}"
         )
     x, others = promote_dtypes("isin", element, test_elements)
     others = ravel(others)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from funcdl.core.array import shortened
 from funcdl.core.avals import Shape
 from funcdl.core.compound import by_parts
 from funcdl.core.integers import integer, integers
@@ -99,7 +100,7 @@ def reshape(a: ArrayLike, shape: ShapeLike, order: str = "C") -> Any:
     a = array("reshape", a)
     new = _complete(a.aval.shape, shape)
     if not is_option(order, ("C", "F")):
-        raise ArgumentError(f"reshape: order must be 'C' or 'F', got {order!r}")
+        raise ArgumentError(f"reshape: order must be 'C' or 'F', got {shortened(order)}")
     if order == "F":
         reversed_ = ops.reshape(transpose(a), new_sizes=new[::-1])
         return transpose(reversed_)

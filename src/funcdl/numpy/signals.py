@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.integers import integer
 from funcdl.core.options import is_option, number
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
@@ -208,7 +209,9 @@ def interp(
     """
     for side, value in (("left", left), ("right", right)):
         if isinstance(value, str) and value != "extrapolate":
-            raise ArgumentError(f"interp: {side} must be a number or 'extrapolate', got {value!r}")
+            raise ArgumentError(
+                f"interp: {side} must be a number or 'extrapolate', got {shortened(value)}"
+            )
     x, xp = promote_inexact("interp", x, xp)
     if dtypes.is_complex(x.aval.dtype):
         raise DtypeError(
@@ -330,7 +333,9 @@ def correlate(
 
 def _vectors(name: str, a: ArrayLike, v: ArrayLike, mode: str) -> tuple[Any, Any]:
     if not is_option(mode, ("full", "same", "valid")):
-        raise ArgumentError(f"{name}: mode must be 'full', 'same' or 'valid', got {mode!r}")
+        raise ArgumentError(
+            f"{name}: mode must be 'full', 'same' or 'valid', got {shortened(mode)}"
+        )
     x, y = promote_inexact(name, a, v)
     if x.aval.ndim != 1 or y.aval.ndim != 1 or 0 in (x.aval.size, y.aval.size):
         raise ShapeError(f"{name}: vectors with elements are needed, got {x.aval} and {y.aval}")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.integers import integer
 from funcdl.core.options import flag
 from funcdl.errors import ArgumentError
@@ -91,7 +92,7 @@ def lexsort(keys: Sequence[ArrayLike], axis: int = -1) -> Any:
       ArgumentError: there are no keys.
     """
     if not isinstance(keys, Iterable):
-        raise ArgumentError(f"lexsort: keys must be a sequence of arrays, got {keys!r}")
+        raise ArgumentError(f"lexsort: keys must be a sequence of arrays, got {shortened(keys)}")
     columns = [array("lexsort", key) for key in keys][::-1]
     if not columns:
         raise ArgumentError("lexsort: at least one key is needed")

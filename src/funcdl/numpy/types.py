@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
-from funcdl.core.array import ArrayOperators, aval_of
+from funcdl.core.array import ArrayOperators, aval_of, shortened
 from funcdl.core.dtypes import (
     bfloat16,
     bool_,
@@ -39,7 +39,8 @@ from funcdl.core.dtypes import (
     unsignedinteger,
 )
 from funcdl.core.lattice import promote_types, result_type
-from funcdl.errors import ArgumentError
+from funcdl.core.options import is_option
+from funcdl.errors import ArgumentError, DtypeError
 
 dtype = np.dtype
 bool = np.bool_
@@ -50,7 +51,6 @@ int_, float_, complex_ = int, float, complex
 uint = uint32
 character, flexible, object_ = np.character, np.flexible, np.object_
 ComplexWarning = np.exceptions.ComplexWarning
-can_cast = np.can_cast
 iterable = np.iterable
 ndarray = ArrayOperators
 """The common base of arrays and tracers, for `isinstance`."""
@@ -61,6 +61,34 @@ e = math.e
 euler_gamma = 0.5772156649015329
 inf = math.inf
 nan = math.nan
+
+
+def can_cast(from_: Any, to: Any, casting: Any = "safe") -> builtins.bool:
+    """Whether values of one dtype can be converted to another (see `numpy.can_cast`).
+
+    Args:
+      from_, to: dtypes, or what names them.
+      casting: what counts: "no", "equiv", "safe", "same_kind" or "unsafe".
+
+    Raises:
+      DtypeError: `from_` or `to` is no dtype; of an array, pass its dtype.
+      ArgumentError: there is no such `casting`.
+    """
+    if not is_option(casting, _CASTING):
+        raise ArgumentError(
+            f"can_cast: casting must be one of {', '.join(map(repr, _CASTING))}, got "
+            f"{shortened(casting)}"
+        )
+    try:
+        return np.can_cast(from_, to, casting)
+    except (TypeError, ValueError):
+        raise DtypeError(
+            f"can_cast: from_ and to must be dtypes, such as 'float32', got {shortened(from_)} and "
+            f"{shortened(to)}"
+        ) from None
+
+
+_CASTING: Any = ("no", "equiv", "safe", "same_kind", "unsafe")
 
 
 def isscalar(element: Any) -> builtins.bool:
@@ -110,7 +138,7 @@ def _is_of_kind(dtype: np.dtype[Any], kind: Any) -> builtins.bool:
     except TypeError:
         names = ", ".join(map(repr, _KINDS))
         raise ArgumentError(
-            f"isdtype: kind must be a dtype or one of {names}, got {kind!r}"
+            f"isdtype: kind must be a dtype or one of {names}, got {shortened(kind)}"
         ) from None
 
 

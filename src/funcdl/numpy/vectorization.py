@@ -63,7 +63,7 @@ def vectorize(
         if not is_position and not isinstance(item, str):
             raise ArgumentError(
                 "vectorize requires excluded to have positions from 0 on and names of arguments, "
-                f"got {item!r}"
+                f"got {shortened(item)}"
             )
     name = function_name(pyfunc)
     parsed = None if signature is None else _parse(signature)

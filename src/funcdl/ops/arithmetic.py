@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.core.symbolic_zero import Zero, is_linear
@@ -327,7 +328,7 @@ pow_ = elementwise(
 
 def _check_exponent(x: ShapedArray, *, y: int) -> None:
     if not isinstance(y, int):
-        raise ArgumentError(f"integer_pow: y must be a Python int, got {y!r}; use pow")
+        raise ArgumentError(f"integer_pow: y must be a Python int, got {shortened(y)}; use pow")
     if y < 0 and dtypes.is_integer(x.dtype):
         raise ArgumentError(
             f"integer_pow: an integer operand needs y >= 0, got {x} and y={y}; convert it to float"

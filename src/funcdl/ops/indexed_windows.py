@@ -59,7 +59,7 @@ class GatherScatterMode(enum.Enum):
             return mode
         if not is_option(mode, _MODES):
             names = ", ".join(repr(name) for name in _MODES if name)
-            raise ArgumentError(f"mode must be one of {names}, or None, got {mode!r}")
+            raise ArgumentError(f"mode must be one of {names}, or None, got {shortened(mode)}")
         return _MODES[mode]
 
 

@@ -6,6 +6,7 @@ Parameters and meanings are those of the `jax.lax` functions of the same names.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -280,9 +281,11 @@ def scalar_of(value: Any, dtype: np.dtype[Any]) -> NDArray:
             dtypes.check_python_int(value, dtype)
         raise
     except (TypeError, ValueError):
+        from funcdl.called import given_as
+
         raise LeafTypeError(
-            f"expected a number that can be of dtype {dtype.name}, got {type(value).__name__}: "
-            f"{shortened(value)}"
+            f"expected a number that can be of dtype {dtype.name}, got "
+            f"{type(value).__name__}{given_as(value, sys._getframe())}: {shortened(value)}"
         ) from None
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from funcdl.config import config
 from funcdl.core import dtypes
-from funcdl.core.array import Array, ArrayOperators
+from funcdl.core.array import Array, ArrayOperators, shortened
 from funcdl.core.avals import Shape
 from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
@@ -93,12 +93,14 @@ def _seed_data(seed: Any) -> Any:
 
 def _check_impl(impl: str | None) -> None:
     if not is_option(impl, (None, "threefry2x32", "fry")):
-        raise ArgumentError(f"impl must be 'threefry2x32' or None, got {impl!r}")
+        raise ArgumentError(f"impl must be 'threefry2x32' or None, got {shortened(impl)}")
 
 
 def _check_dtype(dtype: Any) -> None:
     if dtype is not None and not isinstance(dtype, KeyType):
-        raise ArgumentError(f"dtype must be None or funcdl.random.key_dtype(), got {dtype!r}")
+        raise ArgumentError(
+            f"dtype must be None or funcdl.random.key_dtype(), got {shortened(dtype)}"
+        )
 
 
 def key_dtype(impl: str | None = None) -> KeyType:

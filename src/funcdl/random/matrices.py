@@ -9,6 +9,7 @@ import numpy as np
 import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.numpy.creation import DTypeLike, ShapeLike, canonical, shape_of
@@ -51,7 +52,9 @@ def multivariate_normal(
     """
     name = "multivariate_normal"
     if not is_option(method, _METHODS):
-        raise ArgumentError(f"{name}: method must be one of {', '.join(_METHODS)}; got {method!r}")
+        raise ArgumentError(
+            f"{name}: method must be one of {', '.join(_METHODS)}; got {shortened(method)}"
+        )
     data, target = single_key(name, key), float_dtype(name, dtype)
     mean, cov = real(name, "mean", mean, target), real(name, "cov", cov, target)
     if mean.ndim < 1 or cov.aval.shape[-2:] != mean.aval.shape[-1:] * 2:

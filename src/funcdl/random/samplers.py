@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.avals import Shape
 from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError, DtypeError
@@ -34,7 +35,7 @@ _UNSIGNED = {8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
 
 def _bits(data: Any, width: int, shape: Shape) -> Any:
     """Random bits as unsigned integers of some width."""
-    first, second = hash_positions("random", data, shape)
+    first, second = hash_positions("bits", data, shape)
     dtype = np.dtype(_UNSIGNED[width])
     if width == 64:
         upper = convert(first, dtype)
@@ -190,7 +191,7 @@ def bernoulli(key: Any, p: ArrayLike = 0.5, shape: ShapeLike = None, mode: str =
     """
     data = single_key("bernoulli", key)
     if not is_option(mode, ("low", "high")):
-        raise ArgumentError(f"bernoulli: mode must be 'low' or 'high', got {mode!r}")
+        raise ArgumentError(f"bernoulli: mode must be 'low' or 'high', got {shortened(mode)}")
     p = array("bernoulli", p)
     if not dtypes.is_float(p.aval.dtype):
         raise DtypeError(f"bernoulli: p must be floating, got {p.aval}")
@@ -314,7 +315,9 @@ def gumbel(
     data = single_key("gumbel", key)
     sizes, target = shape_of(shape), float_dtype("gumbel", dtype)
     if not is_option(mode, (None, "low", "high", "highest")):
-        raise ArgumentError(f"gumbel: mode must be 'low', 'high', 'highest' or None, got {mode!r}")
+        raise ArgumentError(
+            f"gumbel: mode must be 'low', 'high', 'highest' or None, got {shortened(mode)}"
+        )
     info = dtypes.finfo(target)
     if mode in (None, "low"):
         u = _unit(data, sizes, target, float(info.tiny))

@@ -11,6 +11,7 @@ import numpy as np
 
 import funcdl.numpy as fnp
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.options import flag
 from funcdl.errors import ArgumentError, DtypeError, ShapeError
 from funcdl.lax.sorting import sort_key_val
@@ -106,7 +107,7 @@ def choice(
     replace = flag("choice: replace", replace)
     data = single_key("choice", key)
     if not isinstance(shape, Sequence):
-        raise ShapeError(f"choice: shape must be a sequence of integers, got {shape!r}")
+        raise ShapeError(f"choice: shape must be a sequence of integers, got {shortened(shape)}")
     sizes = shape_of(shape)
     values = _population("choice", "a", a)
     ranged = type(values) is int

@@ -10,6 +10,7 @@ import numpy as np
 
 import funcdl.numpy as fnp
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.integers import integer, integers
 from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError
@@ -93,7 +94,9 @@ def _along(
     if integer(f"{name}: type", type) != 2:
         raise ArgumentError(f"{name}: type must be 2, got {type}")
     if not is_option(norm, (None, "backward", "ortho")):
-        raise ArgumentError(f"{name}: norm must be None, 'backward' or 'ortho', got {norm!r}")
+        raise ArgumentError(
+            f"{name}: norm must be None, 'backward' or 'ortho', got {shortened(norm)}"
+        )
     (x,) = promote_inexact(name, x)
     rows = fnp.moveaxis(x, normalize_axis(name, axis, x.ndim), -1)
     size = rows.shape[-1] if n is None else integer("n", n)

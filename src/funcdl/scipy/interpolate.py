@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import funcdl.numpy as fnp
+from funcdl.core.array import shortened
 from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.promotion import promote_inexact
@@ -113,6 +114,6 @@ class RegularGridInterpolator:
 def _checked(method: str) -> str:
     if not is_option(method, _METHODS):
         raise ArgumentError(
-            f"RegularGridInterpolator: method must be one of {_METHODS}, got {method!r}"
+            f"RegularGridInterpolator: method must be one of {_METHODS}, got {shortened(method)}"
         )
     return method

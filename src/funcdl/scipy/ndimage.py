@@ -8,6 +8,7 @@ from typing import Any
 
 import funcdl.numpy as fnp
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.options import is_option, number, sequence
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.promotion import array, promote_inexact
@@ -41,7 +42,7 @@ def map_coordinates(
     """
     x = array("map_coordinates", input)
     if not is_option(mode, _MODES):
-        raise ArgumentError(f"map_coordinates: mode must be one of {_MODES}, got {mode!r}")
+        raise ArgumentError(f"map_coordinates: mode must be one of {_MODES}, got {shortened(mode)}")
     if number("map_coordinates: order", order) not in (0, 1):
         raise ArgumentError(f"map_coordinates: order must be 0 or 1, got {order}")
     given = sequence("map_coordinates: coordinates", coordinates)

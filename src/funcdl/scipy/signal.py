@@ -12,6 +12,7 @@ import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.absent import getter
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.options import host_values, is_option, number
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.promotion import promote_inexact
@@ -103,7 +104,7 @@ def fftconvolve(
       ShapeError, ArgumentError: as for `convolve`.
     """
     x, y = _operands("fftconvolve", in1, in2, mode)
-    places = range(x.ndim) if axes is None else np.atleast_1d(axes).tolist()
+    places = range(x.ndim) if axes is None else host_values("fftconvolve: axes", axes).flat
     dims = sorted({normalize_axis("fftconvolve", d, x.ndim) for d in places})
     _check_inside("fftconvolve", x, y, mode, dims)
     if not dims:
@@ -147,7 +148,7 @@ def detrend(
     if overwrite_data is not None:
         raise ArgumentError("detrend: overwrite_data must be None, since arrays are immutable")
     if not is_option(type, ("linear", "constant")):
-        raise ArgumentError(f"detrend: type must be 'linear' or 'constant', got {type!r}")
+        raise ArgumentError(f"detrend: type must be 'linear' or 'constant', got {shortened(type)}")
     (x,) = promote_inexact("detrend", data)
     rows = fnp.moveaxis(x, normalize_axis("detrend", axis, x.ndim), -1)
     size = rows.shape[-1]
@@ -155,7 +156,7 @@ def detrend(
         return fnp.moveaxis(rows - fnp.mean(rows, axis=-1, keepdims=True), -1, axis)
     points = host_values("detrend: bp", bp).ravel()
     if points.size and points.dtype.kind not in "iu":
-        raise ArgumentError(f"detrend: bp must be one or several integers, got {bp!r}")
+        raise ArgumentError(f"detrend: bp must be one or several integers, got {shortened(bp)}")
     breaks = sorted({0, size, *points.tolist()})
     if breaks[0] < 0 or breaks[-1] > size:
         raise ArgumentError(f"detrend: bp must be from 0 to {size}, got {bp}")
@@ -171,7 +172,7 @@ def detrend(
 
 def _operands(name: str, in1: Any, in2: Any, mode: str) -> tuple[Any, Any]:
     if not is_option(mode, _MODES):
-        raise ArgumentError(f"{name}: mode must be one of {_MODES}, got {mode!r}")
+        raise ArgumentError(f"{name}: mode must be one of {_MODES}, got {shortened(mode)}")
     x, y = promote_inexact(name, in1, in2)
     if x.ndim != y.ndim or 0 in (x.size, y.size):
         raise ShapeError(
@@ -189,7 +190,8 @@ def _reversed(name: str, x: Any) -> Any:
 def _check_matrices(name: str, in1: Any, in2: Any, boundary: str, fillvalue: float) -> None:
     if not is_option(boundary, ("fill",)) or number(f"{name}: fillvalue", fillvalue) != 0:
         raise ArgumentError(
-            f"{name}: boundary must be 'fill' and fillvalue 0, got {boundary!r} and {fillvalue}; "
+            f"{name}: boundary must be 'fill' and fillvalue 0, "
+            f"got {shortened(boundary)} and {fillvalue}; "
             "numpy.pad has other boundaries"
         )
     if fnp.ndim(in1) != 2 or fnp.ndim(in2) != 2:
@@ -224,7 +226,9 @@ def _convolve(
     name: str, in1: Any, in2: Any, mode: str, method: str, precision: Any, later: bool = False
 ) -> Any:
     if not is_option(method, ("auto", "direct", "fft")):
-        raise ArgumentError(f"{name}: method must be 'auto', 'direct' or 'fft', got {method!r}")
+        raise ArgumentError(
+            f"{name}: method must be 'auto', 'direct' or 'fft', got {shortened(method)}"
+        )
     x, y = _operands(name, in1, in2, mode)
     _check_inside(name, x, y, mode, range(x.ndim))
     if method == "fft":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
+from funcdl.core.integers import integers
 from funcdl.errors import ArgumentError
 from funcdl.ops.arithmetic import add, scaled
 from funcdl.ops.linalg.common import adjoint
@@ -17,10 +17,11 @@ def symmetrized(x: Any) -> Any:
 
 def range_of_subset(name: str, subset: tuple[int, int], size: int) -> tuple[int, int]:
     """Check `subset_by_index`, a start and an end within so many values."""
-    start, end = map(operator.index, subset)
-    if not 0 <= start < end <= size:
+    places = integers(f"{name}: subset_by_index", subset)
+    if len(places) != 2 or not 0 <= places[0] < places[1] <= size:
         raise ArgumentError(
             f"{name}: subset_by_index must be (start, end) with 0 <= start < end <= {size}, got "
-            f"({start}, {end})"
+            f"{places}"
         )
+    start, end = places
     return start, end

@@ -9,6 +9,7 @@ import numpy as np
 from funcdl.control import while_loop
 from funcdl.core import dtypes
 from funcdl.core.integers import integer
+from funcdl.core.options import number
 from funcdl.errors import ShapeError
 from funcdl.lax.operands import ArrayLike
 from funcdl.numpy.promotion import promote_inexact
@@ -62,7 +63,7 @@ def qdwh(
     m, n = x.aval.shape
     dtype = dtypes.real_dtype(x.aval.dtype)
     limit = 10 if max_iterations is None else integer("max_iterations", max_iterations)
-    precision = float(dtypes.finfo(dtype).eps if eps is None else eps)
+    precision = float(dtypes.finfo(dtype).eps if eps is None else number("qdwh: eps", eps))
     step_limit = (4 * precision) ** (1 / 3)
     size = abs_(x)
     sums = [reduce_max(reduce_sum(size, axes=(d,)), axes=(0,)) for d in (0, 1)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, overload
 
+from funcdl.core.array import shortened
 from funcdl.core.options import flag, is_option
 from funcdl.errors import ArgumentError
 from funcdl.lax import linalg as factorizations
@@ -140,7 +141,7 @@ def eigh(a: ArrayLike, UPLO: str | None = None, symmetrize_input: bool = True) -
       ArgumentError: `UPLO` is neither.
     """
     if not is_option(UPLO, (None, "L", "U")):
-        raise ArgumentError(f"eigh: UPLO must be 'L', 'U' or None, got {UPLO!r}")
+        raise ArgumentError(f"eigh: UPLO must be 'L', 'U' or None, got {shortened(UPLO)}")
     vectors, values = factorizations.eigh(a, lower=UPLO != "U", symmetrize_input=symmetrize_input)
     return EighResult(values, vectors)
 
@@ -168,7 +169,9 @@ def qr(a: ArrayLike, mode: str = "reduced") -> Any:
       ArgumentError: `mode` is none of these.
     """
     if not is_option(mode, ("reduced", "complete", "full", "r", "raw")):
-        raise ArgumentError(f"qr: mode must be 'reduced', 'complete', 'r' or 'raw', got {mode!r}")
+        raise ArgumentError(
+            f"qr: mode must be 'reduced', 'complete', 'r' or 'raw', got {shortened(mode)}"
+        )
     if mode == "raw":
         packed, taus = ops.geqrf(*promote_inexact("qr", a))
         return common.matrix_transpose(packed), taus

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.options import is_option
 from funcdl.errors import ArgumentError
 from funcdl.numpy.arithmetic import sign
@@ -163,6 +164,6 @@ def slogdet(a: ArrayLike, *, method: str | None = None) -> SlogdetResult:
       ArgumentError: another `method`.
     """
     if not is_option(method, (None, "lu")):
-        raise ArgumentError(f"slogdet: method must be 'lu' or None, got {method!r}")
+        raise ArgumentError(f"slogdet: method must be 'lu' or None, got {shortened(method)}")
     a = square_matrices("slogdet", a)
     return SlogdetResult(*_slogdet(strong(a)))

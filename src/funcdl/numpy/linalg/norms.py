@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy as np
 
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.options import flag
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.functions import sqrt
@@ -74,6 +76,8 @@ def norm(
 
 
 def _matrix_norm(x: Any, ord: Any) -> Any:
+    if not _is_order(ord):
+        raise _no_order(ord)
     if ord in ("fro", "f"):
         return _length(x, (-2, -1), False)
     if ord in (1, -1, np.inf, -np.inf):
@@ -84,8 +88,18 @@ def _matrix_norm(x: Any, ord: Any) -> Any:
         if ord == "nuc":
             return sum(s, -1)
         return max(s, -1, initial=0) if ord == 2 else min(s, -1)
-    raise ArgumentError(
-        f"norm: ord must be 'fro', 'nuc', 1, -1, 2, -2, inf or -inf for matrices, got {ord!r}"
+    raise _no_order(ord)
+
+
+def _is_order(ord: Any) -> bool:
+    """Whether a value can be compared with the orders that there are."""
+    return isinstance(ord, str | numbers.Real) or getattr(ord, "shape", None) == ()
+
+
+def _no_order(ord: Any) -> ArgumentError:
+    return ArgumentError(
+        f"norm: ord must be 'fro', 'nuc', 1, -1, 2, -2, inf or -inf for matrices, got "
+        f"{shortened(ord)}"
     )
 
 
@@ -111,8 +125,8 @@ def vector_norm(
       ArgumentError: `ord` is no number.
     """
     (x,) = promote_inexact("vector_norm", x)
-    if isinstance(ord, str):
-        raise ArgumentError(f"vector_norm: ord must be a number for vectors, got {ord!r}")
+    if isinstance(ord, str) or not _is_order(ord):
+        raise ArgumentError(f"vector_norm: ord must be a number for vectors, got {shortened(ord)}")
     if ord == 2:
         return _length(x, axis, keepdims)
     if ord == np.inf:
@@ -141,6 +155,10 @@ def cond(x: ArrayLike, p: int | float | str | None = None) -> Any:
       ArgumentError: no norm is called `p`.
     """
     (x,) = promote_inexact("cond", x)
+    if p is not None and not _is_order(p):
+        raise ArgumentError(
+            f"cond: p must be None, 'fro', 'nuc', 1, -1, 2, -2, inf or -inf, got {shortened(p)}"
+        )
     common.check_matrix("cond", x.aval, square=p not in (None, 2, -2))
     if 0 in x.aval.shape[-2:]:
         raise ShapeError(f"cond: empty matrices have no condition number, got {x.aval}")

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from funcdl.core.array import shortened
+from funcdl.core.options import sequence
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy import matrices, products
 from funcdl.numpy.creation import DTypeLike
@@ -99,7 +101,7 @@ def matrix_power(a: ArrayLike, n: int) -> Any:
     try:
         n = operator.index(n)
     except TypeError:
-        raise ArgumentError(f"matrix_power: n must be a Python int, got {n!r}") from None
+        raise ArgumentError(f"matrix_power: n must be a Python int, got {shortened(n)}") from None
     if n < 0:
         a, n = inv(a), -n
     if n == 0:
@@ -141,7 +143,7 @@ def multi_dot(arrays: Sequence[ArrayLike], *, precision: Any = None) -> Any:
       ArgumentError: there are fewer than two.
       ShapeError: they are no matrices, or the sizes do not fit.
     """
-    xs = promote_dtypes("multi_dot", *arrays)
+    xs = promote_dtypes("multi_dot", *sequence("multi_dot: arrays", arrays))
     if len(xs) < 2:
         raise ArgumentError(f"multi_dot: at least two arrays are needed, got {len(xs)}")
     ends = (0, len(xs) - 1)

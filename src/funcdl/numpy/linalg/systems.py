@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from funcdl.core import dtypes
-from funcdl.core.integers import integer
+from funcdl.core.integers import integer, integers
 from funcdl.core.options import flag
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.linalg.decompositions import svd
@@ -289,8 +289,9 @@ def tensorsolve(a: ArrayLike, b: ArrayLike, axes: Sequence[int] | None = None) -
     """
     a, b = promote_inexact("tensorsolve", a, b)
     if axes is not None:
+        axes = integers("tensorsolve: axes", axes)
         count = len(axes)
-        a = moveaxis(a, tuple(axes), tuple(range(a.ndim - count, a.ndim)))
+        a = moveaxis(a, axes, tuple(range(a.ndim - count, a.ndim)))
     unknown = a.aval.shape[b.ndim :]
     size = math.prod(unknown)
     if a.aval.size != b.aval.size**2 or size != b.aval.size:

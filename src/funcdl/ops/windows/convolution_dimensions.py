@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from funcdl.core.array import shortened
 from funcdl.core.avals import Shape
 from funcdl.core.integers import integers
 from funcdl.core.records import record
@@ -88,7 +89,7 @@ def conv_general_permutations(dimension_numbers: Sequence[str]) -> tuple[Dims, D
     ):
         raise ArgumentError(
             "conv_general_permutations: dimension_numbers must be three strings, such as "
-            f"('NHWC', 'HWIO', 'NHWC'), got {dimension_numbers!r}"
+            f"('NHWC', 'HWIO', 'NHWC'), got {shortened(dimension_numbers)}"
         )
     wanted = (("N", "C"), ("O", "I"), ("N", "C"))
     spatial = [letter for letter in dimension_numbers[1] if letter not in "OI"]
@@ -98,7 +99,8 @@ def conv_general_permutations(dimension_numbers: Sequence[str]) -> tuple[Dims, D
         if sorted(spec) != sorted([first, second, *spatial]) or len(set(spec)) != len(spec):
             raise ArgumentError(
                 f"dimension_numbers: the string for {which} must have the letters {first}, "
-                f"{second} and the spatial ones of that for rhs, each once, got {spec!r} in "
+                f"{second} and the spatial ones of that for rhs, each once, "
+                f"got {shortened(spec)} in "
                 f"{tuple(dimension_numbers)}"
             )
     lhs, rhs, out = (

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.avals import Shape, ShapedArray
 from funcdl.core.primitive import Primitive
 from funcdl.core.symbolic_zero import Zero, is_zero
@@ -124,7 +125,9 @@ def _check_select(
 ) -> None:
     """Check the operand that is compared, and the other one, which must be of shape `wanted`."""
     if select_prim not in ("ge", "le"):
-        raise ArgumentError(f"{name}: select_prim must be 'ge' or 'le', got {select_prim!r}")
+        raise ArgumentError(
+            f"{name}: select_prim must be 'ge' or 'le', got {shortened(select_prim)}"
+        )
     for x in (operand, other):
         check_dtype(name, x, accepts)
     if other.shape != wanted or other.dtype != operand.dtype:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from funcdl.core.array import shortened
 from funcdl.core.avals import Shape
 from funcdl.core.integers import integers
 from funcdl.core.records import record
@@ -121,6 +122,11 @@ def find_windows(
       ArgumentError: a parameter has the wrong number of entries, or one that is not allowed.
       ShapeError: negative padding removes more than there is.
     """
+    if len(window) != len(sizes):
+        raise ArgumentError(
+            f"{name}: window_dimensions must have one entry for each of the {len(sizes)} "
+            f"dimensions, got {len(window)}: {window}"
+        )
     for label, entries in zip(
         names, (strides, padding, base_dilation, window_dilation), strict=True
     ):
@@ -173,7 +179,7 @@ def padtype_to_pads(
         except (TypeError, ValueError):
             raise ArgumentError(
                 "padding must be 'SAME', 'SAME_LOWER', 'VALID' or a sequence of (low, high) pairs, "
-                f"one for each dimension that windows slide along, got {padding!r}"
+                f"one for each dimension that windows slide along, got {shortened(padding)}"
             ) from None
     mode = padding.upper()
     if mode == "VALID":
@@ -181,7 +187,7 @@ def padtype_to_pads(
     if mode not in ("SAME", "SAME_LOWER"):
         raise ArgumentError(
             "padding must be 'SAME', 'SAME_LOWER', 'VALID' or a sequence of (low, high) pairs, "
-            f"got {padding!r}"
+            f"got {shortened(padding)}"
         )
     in_shape = integers("padtype_to_pads: in_shape", in_shape)
     window_shape = integers("padtype_to_pads: window_shape", window_shape)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
+from funcdl.core.integers import integer
 from funcdl.core.options import flag, is_option
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax import linalg as factorizations
@@ -159,7 +161,8 @@ def eigh(
       ArgumentError: `eigvals` or another `type` is given.
     """
     eigvals_only = flag("eigh: eigvals_only", eigvals_only)
-    if eigvals is not None or type != 1:
+    lower = flag("eigh: lower", lower)
+    if eigvals is not None or integer("eigh: type", type) != 1:
         raise ArgumentError("eigh: leave eigvals and type out; slice the results instead")
     (a,) = promote_inexact("eigh", a)
     common.check_matrix("eigh", a.aval, square=True)
@@ -275,7 +278,7 @@ def lu_solve(
       ArgumentError: `trans` is none of these.
     """
     if trans not in (0, 1, 2):
-        raise ArgumentError(f"lu_solve: trans must be 0, 1 or 2, got {trans!r}")
+        raise ArgumentError(f"lu_solve: trans must be 0, 1 or 2, got {shortened(trans)}")
     factors, b = promote_inexact("lu_solve", lu_and_piv[0], b)
     pivots = array("lu_solve", lu_and_piv[1])
     common.check_matrix("lu_solve", factors.aval, square=True)
@@ -330,7 +333,7 @@ def qr(
       ArgumentError: `mode` is none of these.
     """
     if not is_option(mode, ("full", "economic", "r")):
-        raise ArgumentError(f"qr: mode must be 'full', 'economic' or 'r', got {mode!r}")
+        raise ArgumentError(f"qr: mode must be 'full', 'economic' or 'r', got {shortened(mode)}")
     found = factorizations.qr(a, pivoting=pivoting, full_matrices=mode != "economic")
     return found[1:] if mode == "r" else found
 
@@ -352,7 +355,7 @@ def schur(a: ArrayLike, output: str = "real") -> tuple[Any, Any]:
       NotDifferentiableError: a derivative is asked for.
     """
     if not is_option(output, ("real", "complex")):
-        raise ArgumentError(f"schur: output must be 'real' or 'complex', got {output!r}")
+        raise ArgumentError(f"schur: output must be 'real' or 'complex', got {shortened(output)}")
     (a,) = promote_inexact("schur", a)
     if output == "complex":
         common.check_dtype("schur", a.aval)
@@ -387,7 +390,7 @@ def solve(
     """
     if not is_option(assume_a, ("gen", "sym", "her", "pos")):
         raise ArgumentError(
-            f"solve: assume_a must be 'gen', 'sym', 'her' or 'pos', got {assume_a!r}"
+            f"solve: assume_a must be 'gen', 'sym', 'her' or 'pos', got {shortened(assume_a)}"
         )
     if assume_a != "pos":
         return matrices.solve(a, b)
@@ -427,7 +430,7 @@ def solve_triangular(
     """
     if not is_option(trans, _TRANSPOSED):
         raise ArgumentError(
-            f"solve_triangular: trans must be 0, 1, 2, 'N', 'T' or 'C', got {trans!r}"
+            f"solve_triangular: trans must be 0, 1, 2, 'N', 'T' or 'C', got {shortened(trans)}"
         )
     kind = _TRANSPOSED[trans]
     a, b = promote_inexact("solve_triangular", a, b)

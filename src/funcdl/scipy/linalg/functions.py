@@ -9,6 +9,8 @@ import numpy as np
 
 from funcdl.control import cond, fori_loop, scan
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
+from funcdl.core.integers import integer
 from funcdl.core.options import flag, is_option
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.lax import linalg as factorizations
@@ -68,6 +70,8 @@ def expm(A: ArrayLike, *, upper_triangular: bool = False, max_squarings: int = 1
       ShapeError: the matrices are not square.
       DtypeError: half precision.
     """
+    upper_triangular = flag("expm: upper_triangular", upper_triangular)
+    max_squarings = integer("expm: max_squarings", max_squarings)
     a = square_matrices("expm", A)
     a = strong(a)
     narrow = dtypes.real_dtype(a.aval.dtype) == np.float32
@@ -171,8 +175,8 @@ def sqrtm(A: ArrayLike, blocksize: int = 1) -> Any:
       ArgumentError: another `blocksize`.
       NotDifferentiableError: a derivative is asked for.
     """
-    if blocksize != 1:
-        raise ArgumentError(f"sqrtm: blocksize must be 1, got {blocksize!r}")
+    if integer("sqrtm: blocksize", blocksize) != 1:
+        raise ArgumentError(f"sqrtm: blocksize must be 1, got {shortened(blocksize)}")
     form, vectors = schur(A, "complex")
     n = form.aval.shape[-1]
     if n == 0:
@@ -229,7 +233,7 @@ def polar(
     if not is_option(side, ("right", "left")) or not is_option(method, ("svd", "qdwh")):
         raise ArgumentError(
             "polar: side must be 'right' or 'left' and method 'svd' or 'qdwh', got "
-            f"{side!r} and {method!r}"
+            f"{shortened(side)} and {shortened(method)}"
         )
     (a,) = promote_inexact("polar", a)
     if a.ndim != 2:

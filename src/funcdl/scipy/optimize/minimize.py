@@ -9,7 +9,7 @@ import numpy as np
 
 import funcdl.numpy as fnp
 from funcdl.core import dtypes, tree
-from funcdl.core.array import as_array
+from funcdl.core.array import as_array, shortened
 from funcdl.core.jaxpr import eval_jaxpr
 from funcdl.core.options import number
 from funcdl.errors import ArgumentError, ShapeError
@@ -84,13 +84,15 @@ def minimize(
     check_function("minimize", fun, "fun")
     given_method: Any = method
     if not isinstance(given_method, str) or method.lower() != "bfgs":
-        raise ArgumentError(f"minimize: method must be 'BFGS', got {method!r}")
+        raise ArgumentError(f"minimize: method must be 'BFGS', got {shortened(method)}")
     if not isinstance(options, Mapping | None):
-        raise ArgumentError(f"minimize: options must be a dict, got {options!r}")
+        raise ArgumentError(f"minimize: options must be a dict, got {shortened(options)}")
     given = dict(options or {})
     unknown = sorted(set(given) - set(_OPTIONS))
     if unknown:
-        raise ArgumentError(f"minimize: options are {', '.join(_OPTIONS)}; got {unknown[0]!r}")
+        raise ArgumentError(
+            f"minimize: options are {', '.join(_OPTIONS)}; got {shortened(unknown[0])}"
+        )
     if not isinstance(args, tuple):
         raise ArgumentError(
             f"minimize: args must be a tuple, got {type(args).__name__}; write args=(a,) for one"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from funcdl.core import dtypes
+from funcdl.core.source import name_frames
 from funcdl.errors import DtypeError
 from funcdl.numpy.promotion import broadcast, convert, promote_inexact
 from funcdl.ops.lowering import compute_dtype
@@ -55,6 +56,7 @@ def elementwise(function: Callable[..., Any], *, takes_complex: bool = False) ->
             return function(*xs)
         return convert(function(*(convert(x, wide) for x in xs)), dtype)
 
+    name_frames(wrapped, name)
     if function.__doc__:
         wrapped.__doc__ = f"{inspect.cleandoc(function.__doc__)}\n\n{_facts(name, takes_complex)}"
     return wrapped

@@ -225,6 +225,8 @@ def bernoulli(n: int) -> Any:
     n = integer("n", n)
     if n < 0:
         raise ArgumentError(f"bernoulli: n must not be negative, got {n}")
+    if n >= 2**31:
+        raise ArgumentError(f"bernoulli: n must be less than 2**31, got {n}")
     with held_off():
         from scipy import special
 

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import funcdl.numpy as fnp
+from funcdl.core.array import shortened
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.promotion import broadcast_shapes, promote_inexact
 from funcdl.scipy.linalg import solve_triangular
@@ -34,7 +35,7 @@ def logpdf(x: Any, mean: Any, cov: Any, allow_singular: None = None) -> Any:
     """
     name = "multivariate_normal.logpdf"
     if allow_singular is not None:
-        raise ArgumentError(f"{name}: allow_singular must be None, got {allow_singular!r}")
+        raise ArgumentError(f"{name}: allow_singular must be None, got {shortened(allow_singular)}")
     x, mean, cov = promote_inexact(name, x, mean, cov)
     if mean.ndim == 0:
         return -((x - mean) ** 2) / (2 * cov) - fnp.log(2 * math.pi * cov) / 2

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import funcdl.numpy as fnp
 from funcdl import lax
 from funcdl.core import dtypes
+from funcdl.core.array import shortened
 from funcdl.core.options import flag, is_option
 from funcdl.errors import ArgumentError
 from funcdl.numpy.promotion import array, promote_inexact
@@ -28,7 +29,8 @@ class ModeResult(NamedTuple):
 def _check_policy(name: str, nan_policy: str, allowed: tuple[str, ...] = ("propagate",)) -> None:
     if not is_option(nan_policy, allowed):
         raise ArgumentError(
-            f"{name}: nan_policy must be {' or '.join(map(repr, allowed))}, got {nan_policy!r}"
+            f"{name}: nan_policy must be {' or '.join(map(repr, allowed))}, "
+            f"got {shortened(nan_policy)}"
         )
 
 
@@ -88,7 +90,7 @@ def rankdata(
     """
     _check_policy("rankdata", nan_policy)
     if not is_option(method, _METHODS):
-        raise ArgumentError(f"rankdata: method must be one of {_METHODS}, got {method!r}")
+        raise ArgumentError(f"rankdata: method must be one of {_METHODS}, got {shortened(method)}")
     x = array("rankdata", a)
     if axis is None or x.ndim == 0:
         x, axis = fnp.ravel(x), 0
