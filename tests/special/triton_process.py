@@ -22,10 +22,10 @@ NAMES = (
 )
 
 
-def run(mode: str, dtype: str) -> dict[str, Any]:
-    """What a new process finds out."""
+def run(mode: str, dtype: str, *archs: str) -> dict[str, Any]:
+    """What a new process finds out; with the mode "compile" for some compute capabilities."""
     module = "tests.special.triton_process"
-    found: dict[str, Any] = answer("-m", module, mode, dtype, interpret=mode == "interpret")
+    found: dict[str, Any] = answer("-m", module, mode, dtype, *archs, interpret=mode == "interpret")
     return found
 
 
@@ -57,7 +57,7 @@ def build(name: str, args: list[np.ndarray[Any, Any]]) -> Kernel:
     return builder.build()
 
 
-def main(mode: str, dtype: str) -> None:
+def main(mode: str, dtype: str, *archs: str) -> None:
     from funcdl.compiler.cuda.schedule import Knobs, schedule_gpu
     from funcdl.kernels.triton.compile import compile_cubin
     from funcdl.kernels.triton.interpret import interpret
@@ -70,8 +70,8 @@ def main(mode: str, dtype: str) -> None:
         rendered = render_kernel(kernel, schedule_gpu(kernel, Knobs(lanes=128)))
         try:
             if mode == "compile":
-                for arch in (80, 90):
-                    compile_cubin(rendered, arch)
+                for arch in archs:
+                    compile_cubin(rendered, int(arch))
                 found[name] = 0.0
                 continue
             arrays = {f"x{i}": x.copy() for i, x in enumerate(args)}
