@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.differential.engine import quick_compiler
 
 import funcdl as fd
 import funcdl.numpy as fnp
@@ -54,7 +55,8 @@ def calls(module: Any, method: str, antialias: bool) -> Any:
 )
 def test_jax_agrees(method: str, antialias: bool) -> None:
     jax = pytest.importorskip("jax")
-    theirs = jax.jit(calls(jax.image, method, antialias))(X)
+    program = jax.jit(calls(jax.image, method, antialias), compiler_options=quick_compiler())
+    theirs = program(X)
     for wanted, found in zip(theirs, calls(image, method, antialias)(X), strict=True):
         assert found.dtype == wanted.dtype
         np.testing.assert_allclose(found, wanted, atol=2e-5)

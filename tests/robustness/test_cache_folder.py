@@ -184,7 +184,7 @@ case "$*" in *--version*|*probe*|*thread_pool*|*call_table*) ;; *)
   for last; do :; done
   echo half > "$last"
   echo $$ >> {log}
-  if [ ! -e {go} ]; then sleep 20; fi;;
+  if [ ! -e {go} ]; then exec sleep 20; fi;;
 esac"""
 
 
