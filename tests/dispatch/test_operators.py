@@ -125,11 +125,11 @@ def test_functions_of_two_arrays_stay_functions() -> None:
 
 @pytest.mark.parametrize("name", BINARY)
 def test_errors_name_the_function(name: str) -> None:
-    function = FUNCTIONS[name]
+    function = getattr(fnp, name)
     x, y = fnp.ones(3, bool), fnp.ones(4, bool)
     with pytest.raises((fd.errors.ShapeError, fd.errors.DtypeError), match=f"^{name}"):
         function(x, y)
-    with pytest.raises(fd.errors.LeafTypeError, match=f"^{name} requires .* argument 1"):
+    with pytest.raises(fd.errors.LeafTypeError, match=f"^{name} requires .* argument y: "):
         function(x, [True])
 
 
