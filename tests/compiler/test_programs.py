@@ -38,6 +38,7 @@ def check_passes(case: Case) -> None:
         assert_within(interpreted[number], want, f"interpreted, output {number}")
 
 
+@pytest.mark.part_of("test_passes_keep_the_meaning_of_many")
 @settings(max_examples=150)
 @given(cases())
 def test_passes_keep_the_meaning(case: Case) -> None:
@@ -55,6 +56,7 @@ def check_compiled(case: Case) -> None:
         assert donated or x.tobytes() == before.tobytes(), "an input that was not given was written"
 
 
+@pytest.mark.part_of("test_many_compiled_programs_mean_the_same")
 @needs_compiler
 @settings(max_examples=60, derandomize=True, phases=[Phase.explicit, Phase.generate])
 @given(cases())
@@ -79,6 +81,7 @@ def check_batch_sizes(case: Case) -> None:
         check_compiled(batched(case, size))
 
 
+@pytest.mark.part_of("test_many_batch_sizes_mean_the_same")
 @needs_compiler
 @settings(max_examples=15, derandomize=True, phases=[Phase.explicit, Phase.generate])
 @given(cases())
