@@ -117,6 +117,12 @@ def _round(self: Any, decimals: int | None = None) -> Any:
     return arithmetic.round(self, 0 if decimals is None else decimals)
 
 
+def _rounded(self: Any, ndigits: int | None = None) -> Any:
+    """Python's `round`: integers, unless the number of digits is given."""
+    out = _round(self, ndigits)
+    return astype(out, int) if ndigits is None else out
+
+
 def _copy(self: Any) -> Any:
     """The array itself: arrays are immutable."""
     return self
@@ -207,7 +213,7 @@ def _table() -> dict[str, Any]:
         "__getitem__": getitem,
         "__contains__": _contains,
         "__array_namespace__": _array_namespace,
-        "__round__": _round,
+        "__round__": _rounded,
     }
     for name, unary in _UNARY.items():
         table[f"__{name}__"] = _unary(unary)
