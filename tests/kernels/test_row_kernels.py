@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.golden import assert_golden
-from tests.kernels.resources import assert_fits
+from tests.kernels.resources import assert_fits, in_turn
 from tests.kernels.row_cases import BF16, CASES, F32
 from tests.process import answer
 
@@ -43,9 +43,8 @@ def test_a_kernel_of_each_kind_compiles() -> None:
 
 @pytest.mark.triton
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", [80, 90])
 @pytest.mark.parametrize("dtype", [F32, BF16])
-@pytest.mark.parametrize("size", [5, 100, 1024, 5000, MAX_SIZE])
+@pytest.mark.parametrize(("size", "arch"), in_turn([5, 100, 1024, 5000, MAX_SIZE]))
 def test_first_candidates_fit_without_spills(size: int, dtype: np.dtype[Any], arch: int) -> None:
     check(norm_gradient, Norm(4096, size, dtype), arch)
     check(norm_gradient, Norm(4096, size, dtype, centred=False), arch)

@@ -20,7 +20,7 @@ from tests.compiler.cuda.norm_programs import (
     rms_norm,
 )
 from tests.golden import assert_golden
-from tests.kernels.resources import assert_fits
+from tests.kernels.resources import assert_fits, in_turn
 from tests.process import answer
 from tests.runtime.cuda.environment import StubGpu, installed
 
@@ -102,9 +102,8 @@ def test_a_kernel_of_a_common_size_compiles() -> None:
 
 @pytest.mark.triton
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", [80, 90])
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
-@pytest.mark.parametrize("size", [5, 100, 1024, 5000, 8192])
+@pytest.mark.parametrize(("size", "arch"), in_turn([5, 100, 1024, 5000, 8192]))
 @pytest.mark.parametrize("name", NORMS)
 def test_kernels_spill_nothing(name: str, size: int, dtype: Any, arch: int) -> None:
     check(name, size, dtype, arch)
