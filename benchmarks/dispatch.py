@@ -46,6 +46,12 @@ def cases(jit: Callable[..., Any], numpy: Any) -> dict[str, Case]:
         "eager a * 2.0": (lambda: a * 2.0, lambda: values[0] * np.float32(2)),
         "eager a < b": (lambda: a < b, lambda: values[0] < values[1]),
         "eager -a": (lambda: -a, lambda: -values[0]),
+        "eager 1 - a": (lambda: 1 - a, lambda: 1 - values[0]),
+        "eager maximum(a, b)": (
+            lambda: numpy.maximum(a, b),
+            lambda: np.maximum(values[0], values[1]),
+        ),
+        "eager a // b": (lambda: a // b, lambda: values[0] // values[1]),
         "eager tanh(a)": (lambda: numpy.tanh(a), lambda: np.tanh(values[0])),
         "eager tanh(a * b) + c": (
             lambda: numpy.tanh(a * b) + c,

@@ -61,6 +61,7 @@ def shape_of(shape: ShapeLike, name: str = "shape") -> Shape:
     return result
 
 
+_NUMBERS = frozenset(dtypes.SUPPORTED)
 _TOO_LARGE = 2**48  # more bytes than a machine can address
 
 
@@ -181,7 +182,7 @@ def zeros(shape: ShapeLike, dtype: DTypeLike = None) -> Any:
       ShapeError: a size is negative.
       TypeError: there is no such dtype.
     """
-    return full(shape, 0, _default_float() if dtype is None else dtype)
+    return _filled(shape, 0, dtype)
 
 
 def ones(shape: ShapeLike, dtype: DTypeLike = None) -> Any:
@@ -195,7 +196,16 @@ def ones(shape: ShapeLike, dtype: DTypeLike = None) -> Any:
       ShapeError: a size is negative.
       TypeError: there is no such dtype.
     """
-    return full(shape, 1, _default_float() if dtype is None else dtype)
+    return _filled(shape, 1, dtype)
+
+
+def _filled(shape: ShapeLike, value: int, dtype: DTypeLike) -> Any:
+    """As `full`, of a number that every dtype has."""
+    sizes = shape_of(shape)
+    target = canonical(_default_float() if dtype is None else dtype)
+    if target not in _NUMBERS or context.trace is not eval_trace:
+        return full(sizes, value, target)
+    return Array(np.zeros(sizes, target) if value == 0 else np.full(sizes, value, target))
 
 
 def empty(shape: ShapeLike, dtype: DTypeLike = None) -> Any:

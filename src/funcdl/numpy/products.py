@@ -10,6 +10,7 @@ import numpy as np
 from funcdl.core import dtypes
 from funcdl.core.array import Array, shortened
 from funcdl.core.integers import integer
+from funcdl.core.quiet import quietly
 from funcdl.core.trace import EvalTrace, context
 from funcdl.errors import ArgumentError, ShapeError
 from funcdl.numpy.arithmetic import multiply
@@ -92,8 +93,10 @@ def matmul(
     Raises:
       ShapeError: an operand is a scalar, or sizes do not fit.
     """
-    if preferred_element_type is None and (quick := _eager_product(a, b)) is not None:
-        return quick
+    if precision is None is preferred_element_type:
+        quick = _eager_product(a, b)
+        if quick is not None:
+            return quick
     x, y = promote_dtypes("matmul", a, b)
     if x.ndim == 0 or y.ndim == 0:
         raise ShapeError(
@@ -114,15 +117,14 @@ def matmul(
 
 
 def _eager_product(a: Any, b: Any) -> Array | None:
-    """The product of two matrices of one dtype, by NumPy; None for other operands."""
+    """The product of matrices and vectors of one dtype, by NumPy; None for other operands."""
     if type(a) is not Array or type(b) is not Array or type(context.trace) is not EvalTrace:
         return None
     x, y = a.value, b.value
-    fits = x.ndim == y.ndim == 2 and x.shape[1] == y.shape[0]
+    fits = 1 <= x.ndim <= 2 and 1 <= y.ndim <= 2 and x.shape[-1] == y.shape[0]
     if not fits or x.dtype is not y.dtype or x.dtype not in _AS_NUMPY:
         return None
-    with np.errstate(all="ignore"):
-        return Array(np.matmul(x, y), a.weak_type and b.weak_type)
+    return Array(quietly(np.matmul, x, y), a.weak_type and b.weak_type)
 
 
 def _batched(x: Any, y: Any, preferred: DTypeLike, precision: Any) -> Any:
@@ -172,6 +174,10 @@ def dot(
     Raises:
       ShapeError: the sizes of these dimensions differ.
     """
+    if precision is None is preferred_element_type:
+        quick = _eager_product(a, b)
+        if quick is not None:
+            return quick
     x, y = promote_dtypes("dot", a, b)
     if x.ndim == 0 or y.ndim == 0:
         out = multiply(x, y)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from funcdl.core import dtypes
@@ -55,9 +58,9 @@ _KERNEL_OPERATIONS = {
 
 @rule("threefry2x32", broadcasts=True)
 def _threefry2x32(g: Graph, eqn: Eqn, *operands: Value) -> list[Value]:
-    def apply(name: str, x: Value, y: Value) -> Value:
+    def operation(name: str) -> Callable[[Value, Value], Value]:
         if name in _DIRECTIONS:
-            return g.apply("BitShift", x, y, direction=_DIRECTIONS[name])
-        return g.apply(_KERNEL_OPERATIONS[name], x, y)
+            return partial(g.apply, "BitShift", direction=_DIRECTIONS[name])
+        return partial(g.apply, _KERNEL_OPERATIONS[name])
 
-    return list(threefry_rounds(operands, apply, lambda value: g.constant(value, np.uint32)))
+    return list(threefry_rounds(operands, operation, lambda value: g.constant(value, np.uint32)))

@@ -15,10 +15,12 @@ from funcdl.ops import registry
 from funcdl.ops.indexed_windows import (
     GatherDimensionNumbers,
     GatherScatterMode,
+    Windows,
     check_index_dtype,
     find_rows,
     find_windows,
     lower_windows,
+    to_int64,
 )
 from funcdl.ops.lowering import Position, Reader, View, compute_dtype
 from funcdl.ops.registry import Op, Sample, random_array
@@ -52,6 +54,28 @@ def _gather_shape(
     return ShapedArray(windows.shape, operand.dtype)
 
 
+def _take(operand: NDArray, indices: NDArray, windows: Windows, drop: bool) -> NDArray | None:
+    """Whole slices along one dimension, which NumPy has a function for; None for all else."""
+    numbers = windows.numbers
+    if len(numbers.start_index_map) != 1 or windows.whole != windows.kept:
+        return None
+    (axis,) = numbers.start_index_map
+    size = operand.shape[axis]
+    batch_dims = tuple(range(axis, axis + indices.ndim - 1))
+    if (
+        numbers.collapsed_slice_dims != (axis,)
+        or numbers.operand_batching_dims
+        or windows.batch_dims != batch_dims
+        or size == 0
+        or not operand.flags.c_contiguous
+    ):
+        return None
+    places = to_int64(indices)[..., 0]
+    if drop and not ((places >= 0) & (places < size)).all():
+        return None
+    return operand.take(places, axis, mode="clip")
+
+
 def _gather_impl(
     operand: NDArray,
     indices: NDArray,
@@ -64,7 +88,11 @@ def _gather_impl(
 ) -> NDArray:
     check_index_dtype("gather", indices.dtype)
     windows = find_windows("gather", operand.shape, indices.shape, dimension_numbers, slice_sizes)
-    rows = find_rows(windows, indices, drop=mode is GatherScatterMode.FILL_OR_DROP)
+    drop = mode is GatherScatterMode.FILL_OR_DROP
+    taken = _take(operand, indices, windows, drop)
+    if taken is not None:
+        return taken
+    rows = find_rows(windows, indices, drop)
     out = rows.of_operand(operand)[rows.index]
     if rows.inside is not None and not rows.inside.all():
         out[~rows.inside] = default_fill(operand.dtype) if fill_value is None else fill_value

@@ -277,7 +277,7 @@ def find_rows(windows: Windows, indices: NDArray, drop: bool) -> Rows:
     order = leading + windows.whole
     matrix = (stride, math.prod(operand[d] for d in windows.whole))
 
-    indices = _to_int64(indices)
+    indices = to_int64(indices)
     limits = np.array(windows.limits, np.int64)
     starts = np.clip(indices, 0, limits)
     scale = np.array([strides[d] for d in numbers.start_index_map], np.int64)
@@ -310,7 +310,8 @@ def find_rows(windows: Windows, indices: NDArray, drop: bool) -> Rows:
     )
 
 
-def _to_int64(indices: NDArray) -> NDArray:
+def to_int64(indices: NDArray) -> NDArray:
+    """Indices in a signed dtype; what it does not hold is outside in any case."""
     if indices.dtype == np.uint64:
         indices = np.minimum(indices, np.uint64(2**63 - 1))
     return indices.astype(np.int64, copy=False)

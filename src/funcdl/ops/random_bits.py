@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from funcdl.core.avals import ShapedArray
 from funcdl.core.primitive import Primitive, never_weak
+from funcdl.core.quiet import quietly
 from funcdl.core.symbolic_zero import Zero
 from funcdl.errors import DtypeError, ShapeError
 from funcdl.ops import registry
@@ -37,23 +39,22 @@ _PARITY = 0x1BD11BDA
 
 def _threefry(
     operands: Sequence[Value],
-    apply: Callable[[str, Value, Value], Value],
+    operation: Callable[[str], Callable[[Value, Value], Value]],
     constant: Callable[[int], Value],
 ) -> tuple[Value, Value]:
-    """The rounds, on whatever `apply` computes with by the names of kernel operations."""
+    """The rounds, on whatever the operations that have these names in kernels compute with."""
+    names = ("add", "xor", "or", "shift_left", "shift_right_logical")
+    add, xor, either, left, right = map(operation, names)
     key0, key1, x0, x1 = operands
-    mixed = apply("xor", apply("xor", key0, key1), constant(_PARITY))
-    keys = (key0, key1, mixed)
-    x0, x1 = apply("add", x0, key0), apply("add", x1, key1)
+    keys = (key0, key1, xor(xor(key0, key1), constant(_PARITY)))
+    x0, x1 = add(x0, key0), add(x1, key1)
     for group in range(5):
         for rotation in _ROTATIONS[group % 2]:
-            x0 = apply("add", x0, x1)
-            high = apply("shift_left", x1, constant(rotation))
-            low = apply("shift_right_logical", x1, constant(32 - rotation))
-            x1 = apply("xor", apply("or", high, low), x0)
-        x0 = apply("add", x0, keys[(group + 1) % 3])
-        key = apply("add", keys[(group + 2) % 3], constant(group + 1))
-        x1 = apply("add", x1, key)
+            x0 = add(x0, x1)
+            high, low = left(x1, constant(rotation)), right(x1, constant(32 - rotation))
+            x1 = xor(either(high, low), x0)
+        x0 = add(x0, keys[(group + 1) % 3])
+        x1 = add(x1, add(keys[(group + 2) % 3], constant(group + 1)))
     return x0, x1
 
 
@@ -66,19 +67,25 @@ _UFUNCS: dict[str, Any] = {
 }
 
 
+@cache
+def _array_of(value: int) -> NDArray:
+    """A constant, as what ufuncs take up sooner than a scalar."""
+    return np.array(value, UINT32)
+
+
 def _impl(*operands: NDArray) -> list[NDArray]:
     _shape(*(ShapedArray(x.shape, x.dtype) for x in operands))
-    with np.errstate(over="ignore"):  # 0-dimensional sums warn
-        uint32: Any = UINT32.type
-        return list(_threefry(operands, lambda name, x, y: _UFUNCS[name](x, y), uint32))
+    # 0-dimensional sums warn.
+    return list(quietly(_threefry, operands, _UFUNCS.__getitem__, _array_of))
 
 
 def _shape(*operands: ShapedArray) -> list[ShapedArray]:
     first = operands[0]
-    found = ", ".join(map(str, operands))
     if any(x.dtype != UINT32 for x in operands):
+        found = ", ".join(map(str, operands))
         raise DtypeError(f"threefry2x32 requires u32 operands, got {found}")
     if len(operands) != 4 or any(x.shape != first.shape for x in operands):
+        found = ", ".join(map(str, operands))
         raise ShapeError(f"threefry2x32 requires four operands of equal shape, got {found}")
     return [ShapedArray(first.shape, UINT32)] * 2
 
@@ -103,7 +110,11 @@ def _lower(
     params: dict[str, Any],
 ) -> int:
     # The builder shares equal values, so the second output costs nothing.
-    outs = _threefry(values, builder.elementwise, lambda value: builder.const(value, UINT32))
+    outs = _threefry(
+        values,
+        lambda name: partial(builder.elementwise, name),
+        lambda value: builder.const(value, UINT32),
+    )
     return outs[output]
 
 

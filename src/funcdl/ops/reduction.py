@@ -17,6 +17,7 @@ import numpy as np
 from funcdl.core import dtypes
 from funcdl.core.avals import Shape, ShapedArray
 from funcdl.core.primitive import Primitive
+from funcdl.core.quiet import quietly
 from funcdl.core.symbolic_zero import Zero, is_zero
 from funcdl.errors import DtypeError, ShapeError
 from funcdl.ops import registry
@@ -96,8 +97,11 @@ def _reduction(
     def impl(x: NDArray, *, axes: Axes) -> NDArray:
         reduced_shape(name, x.shape, x.dtype, accepts, axes)
         wide = x.astype(compute_dtype(x.dtype), copy=False)
-        with np.errstate(all="ignore"):
-            return numpy(wide, axes).astype(x.dtype, copy=False)
+        out: NDArray = quietly(reduced, wide, axes, x.dtype)
+        return out
+
+    def reduced(wide: NDArray, axes: Axes, dtype: np.dtype[Any]) -> NDArray:
+        return numpy(wide, axes).astype(dtype, copy=False)
 
     def batch(
         axis_size: int, args: Sequence[Any], dims: Sequence[int], *, axes: Axes

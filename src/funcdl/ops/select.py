@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from funcdl.kir.builder import KernelBuilder
 
 NDArray = np.ndarray[Any, Any]
+_BOOL = np.dtype(bool)
 
 
 def _batch(primitive: Primitive, scalars: tuple[int, ...]) -> Callable[..., tuple[Any, int]]:
@@ -80,6 +81,11 @@ def _select_shape(which: ShapedArray, *cases: ShapedArray) -> ShapedArray:
 
 
 def _select_impl(which: NDArray, *cases: NDArray) -> NDArray:
+    if len(cases) == 2 and which.dtype is _BOOL:
+        first, other = cases
+        # As it mostly is.
+        if which.shape == first.shape == other.shape and other.dtype is first.dtype:
+            return np.where(which, other, first)
     _select_shape(*(ShapedArray(x.shape, x.dtype) for x in (which, *cases)))
     out = cases[0].view()
     for number, case in enumerate(cases[1:], start=1):

@@ -264,7 +264,10 @@ def full(shape: Shape, value: Any, dtype: np.dtype[Any]) -> Any:
 def full_like(x: Any, value: Any) -> Any:
     """An array of `x`'s shape and dtype filled with one scalar; weakly typed if `x` is."""
     aval = x.aval
-    return broadcast_to(Array(scalar_of(value, aval.dtype), aval.weak_type), aval.shape)
+    scalar = Array(scalar_of(value, aval.dtype), aval.weak_type)
+    if not aval.shape:
+        return scalar
+    return broadcast_in_dim.bind(scalar, shape=aval.shape, broadcast_dimensions=())
 
 
 def scalar_of(value: Any, dtype: np.dtype[Any]) -> NDArray:
@@ -357,7 +360,8 @@ def _iota_shape(*, dtype: np.dtype[Any], shape: Shape, dimension: int) -> Shaped
 def _iota_impl(*, dtype: np.dtype[Any], shape: Shape, dimension: int) -> NDArray:
     sizes = [1] * len(shape)
     sizes[dimension] = shape[dimension]
-    return np.broadcast_to(np.arange(shape[dimension]).astype(dtype).reshape(sizes), shape)
+    places = np.arange(shape[dimension]).astype(dtype)
+    return places if len(shape) == 1 else np.broadcast_to(places.reshape(sizes), shape)
 
 
 def _iota_lower(reader: Reader, index: Position, params: dict[str, Any]) -> int:

@@ -93,6 +93,30 @@ def test_gather_reads_what_its_definition_says(case: Case) -> None:
     assert gather.shape(*avals, **params).shape == case.shape
 
 
+@pytest.mark.parametrize("mode", list(GatherScatterMode))
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint32, np.uint64])
+def test_whole_slices_along_one_dimension(dtype: Any, mode: GatherScatterMode) -> None:
+    """Which NumPy has a function for, where the dimensions of the indices take their place."""
+    most = np.iinfo(dtype).max
+    outside = [[0, 1], [most, 0]] if np.iinfo(dtype).min == 0 else [[-1, 1], [most, -3]]
+    for shape in [(4,), (3, 4), (2, 3, 4), (0, 3), (3, 0)]:
+        for axis in range(len(shape)):
+            for places in [1, [], [0, 1, 1], [[2, 0]], outside]:
+                indices = np.array(places, dtype)[..., None]
+                batch = indices.ndim - 1
+                offsets = (d + batch * (d >= axis) for d in range(len(shape) - 1))
+                numbers = GatherDimensionNumbers(tuple(offsets), (axis,), (axis,))
+                sizes = tuple(1 if d == axis else size for d, size in enumerate(shape))
+                if shape[axis] == 0:
+                    continue  # of which there is no slice
+                case = Case(shape, indices, numbers, sizes, mode)
+                x = counted(shape)
+                for operand in (x, np.asfortranarray(x), counted((*shape, 2))[..., 0]):
+                    found = gather.impl(operand, indices, **gather_params(case))
+                    np.testing.assert_array_equal(found, slow_gather(case, operand))
+                    assert found.dtype == operand.dtype
+
+
 @given(cases(), st.sampled_from(list(SCATTERS)))
 def test_scatter_writes_what_its_definition_says(case: Case, primitive: Primitive) -> None:
     rng = np.random.default_rng(0)

@@ -23,23 +23,29 @@ from funcdl.ops.trigonometric import sin
 
 _TWO_OVER_SQRT_PI = 2 / math.sqrt(math.pi)
 
+
+def _coefficients(*values: float) -> tuple[NDArray, ...]:
+    """Constants as arrays without dimensions, which ufuncs take up sooner than numbers."""
+    return tuple(map(np.array, values))
+
+
 # Rational minimax approximations of erf and erfc on three ranges, highest power first: W. J. Cody,
 # "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969).
-_ERF_P = (
+_ERF_P = _coefficients(
     1.85777706184603153e-1,
     3.16112374387056560e00,
     1.13864154151050156e02,
     3.77485237685302021e02,
     3.20937758913846947e03,
 )
-_ERF_Q = (
+_ERF_Q = _coefficients(
     1.0,
     2.36012909523441209e01,
     2.44024637934444173e02,
     1.28261652607737228e03,
     2.84423683343917062e03,
 )
-_ERFC_P = (
+_ERFC_P = _coefficients(
     2.15311535474403846e-8,
     5.64188496988670089e-1,
     8.88314979438837594e00,
@@ -50,7 +56,7 @@ _ERFC_P = (
     2.05107837782607147e03,
     1.23033935479799725e03,
 )
-_ERFC_Q = (
+_ERFC_Q = _coefficients(
     1.0,
     1.57449261107098347e01,
     1.17693950891312499e02,
@@ -61,7 +67,7 @@ _ERFC_Q = (
     3.43936767414372164e03,
     1.23033935480374942e03,
 )
-_TAIL_P = (
+_TAIL_P = _coefficients(
     1.63153871373020978e-2,
     3.05326634961232344e-1,
     3.60344899949804439e-1,
@@ -69,7 +75,7 @@ _TAIL_P = (
     1.60837851487422766e-2,
     6.58749161529837803e-4,
 )
-_TAIL_Q = (
+_TAIL_Q = _coefficients(
     1.0,
     2.56852019228982242e00,
     1.87295284992346725e00,
@@ -79,14 +85,15 @@ _TAIL_Q = (
 )
 
 
-def _polynomial(coefficients: Sequence[float], x: NDArray) -> NDArray:
-    total = np.full_like(x, coefficients[0])
-    for coefficient in coefficients[1:]:
-        total = total * x + coefficient
+def _polynomial(coefficients: Sequence[Any], x: NDArray) -> NDArray:
+    total: NDArray = x * coefficients[0] + coefficients[1]
+    for coefficient in coefficients[2:]:
+        total *= x
+        total += coefficient
     return total
 
 
-def _ratio(p: Sequence[float], q: Sequence[float], x: NDArray) -> NDArray:
+def _ratio(p: Sequence[Any], q: Sequence[Any], x: NDArray) -> NDArray:
     return _polynomial(p, x) / _polynomial(q, x)
 
 
@@ -140,8 +147,12 @@ def _erf_inv(x: NDArray) -> NDArray:
     y = np.sqrt(np.sqrt(middle * middle - logarithm / 0.147) - middle)
     y = np.where(a < 1e-3, a / _TWO_OVER_SQRT_PI, y)
     for _ in range(3):
-        # Near 1 the distance to 1 is the better known quantity.
-        excess = np.where(a < 0.5, erf_float64(y) - a, (1 - a) - erfc_float64(y))
+        # The error function and its complement are one minus the other: either is computed where
+        # it is the better known one. Near 1 that is the distance of `a` to 1, too.
+        small, large = _erf_small(np.minimum(y, 0.5)), _erfc_large(np.maximum(y, 0.46875))
+        near = y < 0.46875
+        erf, erfc = np.where(near, small, 1 - large), np.where(near, 1 - small, large)
+        excess = np.where(a < 0.5, erf - a, (1 - a) - erfc)
         newton = excess / _TWO_OVER_SQRT_PI * np.exp(y * y)
         y = y - newton / (1 + y * newton)
     y = np.where(a < 1e-150, a / _TWO_OVER_SQRT_PI, y)
