@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from typing import Any
 
@@ -17,14 +16,7 @@ QUICK = [f"{name}@{arch}" for name in ("pointwise", "softmax", "matmul") for arc
 pytestmark = pytest.mark.triton
 
 
-# Products become other instructions on each architecture: they are compiled for both.
-ALL = [*NAMES, *large_cases()]
-PRODUCTS = {name for name in ALL if re.search("matmul|dot|prologue|conv", name)}
-BOTH = [f"{name}@{arch}" for name in ALL for arch in (80, 90)]
-# Loops and sums are made by the same passes for both, and compiled for one of them in turn.
-TURN = {f"{name}@{(80, 90)[at % 2]}" for at, name in enumerate(ALL)}
-SOME = [place for place in BOTH if place in TURN or place.split("@")[0] in PRODUCTS]
-OTHERS = [place for place in BOTH if place not in SOME]
+PLACES = [f"{name}@{arch}" for name in [*NAMES, *large_cases()] for arch in (80, 90)]
 # In one process, so that idle workers have something to take over.
 TOGETHER = 50
 
@@ -53,14 +45,7 @@ def test_one_kernel_of_each_form_compiles(place: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", SOME)
+@pytest.mark.parametrize("place", PLACES)
 def test_every_kernel_compiles(place: str) -> None:
-    start = SOME.index(place) // TOGETHER * TOGETHER
-    check(reports(*SOME[start : start + TOGETHER])[place], place)
-
-
-@pytest.mark.slow
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("place", OTHERS)
-def test_every_kernel_compiles_for_the_other_architecture(place: str) -> None:
-    check(reports(*OTHERS)[place], place)
+    start = PLACES.index(place) // TOGETHER * TOGETHER
+    check(reports(*PLACES[start : start + TOGETHER])[place], place)

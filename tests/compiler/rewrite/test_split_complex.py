@@ -229,7 +229,7 @@ def test_every_primitive_in_tritons_interpreter() -> None:
 
 @pytest.mark.triton
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", [pytest.param("80", marks=pytest.mark.exhaustive), "90"])
+@pytest.mark.parametrize("arch", ["80", "90"])
 def test_triton_compiles_every_primitive(arch: str) -> None:
     module = "tests.compiler.rewrite.complex_process"
     assert answer("-m", module, "compile", arch, interpret=False) == []
