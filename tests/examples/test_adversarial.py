@@ -12,8 +12,7 @@ def test_generator_finds_mean_and_covariance(steps: int, error: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "share"),
-    [(100, 0.7), pytest.param(3000, 0.05, marks=[pytest.mark.slow, pytest.mark.exhaustive])],
+    ("steps", "share"), [(100, 0.7), pytest.param(3000, 0.05, marks=pytest.mark.slow)]
 )
 def test_drawn_digits_come_close_to_the_data(steps: int, share: float) -> None:
     pytest.importorskip("sklearn")
@@ -27,10 +26,7 @@ def test_drawn_digits_come_close_to_the_data(steps: int, share: float) -> None:
 
 @pytest.mark.parametrize(
     ("steps", "home", "partner"),
-    [
-        (300, 0.3, 0.6),
-        pytest.param(2500, 0.15, 0.1, marks=[pytest.mark.slow, pytest.mark.exhaustive]),
-    ],
+    [(300, 0.3, 0.6), pytest.param(2500, 0.15, 0.1, marks=pytest.mark.slow)],
 )
 def test_cycle_loss_leads_home_and_to_the_partner(steps: int, home: float, partner: float) -> None:
     text = output("cyclegan.py", "--steps", steps)

@@ -17,8 +17,7 @@ def test_counts_on_without_a_mistake() -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "share"),
-    [(200, 0.1), pytest.param(1500, 0.97, marks=[pytest.mark.slow, pytest.mark.exhaustive])],
+    ("steps", "share"), [(200, 0.1), pytest.param(1500, 0.97, marks=pytest.mark.slow)]
 )
 def test_writes_new_words_backwards(steps: int, share: float) -> None:
     assert (
@@ -33,6 +32,5 @@ def test_learns_about_sums() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.exhaustive
 def test_adds_numbers_that_it_has_not_seen() -> None:
     assert number(r"right sums among 1000 new ones: (\S+)", output("transformer.py")) > 0.95
