@@ -121,6 +121,29 @@ def test_operands_that_are_no_arrays_are_refused_by_python(other: Any) -> None:
         other - fnp.array(A)
 
 
+@pytest.mark.parametrize("other", [[1.0, 2.0], (), {"a": 1}])
+@pytest.mark.parametrize("sign", ["==", "!="])
+def test_equality_with_containers_is_refused(sign: str, other: Any) -> None:
+    compare = {"==": operator.eq, "!=": operator.ne}[sign]
+    message = (
+        f"unsupported operand types for {sign}: an array and a {type(other).__name__}. Make an "
+        "array of its numbers with funcdl.numpy.array, or compare pytrees leaf by leaf"
+    )
+    for pair in ((fnp.array(A), other), (other, fnp.array(A))):
+        with pytest.raises(TypeError) as caught:
+            compare(*pair)
+        assert str(caught.value) == message
+        with pytest.raises(TypeError, match="unsupported operand types"):
+            fd.jit(lambda x: compare(x, other))(fnp.array(A))
+
+
+@pytest.mark.parametrize("other", [None, "a", object()])
+def test_what_could_be_no_array_is_unequal(other: Any) -> None:
+    x = fnp.array(A)
+    assert (x == other) is False and (other == x) is False
+    assert (x != other) is True
+
+
 def test_methods_are_the_functions() -> None:
     x = fnp.array(A)
     for name in ("sum", "prod", "max", "min", "mean", "std", "var", "cumsum", "argmax", "argmin"):

@@ -55,6 +55,22 @@ def _reflected(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
     return method
 
 
+def _equality(sign: str, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def method(self: Any, other: Any) -> Any:
+        if _accepts(other):
+            return function(self, other)
+        # Else Python answers by identity: False for a list of the same numbers.
+        if isinstance(other, list | tuple | dict):
+            raise TypeError(
+                f"unsupported operand types for {sign}: an array and a {type(other).__name__}. "
+                "Make an array of its numbers with funcdl.numpy.array, or compare pytrees leaf by "
+                "leaf"
+            )
+        return NotImplemented
+
+    return method
+
+
 _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "add": arithmetic.add,
     "sub": arithmetic.subtract,
@@ -79,8 +95,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "gt": logic.greater,
     "ge": logic.greater_equal,
 }
-
-
+_EQUALITIES = {"eq": "==", "ne": "!="}
 _UNARY: dict[str, Callable[[Any], Any]] = {
     "neg": arithmetic.negative,
     "pos": arithmetic.positive,
@@ -221,7 +236,8 @@ def _table() -> dict[str, Any]:
         table[f"__{name}__"] = _operator(function)
         table[f"__r{name}__"] = _reflected(function)
     for name, function in _COMPARISONS.items():
-        table[f"__{name}__"] = _operator(function)
+        sign = _EQUALITIES.get(name)
+        table[f"__{name}__"] = _equality(sign, function) if sign else _operator(function)
     for name, eager in EAGER_METHODS.items():
         table[f"__{name}__"] = dispatch.operator(eager, table[f"__{name}__"])
         if name in _BINARY:
