@@ -111,6 +111,44 @@ def test_prune_removes_old_temporary_folders_only(store: CacheDir) -> None:
         assert new.exists()
 
 
+@pytest.fixture
+def prunings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders that were pruned, in order."""
+    found: list[Path] = []
+    prune = CacheDir.prune
+
+    def counted(self: CacheDir, *args: float) -> int:
+        found.append(self.root)
+        return prune(self, *args)
+
+    monkeypatch.setattr(CacheDir, "prune", counted)
+    return found
+
+
+@pytest.mark.parametrize(("age", "is_due"), [(10, False), (3500, False), (3700, True), (-60, True)])
+def test_the_first_put_prunes_if_no_process_has_lately(
+    tmp_path: Path, prunings: list[Path], age: int, is_due: bool
+) -> None:
+    for number in range(3):
+        CacheDir(tmp_path).put(KEY, f".{number}", b"content")
+    assert len(prunings) == 1
+    stamp = tmp_path / disk_cache._STAMP
+    then = time.time() - age
+    os.utime(stamp, (then, then))
+    store = CacheDir(tmp_path)
+    for number in range(3):
+        store.put(KEY, f".{number}", b"content")
+    assert len(prunings) == 1 + is_due
+    assert abs(stamp.stat().st_mtime - (time.time() if is_due else then)) < 5
+
+
+def test_a_process_that_puts_much_prunes_again(tmp_path: Path, prunings: list[Path]) -> None:
+    store = CacheDir(tmp_path, max_bytes=1600)
+    for number in range(10):
+        store.put(KEY, f".{number}", b"x" * 40)
+    assert len(prunings) == 4  # at the first, and at every third, which passes a sixteenth
+
+
 def test_a_new_folder_is_for_its_user_only(tmp_path: Path) -> None:
     store = CacheDir(tmp_path / "deep" / "cache")
     assert stat.S_IMODE(store.root.stat().st_mode) == 0o700

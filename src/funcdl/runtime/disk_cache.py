@@ -24,7 +24,12 @@ from funcdl.config import config
 from funcdl.core.forks import held_off
 
 DEFAULT_MAX_BYTES = 1 << 30
-_PUTS_BETWEEN_PRUNINGS = 64  # since pruning looks at every entry
+# Pruning looks at every entry, half a second where there are 50,000, and a `put` waits for it. So
+# the first one of a process prunes if no one has done so in an hour, and later ones after so large
+# a share of the folder's size.
+_SECONDS_BETWEEN_PRUNINGS = 3600.0
+_SHARE_BETWEEN_PRUNINGS = 1 / 16
+_STAMP = "pruned"  # a file as old as the last pruning
 _TEMPORARY = ".tmp"
 # Another process may be about to load an entry that it has just looked up.
 _MIN_AGE_SECONDS = 600.0
@@ -44,7 +49,7 @@ class CacheDir:
     def __init__(self, root: str | os.PathLike[str], max_bytes: int = DEFAULT_MAX_BYTES) -> None:
         self.root = _usable(Path(root).expanduser())
         self.max_bytes = max_bytes
-        self._puts = 0
+        self._put_bytes: int | None = None  # since this process has pruned; None before its first
 
     def get(self, key: str, suffix: str) -> Path | None:
         """Return the file of this entry; None where there is none or it is damaged."""
@@ -83,9 +88,7 @@ class CacheDir:
             temporary = folder / path.name
             temporary.write_bytes(data)
             os.replace(temporary, path)
-        self._puts += 1
-        if self._puts % _PUTS_BETWEEN_PRUNINGS == 1:
-            self.prune()
+        self._prune_if_due(len(data))
         return path
 
     def remove(self, key: str, suffix: str) -> None:
@@ -124,6 +127,8 @@ class CacheDir:
         The least recently used go first; those used in the last `min_age` seconds stay. Temporary
         folders that a killed process left behind go after a day.
         """
+        with suppress(OSError):
+            (self.root / _STAMP).touch(mode=0o600)  # first, so that one of several processes prunes
         now = time.time()
         entries = []
         for path in self._files():
@@ -142,6 +147,20 @@ class CacheDir:
                 path.unlink()
                 freed += size
         return freed
+
+    def _prune_if_due(self, nbytes: int) -> None:
+        is_due = self._put_bytes is None and self._was_pruned_long_ago()
+        self._put_bytes = (self._put_bytes or 0) + nbytes
+        if is_due or self._put_bytes > self.max_bytes * _SHARE_BETWEEN_PRUNINGS:
+            self._put_bytes = 0
+            self.prune()
+
+    def _was_pruned_long_ago(self) -> bool:
+        try:
+            age = time.time() - (self.root / _STAMP).stat().st_mtime
+        except OSError:
+            return True
+        return not 0 <= age < _SECONDS_BETWEEN_PRUNINGS  # clocks are set back, too
 
     def _make_again(self) -> None:
         """Make the folder if it is gone, with the checks of the first time."""
