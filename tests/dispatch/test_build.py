@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from tests.dispatch.conftest import ROOT, load
 
+from funcdl.config import config
 from funcdl.kernels.cpu_c import prebuilt
 from funcdl.runtime.toolchain import find_compiler
 
@@ -135,13 +137,14 @@ def test_wheels_hold_the_extension_and_what_is_prebuilt(
     assert place == f"funcdl/core/{built[0].name}"
     assert Path(path).stat().st_size > 10_000
     assert inside == "funcdl/runtime/prebuilt"
-    assert {each.name for each in Path(folder).iterdir()} == prebuilt_names()
+    assert {each.name for each in Path(folder).iterdir()} == prebuilt_names(builder)
     assert (data["pure_python"], data["infer_tag"]) == (False, True)
     hook.finalize("standard", data, "")
     assert not Path(path).exists()
 
 
-def prebuilt_names() -> set[str]:
-    compiler = find_compiler()
+def prebuilt_names(builder: Any) -> set[str]:
+    with config.override(cc=shlex.join(builder.compiler())):  # which FUNCDL_CC may not be
+        compiler = find_compiler()
     assert compiler is not None
     return {compiler.prebuilt_name(*item) for item in prebuilt.units(compiler)}
