@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +21,6 @@ from funcdl.runtime.disk_cache import default_cache
 from funcdl.runtime.toolchain import find_compiler
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
-
-
-@pytest.fixture
-def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The sources that the compiler meets, by name, with an empty cache and nothing prebuilt."""
-    sources: list[str] = []
-    capture = toolchain._capture
-
-    def counted(command: Sequence[str], folder: Path | None) -> Any:
-        sources.extend(word for word in command if word.endswith(".c"))
-        return capture(command, folder)
-
-    monkeypatch.setattr(toolchain, "_capture", counted)
-    monkeypatch.setattr(toolchain, "PREBUILT", tmp_path / "prebuilt")
-    with fd.config.override(cache_dir=str(tmp_path)):
-        yield sources
 
 
 def names(*texts: str) -> list[str]:

@@ -66,8 +66,11 @@ def _joins(edges: dict[Any, tuple[Any, ...]]) -> dict[tuple[Any, Any], Any]:
         return {node}.union(*(above(up) for up in edges[node]))
 
     def join(a: Any, b: Any) -> Any:
-        # All others among the common bounds are above it, and each of those has fewer above it.
-        return max(above(a) & above(b), key=lambda node: len(above(node)))
+        common = above(a) & above(b)
+        # All common bounds are above it, and each of the others has fewer above it.
+        least = max(common, key=lambda node: len(above(node)))
+        assert common <= above(least), (a, b)
+        return least
 
     return {(a, b): join(a, b) for a in edges for b in edges}
 
