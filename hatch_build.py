@@ -148,9 +148,15 @@ class NativeBuildHook(BuildHookInterface):
 
 
 if __name__ == "__main__":
+    failures = []
     try:
         path, messages = build(ROOT / PACKAGE)
+        print(messages, path, sep="", end="\n")
+    except BuildError as error:
+        failures.append(f"not built: {error}")
+    try:
         prebuild(ROOT / PREBUILT)
     except BuildError as error:
-        sys.exit(f"not built: {error}")
-    print(messages, path, sep="", end="\n")
+        failures.append(f"not compiled ahead: {error}")
+    if failures:
+        sys.exit("\n".join(failures))

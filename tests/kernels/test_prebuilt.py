@@ -18,9 +18,7 @@ from funcdl.runtime import call_table, thread_pool, toolchain
 from funcdl.runtime.toolchain import Compiler, find_compiler
 
 COMPILER = find_compiler()
-pytestmark = pytest.mark.skipif(
-    COMPILER is None, reason="nothing to compile with here"
-)
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="nothing to compile with here")
 
 
 @pytest.fixture(scope="module")
