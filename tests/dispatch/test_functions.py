@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
-import sys
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.dispatch.compare import describe
-from tests.dispatch.test_lifetimes import growth
+from tests.dispatch.test_lifetimes import assert_counts_stay, growth
 from tests.dispatch.test_operators import FUNCTIONS, needs_numpy_2, twin_of
 
 import funcdl as fd
@@ -162,13 +160,8 @@ def test_functions_leave_nothing_behind(native: ModuleType) -> None:
                 function(operand)
 
     watched = [x, x.value, single.value, fast, refuse, eager.ufunc, None, True, False]
-    call()
-    gc.collect()
-    before = [sys.getrefcount(each) for each in watched]
     assert growth(call) < 3000  # of 300 calls
-    after = [sys.getrefcount(each) for each in watched]
-    # Other tests' garbage may go meanwhile; a leak would add 300.
-    assert all(abs(b - a) < 50 for a, b in zip(before, after, strict=True)), (before, after)
+    assert_counts_stay(call, watched)
 
 
 def test_operators_of_no_operands_are_refused(native: ModuleType) -> None:

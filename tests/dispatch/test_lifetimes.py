@@ -12,7 +12,7 @@ import tracemalloc
 import warnings
 import weakref
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,24 @@ def growth(call: Callable[[], Any], repeats: int = 300) -> int:
         return tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
+
+
+def assert_counts_stay(call: Callable[[], Any], watched: Sequence[Any]) -> None:
+    """Many calls leave the counts of references to some objects as they are.
+
+    What other tests left may go meanwhile, in one round; a leak would add 300 in each.
+    """
+    call()
+    changes = []
+    for _ in range(3):
+        gc.collect()
+        before = [sys.getrefcount(each) for each in watched]
+        for _ in range(300):
+            call()
+        gc.collect()
+        after = [sys.getrefcount(each) for each in watched]
+        changes.append([b - a for a, b in zip(before, after, strict=True)])
+    assert all(min(map(abs, rounds)) < 50 for rounds in zip(*changes, strict=True)), changes
 
 
 def tree() -> dict[str, Any]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
 import operator
-import sys
 import threading
 from types import ModuleType
 from typing import Any
@@ -14,6 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from tests.dispatch.compare import describe
+from tests.dispatch.test_lifetimes import assert_counts_stay
 
 import funcdl as fd
 import funcdl.numpy as fnp
@@ -209,14 +208,7 @@ def test_operators_leave_nothing_behind(native: ModuleType) -> None:
                 function(x, x)
 
     watched = [x, x.value, y, y.value, wide, number, deleted, fast, refuse, None, True, False]
-    call()
-    gc.collect()
-    before = [sys.getrefcount(each) for each in watched]
-    for _ in range(300):
-        call()
-    after = [sys.getrefcount(each) for each in watched]
-    # Other tests' garbage may go meanwhile; a leak would add 300.
-    assert all(abs(b - a) < 50 for a, b in zip(before, after, strict=True)), (before, after)
+    assert_counts_stay(call, watched)
 
 
 def test_operators_leave_traces_alone(native: ModuleType) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import sys
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from tests.dispatch.compare import describe
+from tests.dispatch.test_lifetimes import assert_counts_stay
 from tests.dispatch.test_operators import needs_numpy_2
 from tests.ops.table import ELEMENTWISE, OPS, assert_close, outputs, samples
 
@@ -232,12 +231,4 @@ def test_nothing_is_left_behind(native: ModuleType) -> None:
 
     watched = [x, x.value, weak, weak.value, wide, params["new_sizes"], arithmetic.add, failing,
                arithmetic.add.impl, fail, np.add, None, True, False, fast]  # fmt: skip
-    call()
-    gc.collect()
-    before = [sys.getrefcount(each) for each in watched]
-    for _ in range(300):
-        call()
-    gc.collect()
-    after = [sys.getrefcount(each) for each in watched]
-    # Other tests' garbage may go meanwhile; a leak would add 300.
-    assert all(abs(b - a) < 50 for a, b in zip(before, after, strict=True)), (before, after)
+    assert_counts_stay(call, watched)
